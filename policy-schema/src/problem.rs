@@ -1,0 +1,423 @@
+//! What can be wrong, as data: stable codes that dashboards and scripts may rely on, and messages for people.
+//!
+//! Every part of the agent reports through [`Problem`]; the list of codes is also the source of the reference.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How much a problem matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "export", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing; nothing needs to be done.
+    Note,
+    /// Works, but not as it should.
+    Warning,
+    /// Something that was asked for does not happen.
+    Error,
+}
+
+/// Something that is wrong: what, where, what is used instead, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "export", derive(schemars::JsonSchema))]
+pub struct Problem {
+    /// Stable code, see the reference.
+    pub code: Code,
+    /// How much it matters.
+    pub severity: Severity,
+    /// The setting it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// What is wrong, in one sentence.
+    pub message: String,
+    /// Where: a path, a registry key, a URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// What is used instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub using: Option<String>,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    /// A problem with its code's usual severity.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            severity: code.severity(),
+            key: None,
+            message: message.into(),
+            place: None,
+            using: None,
+            hint: None,
+        }
+    }
+
+    /// Names the setting.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Says where.
+    #[must_use]
+    pub fn at(mut self, place: impl Into<String>) -> Self {
+        self.place = Some(place.into());
+        self
+    }
+
+    /// Says what is used instead.
+    #[must_use]
+    pub fn using(mut self, using: impl Into<String>) -> Self {
+        self.using = Some(using.into());
+        self
+    }
+
+    /// Says what to do, if known.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(key) = &self.key {
+            write!(formatter, "`{key}`: ")?;
+        }
+        formatter.write_str(&self.message)?;
+        for (label, part) in [("in ", &self.place), ("using ", &self.using), ("hint: ", &self.hint)] {
+            if let Some(part) = part {
+                write!(formatter, "\n  {label}{part}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One code as the reference shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct CodeInfo {
+    /// The code.
+    pub code: Code,
+    /// Meaning, cause and fix: the three paragraphs of the doc comment, line by line.
+    pub documentation: &'static [&'static str],
+}
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $severity:ident;)+) => {
+        /// A stable problem code. Codes are API: never renamed, never reused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[cfg_attr(feature = "export", derive(schemars::JsonSchema))]
+        pub enum Code {
+            $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+
+        }
+
+        impl Code {
+            /// The code as printed, for example `policy.invalid-value`.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            fn severity(self) -> Severity {
+                match self { $(Self::$variant => Severity::$severity,)+ }
+            }
+        }
+
+        /// Every code with its documentation, in the order of the reference.
+        pub static CODES: &[CodeInfo] = &[$(CodeInfo { code: Code::$variant, documentation: &[$($doc),+] },)+];
+    };
+}
+
+codes! {
+    /// A policy place exists but could not be read.
+    ///
+    /// Cause: permissions, a failing disk, or a file that vanished while it was read.
+    ///
+    /// Fix: repair what the message names. Until then every setting that the place could hold keeps its last good value.
+    PolicyUnreadable = "policy.unreadable", Error;
+    /// A policy place could have been written by somebody without administrator rights, so it is not believed.
+    ///
+    /// Cause: a file or one of its folders belongs to another user, or group or others may write to it.
+    ///
+    /// Fix: `chown root:root` and `chmod go-w` what the message names.
+    PolicyInsecurePlace = "policy.insecure-place", Error;
+    /// A policy file is larger than any policy can be.
+    ///
+    /// Cause: a wrong file in the policy folder.
+    ///
+    /// Fix: remove it, or split it; the limit is 1 MiB a file.
+    PolicyTooLarge = "policy.too-large", Error;
+    /// A policy document is not valid TOML, or not a valid property list.
+    ///
+    /// Cause: a typing mistake, another encoding than UTF-8, or a file that is only half written.
+    ///
+    /// Fix: correct the line that the message names; `steward policy check FILE` tries it without installing.
+    PolicySyntax = "policy.syntax", Error;
+    /// A value has the right type but is not allowed.
+    ///
+    /// Cause: a typing mistake, or a number out of its range.
+    ///
+    /// Fix: write one of the values that the message names.
+    PolicyInvalidValue = "policy.invalid-value", Error;
+    /// A value has the wrong type, for example text where a number belongs.
+    ///
+    /// Cause: quotes too many or too few, or another registry type.
+    ///
+    /// Fix: use the type that the message names.
+    PolicyWrongType = "policy.wrong-type", Error;
+    /// A key is not the name of any setting.
+    ///
+    /// Cause: a typing mistake, or a setting of a newer version.
+    ///
+    /// Fix: take the name that the message suggests, or remove the key. It has no effect.
+    PolicyUnknownKey = "policy.unknown-key", Error;
+    /// A key stands twice in one place, in different spellings.
+    ///
+    /// Cause: keys do not distinguish capitals, as in the Windows registry.
+    ///
+    /// Fix: remove one of the two.
+    PolicyDuplicateKey = "policy.duplicate-key", Error;
+    /// Two places set the same key to different values; the stronger place wins.
+    ///
+    /// Cause: two policies overlap. `steward policy explain KEY` shows both.
+    ///
+    /// Fix: none needed if it is intended; else remove one of them.
+    PolicyConflict = "policy.conflict", Note;
+    /// Settings that are each valid contradict one another.
+    ///
+    /// Cause: the message says which and why.
+    ///
+    /// Fix: as the message says.
+    PolicyContradiction = "policy.contradiction", Warning;
+    /// A key still works under an old name.
+    ///
+    /// Cause: the policy was written for an older version.
+    ///
+    /// Fix: use the new name.
+    PolicyDeprecatedKey = "policy.deprecated-key", Warning;
+    /// A setting is valid and kept, but this version of the agent does not act on it yet.
+    ///
+    /// Cause: the setting belongs to a part that a later version brings.
+    ///
+    /// Fix: none; it takes effect after the agent's update.
+    PolicyNotYetEffective = "policy.not-yet-effective", Warning;
+    /// No place holds any policy.
+    ///
+    /// Cause: the device is not enrolled yet, or the policy was withdrawn.
+    ///
+    /// Fix: assign a policy to the device; a Linux drop-in goes to `/etc/steward/policy.d/`.
+    PolicyMissing = "policy.missing", Note;
+    /// Changes of policy are not noticed at once, only by the slow poll.
+    ///
+    /// Cause: the system gave no watch (for example, too many are in use).
+    ///
+    /// Fix: raise `fs.inotify.max_user_watches` or `fs.inotify.max_user_instances`.
+    PolicyWatchFailed = "policy.watch-failed", Warning;
+    /// The agent could not write its own state.
+    ///
+    /// Cause: a full or read-only disk.
+    ///
+    /// Fix: make room in the folder that the message names. The agent works on and tries again with the next change.
+    AgentStateUnwritable = "agent.state-unwritable", Error;
+    /// `App` names an app that this agent does not know.
+    ///
+    /// Cause: a typing mistake, or an app of a newer version.
+    ///
+    /// Fix: use a name that the message lists.
+    AppUnknown = "app.unknown", Error;
+    /// The app's managed configuration could not be written.
+    ///
+    /// Cause: a full or read-only disk, or permissions.
+    ///
+    /// Fix: repair what the message names; the agent tries again every minute.
+    AppConfigurationUnwritable = "app.configuration-unwritable", Error;
+    /// The release feed could not be fetched.
+    ///
+    /// Cause: network, proxy, or a wrong `UpdateFeed`.
+    ///
+    /// Fix: check the address; the agent tries again by itself.
+    UpdateFeedUnreachable = "update.feed-unreachable", Error;
+    /// The release feed is not a feed, or promises something that cannot be accepted.
+    ///
+    /// Cause: a mistake in publishing, a captive portal, or an attack. Nothing is installed.
+    ///
+    /// Fix: correct the feed.
+    UpdateFeedInvalid = "update.feed-invalid", Error;
+    /// The download broke off or could not be stored.
+    ///
+    /// Cause: network or disk. Nothing is installed.
+    ///
+    /// Fix: none for a network fault, the agent tries again; else make room.
+    UpdateDownloadFailed = "update.download-failed", Error;
+    /// The downloaded file has another size than the feed says.
+    ///
+    /// Cause: a truncated or exchanged file. Nothing is installed.
+    ///
+    /// Fix: publish feed and file together again.
+    UpdateSizeMismatch = "update.size-mismatch", Error;
+    /// The downloaded file has another SHA-512 than the feed says.
+    ///
+    /// Cause: a damaged or exchanged file. Nothing is installed.
+    ///
+    /// Fix: find out who changed it; publish feed and file together again.
+    UpdateHashMismatch = "update.hash-mismatch", Error;
+    /// A verified update could not be installed.
+    ///
+    /// Cause: a full disk, or an archive that wants to write outside its folder. The version before stays.
+    ///
+    /// Fix: as the message says.
+    UpdateInstallFailed = "update.install-failed", Error;
+    /// The new version did not start, so the previous one was put back. The new one is held.
+    ///
+    /// Cause: a faulty release, or something it needs is missing on this device.
+    ///
+    /// Fix: publish a corrected version; a held version is not tried again by itself.
+    UpdateRolledBack = "update.rolled-back", Error;
+    /// A new version is ready and waits for a person, because `UpdateMode` is `notify`.
+    ///
+    /// Cause: the policy.
+    ///
+    /// Fix: install it, or set `UpdateMode` to `automatic`.
+    UpdateAvailable = "update.available", Note;
+    /// Sign-in is not configured: `Issuer` or `ClientId` is not set.
+    ///
+    /// Cause: the policy has not arrived, or lacks them.
+    ///
+    /// Fix: set both.
+    SignInNotConfigured = "sign-in.not-configured", Error;
+    /// Nobody is signed in, or the session has ended.
+    ///
+    /// Cause: first start, sign-out, `SessionMaximumHours`, or the identity provider ended the session.
+    ///
+    /// Fix: `steward login`, or start the app.
+    SignInRequired = "sign-in.required", Note;
+    /// The identity provider could not be reached.
+    ///
+    /// Cause: network, proxy or name resolution. A session that exists is kept.
+    ///
+    /// Fix: restore the connection; nothing else needs to be done.
+    SignInProviderUnreachable = "sign-in.provider-unreachable", Error;
+    /// The identity provider's discovery document cannot be used.
+    ///
+    /// Cause: the issuer in it differs from `Issuer` (a trailing slash, a missing `/v2.0`, a wrong path), or it is no such document.
+    ///
+    /// Fix: set `Issuer` to exactly the value that the message shows.
+    SignInDiscoveryInvalid = "sign-in.discovery-invalid", Error;
+    /// The port of the redirect URI is in use by another program.
+    ///
+    /// Cause: another sign-in is open, for example the desktop app's own.
+    ///
+    /// Fix: finish or close it, then try again.
+    SignInPortTaken = "sign-in.port-taken", Error;
+    /// No browser could be opened.
+    ///
+    /// Cause: no desktop session, or none is installed.
+    ///
+    /// Fix: open the address that the message shows by hand on this device.
+    SignInBrowserFailed = "sign-in.browser-failed", Warning;
+    /// The sign-in was not finished in time.
+    ///
+    /// Cause: the browser was closed, or the identity provider showed an error of its own (often a redirect URI that is not registered).
+    ///
+    /// Fix: try again; if the browser showed an error, register exactly the redirect URI that the message names.
+    SignInTimedOut = "sign-in.timed-out", Error;
+    /// The identity provider refused the sign-in.
+    ///
+    /// Cause: the message repeats its reason.
+    ///
+    /// Fix: see the identity provider's log.
+    SignInDenied = "sign-in.denied", Error;
+    /// An answer of the identity provider failed a security check and was not believed.
+    ///
+    /// Cause: a faulty or foreign answer: state, issuer, signature, audience, nonce or time do not fit.
+    ///
+    /// Fix: try again; if it persists, compare `Issuer`, `ClientId` and `JwksUri` with the identity provider.
+    SignInTokenInvalid = "sign-in.token-invalid", Error;
+    /// The person's address is missing from the ID token or is not of an allowed domain.
+    ///
+    /// Cause: the e-mail claim is missing at the identity provider, or `AllowedEmailDomains` does not list the domain.
+    ///
+    /// Fix: add the claim named in `EmailClaim`, or sign in with another account.
+    SignInAddressRefused = "sign-in.address-refused", Error;
+    /// The secret store of the session cannot be used, so the session is kept in memory only.
+    ///
+    /// Cause: no Secret Service runs, or it is locked.
+    ///
+    /// Fix: start or unlock the keyring, or set `VaultFallback` to `encrypted-file`.
+    VaultUnavailable = "vault.unavailable", Warning;
+    /// The session is kept in an encrypted file whose key lies beside it.
+    ///
+    /// Cause: no secret store, and `VaultFallback` is `encrypted-file`.
+    ///
+    /// Fix: none if it is intended; else start a keyring.
+    VaultDegraded = "vault.degraded", Warning;
+    /// The saved session could not be opened and was put aside.
+    ///
+    /// Cause: a damaged file, or a key of another device or user.
+    ///
+    /// Fix: sign in again.
+    VaultCorrupt = "vault.corrupt", Error;
+    /// A health report could not be delivered yet; it is kept on disk.
+    ///
+    /// Cause: network, proxy, or the receiver is down.
+    ///
+    /// Fix: none; the agent tries again with growing pauses.
+    ReportUndelivered = "report.undelivered", Warning;
+    /// The receiver refused a health report for good.
+    ///
+    /// Cause: a wrong `ReportEnrollmentToken` or `ReportUrl`.
+    ///
+    /// Fix: correct them.
+    ReportRejected = "report.rejected", Error;
+    /// Reports were dropped because the queue was full.
+    ///
+    /// Cause: the receiver was out of reach for long.
+    ///
+    /// Fix: restore the connection; the newest reports are kept.
+    ReportDropped = "report.dropped", Warning;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_says_what_where_what_instead_and_what_to_do() {
+        let problem = Problem::new(
+            Code::PolicyInvalidValue,
+            "expected `off`, `notify` or `automatic`, got `Automatik`",
+        )
+        .key("UpdateMode")
+        .at(r"HKLM\SOFTWARE\Policies\Steward")
+        .using("`notify`, the last good value (since 2026-11-20)")
+        .hint("did you mean `automatic`?".to_owned());
+        assert_eq!(
+            problem.to_string(),
+            "`UpdateMode`: expected `off`, `notify` or `automatic`, got `Automatik`\n  \
+             in HKLM\\SOFTWARE\\Policies\\Steward\n  \
+             using `notify`, the last good value (since 2026-11-20)\n  \
+             hint: did you mean `automatic`?"
+        );
+    }
+
+    #[test]
+    fn every_code_is_unique_and_says_meaning_cause_and_fix() {
+        let mut names: Vec<_> = CODES.iter().map(|info| info.code.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), CODES.len());
+        for info in CODES {
+            let text = info.documentation.join("\n");
+            assert!(text.contains("Cause:") && text.contains("Fix:"), "{}", info.code.as_str());
+        }
+    }
+}

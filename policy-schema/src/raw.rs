@@ -1,0 +1,111 @@
+//! What any operating system can hand us: values with the type that the place gave them, before any meaning.
+//!
+//! Readers ([`crate::read`] and the registry reader of the platform crate) make these; only
+//! [`crate::resolve`] looks inside.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One value as its place stores it.
+///
+/// `Debug` shows the type and the size but never the content: at this stage nobody knows yet what is a secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RawValue {
+    /// TOML and plist booleans. The registry has none: there it arrives as 0 or 1.
+    Bool(bool),
+    /// TOML and plist integers, `REG_DWORD`, `REG_QWORD`.
+    Int(i64),
+    /// TOML and plist strings, `REG_SZ`, `REG_EXPAND_SZ`.
+    Str(String),
+    /// TOML and plist arrays of strings, `REG_MULTI_SZ`, the values of a registry subkey.
+    List(Vec<String>),
+    /// A type that no setting has; the field names it as an administrator would (`a date`, `REG_BINARY`).
+    #[serde(skip)]
+    Other(String),
+}
+
+impl RawValue {
+    /// The type in an administrator's words, for example `a whole number`.
+    #[must_use]
+    pub fn kind_name(&self) -> &str {
+        match self {
+            Self::Bool(_) => "a boolean",
+            Self::Int(_) => "a whole number",
+            Self::Str(_) => "a text",
+            Self::List(_) => "a list",
+            Self::Other(kind) => kind,
+        }
+    }
+}
+
+impl fmt::Debug for RawValue {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Str(text) => write!(formatter, "a text of {} bytes", text.len()),
+            Self::List(items) => write!(formatter, "a list of {} items", items.len()),
+            Self::Bool(_) | Self::Int(_) | Self::Other(_) => formatter.write_str(self.kind_name()),
+        }
+    }
+}
+
+/// A value and where in its place it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawEntry {
+    /// The value as stored.
+    pub value: RawValue,
+    /// Line in a text file, counted from 1.
+    pub line: Option<usize>,
+}
+
+impl From<RawValue> for RawEntry {
+    fn from(value: RawValue) -> Self {
+        Self { value, line: None }
+    }
+}
+
+/// Everything that one place holds, by key as written there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RawPolicy {
+    /// Values that bind.
+    pub enforced: BTreeMap<String, RawEntry>,
+    /// Values that only fill in where nothing binds (`recommended` table, dictionary or subkey).
+    pub recommended: BTreeMap<String, RawEntry>,
+}
+
+/// Why a place that exists could not be understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadError {
+    /// What kind of failure: decides the problem code.
+    pub kind: ReadErrorKind,
+    /// What went wrong, without the place's name.
+    pub message: String,
+    /// What to do about it, where that is known.
+    pub hint: Option<String>,
+}
+
+/// The kinds of [`ReadError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadErrorKind {
+    /// The system refused the read, or failed in it.
+    Unreadable,
+    /// Somebody without administrator rights could have written it.
+    Insecure,
+    /// More bytes than a policy can reasonably have.
+    TooLarge,
+    /// Read, but not a document of its format.
+    Syntax,
+}
+
+/// One place and what reading it gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Strength: a higher rank wins. Equal ranks are ordered by name, the later name wins.
+    pub rank: u32,
+    /// How an administrator finds it: a path or a registry key.
+    pub name: String,
+    /// Its content. An absent place is not in the list, an unreadable one is an error.
+    pub contents: Result<RawPolicy, ReadError>,
+}

@@ -1,0 +1,254 @@
+//! Property lists in the shape of macOS managed preferences, XML or binary.
+//!
+//! Keys at the top, recommended values in a dictionary of that name. `Payload*` and `_manualProfile` belong to the
+//! profile, not to us. Read as a stream of events with a budget, so that a hostile file (deep nesting, a binary
+//! object referenced a million times) ends in an error and never in a large or deep structure.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "the events of the library are not exhaustive")]
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+
+use plist::stream::{Event, Reader};
+
+use super::{RECOMMENDED, syntax};
+use crate::raw::{RawEntry, RawPolicy, RawValue, ReadError};
+
+const MAXIMUM_EVENTS: usize = 100_000;
+const MAXIMUM_DEPTH: usize = 16;
+/// The library would leave such a reference out of the text without a word.
+const ENTITY: &[u8] = b"<!ENTITY";
+
+/// Reads one property list.
+///
+/// # Errors
+/// The bytes are no property list, its root is no dictionary, or it is deeper or larger than any policy.
+pub fn read(bytes: &[u8]) -> Result<RawPolicy, ReadError> {
+    if bytes.windows(ENTITY.len()).any(|window| window == ENTITY) {
+        return Err(syntax("declares entities of its own, which no property list needs", None));
+    }
+    let mut events = Events { reader: Reader::new(Cursor::new(bytes)), count: 0 };
+    let mut policy = RawPolicy::default();
+    if !matches!(events.next()?, Event::StartDictionary(_)) {
+        return Err(syntax("the property list is not a dictionary", None));
+    }
+    while let Some(key) = events.key()? {
+        if key.starts_with("Payload") || key == "_manualProfile" {
+            let start = events.next()?;
+            events.value(start)?;
+        } else if key.eq_ignore_ascii_case(RECOMMENDED) {
+            match events.next()? {
+                Event::StartDictionary(_) => {
+                    while let Some(key) = events.key()? {
+                        events.entry(&mut policy.recommended, key)?;
+                    }
+                }
+                start => {
+                    let value = events.value(start)?;
+                    policy.enforced.insert(key, value.into());
+                }
+            }
+        } else {
+            events.entry(&mut policy.enforced, key)?;
+        }
+    }
+    Ok(policy)
+}
+
+struct Events<'a> {
+    reader: Reader<Cursor<&'a [u8]>>,
+    count: usize,
+}
+
+impl Events<'_> {
+    fn next(&mut self) -> Result<Event<'static>, ReadError> {
+        self.count += 1;
+        if self.count > MAXIMUM_EVENTS {
+            return Err(syntax(format!("more than {MAXIMUM_EVENTS} elements"), None));
+        }
+        match self.reader.next() {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => Err(syntax(error.to_string(), None)),
+            None => Err(syntax("the property list ends too early", Some("it is only half written"))),
+        }
+    }
+
+    /// The next key of a dictionary, or `None` at its end.
+    fn key(&mut self) -> Result<Option<String>, ReadError> {
+        match self.next()? {
+            Event::EndCollection => Ok(None),
+            Event::String(key) => Ok(Some(key.into_owned())),
+            _ => Err(syntax("a dictionary has something else than a key", None)),
+        }
+    }
+
+    fn entry(&mut self, entries: &mut BTreeMap<String, RawEntry>, key: String) -> Result<(), ReadError> {
+        let start = self.next()?;
+        let value = self.value(start)?;
+        entries.insert(key, value.into());
+        Ok(())
+    }
+
+    /// The value that starts with an event; collections are read to their end.
+    fn value(&mut self, start: Event<'_>) -> Result<RawValue, ReadError> {
+        let other = |name: &str| Ok(RawValue::Other(name.to_owned()));
+        match start {
+            Event::Boolean(value) => Ok(RawValue::Bool(value)),
+            Event::Integer(number) => number
+                .as_signed()
+                .map_or_else(|| other("a number that is too large"), |number| Ok(RawValue::Int(number))),
+            Event::String(text) => Ok(RawValue::Str(text.into_owned())),
+            Event::Real(_) => other("a number with a fraction"),
+            Event::Date(_) => other("a date"),
+            Event::Data(_) => other("data"),
+            Event::Uid(_) => other("a UID"),
+            Event::StartArray(_) => self.list(),
+            Event::StartDictionary(_) => {
+                self.skip()?;
+                other("a dictionary")
+            }
+            Event::EndCollection => Err(syntax("a key has no value", None)),
+            _ => other("an unknown type"),
+        }
+    }
+
+    fn list(&mut self) -> Result<RawValue, ReadError> {
+        let mut items = Some(Vec::new());
+        loop {
+            match self.next()? {
+                Event::EndCollection => break,
+                Event::String(text) => {
+                    if let Some(items) = &mut items {
+                        items.push(text.into_owned());
+                    }
+                }
+                Event::StartArray(_) | Event::StartDictionary(_) => {
+                    items = None;
+                    self.skip()?;
+                }
+                _ => items = None,
+            }
+        }
+        Ok(items
+            .map_or_else(|| RawValue::Other("a list of other things than texts".to_owned()), RawValue::List))
+    }
+
+    /// Reads to the end of a collection that has just started.
+    fn skip(&mut self) -> Result<(), ReadError> {
+        let mut depth = 1;
+        while depth > 0 {
+            match self.next()? {
+                Event::StartArray(_) | Event::StartDictionary(_) => depth += 1,
+                Event::EndCollection => depth -= 1,
+                _ => {}
+            }
+            if depth > MAXIMUM_DEPTH {
+                return Err(syntax(format!("nested deeper than {MAXIMUM_DEPTH} levels"), None));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn xml(body: &str) -> Vec<u8> {
+        format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<plist version=\"1.0\"><dict>{body}</dict></plist>"
+        )
+        .into_bytes()
+    }
+
+    #[test]
+    fn managed_preferences_are_read_and_the_profile_s_own_keys_ignored() {
+        let policy = read(&xml(
+            "<key>UpdateMode</key><string>notify</string><key>ReportPosture</key><true/>\
+             <key>UpdateDeferDays</key><integer>7</integer>\
+             <key>Scopes</key><array><string>openid</string></array>\
+             <key>PayloadUUID</key><string>x</string><key>_manualProfile</key><dict><key>a</key><array/></dict>\
+             <key>Recommended</key><dict><key>LogLevel</key><string>debug</string></dict>",
+        ))
+        .unwrap();
+        let keys: Vec<_> = policy.enforced.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["ReportPosture", "Scopes", "UpdateDeferDays", "UpdateMode"]);
+        assert_eq!(policy.enforced["Scopes"].value, RawValue::List(vec!["openid".into()]));
+        assert_eq!(policy.recommended["LogLevel"].value, RawValue::Str("debug".into()));
+    }
+
+    #[test]
+    fn binary_and_xml_mean_the_same() {
+        let document = xml(
+            "<key>UpdateMode</key><string>off</string><key>Scopes</key><array><string>a</string></array>",
+        );
+        let value = plist::Value::from_reader(Cursor::new(&document)).unwrap();
+        let mut binary = Vec::new();
+        value.to_writer_binary(&mut binary).unwrap();
+        assert_eq!(read(&binary).unwrap(), read(&document).unwrap());
+    }
+
+    #[test]
+    fn types_that_no_setting_has_keep_their_name() {
+        let policy = read(&xml(
+            "<key>a</key><real>1.5</real><key>b</key><date>2020-01-01T00:00:00Z</date><key>c</key><data>AAAA</data>\
+             <key>d</key><dict><key>x</key><dict/></dict><key>e</key><array><array/></array>",
+        ))
+        .unwrap();
+        let kinds: Vec<_> =
+            policy.enforced.values().map(|entry| entry.value.kind_name().to_owned()).collect();
+        assert_eq!(
+            kinds,
+            [
+                "a number with a fraction",
+                "a date",
+                "data",
+                "a dictionary",
+                "a list of other things than texts"
+            ]
+        );
+    }
+
+    #[test]
+    fn hostile_documents_end_in_an_error() {
+        let deep = xml(&format!("<key>a</key>{}", "<array>".repeat(200_000)));
+        let wide = xml(&"<key>a</key><true/>".repeat(60_000));
+        let truncated = &xml("<key>UpdateMode</key><string>off</string>")[..80];
+        for bytes in [deep.as_slice(), &wide, truncated, b"", b"bplist00", b"<plist><array/></plist>"] {
+            let start = String::from_utf8_lossy(&bytes[..bytes.len().min(120)]);
+            assert!(read(bytes).is_err(), "{start}");
+        }
+    }
+
+    #[test]
+    fn a_document_with_entities_of_its_own_is_refused() {
+        let bytes =
+            b"<?xml version=\"1.0\"?><!DOCTYPE plist [<!ENTITY a \"ha\"><!ENTITY b \"&a;&a;&a;&a;\">]>\
+            <plist><dict><key>x</key><string>&b;</string></dict></plist>";
+        assert!(read(bytes).unwrap_err().message.contains("entities"));
+    }
+
+    /// Thirty arrays, each holding the one below it twice: a billion leaves in half a kilobyte.
+    #[test]
+    fn a_binary_bomb_runs_out_of_budget() {
+        let mut bytes = b"bplist00".to_vec();
+        let mut offsets = Vec::new();
+        let mut object = |bytes: &mut Vec<u8>, data: &[u8]| {
+            offsets.push(u8::try_from(bytes.len()).unwrap());
+            bytes.extend_from_slice(data);
+        };
+        object(&mut bytes, &[0xd1, 1, 2]);
+        object(&mut bytes, &[0x51, b'a']);
+        for next in 3..33_u8 {
+            object(&mut bytes, &[0xa2, next, next]);
+        }
+        object(&mut bytes, &[0x51, b'x']);
+        let table = bytes.len() as u64;
+        bytes.extend_from_slice(&offsets);
+        bytes.extend_from_slice(&[0, 0, 0, 0, 0, 0, 1, 1]);
+        for number in [offsets.len() as u64, 0, table] {
+            bytes.extend_from_slice(&number.to_be_bytes());
+        }
+        assert!(read(&bytes).is_err());
+    }
+}

@@ -1,0 +1,287 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::raw::{RawPolicy, ReadError};
+use crate::read::{drop_in, property_list};
+use crate::value::Literal;
+
+fn place(rank: u32, policy: &str) -> Place {
+    Place { rank, name: format!("place-{rank}"), contents: drop_in::read(policy.as_bytes()) }
+}
+
+fn broken(rank: u32) -> Place {
+    place(rank, "this is not TOML")
+}
+
+fn resolve_texts(policies: &[&str]) -> Resolved {
+    let places: Vec<_> = (1..).zip(policies).map(|(rank, policy)| place(rank, policy)).collect();
+    resolve(&places, &LastGood::default())
+}
+
+fn instant(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn codes(resolved: &Resolved) -> Vec<&'static str> {
+    resolved.problems.iter().map(|problem| problem.code.as_str()).collect()
+}
+
+fn mode(resolved: &Resolved) -> &'static str {
+    resolved.policy.update_mode.as_str()
+}
+
+#[test]
+fn without_any_place_the_defaults_hold() {
+    let resolved = resolve(&[], &LastGood::default());
+    assert!(resolved.problems.is_empty());
+    assert_eq!(resolved.policy.redirect_uri, "http://localhost:18080");
+    assert_eq!(mode(&resolved), "notify");
+    assert_eq!(resolved.settings.len(), SETTINGS.len());
+}
+
+#[test]
+fn the_stronger_place_wins_and_the_loser_is_kept() {
+    let resolved = resolve_texts(&["UpdateMode = \"off\"", "UpdateMode = \"automatic\""]);
+    assert_eq!(mode(&resolved), "automatic");
+    let explained = resolved.get("updatemode").unwrap();
+    assert_eq!(explained.losers.len(), 1);
+    assert_eq!(explained.losers[0].place, "place-1, line 1");
+    assert_eq!(codes(&resolved), ["policy.conflict"]);
+}
+
+#[test]
+fn agreeing_places_are_no_conflict() {
+    let resolved = resolve_texts(&["UpdateMode = \"off\"", "UpdateMode = \"off\""]);
+    assert!(resolved.problems.is_empty());
+}
+
+#[test]
+fn a_weak_enforced_value_beats_a_strong_recommended_one() {
+    let resolved = resolve_texts(&["UpdateMode = \"off\"", "[recommended]\nUpdateMode = \"automatic\""]);
+    assert_eq!(mode(&resolved), "off");
+    assert!(resolved.problems.is_empty(), "a recommendation that is overruled is no conflict");
+    let resolved = resolve_texts(&["[recommended]\nUpdateMode = \"automatic\""]);
+    assert_eq!(mode(&resolved), "automatic");
+}
+
+#[test]
+fn a_typing_mistake_keeps_the_last_good_value_and_says_since_when() {
+    let good = resolve_texts(&["UpdateMode = \"automatic\""]);
+    let last_good = good.remember(&LastGood::default(), instant("2026-11-20T08:00:00Z"));
+    let resolved = resolve(&[place(1, "UpdateMode = \"Automatik\"")], &last_good);
+    assert_eq!(mode(&resolved), "automatic");
+    assert_eq!(
+        resolved.problems[0].to_string(),
+        "`UpdateMode`: expected `off`, `notify` or `automatic`, got `Automatik`\n  \
+         in place-1, line 1\n  \
+         using `automatic`, the last good value (since 2026-11-20)\n  \
+         hint: did you mean `automatic`?"
+    );
+}
+
+#[test]
+fn the_date_of_the_last_good_value_survives_later_reads() {
+    let policy = [place(1, "UpdateMode = \"automatic\"")];
+    let first = resolve(&policy, &LastGood::default());
+    let remembered = first.remember(&LastGood::default(), instant("2026-11-20T08:00:00Z"));
+    let again = resolve(&policy, &remembered).remember(&remembered, instant("2026-11-21T08:00:00Z"));
+    assert_eq!(again, remembered);
+    let broken = [place(1, "UpdateMode = 7")];
+    let kept = resolve(&broken, &again).remember(&again, instant("2026-11-22T08:00:00Z"));
+    assert_eq!(kept, remembered);
+    let withdrawn = resolve(&[], &kept).remember(&kept, instant("2026-11-23T08:00:00Z"));
+    assert_eq!(withdrawn, LastGood::default());
+}
+
+#[test]
+fn a_wrong_value_without_history_takes_the_strict_choice() {
+    let resolved =
+        resolve_texts(&["SocialSignIn = \"blokced\"\nUpdateRolloutPercent = \"10\"\nReportPosture = 7"]);
+    assert_eq!(resolved.policy.social_sign_in.map(crate::settings::SocialSignIn::as_str), Some("blocked"));
+    assert_eq!(resolved.policy.update_rollout_percent, 0);
+    assert!(!resolved.policy.report_posture);
+    assert!(resolved.problems[0].using.as_deref().unwrap().ends_with("the strict choice"));
+}
+
+#[test]
+fn a_place_that_cannot_be_read_keeps_what_it_may_have_said() {
+    let last_good = resolve_texts(&["", "UpdateMode = \"automatic\""])
+        .remember(&LastGood::default(), instant("2026-11-20T08:00:00Z"));
+    let resolved = resolve(&[place(1, "UpdateMode = \"off\"\nUpdateDeferDays = 3"), broken(2)], &last_good);
+    assert_eq!(mode(&resolved), "automatic", "place 2 may still say so");
+    assert_eq!(
+        resolved.policy.update_defer_days, 90,
+        "unknown, so strict: place 1 never fills in for place 2"
+    );
+    assert_eq!(codes(&resolved), ["policy.syntax"]);
+}
+
+#[test]
+fn a_place_stronger_than_the_broken_one_still_decides() {
+    let resolved = resolve(&[broken(1), place(2, "UpdateMode = \"off\"")], &LastGood::default());
+    assert_eq!(mode(&resolved), "off");
+    let resolved =
+        resolve(&[broken(1), place(2, "[recommended]\nUpdateMode = \"off\"")], &LastGood::default());
+    assert_eq!(mode(&resolved), "notify", "the broken place may have enforced something");
+}
+
+#[test]
+fn unknown_keys_are_named_with_the_likely_one() {
+    let resolved = resolve_texts(&["UpdatMode = \"off\"\nClientSecrt = \"canary-4711\"\nxyzzy = 1"]);
+    let hints: Vec<_> = resolved.problems.iter().map(|problem| problem.hint.as_deref()).collect();
+    assert_eq!(hints, [Some("did you mean `ClientSecret`?"), Some("did you mean `UpdateMode`?"), None]);
+    assert!(!format!("{resolved:?}").contains("canary"), "it may be a secret");
+}
+
+#[test]
+fn one_key_in_two_spellings_is_refused_and_capitals_alone_are_not() {
+    let resolved = resolve_texts(&["UPDATEMODE = \"off\"\nUpdateMode = \"automatic\""]);
+    assert_eq!(codes(&resolved), ["policy.duplicate-key"]);
+    assert_eq!(mode(&resolved), "notify");
+    assert_eq!(mode(&resolve_texts(&["updatemode = \"off\""])), "off");
+}
+
+#[test]
+fn settings_of_later_versions_say_so() {
+    let resolved = resolve_texts(&["UpdateChannel = \"beta\""]);
+    assert_eq!(codes(&resolved), ["policy.not-yet-effective"]);
+}
+
+#[test]
+fn an_old_name_works_and_is_reported() {
+    static RENAMED: &[Setting] = &[Setting {
+        key: "Issuer",
+        aliases: &["IssuerUrl"],
+        category: "Test",
+        documentation: &["Issuer", "", "For the test."],
+        kind: Kind::Boolean,
+        default: None,
+        strict: None,
+        example: Literal::Boolean(true),
+        effective: true,
+        user_may_override: false,
+    }];
+    let (resolutions, problems) =
+        resolve_settings(RENAMED, &[place(1, "IssuerUrl = true")], &LastGood::default());
+    assert_eq!(resolutions[0].value, Some(Value::Boolean(true)));
+    assert_eq!(problems[0].code, Code::PolicyDeprecatedKey);
+    assert_eq!(problems[0].hint.as_deref(), Some("write `Issuer`"));
+}
+
+#[test]
+fn secrets_are_nowhere_in_what_is_shown() {
+    let resolved = resolve_texts(&[
+        "ClientSecret = \"canary-1\"\nReportEnrollmentToken = [\"canary-2\"]",
+        "ClientSecret = \"canary-3\"",
+    ]);
+    let shown = format!(
+        "{resolved:?} {} {}",
+        serde_json::to_string(&resolved.settings).unwrap(),
+        resolved.problems.iter().map(ToString::to_string).collect::<String>()
+    );
+    assert!(!shown.contains("canary"), "{shown}");
+    assert_eq!(resolved.policy.client_secret.unwrap().expose(), "canary-3");
+}
+
+fn any_value() -> impl Strategy<Value = RawValue> {
+    prop_oneof![
+        any::<bool>().prop_map(RawValue::Bool),
+        any::<i64>().prop_map(RawValue::Int),
+        (-2..130_i64).prop_map(RawValue::Int),
+        ".{0,40}".prop_map(RawValue::Str),
+        prop::sample::select(vec!["off", "notify", "automatic", "none", "https://a.example", "2.0.0"])
+            .prop_map(|text| RawValue::Str(text.to_owned())),
+        prop::collection::vec("[a-z.]{0,12}", 0..4).prop_map(RawValue::List),
+        Just(RawValue::Other("a date".to_owned())),
+    ]
+}
+
+fn any_contents() -> impl Strategy<Value = Result<RawPolicy, ReadError>> {
+    let key = prop_oneof![
+        9 => prop::sample::select(SETTINGS).prop_map(|setting| setting.key.to_owned()),
+        1 => "[A-Za-z]{1,12}",
+    ];
+    let entries = || prop::collection::btree_map(key.clone(), any_value().prop_map(RawEntry::from), 0..12);
+    prop_oneof![
+        6 => (entries(), entries()).prop_map(|(enforced, recommended)| Ok(RawPolicy { enforced, recommended })),
+        1 => Just(Err(ReadError { kind: ReadErrorKind::Syntax, message: "broken".to_owned(), hint: None })),
+    ]
+}
+
+fn any_places() -> impl Strategy<Value = Vec<Place>> {
+    prop::collection::vec(any_contents(), 0..5).prop_map(|all| {
+        (0..)
+            .zip(all)
+            .map(|(rank, contents)| Place { rank, name: format!("place-{rank}"), contents })
+            .collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_order_in_which_places_come_does_not_matter(
+        (places, shuffled) in any_places().prop_flat_map(|places| (Just(places.clone()), Just(places).prop_shuffle()))
+    ) {
+        prop_assert_eq!(resolve(&places, &LastGood::default()), resolve(&shuffled, &LastGood::default()));
+    }
+
+    #[test]
+    fn a_bad_strong_value_never_lets_a_weak_one_through(
+        weak in any_contents(), setting in prop::sample::select(SETTINGS), bad in any_value()
+    ) {
+        prop_assume!(setting.kind.parse(&bad).is_err());
+        let strong = RawPolicy { enforced: BTreeMap::from([(setting.key.to_owned(), bad.into())]), ..RawPolicy::default() };
+        let strong = Place { rank: 9, name: "strong".to_owned(), contents: Ok(strong) };
+        let weak = Place { rank: 1, name: "weak".to_owned(), contents: weak };
+        let with = resolve(&[strong.clone(), weak], &LastGood::default());
+        let alone = resolve(&[strong], &LastGood::default());
+        let (with, alone) = (with.get(setting.key).unwrap(), alone.get(setting.key).unwrap());
+        prop_assert_eq!(&with.value, &alone.value);
+        prop_assert_eq!(&with.origin, &alone.origin);
+    }
+
+    #[test]
+    fn what_was_remembered_holds_while_nothing_can_be_read(places in any_places()) {
+        let resolved = resolve(&places, &LastGood::default());
+        let last_good = resolved.remember(&LastGood::default(), Timestamp::UNIX_EPOCH);
+        let unreadable = [broken(0)];
+        let later = resolve(&unreadable, &last_good);
+        for setting in &resolved.settings {
+            if matches!(setting.origin, Origin::Policy { .. }) {
+                prop_assert_eq!(&later.get(setting.key).unwrap().value, &setting.value);
+            }
+        }
+        prop_assert_eq!(later.remember(&last_good, Timestamp::UNIX_EPOCH), last_good);
+    }
+
+    #[test]
+    fn readers_survive_arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        for contents in [drop_in::read(&bytes), property_list::read(&bytes)] {
+            drop(resolve(&[Place { rank: 0, name: "bytes".to_owned(), contents }], &LastGood::default()));
+        }
+    }
+
+    #[test]
+    fn the_toml_reader_survives_almost_toml(text in "([A-Za-z.]{1,6} ?= ?[\\[\\]{}\"'a-z0-9,.= ]{0,12}\n?){0,6}") {
+        let contents = drop_in::read(text.as_bytes());
+        drop(resolve(&[Place { rank: 0, name: "text".to_owned(), contents }], &LastGood::default()));
+    }
+
+    #[test]
+    fn the_plist_reader_survives_damaged_files(
+        position in 0..200_usize, byte in any::<u8>(), cut in 0..200_usize
+    ) {
+        let dictionary = plist::Dictionary::from_iter([
+            ("UpdateMode", plist::Value::from("off")),
+            ("Scopes", plist::Value::Array(vec!["openid".into(), "email".into()])),
+        ]);
+        let mut bytes = Vec::new();
+        plist::Value::Dictionary(dictionary).to_writer_binary(&mut bytes).unwrap();
+        if let Some(place) = bytes.get_mut(position) {
+            *place = byte;
+        }
+        bytes.truncate(cut.max(1));
+        let contents = property_list::read(&bytes);
+        drop(resolve(&[Place { rank: 0, name: "bytes".to_owned(), contents }], &LastGood::default()));
+    }
+}

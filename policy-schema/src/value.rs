@@ -1,0 +1,407 @@
+//! Value types: what a setting may hold ([`Kind`]), and how a raw value becomes one that is known to be right.
+//!
+//! Parsing is the only way to a [`Value`], so whoever holds one never checks again.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::message::{did_you_mean, excerpt, one_of};
+use crate::raw::RawValue;
+
+pub use format::Format;
+
+mod format;
+
+/// A value that meets its setting's constraints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// `true` or `false`.
+    Boolean(bool),
+    /// A number within its range.
+    Integer(i64),
+    /// A text of the setting's format, or the name of a choice.
+    Text(String),
+    /// A list of such texts.
+    List(Vec<String>),
+    /// A text that is never shown.
+    Secret(Secret),
+}
+
+impl Value {
+    /// The value as it is remembered and compared. Exposes secrets: for private files only.
+    #[must_use]
+    pub fn to_raw(&self) -> RawValue {
+        match self {
+            Self::Boolean(value) => RawValue::Bool(*value),
+            Self::Integer(value) => RawValue::Int(*value),
+            Self::Text(value) => RawValue::Str(value.clone()),
+            Self::List(items) => RawValue::List(items.clone()),
+            Self::Secret(secret) => RawValue::Str(secret.expose().to_owned()),
+        }
+    }
+}
+
+/// As in a message: `notify`, `true`, 30, [`a`, `b`], (set).
+impl fmt::Display for Value {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Boolean(value) => write!(formatter, "`{value}`"),
+            Self::Integer(value) => write!(formatter, "{value}"),
+            Self::Text(text) => write!(formatter, "`{}`", excerpt(text)),
+            Self::List(items) => {
+                let items: Vec<_> = items.iter().map(|item| format!("`{}`", excerpt(item))).collect();
+                write!(formatter, "[{}]", items.join(", "))
+            }
+            Self::Secret(_) => formatter.write_str("(set)"),
+        }
+    }
+}
+
+/// A text that cannot print itself: `Debug`, `Display` and `Serialize` all say `(set)`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The secret itself, for the one place that sends or stores it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("(set)")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("(set)")
+    }
+}
+
+/// A value that a setting's declaration names: its default, its strict choice, its example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Literal {
+    /// A boolean.
+    Boolean(bool),
+    /// A number.
+    Integer(i64),
+    /// A text or the name of a choice.
+    Text(&'static str),
+    /// A list of texts.
+    List(&'static [&'static str]),
+}
+
+impl Literal {
+    /// The same as a raw value.
+    #[must_use]
+    pub fn to_raw(self) -> RawValue {
+        match self {
+            Self::Boolean(value) => RawValue::Bool(value),
+            Self::Integer(value) => RawValue::Int(value),
+            Self::Text(text) => RawValue::Str(text.to_owned()),
+            Self::List(items) => RawValue::List(items.iter().map(|item| (*item).to_owned()).collect()),
+        }
+    }
+}
+
+/// One name of a [`Kind::Choice`] with its explanation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// As written in policy.
+    pub name: &'static str,
+    /// What it means, in an administrator's words.
+    pub text: &'static str,
+}
+
+/// What a setting may hold. Parsing and every exporter use the same description.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// `true` or `false`; 1 and 0 mean the same, for places without booleans.
+    Boolean,
+    /// A whole number.
+    Integer {
+        /// Smallest allowed value.
+        minimum: i64,
+        /// Largest allowed value.
+        maximum: i64,
+        /// What is counted, in the plural: `days`.
+        unit: &'static str,
+    },
+    /// A text.
+    Text {
+        /// What it must look like.
+        format: Format,
+    },
+    /// A text that is never shown.
+    Secret,
+    /// One of a few names.
+    Choice(&'static [Choice]),
+    /// A list of texts.
+    List {
+        /// What every item must look like.
+        format: Format,
+        /// The largest number of items.
+        maximum_items: usize,
+    },
+}
+
+/// Why a raw value is not a value of its setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// The type is wrong (else: the content).
+    pub wrong_type: bool,
+    /// The whole sentence, for example: expected a whole number, got the text `x`.
+    pub message: String,
+    /// What to do, where that is known.
+    pub hint: Option<String>,
+}
+
+impl Kind {
+    /// What is expected, to stand after the word `expected`.
+    #[must_use]
+    pub fn expectation(&self) -> String {
+        match self {
+            Self::Boolean => "`true` or `false`".to_owned(),
+            Self::Integer { minimum, maximum, unit } => {
+                format!("a whole number from {minimum} to {maximum} ({unit})")
+            }
+            Self::Text { format } => format.expectation().to_owned(),
+            Self::Secret => "a text".to_owned(),
+            Self::Choice(choices) => one_of(choices.iter().map(|choice| choice.name)),
+            Self::List { format, maximum_items } => {
+                format!("a list of at most {maximum_items} items, each {}", format.expectation())
+            }
+        }
+    }
+
+    /// Makes a value of a raw one.
+    ///
+    /// # Errors
+    /// Says what was expected, what came, and what to do. The content of a secret is never repeated.
+    pub fn parse(&self, raw: &RawValue) -> Result<Value, Invalid> {
+        match (self, raw) {
+            (Self::Boolean, RawValue::Bool(value)) => Ok(Value::Boolean(*value)),
+            (Self::Boolean, RawValue::Int(number @ (0 | 1))) => Ok(Value::Boolean(*number == 1)),
+            (Self::Integer { minimum, maximum, .. }, RawValue::Int(number)) => {
+                if (minimum..=maximum).contains(&number) {
+                    Ok(Value::Integer(*number))
+                } else {
+                    Err(self.invalid(&format!("{number}"), None))
+                }
+            }
+            (Self::Text { format }, RawValue::Str(text)) => match format.check(text) {
+                Ok(()) => Ok(Value::Text(text.clone())),
+                Err(reason) => Err(self.invalid(&format!("`{}`", excerpt(text)), reason.hint(text, *format))),
+            },
+            (Self::Secret, RawValue::Str(text)) => match Format::Line.check(text) {
+                Ok(()) => Ok(Value::Secret(Secret::new(text.clone()))),
+                Err(_) => Err(self.invalid("one that is empty, too long or has several lines", None)),
+            },
+            (Self::Choice(choices), RawValue::Str(text)) => {
+                if choices.iter().any(|choice| choice.name == text) {
+                    Ok(Value::Text(text.clone()))
+                } else {
+                    let hint = did_you_mean(text, choices.iter().map(|choice| choice.name))
+                        .map(|name| format!("did you mean `{name}`?"));
+                    Err(self.invalid(&format!("`{}`", excerpt(text)), hint))
+                }
+            }
+            (Self::List { format, maximum_items }, RawValue::List(items)) => {
+                if items.len() > *maximum_items {
+                    return Err(self.invalid(&format!("{} items", items.len()), None));
+                }
+                for item in items {
+                    if let Err(reason) = format.check(item) {
+                        return Err(self.invalid(&format!("`{}`", excerpt(item)), reason.hint(item, *format)));
+                    }
+                }
+                Ok(Value::List(items.clone()))
+            }
+            (
+                Self::Boolean
+                | Self::Integer { .. }
+                | Self::Text { .. }
+                | Self::Secret
+                | Self::Choice(_)
+                | Self::List { .. },
+                _,
+            ) => Err(self.wrong_type(raw)),
+        }
+    }
+
+    fn invalid(&self, got: &str, hint: Option<String>) -> Invalid {
+        Invalid { wrong_type: false, message: format!("expected {}, got {got}", self.expectation()), hint }
+    }
+
+    fn wrong_type(&self, raw: &RawValue) -> Invalid {
+        let shown = match raw {
+            RawValue::Int(number) => format!("the number {number}"),
+            RawValue::Bool(value) => format!("the boolean {value}"),
+            RawValue::Str(text) if !matches!(self, Self::Secret) => format!("the text `{}`", excerpt(text)),
+            RawValue::Str(_) | RawValue::List(_) | RawValue::Other(_) => raw.kind_name().to_owned(),
+        };
+        let hint = match (self, raw) {
+            (Self::Boolean | Self::Integer { .. }, RawValue::Str(text)) => {
+                let bare = text.trim();
+                (bare.parse::<i64>().is_ok() || bare == "true" || bare == "false")
+                    .then(|| format!("write {bare} without quotes, or as a number in the registry"))
+            }
+            (Self::Text { .. } | Self::Secret | Self::Choice(_), RawValue::Int(_) | RawValue::Bool(_)) => {
+                Some("write it in quotes".to_owned())
+            }
+            (Self::List { .. }, RawValue::Str(text)) => {
+                Some(format!("write a list, even of one item: [\"{}\"]", excerpt(text)))
+            }
+            _ => None,
+        };
+        Invalid { wrong_type: true, message: format!("expected {}, got {shown}", self.expectation()), hint }
+    }
+}
+
+/// How the typed [`crate::Policy`] takes a value out. `None` only for a value of another kind or none at all.
+pub(crate) trait FromValue: Sized {
+    fn from_value(value: Option<&Value>) -> Option<Self>;
+}
+
+impl FromValue for bool {
+    fn from_value(value: Option<&Value>) -> Option<Self> {
+        if let Some(Value::Boolean(value)) = value { Some(*value) } else { None }
+    }
+}
+
+impl FromValue for u32 {
+    fn from_value(value: Option<&Value>) -> Option<Self> {
+        if let Some(Value::Integer(value)) = value { Self::try_from(*value).ok() } else { None }
+    }
+}
+
+impl FromValue for String {
+    fn from_value(value: Option<&Value>) -> Option<Self> {
+        if let Some(Value::Text(text)) = value { Some(text.clone()) } else { None }
+    }
+}
+
+impl FromValue for Vec<String> {
+    fn from_value(value: Option<&Value>) -> Option<Self> {
+        if let Some(Value::List(items)) = value { Some(items.clone()) } else { None }
+    }
+}
+
+impl FromValue for Secret {
+    fn from_value(value: Option<&Value>) -> Option<Self> {
+        if let Some(Value::Secret(secret)) = value { Some(secret.clone()) } else { None }
+    }
+}
+
+impl FromValue for semver::Version {
+    fn from_value(value: Option<&Value>) -> Option<Self> {
+        if let Some(Value::Text(text)) = value { text.parse().ok() } else { None }
+    }
+}
+
+impl<T: FromValue> FromValue for Option<T> {
+    fn from_value(value: Option<&Value>) -> Option<Self> {
+        Some(T::from_value(value))
+    }
+}
+
+/// Declares the Rust type of a [`Kind::Choice`] and its list of names in one.
+macro_rules! choice {
+    ($(#[doc = $type_doc:literal])+ $name:ident { $(#[doc = $doc:literal] $variant:ident = $text:literal,)+ }) => {
+        $(#[doc = $type_doc])+
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        #[cfg_attr(feature = "export", derive(schemars::JsonSchema))]
+        pub enum $name {
+            #[default]
+            $(#[doc = $doc] #[serde(rename = $text)] $variant,)+
+        }
+
+        impl $name {
+            /// The names as policy writes them.
+            pub const CHOICES: &'static [$crate::value::Choice] =
+                &[$($crate::value::Choice { name: $text, text: $doc }),+];
+
+            /// The name as policy writes it.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+
+        impl $crate::value::FromValue for $name {
+            fn from_value(value: Option<&$crate::value::Value>) -> Option<Self> {
+                match value {
+                    Some($crate::value::Value::Text(text)) => match text.as_str() {
+                        $($text => Some(Self::$variant),)+
+                        _ => None,
+                    },
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+pub(crate) use choice;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> RawValue {
+        RawValue::Str(text.to_owned())
+    }
+
+    const HOURS: Kind = Kind::Integer { minimum: 1, maximum: 24, unit: "hours" };
+
+    #[test]
+    fn booleans_accept_what_places_without_booleans_hold() {
+        assert_eq!(Kind::Boolean.parse(&RawValue::Bool(true)), Ok(Value::Boolean(true)));
+        assert_eq!(Kind::Boolean.parse(&RawValue::Int(0)), Ok(Value::Boolean(false)));
+        assert!(Kind::Boolean.parse(&RawValue::Int(2)).is_err());
+    }
+
+    #[test]
+    fn a_quoted_number_is_told_to_drop_its_quotes() {
+        let invalid = HOURS.parse(&text("8")).unwrap_err();
+        assert!(invalid.wrong_type);
+        assert_eq!(invalid.message, "expected a whole number from 1 to 24 (hours), got the text `8`");
+        assert_eq!(invalid.hint.as_deref(), Some("write 8 without quotes, or as a number in the registry"));
+    }
+
+    #[test]
+    fn a_number_out_of_range_is_not_a_wrong_type() {
+        for number in [0, 25, i64::MIN, i64::MAX] {
+            assert!(!HOURS.parse(&RawValue::Int(number)).unwrap_err().wrong_type);
+        }
+    }
+
+    #[test]
+    fn a_secret_is_never_repeated() {
+        let canary = "canary-7f3a";
+        for raw in [text(&format!("{canary}\nsecond line")), RawValue::List(vec![canary.to_owned()])] {
+            let invalid = Kind::Secret.parse(&raw).unwrap_err();
+            assert!(!format!("{invalid:?}").contains(canary));
+        }
+        let secret = Kind::Secret.parse(&text(canary)).unwrap();
+        let everything =
+            format!("{secret} {secret:?} {:?} {}", secret.to_raw(), serde_json::to_string(&secret).unwrap());
+        assert!(!everything.contains(canary), "{everything}");
+    }
+
+    #[test]
+    fn types_without_meaning_are_named() {
+        let invalid = Kind::Boolean.parse(&RawValue::Other("a date".to_owned())).unwrap_err();
+        assert_eq!(invalid.message, "expected `true` or `false`, got a date");
+    }
+}
