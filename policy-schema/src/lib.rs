@@ -14,6 +14,7 @@ pub mod resolve;
 pub mod settings;
 pub mod value;
 
+pub use message::did_you_mean as nearest;
 pub use problem::{Code, Problem, Severity};
 pub use resolve::{LastGood, Resolved, resolve};
 pub use settings::{Policy, SETTINGS, Setting};

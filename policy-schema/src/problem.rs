@@ -228,6 +228,12 @@ codes! {
     ///
     /// Fix: make room in the folder that the message names. The agent works on and tries again with the next change.
     AgentStateUnwritable = "agent.state-unwritable", Error;
+    /// A local API refused a request.
+    ///
+    /// Cause: the caller may not do this, or the question was not understood.
+    ///
+    /// Fix: as the message says; what changes the machine needs root.
+    ApiRefused = "api.refused", Error;
     /// `App` names an app that this agent does not know.
     ///
     /// Cause: a typing mistake, or an app of a newer version.

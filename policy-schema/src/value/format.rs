@@ -144,7 +144,6 @@ impl Reason {
     pub(super) fn hint(self, text: &str, format: Format) -> Option<String> {
         let hint = match self {
             Self::Empty => "remove the setting, or give it a value".to_owned(),
-            Self::TooLong => return None,
             Self::Form if format == Format::Version && text.starts_with('v') => {
                 "leave out the `v`".to_owned()
             }
@@ -154,7 +153,7 @@ impl Reason {
             Self::Form if matches!(format, Format::Issuer | Format::Url) && !text.contains("://") => {
                 format!("write https://{text}")
             }
-            Self::Form => return None,
+            Self::TooLong | Self::Form => return None,
             Self::WhiteSpace => "remove spaces and line breaks around it".to_owned(),
             Self::NotEncrypted => "use https".to_owned(),
             Self::Credentials => "remove user name and password from the URL".to_owned(),

@@ -1,0 +1,137 @@
+//! Files that are either the old or the new one, whatever happens in between.
+
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use fs_err::OpenOptions;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
+
+/// Mode of a file that everybody may read.
+pub const PUBLIC: u32 = 0o644;
+/// Mode of a file that only its owner may read.
+pub const PRIVATE: u32 = 0o600;
+
+/// Replaces a file: the new one is written beside it with its final mode, synced, renamed over it, and the folder
+/// is synced, so that it is there after a power loss.
+///
+/// # Errors
+/// Any step; the old file is then still there and nothing is left beside it.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let beside = beside(path);
+    let written = write_new(&beside, bytes, mode).and_then(|()| fs_err::rename(&beside, path));
+    if let Err(error) = written {
+        // Best effort: the error that led here is the one to report.
+        drop(fs_err::remove_file(&beside));
+        return Err(error);
+    }
+    sync_folder(path)
+}
+
+/// Removes a file and makes that last. A file that is not there is fine.
+///
+/// # Errors
+/// The system refused.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs_err::remove_file(path) {
+        Ok(()) => sync_folder(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes a folder and those above it; a new one gets the mode.
+///
+/// # Errors
+/// The system refused.
+pub fn create_folder(path: &Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|error| {
+        io::Error::new(error.kind(), format!("failed to create the folder {}: {error}", path.display()))
+    })
+}
+
+/// Opens a new file that nobody else can open, for a download or the like.
+///
+/// # Errors
+/// It exists, or the system refused.
+pub fn create_private(path: &Path) -> io::Result<fs_err::File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(PRIVATE).open(path)
+}
+
+/// Opens a new file of an installed version, which everybody may read and only its owner may write.
+///
+/// # Errors
+/// It exists, or the system refused.
+pub fn create_program(path: &Path, executable: bool) -> io::Result<fs_err::File> {
+    let mode = if executable { 0o755 } else { PUBLIC };
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+    Ok(file)
+}
+
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(mode);
+    options.options_mut().custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits());
+    let mut file = options.open(path)?;
+    // The mode given to open(2) loses what the umask takes, and does not apply to a file that was left behind.
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".new");
+    path.with_file_name(name)
+}
+
+/// Syncs the folder that a path lies in.
+///
+/// # Errors
+/// The system refused.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    fs_err::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_has_its_final_mode_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("managed.json");
+        for (text, mode) in [("one", PRIVATE), ("two", PUBLIC)] {
+            replace(&path, text.as_bytes(), mode).unwrap();
+            assert_eq!(fs_err::read_to_string(&path).unwrap(), text);
+            assert_eq!(fs_err::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+        }
+        assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_failed_replacement_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("target");
+        fs_err::create_dir(&path).unwrap();
+        assert!(replace(&path, b"x", PUBLIC).is_err());
+        assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_planted_beside_the_file_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("managed.json");
+        let victim = folder.path().join("victim");
+        fs_err::write(&victim, "untouched").unwrap();
+        fs_err::os::unix::fs::symlink(&victim, folder.path().join(".managed.json.new")).unwrap();
+        drop(replace(&path, b"x", PUBLIC));
+        assert_eq!(fs_err::read_to_string(&victim).unwrap(), "untouched");
+    }
+}

@@ -1,0 +1,106 @@
+//! Local APIs: Unix sockets and who is at the other end.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use tokio::net::{UnixListener, UnixStream};
+
+use super::file;
+
+/// Who may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Every local user.
+    Everybody,
+    /// The user who runs this process.
+    Owner,
+}
+
+/// Who is at the other end of a connection, as the kernel says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Effective user ID when it connected.
+    pub user: u32,
+    /// Process ID when it connected.
+    pub process: Option<i32>,
+}
+
+impl Peer {
+    /// Whether it may change what the machine does: root, or whoever runs this process.
+    #[must_use]
+    pub fn is_administrator(&self) -> bool {
+        self.user == 0 || self.is_owner()
+    }
+
+    /// Whether it is the user who runs this process.
+    #[must_use]
+    pub fn is_owner(&self) -> bool {
+        self.user == nix::unistd::geteuid().as_raw()
+    }
+}
+
+/// Listens on a socket. One that a dead process left is replaced; one that answers is an error.
+///
+/// # Errors
+/// Another process answers there (`AddrInUse`), or the system refused.
+pub fn listen(path: &Path, audience: Audience) -> io::Result<UnixListener> {
+    let (folder_mode, socket_mode) = match audience {
+        Audience::Everybody => (0o755, 0o666),
+        Audience::Owner => (0o700, 0o600),
+    };
+    if let Some(folder) = path.parent() {
+        file::create_folder(folder, folder_mode)?;
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                format!("another process already answers at {}", path.display()),
+            ));
+        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs_err::remove_file(path)?,
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path).map_err(|error| {
+        io::Error::new(error.kind(), format!("failed to listen at {}: {error}", path.display()))
+    })?;
+    fs_err::set_permissions(path, std::fs::Permissions::from_mode(socket_mode))?;
+    Ok(listener)
+}
+
+/// Connects to a socket.
+///
+/// # Errors
+/// Nobody listens there, or the system refused.
+pub async fn connect(path: &Path) -> io::Result<UnixStream> {
+    UnixStream::connect(path).await
+}
+
+/// Who is at the other end.
+///
+/// # Errors
+/// The system does not say.
+pub fn peer(stream: &UnixStream) -> io::Result<Peer> {
+    let credentials = stream.peer_cred()?;
+    Ok(Peer { user: credentials.uid(), process: credentials.pid() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_left_by_a_dead_process_is_replaced_and_a_living_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("steward/agent.sock");
+        let first = listen(&path, Audience::Everybody).unwrap();
+        assert_eq!(listen(&path, Audience::Everybody).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        let second = listen(&path, Audience::Owner).unwrap();
+        assert_eq!(fs_err::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let (client, accepted) = tokio::join!(connect(&path), second.accept());
+        drop(client);
+        assert!(peer(&accepted.unwrap().0).unwrap().is_owner());
+    }
+}

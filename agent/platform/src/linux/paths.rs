@@ -1,0 +1,97 @@
+//! Where everything lies. `--root DIR` puts the whole layout below a folder, for tests and the demo.
+
+use std::path::{Path, PathBuf};
+
+use crate::environment;
+
+/// The name of this operating system in app descriptors.
+pub const SYSTEM: &str = "linux";
+
+/// The layout of files on this operating system.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    root: Option<PathBuf>,
+}
+
+impl Paths {
+    /// The system's own layout, or the same below `root`.
+    #[must_use]
+    pub fn new(root: Option<PathBuf>) -> Self {
+        Self { root }
+    }
+
+    /// An absolute path of the system, below the root if there is one.
+    #[must_use]
+    pub fn under_root(&self, path: &Path) -> PathBuf {
+        match &self.root {
+            Some(root) => root.join(path.strip_prefix("/").unwrap_or(path)),
+            None => path.to_owned(),
+        }
+    }
+
+    /// The folder that `--root` named.
+    #[must_use]
+    pub fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
+    /// The folders with policy drop-ins, weakest first.
+    #[must_use]
+    pub fn policy_folders(&self) -> Vec<PathBuf> {
+        ["/usr/lib/steward/policy.d", "/run/steward/policy.d", "/etc/steward/policy.d"]
+            .iter()
+            .map(|path| self.under_root(Path::new(path)))
+            .collect()
+    }
+
+    /// What the agent keeps between starts.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.under_root(Path::new("/var/lib/steward"))
+    }
+
+    /// The machine service's local API.
+    #[must_use]
+    pub fn agent_socket(&self) -> PathBuf {
+        self.under_root(Path::new("/run/steward/agent.sock"))
+    }
+
+    /// The broker's local API of the person who runs this process.
+    #[must_use]
+    pub fn broker_socket(&self) -> PathBuf {
+        let runtime = match &self.root {
+            None => environment::directory("XDG_RUNTIME_DIR"),
+            Some(_) => None,
+        };
+        runtime
+            .unwrap_or_else(|| self.runtime_folders().join(nix::unistd::geteuid().to_string()))
+            .join("steward/broker.sock")
+    }
+
+    /// The local APIs of every person who may have a broker running.
+    #[must_use]
+    pub fn broker_sockets(&self) -> Vec<PathBuf> {
+        let Ok(folders) = fs_err::read_dir(self.runtime_folders()) else { return Vec::new() };
+        folders
+            .filter_map(|folder| Some(folder.ok()?.path().join("steward/broker.sock")))
+            .filter(|socket| socket.exists())
+            .collect()
+    }
+
+    /// Where a person's saved session lies.
+    #[must_use]
+    pub fn session_folder(&self) -> PathBuf {
+        let user = nix::unistd::geteuid();
+        match &self.root {
+            Some(root) => root.join(format!("home/{user}/.local/state/steward")),
+            None => environment::directory("XDG_STATE_HOME")
+                .or_else(|| environment::directory("HOME").map(|home| home.join(".local/state")))
+                .unwrap_or_else(|| PathBuf::from(format!("/run/user/{user}")))
+                .join("steward"),
+        }
+    }
+
+    fn runtime_folders(&self) -> PathBuf {
+        self.under_root(Path::new("/run/user"))
+    }
+}

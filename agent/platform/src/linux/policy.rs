@@ -1,0 +1,136 @@
+//! The machine's policy: drop-in folders that only administrators can write to.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use policy_schema::raw::{Place, ReadError, ReadErrorKind};
+
+use super::paths::Paths;
+use crate::directory;
+
+/// How this operating system calls the kind of place, for people.
+pub const WHERE: &str = "a drop-in file in /etc/steward/policy.d/";
+
+/// Reads every place.
+#[must_use]
+pub fn read(paths: &Paths) -> Vec<Place> {
+    let boundary = paths.root().and_then(|root| fs_err::canonicalize(root).ok());
+    directory::read(&paths.policy_folders(), &|path| trust(path, boundary.as_deref()))
+}
+
+/// What to watch for changes: each folder and the one above it, or, while they do not exist, the nearest above.
+#[must_use]
+pub fn watched(paths: &Paths) -> Vec<PathBuf> {
+    let mut watched: Vec<PathBuf> = paths
+        .policy_folders()
+        .iter()
+        .flat_map(|folder| {
+            let nearest = folder.ancestors().find(|path| path.is_dir()).map(Path::to_owned);
+            let above = folder.parent().filter(|_| folder.is_dir()).map(Path::to_owned);
+            [nearest, above]
+        })
+        .flatten()
+        .collect();
+    watched.sort();
+    watched.dedup();
+    watched
+}
+
+/// Whether only root (or whoever runs this process) could have written a path: it and every folder above it.
+fn trust(path: &Path, boundary: Option<&Path>) -> Result<(), ReadError> {
+    let real =
+        fs_err::canonicalize(path).map_err(|error| insecure(format!("cannot be followed: {error}")))?;
+    for part in real.ancestors() {
+        if boundary == Some(part) {
+            break;
+        }
+        let metadata =
+            fs_err::metadata(part).map_err(|error| insecure(format!("cannot be looked at: {error}")))?;
+        let owner = metadata.uid();
+        if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
+            return Err(insecure_with(
+                format!("{} belongs to user {owner}, not to root, so it is not believed", part.display()),
+                format!("chown root:root {}", part.display()),
+            ));
+        }
+        let sticky = metadata.is_dir() && metadata.mode() & 0o1000 != 0;
+        if metadata.mode() & 0o022 != 0 && !sticky {
+            return Err(insecure_with(
+                format!(
+                    "{} may be written by others (mode {:04o}), so it is not believed",
+                    part.display(),
+                    metadata.mode() & 0o7777
+                ),
+                format!("chmod go-w {}", part.display()),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn insecure(message: String) -> ReadError {
+    ReadError { kind: ReadErrorKind::Insecure, message, hint: None }
+}
+
+fn insecure_with(message: String, hint: String) -> ReadError {
+    ReadError { hint: Some(hint), ..insecure(message) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn mode(path: &Path, mode: u32) {
+        fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn root_with(folder: &str) -> (tempfile::TempDir, Paths, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join(folder);
+        fs_err::create_dir_all(&folder).unwrap();
+        fs_err::write(folder.join("10-a.toml"), "UpdateMode = \"off\"").unwrap();
+        let paths = Paths::new(Some(root.path().to_owned()));
+        (root, paths, folder)
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_is_not_believed() {
+        let (_root, paths, folder) = root_with("etc/steward/policy.d");
+        assert!(read(&paths)[0].contents.is_ok());
+        for (path, open, closed) in [
+            (folder.join("10-a.toml"), 0o666, 0o644),
+            (folder.clone(), 0o775, 0o755),
+            (folder.join("../.."), 0o757, 0o755),
+        ] {
+            mode(&path, open);
+            let places = read(&paths);
+            assert_eq!(places[0].contents.as_ref().unwrap_err().kind, ReadErrorKind::Insecure, "{path:?}");
+            mode(&path, closed);
+            assert!(read(&paths)[0].contents.is_ok(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_as_trustworthy_as_what_it_leads_to() {
+        let (root, paths, folder) = root_with("etc/steward/policy.d");
+        let elsewhere = root.path().join("elsewhere");
+        fs_err::create_dir(&elsewhere).unwrap();
+        fs_err::write(elsewhere.join("x"), "UpdateMode = \"off\"").unwrap();
+        fs_err::os::unix::fs::symlink(elsewhere.join("x"), folder.join("20-b.toml")).unwrap();
+        assert!(read(&paths)[1].contents.is_ok());
+        mode(&elsewhere, 0o777);
+        assert_eq!(read(&paths)[1].contents.as_ref().unwrap_err().kind, ReadErrorKind::Insecure);
+    }
+
+    #[test]
+    fn parents_are_watched_while_a_folder_is_missing() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(Some(root.path().to_owned()));
+        fs_err::create_dir_all(root.path().join("etc")).unwrap();
+        assert_eq!(watched(&paths), [root.path().to_owned(), root.path().join("etc")]);
+        fs_err::create_dir_all(root.path().join("etc/steward/policy.d")).unwrap();
+        assert!(watched(&paths).contains(&root.path().join("etc/steward/policy.d")));
+    }
+}

@@ -1,0 +1,278 @@
+//! Local APIs: HTTP/1.1 over a Unix socket. What both processes share (who is calling, answers, errors, the client),
+//! and the machine service's own routes.
+//!
+//! Every local user may read the machine's status: it holds no secrets. What changes something needs an
+//! administrator's peer credentials.
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::Arc;
+
+use agent_platform::ipc::{self, Peer};
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use axum::{Json, Router};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use policy_schema::resolve::{Level, Origin, Resolution};
+use policy_schema::{Problem, Resolved};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::health::model::Status;
+use crate::run::Event;
+
+/// The most bytes of a question to, and of an answer of, a local API.
+const MAXIMUM_QUESTION: usize = 64 * 1024;
+const MAXIMUM_ANSWER: usize = 16 * 1024 * 1024;
+
+/// What the machine service publishes.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) status: Status,
+    pub(crate) policy: Explained,
+}
+
+/// The policy with its whole story, as `GET /v1/policy` answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Explained {
+    pub(crate) settings: Vec<Story>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// One setting's story.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Story {
+    pub(crate) key: String,
+    /// Secrets as `(set)`.
+    pub(crate) value: Option<serde_json::Value>,
+    pub(crate) origin: Origin,
+    pub(crate) losers: Vec<Loser>,
+}
+
+/// A value that did not win.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Loser {
+    pub(crate) place: String,
+    pub(crate) level: Level,
+    pub(crate) value: Option<serde_json::Value>,
+    pub(crate) why: String,
+}
+
+impl Explained {
+    pub(crate) fn new(resolved: &Resolved, problems: Vec<Problem>) -> Self {
+        Self { settings: resolved.settings.iter().map(Story::from).collect(), problems }
+    }
+}
+
+impl From<&Resolution> for Story {
+    fn from(resolution: &Resolution) -> Self {
+        let shown = |value: &Option<policy_schema::Value>| {
+            value.as_ref().and_then(|value| serde_json::to_value(value).ok())
+        };
+        Self {
+            key: resolution.key.to_owned(),
+            value: shown(&resolution.value),
+            origin: resolution.origin.clone(),
+            losers: resolution
+                .losers
+                .iter()
+                .map(|loser| Loser {
+                    place: loser.place.clone(),
+                    level: loser.level,
+                    value: shown(&loser.value),
+                    why: loser.why.clone(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Who is calling, as a request sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller(pub(crate) Option<Peer>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self(ipc::peer(stream.io()).ok())
+    }
+}
+
+/// An answer that is no success: `{"error": {"code": "...", "message": "...", "hint": "..."}}`.
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) problem: Problem,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, Json(serde_json::json!({ "error": self.problem }))).into_response()
+    }
+}
+
+/// Serves routes until the process ends.
+pub(crate) async fn serve(listener: UnixListener, routes: Router) -> std::io::Result<()> {
+    let routes = routes.layer(DefaultBodyLimit::max(MAXIMUM_QUESTION));
+    axum::serve(listener, routes.into_make_service_with_connect_info::<Caller>()).await
+}
+
+#[derive(Clone)]
+struct Machine {
+    published: watch::Receiver<Arc<Published>>,
+    events: mpsc::Sender<Event>,
+}
+
+/// The machine service's routes.
+pub(crate) fn routes(published: watch::Receiver<Arc<Published>>, events: mpsc::Sender<Event>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/policy", get(policy))
+        .route("/v1/policy/reload", post(reload))
+        .route("/v1/update/check", post(check_for_update))
+        .with_state(Machine { published, events })
+}
+
+async fn status(State(machine): State<Machine>) -> Json<Status> {
+    let published = machine.published.borrow().clone();
+    Json(published.status.clone())
+}
+
+async fn policy(State(machine): State<Machine>) -> Json<Explained> {
+    let published = machine.published.borrow().clone();
+    Json(published.policy.clone())
+}
+
+async fn reload(
+    State(machine): State<Machine>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+) -> Result<Json<Explained>, Refusal> {
+    ask(&machine, caller, Event::Reload).await?;
+    Ok(policy(State(machine)).await)
+}
+
+async fn check_for_update(
+    State(machine): State<Machine>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+) -> Result<Json<Status>, Refusal> {
+    ask(&machine, caller, Event::CheckForUpdate).await?;
+    Ok(status(State(machine)).await)
+}
+
+/// Hands an administrator's wish to the main loop and waits until it is done.
+async fn ask(
+    machine: &Machine,
+    caller: Caller,
+    wish: impl FnOnce(oneshot::Sender<()>) -> Event,
+) -> Result<(), Refusal> {
+    if !caller.0.is_some_and(|peer| peer.is_administrator()) {
+        return Err(refusal(StatusCode::FORBIDDEN, "only an administrator may do this"));
+    }
+    let (done, wait) = oneshot::channel();
+    let stopping = |_| refusal(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping");
+    machine.events.send(wish(done)).await.map_err(|error| stopping(error.to_string()))?;
+    wait.await.map_err(|error| stopping(error.to_string()))
+}
+
+fn refusal(status: StatusCode, message: &str) -> Refusal {
+    let problem =
+        Problem::new(policy_schema::Code::ApiRefused, message).hint("run the command as root".to_owned());
+    Refusal { status, problem }
+}
+
+/// Why a local API gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    #[error("nobody answers at {place}")]
+    Absent {
+        place: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the answer from {place} broke off")]
+    Broken {
+        place: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("{0}")]
+    Refused(Problem),
+}
+
+/// Asks a local API.
+pub(crate) async fn request<T: DeserializeOwned>(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    question: Option<&serde_json::Value>,
+) -> Result<T, AskError> {
+    let place = socket.display().to_string();
+    let stream =
+        ipc::connect(socket).await.map_err(|source| AskError::Absent { place: place.clone(), source })?;
+    exchange(stream, method, path, question).await.map_err(|failure| match failure {
+        Failure::Refused(problem) => AskError::Refused(problem),
+        Failure::Broken(source) => AskError::Broken { place, source },
+    })
+}
+
+/// The body of a [`Refusal`].
+#[derive(Deserialize)]
+struct Refused {
+    error: Problem,
+}
+
+enum Failure {
+    Refused(Problem),
+    Broken(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Broken(Box::new(error))
+    }
+}
+
+async fn exchange<T: DeserializeOwned>(
+    stream: tokio::net::UnixStream,
+    method: &str,
+    path: &str,
+    question: Option<&serde_json::Value>,
+) -> Result<T, Failure> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let body = question.map_or_else(Bytes::new, |question| Bytes::from(question.to_string()));
+    let request = hyper::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .body(Full::<Bytes>::new(body).map_err(|never: Infallible| match never {}))?;
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAXIMUM_ANSWER)
+            .collect()
+            .await
+            .map_err(Failure::Broken)?
+            .to_bytes();
+        Ok::<_, Failure>((status, body))
+    };
+    tokio::pin!(answer);
+    let (status, body) = tokio::select! {
+        answer = &mut answer => answer?,
+        ended = connection => {
+            ended?;
+            answer.await?
+        }
+    };
+    if status.is_success() {
+        return Ok(serde_json::from_slice(&body)?);
+    }
+    let refused: Refused = serde_json::from_slice(&body)?;
+    Err(Failure::Refused(refused.error))
+}

@@ -1,0 +1,146 @@
+//! App descriptors: what an app reads and where, as data. Embedded; one file per app in `agent/descriptors/`.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use agent_platform::paths::SYSTEM;
+use serde::Deserialize;
+
+/// One app.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Descriptor {
+    /// As the setting `App` names it.
+    pub(crate) name: String,
+    /// As people know it.
+    pub(crate) title: String,
+    /// By operating system.
+    #[serde(flatten)]
+    pub(crate) systems: BTreeMap<String, System>,
+}
+
+/// One app on one operating system.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct System {
+    /// Why the app does not exist here.
+    pub(crate) not_applicable: Option<String>,
+    /// The vendor's release feed.
+    pub(crate) feed: Option<String>,
+    /// What the app reads at its start.
+    pub(crate) configuration: Option<Configuration>,
+    /// How a release is installed.
+    pub(crate) installation: Option<Installation>,
+}
+
+/// The app's managed configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Configuration {
+    pub(crate) format: Format,
+    /// A file, a registry key or a preference domain.
+    pub(crate) path: String,
+    /// By the app's own names.
+    pub(crate) values: BTreeMap<String, Source>,
+}
+
+/// How a managed configuration is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Format {
+    /// A file with one JSON object.
+    Json,
+    /// Values of a key of the Windows registry.
+    Registry,
+    /// macOS managed preferences, which belong to the MDM.
+    ManagedPreferences,
+}
+
+/// Which setting a value comes from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Source {
+    pub(crate) setting: String,
+    /// The app's words for the setting's choices; a choice that is missing here is left to the app.
+    pub(crate) map: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+/// A plain folder per version, and a link to the current one.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Installation {
+    /// Holds `versions/` and the link `current`.
+    pub(crate) folder: String,
+    /// The program, inside a version's folder.
+    pub(crate) program: String,
+    /// Arguments with which the program tries whether it can start.
+    pub(crate) self_check: Vec<String>,
+}
+
+impl Descriptor {
+    /// The app on this operating system; `None` if it does not exist here.
+    pub(crate) fn system(&self) -> Option<&System> {
+        self.systems.get(SYSTEM).filter(|system| system.not_applicable.is_none())
+    }
+
+    /// Why there is nothing to do on this operating system.
+    pub(crate) fn not_applicable(&self) -> Option<String> {
+        match self.systems.get(SYSTEM) {
+            None => Some(format!("{} does not exist on {SYSTEM}", self.title)),
+            Some(system) => system.not_applicable.clone(),
+        }
+    }
+}
+
+/// The app of a name.
+pub(crate) fn find(name: &str) -> Option<&'static Descriptor> {
+    ALL.iter().find(|descriptor| descriptor.name == name)
+}
+
+/// The names of all apps.
+pub(crate) fn names() -> String {
+    ALL.iter().map(|descriptor| format!("`{}`", descriptor.name)).collect::<Vec<_>>().join(", ")
+}
+
+static ALL: LazyLock<Vec<Descriptor>> = LazyLock::new(|| {
+    [include_str!("../../descriptors/amazon-quick.toml"), include_str!("../../descriptors/lab-notes.toml")]
+        .iter()
+        .map(|text| toml::from_str(text).expect("a test reads every embedded descriptor"))
+        .collect()
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_descriptor_is_readable_and_names_settings_and_choices_that_exist() {
+        for descriptor in ALL.iter() {
+            for system in descriptor.systems.values() {
+                for source in
+                    system.configuration.iter().flat_map(|configuration| configuration.values.values())
+                {
+                    let setting = policy_schema::SETTINGS
+                        .iter()
+                        .find(|setting| setting.key == source.setting)
+                        .unwrap_or_else(|| panic!("{}: {}", descriptor.name, source.setting));
+                    for choice in source.map.iter().flat_map(BTreeMap::keys) {
+                        let value = policy_schema::raw::RawValue::Str(choice.clone());
+                        assert!(
+                            setting.kind.parse(&value).is_ok(),
+                            "{choice} is no choice of {}",
+                            setting.key
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn amazon_quick_is_not_applicable_here_and_says_why() {
+        let quick = find("amazon-quick").unwrap();
+        assert!(quick.system().is_none());
+        assert_eq!(quick.not_applicable().as_deref(), Some("there is no Linux build of Amazon Quick"));
+    }
+}

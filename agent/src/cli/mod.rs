@@ -1,0 +1,154 @@
+//! The command line: arguments in, text out. The only module that prints.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
+
+mod policy;
+mod sign_in;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use agent_platform::paths::Paths;
+use clap::{Parser, Subcommand};
+
+use crate::api::AskError;
+use crate::health::encode::Encoding;
+use crate::http::chain;
+use crate::{broker, logging, run};
+
+/// Prepares a managed desktop app, keeps it up to date, signs people in and reports health, as policy says.
+///
+/// Policy comes from the place that the operating system keeps for it; on Linux, from TOML files in
+/// /etc/steward/policy.d/. Start with `steward status`.
+#[derive(Parser)]
+#[command(name = "steward", version, max_term_width = 100, arg_required_else_help = true)]
+struct Arguments {
+    /// Put the whole layout of files below this folder (for tests and demonstrations).
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the machine service in the foreground.
+    Agent,
+    /// Run the broker of the person who calls it, in the foreground.
+    Broker,
+    /// Show how everything is doing, and what to do if something is wrong.
+    Status {
+        /// Print all facts as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Print the JSON Schema of those facts, and of reports.
+        #[arg(long, conflicts_with = "json")]
+        schema: bool,
+    },
+    /// Show, explain, check or reload policy.
+    #[command(subcommand)]
+    Policy(policy::Verb),
+    /// Look for an update of the app now, and install it if policy wants that (administrators only).
+    Update,
+    /// Print the health report for whoever collects it.
+    Report {
+        /// Who collects it.
+        #[arg(long, value_enum, default_value = "text")]
+        format: Encoding,
+    },
+    /// Sign in through the browser.
+    Login {
+        /// Print the address instead of opening a browser.
+        #[arg(long)]
+        no_browser: bool,
+    },
+    /// Print a token; the session renews it as needed.
+    Token {
+        /// Print the ID token instead of the access token.
+        #[arg(long)]
+        id_token: bool,
+        /// Print both with their facts as JSON.
+        #[arg(long, conflicts_with = "id_token")]
+        json: bool,
+        /// Open the browser if nobody is signed in.
+        #[arg(long)]
+        interactive: bool,
+    },
+    /// Show who is signed in.
+    Whoami {
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End the session on this device.
+    Logout,
+}
+
+/// Runs what the command line says. 0 is success, 1 a problem, 2 a command line that makes no sense.
+pub(crate) fn main() -> ExitCode {
+    let Arguments { root, verb } = Arguments::parse();
+    let paths = Paths::new(root.map(|root| fs_err::canonicalize(&root).unwrap_or(root)));
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("the system gives no event loop: {error}")),
+    };
+    let result = runtime.block_on(dispatch(paths, verb));
+    // A question to a secret store that hangs must not keep the process.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code,
+        Err(error) => match error.downcast_ref::<AskError>() {
+            Some(AskError::Refused(problem)) => fail(&format!("{problem}")),
+            Some(_) | None => fail(&chain(error.as_ref())),
+        },
+    }
+}
+
+async fn dispatch(paths: Paths, verb: Verb) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Agent => {
+            logging::start();
+            run::run(paths).await?;
+        }
+        Verb::Broker => {
+            logging::start();
+            broker::run(paths).await?;
+        }
+        Verb::Status { json, schema } => return status::status(&paths, json, schema).await,
+        Verb::Policy(verb) => return policy::policy(&paths, verb).await,
+        Verb::Update => return status::update(&paths).await,
+        Verb::Report { format } => return status::report(&paths, format).await,
+        Verb::Login { no_browser } => sign_in::login(&paths, no_browser).await?,
+        Verb::Token { id_token, json, interactive } => {
+            sign_in::token(&paths, id_token, json, interactive).await?;
+        }
+        Verb::Whoami { json } => return sign_in::whoami(&paths, json).await,
+        Verb::Logout => sign_in::logout(&paths).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("steward: {message}");
+    ExitCode::FAILURE
+}
+
+/// A value as people write it: `notify`, 30, true, [`a`, `b`].
+fn shown(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text) if text == "(set)" => text.clone(),
+        serde_json::Value::String(text) => format!("`{text}`"),
+        serde_json::Value::Array(items) => {
+            format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(", "))
+        }
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::Object(_) => value.to_string(),
+    }
+}
+
+/// A message of several lines, moved to the right.
+fn indented(text: &str, by: usize) -> String {
+    text.lines().map(|line| format!("{}{line}", " ".repeat(by))).collect::<Vec<_>>().join("\n")
+}

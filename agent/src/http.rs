@@ -1,0 +1,190 @@
+//! The one HTTP client: proxy and trust as policy says, no redirects, limits on time and size.
+//!
+//! Made for each piece of work and dropped after it, so that an idle process holds no connection and no trust store.
+
+use std::time::Duration;
+
+use policy_schema::Policy;
+use policy_schema::settings::ProxyMode;
+use reqwest::{Certificate, Client, NoProxy, Proxy, Response};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+const READ_LIMIT: Duration = Duration::from_secs(30);
+
+/// How to reach the network, as policy says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Network {
+    proxy_mode: ProxyMode,
+    proxy_url: Option<String>,
+    proxy_bypass: Vec<String>,
+    certificates: Vec<String>,
+}
+
+impl From<&Policy> for Network {
+    fn from(policy: &Policy) -> Self {
+        Self {
+            proxy_mode: policy.proxy_mode,
+            proxy_url: policy.proxy_url.clone(),
+            proxy_bypass: policy.proxy_bypass.clone(),
+            certificates: policy.additional_trusted_certificates.clone(),
+        }
+    }
+}
+
+/// What can go wrong on the way to a server and back.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HttpError {
+    #[error("the network settings cannot be used")]
+    Settings(#[source] reqwest::Error),
+    #[error("`ProxyMode` is `fixed`, but `ProxyUrl` is not set")]
+    ProxyMissing,
+    #[error("{host} could not be reached")]
+    Unreachable {
+        host: String,
+        #[source]
+        source: reqwest::Error,
+    },
+    #[error("{host} answered {status}")]
+    Status { host: String, status: u16 },
+    #[error("{host} answered with more than {limit} bytes")]
+    TooLarge { host: String, limit: usize },
+}
+
+/// A client with its limits.
+pub(crate) struct Http {
+    client: Client,
+}
+
+impl Http {
+    /// Makes a client.
+    ///
+    /// # Errors
+    /// A proxy address or a certificate that cannot be used.
+    pub(crate) fn new(network: &Network) -> Result<Self, HttpError> {
+        // Repeated calls find a provider installed already, which is the aim.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let mut builder = Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_LIMIT)
+            .read_timeout(READ_LIMIT)
+            .pool_max_idle_per_host(0)
+            .user_agent(concat!("steward/", env!("CARGO_PKG_VERSION")));
+        builder = match (network.proxy_mode, &network.proxy_url) {
+            (ProxyMode::System, _) => builder,
+            (ProxyMode::Direct, _) => builder.no_proxy(),
+            (ProxyMode::Fixed, None) => return Err(HttpError::ProxyMissing),
+            (ProxyMode::Fixed, Some(url)) => {
+                let bypass = ["localhost", "127.0.0.0/8", "::1"]
+                    .into_iter()
+                    .chain(network.proxy_bypass.iter().map(String::as_str))
+                    .collect::<Vec<_>>()
+                    .join(",");
+                let proxy = Proxy::all(url).map_err(HttpError::Settings)?;
+                builder.proxy(proxy.no_proxy(NoProxy::from_string(&bypass)))
+            }
+        };
+        let certificates = network
+            .certificates
+            .iter()
+            .map(|pem| Certificate::from_pem(pem.as_bytes()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(HttpError::Settings)?;
+        if !certificates.is_empty() {
+            builder = builder.tls_certs_merge(certificates);
+        }
+        Ok(Self { client: builder.build().map_err(HttpError::Settings)? })
+    }
+
+    /// Starts a GET; the body is the caller's to read. Another answer than 200 is an error.
+    pub(crate) async fn open(&self, url: &Url) -> Result<Response, HttpError> {
+        let response =
+            self.client.get(url.clone()).send().await.map_err(|source| unreachable(url, source))?;
+        match response.status().as_u16() {
+            200 => Ok(response),
+            status => Err(HttpError::Status { host: host(url), status }),
+        }
+    }
+
+    /// Gets a document of at most `limit` bytes.
+    pub(crate) async fn get(&self, url: &Url, limit: usize) -> Result<Vec<u8>, HttpError> {
+        let response = self.open(url).await?;
+        body(response, url, limit).await
+    }
+
+    /// Posts JSON, with a bearer token if there is one (RFC 6750). Gives the status, and Retry-After in seconds.
+    pub(crate) async fn post_json(
+        &self,
+        url: &Url,
+        token: Option<&str>,
+        json: Vec<u8>,
+    ) -> Result<(u16, Option<u64>), HttpError> {
+        let mut request = self.client.post(url.clone()).header("content-type", "application/json").body(json);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.map_err(|source| unreachable(url, source))?;
+        let retry_after = response
+            .headers()
+            .get("retry-after")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.parse().ok());
+        Ok((response.status().as_u16(), retry_after))
+    }
+
+    /// One exchange for the OpenID Connect library, at most `limit` bytes.
+    pub(crate) async fn exchange(
+        &self,
+        request: openidconnect::HttpRequest,
+        limit: usize,
+    ) -> Result<openidconnect::HttpResponse, HttpError> {
+        let request = reqwest::Request::try_from(request).map_err(HttpError::Settings)?;
+        let url = request.url().clone();
+        let response = self.client.execute(request).await.map_err(|source| unreachable(&url, source))?;
+        let mut answer = openidconnect::http::Response::builder().status(response.status());
+        for (name, value) in response.headers() {
+            answer = answer.header(name, value);
+        }
+        let body = body(response, &url, limit).await?;
+        Ok(answer.body(body).expect("status and headers come from a response"))
+    }
+}
+
+async fn body(mut response: Response, url: &Url, limit: usize) -> Result<Vec<u8>, HttpError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|source| unreachable(url, source))? {
+        if body.len() + chunk.len() > limit {
+            return Err(HttpError::TooLarge { host: host(url), limit });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn unreachable(url: &Url, source: reqwest::Error) -> HttpError {
+    // The URL may hold a query that is nobody's business; the host says enough.
+    HttpError::Unreachable { host: host(url), source: source.without_url() }
+}
+
+fn host(url: &Url) -> String {
+    match (url.host_str(), url.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (Some(host), None) => host.to_owned(),
+        (None, _) => url.scheme().to_owned(),
+    }
+}
+
+/// An error with its causes on one line: `a: b: c`. The one chain printer.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

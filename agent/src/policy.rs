@@ -1,0 +1,207 @@
+//! Reads the places, resolves them and remembers the last good value of each setting.
+//!
+//! In: the layout of files and the time. Out: a [`Snapshot`] that everything else works from. Called by the main loop
+//! when a watch or the slow poll nudges it, and by `steward policy check` for a file that is not installed.
+
+use std::io;
+use std::path::Path;
+
+use agent_platform::file;
+use agent_platform::paths::Paths;
+use jiff::Timestamp;
+use policy_schema::raw::Place;
+use policy_schema::resolve::Origin;
+use policy_schema::{Code, LastGood, Problem, Resolved, resolve};
+use ring::digest;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The policy at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) resolved: Resolved,
+    pub(crate) places: Vec<PlaceSummary>,
+    pub(crate) hash: String,
+    pub(crate) read_at: Timestamp,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// One place as the status shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct PlaceSummary {
+    /// Path or registry key.
+    pub(crate) name: String,
+    /// How many values it holds; `null` if it could not be read.
+    pub(crate) values: Option<usize>,
+}
+
+/// The places and what is remembered about them.
+pub(crate) struct Store {
+    paths: Paths,
+    last_good: LastGood,
+    damaged: Option<Problem>,
+}
+
+impl Store {
+    /// Takes up what an earlier run remembered. A damaged memory is put aside, and said so.
+    pub(crate) fn open(paths: Paths) -> Self {
+        let path = last_good_path(&paths);
+        let (last_good, damaged) = match fs_err::read(&path) {
+            Ok(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(last_good) => (last_good, None),
+                Err(error) => (LastGood::default(), Some(put_aside(&path, &error))),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (LastGood::default(), None),
+            Err(error) => (LastGood::default(), Some(unwritable(&path, &error))),
+        };
+        Self { paths, last_good, damaged }
+    }
+
+    /// Reads everything anew.
+    pub(crate) fn read(&mut self, now: Timestamp) -> Snapshot {
+        let places = agent_platform::policy::read(&self.paths);
+        let resolved = resolve(&places, &self.last_good);
+        let mut more = Vec::new();
+        let remembered = resolved.remember(&self.last_good, now);
+        if remembered != self.last_good {
+            let path = last_good_path(&self.paths);
+            if let Err(error) = self.save(&path, &remembered) {
+                more.push(unwritable(&path, &error));
+            }
+            // Held in memory even if the disk is full: a later wrong value must find it.
+            self.last_good = remembered;
+        }
+        self.snapshot(resolved, &places, more, now)
+    }
+
+    /// What a read would give, without remembering anything.
+    pub(crate) fn preview(&self, now: Timestamp) -> Snapshot {
+        let places = agent_platform::policy::read(&self.paths);
+        let resolved = resolve(&places, &self.last_good);
+        self.snapshot(resolved, &places, Vec::new(), now)
+    }
+
+    fn snapshot(&self, resolved: Resolved, places: &[Place], more: Vec<Problem>, now: Timestamp) -> Snapshot {
+        let mut problems = resolved.problems.clone();
+        problems.extend(self.damaged.clone());
+        problems.extend(more);
+        if places.is_empty() {
+            problems.push(
+                Problem::new(Code::PolicyMissing, "no place holds any policy, so the defaults apply")
+                    .hint(format!("put one into {}", agent_platform::policy::WHERE)),
+            );
+        }
+        let places = places.iter().map(summarize).collect();
+        Snapshot { hash: hash(&resolved), resolved, places, read_at: now, problems }
+    }
+
+    fn save(&self, path: &Path, remembered: &LastGood) -> io::Result<()> {
+        file::create_folder(&private_folder(&self.paths), 0o700)?;
+        let bytes = serde_json::to_vec_pretty(remembered).map_err(io::Error::other)?;
+        file::replace(path, &bytes, file::PRIVATE)
+    }
+}
+
+/// What the agent keeps for itself: last good values with their secrets, downloads, unsent reports.
+pub(crate) fn private_folder(paths: &Paths) -> std::path::PathBuf {
+    paths.state().join("private")
+}
+
+fn last_good_path(paths: &Paths) -> std::path::PathBuf {
+    private_folder(paths).join("last-good.json")
+}
+
+fn summarize(place: &Place) -> PlaceSummary {
+    let values = place.contents.as_ref().ok().map(|policy| policy.enforced.len() + policy.recommended.len());
+    PlaceSummary { name: place.name.clone(), values }
+}
+
+/// Tells whether two devices have the same policy: SHA-256 over all values that policy sets, secrets as `(set)`.
+fn hash(resolved: &Resolved) -> String {
+    let values: std::collections::BTreeMap<_, _> = resolved
+        .settings
+        .iter()
+        .filter(|setting| !matches!(setting.origin, Origin::Default | Origin::Unset))
+        .map(|setting| (setting.key, &setting.value))
+        .collect();
+    let bytes = serde_json::to_vec(&values).unwrap_or_default();
+    hex(&digest::digest(&digest::SHA256, &bytes).as_ref()[..8])
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn put_aside(path: &Path, error: &serde_json::Error) -> Problem {
+    let aside = path.with_extension("damaged");
+    let kept = fs_err::rename(path, &aside).is_ok();
+    Problem::new(Code::AgentStateUnwritable, format!("the memory of last good values is damaged: {error}"))
+        .at(path.display().to_string())
+        .using("the values that policy has now")
+        .hint(kept.then(|| format!("it was put aside as {}", aside.display())))
+}
+
+pub(crate) fn unwritable(path: &Path, error: &io::Error) -> Problem {
+    Problem::new(Code::AgentStateUnwritable, error.to_string()).at(path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Paths) {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(Some(root.path().to_owned()));
+        for folder in paths.policy_folders() {
+            fs_err::create_dir_all(folder).unwrap();
+        }
+        (root, paths)
+    }
+
+    fn write(paths: &Paths, text: &str) {
+        fs_err::write(paths.policy_folders()[2].join("50.toml"), text).unwrap();
+    }
+
+    #[test]
+    fn last_good_values_survive_a_restart_and_stay_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (_root, paths) = store();
+        write(&paths, "UpdateMode = \"off\"\nClientSecret = \"canary\"");
+        let first = Store::open(paths.clone()).read("2026-11-20T08:00:00Z".parse().unwrap());
+        assert!(!first.hash.is_empty());
+        let mode = fs_err::metadata(last_good_path(&paths)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        write(&paths, "UpdateMode = \"of\"");
+        let second = Store::open(paths).read(Timestamp::UNIX_EPOCH);
+        assert_eq!(second.resolved.policy.update_mode.as_str(), "off");
+    }
+
+    #[test]
+    fn a_damaged_memory_is_put_aside_and_said() {
+        let (_root, paths) = store();
+        write(&paths, "UpdateMode = \"off\"");
+        let path = last_good_path(&paths);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(&path, "{").unwrap();
+        let snapshot = Store::open(paths).read(Timestamp::UNIX_EPOCH);
+        assert_eq!(snapshot.problems[0].code, Code::AgentStateUnwritable);
+        assert!(path.with_extension("damaged").exists());
+    }
+
+    #[test]
+    fn the_hash_tells_values_apart_and_nothing_else() {
+        let (_root, paths) = store();
+        let hash = |text: &str| {
+            write(&paths, text);
+            Store::open(paths.clone()).read(Timestamp::UNIX_EPOCH).hash
+        };
+        let off = hash("UpdateMode = \"off\"");
+        assert_eq!(off, hash("# same\nUpdateMode = 'off'"));
+        assert_ne!(off, hash("UpdateMode = \"notify\""));
+    }
+}

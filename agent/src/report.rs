@@ -1,0 +1,137 @@
+//! A report from its parts: the machine's facts, every person's sign-in, the device's posture.
+//!
+//! Called by the main loop to send one, and by `steward report` to print one.
+
+use std::time::Duration;
+
+use agent_platform::paths::Paths;
+use agent_platform::posture as system;
+use policy_schema::Policy;
+use policy_schema::settings::ReportIdentity;
+use ring::digest;
+
+use crate::api;
+use crate::clock;
+use crate::health::model::{FORMAT, Report, SignIn, Status, assess};
+use crate::health::posture;
+use crate::health::queue::{Identity, Queue};
+use crate::health::send::{self, Delivery, Receiver};
+use crate::http::Network;
+use crate::policy::hex;
+
+/// A broker that does not answer in this time is left out.
+const BROKER_LIMIT: Duration = Duration::from_secs(2);
+
+/// What a report is made of.
+pub(crate) struct Material {
+    pub(crate) paths: Paths,
+    pub(crate) status: Status,
+    pub(crate) identity: ReportIdentity,
+    pub(crate) posture: bool,
+    /// In seconds.
+    pub(crate) interval: u64,
+}
+
+/// Where policy wants reports to go.
+pub(crate) fn receiver(policy: &Policy) -> Option<Receiver> {
+    Some(Receiver {
+        url: policy.report_url.as_ref()?.parse().ok()?,
+        token: policy.report_enrollment_token.clone(),
+        network: Network::from(policy),
+        interval: u64::from(policy.report_interval_minutes) * 60,
+    })
+}
+
+/// Makes a report, puts it on disk, and sends what waits there.
+pub(crate) async fn make_and_send(receiver: Receiver, mut queue: Queue, material: Material) -> Delivery {
+    let report = match queue.next_sequence() {
+        Ok(_) => Some(make(&material, queue.identity()).await),
+        // Without a durable number two reports could share one: send what waits, and try again later.
+        Err(error) => {
+            tracing::error!("no report was made: {error}");
+            None
+        }
+    };
+    if let Some(report) = report
+        && let Err(error) = queue.add(&report)
+    {
+        tracing::error!("a report was not kept: {error}");
+    }
+    send::send(receiver, queue).await
+}
+
+/// Makes a report of what is known now.
+pub(crate) async fn make(material: &Material, identity: &Identity) -> Report {
+    let now = clock::now();
+    let mut sign_in = Vec::new();
+    for socket in material.paths.broker_sockets() {
+        let question = api::request::<SignIn>(&socket, "GET", "/v1/session", None);
+        if let Ok(Ok(one)) = tokio::time::timeout(BROKER_LIMIT, question).await {
+            sign_in.push(disguise(one, material.identity, &identity.device_id));
+        }
+    }
+    let posture =
+        if material.posture { tokio::task::spawn_blocking(posture::observe).await.ok() } else { None };
+    let mut status = material.status.clone();
+    status.policy.organization = None;
+    status.policy.support_contact = None;
+    Report {
+        format: FORMAT,
+        device_id: identity.device_id.clone(),
+        boot_id: system::boot_id(),
+        epoch: identity.epoch.clone(),
+        sequence: identity.sequence,
+        sent_at: now,
+        next_report_by: clock::after(now, material.interval * 2),
+        health: assess(Some(&status), true, &sign_in, now),
+        status,
+        sign_in,
+        posture,
+    }
+}
+
+/// Names the person as policy allows.
+fn disguise(mut sign_in: SignIn, identity: ReportIdentity, device_id: &str) -> SignIn {
+    sign_in.account = match identity {
+        ReportIdentity::None => None,
+        ReportIdentity::Email => sign_in.account,
+        ReportIdentity::Pseudonym => sign_in.account.map(|account| {
+            let digest = digest::digest(&digest::SHA256, format!("{device_id}|{account}").as_bytes());
+            hex(&digest.as_ref()[..8])
+        }),
+    };
+    if identity != ReportIdentity::Email {
+        // Their messages may name an address.
+        for problem in &mut sign_in.problems {
+            problem.code.as_str().clone_into(&mut problem.message);
+        }
+    }
+    sign_in
+}
+
+#[cfg(test)]
+mod tests {
+    use policy_schema::{Code, Problem};
+
+    use super::*;
+    use crate::health::model::SignInState;
+
+    #[test]
+    fn a_person_is_named_as_policy_allows_and_not_otherwise() {
+        let person = || SignIn {
+            state: SignInState::SignedIn,
+            account: Some("ada@example.com".to_owned()),
+            issuer: None,
+            signed_in_at: None,
+            token_expires_at: None,
+            kept: None,
+            problems: vec![Problem::new(Code::SignInAddressRefused, "ada@example.com is not allowed")],
+        };
+        let text = |identity| serde_json::to_string(&disguise(person(), identity, "device")).unwrap();
+        assert!(text(ReportIdentity::Email).contains("ada@example.com"));
+        assert!(!text(ReportIdentity::None).contains("ada"));
+        let pseudonym = disguise(person(), ReportIdentity::Pseudonym, "device").account.unwrap();
+        assert!(pseudonym.len() == 16 && !text(ReportIdentity::Pseudonym).contains("ada"));
+        assert_ne!(disguise(person(), ReportIdentity::Pseudonym, "other").account, Some(pseudonym));
+    }
+}

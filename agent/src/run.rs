@@ -1,0 +1,561 @@
+//! THE main loop of the machine service: one closed `enum Event`, `next_event`, `handle`.
+//!
+//! Everything that happens arrives as an event; everything that is known lies in [`Agent`]; what has to be done comes
+//! from [`crate::plan`]. Slow work (updates, reports) runs as tasks that send an event when they are finished, so
+//! nothing waits for them. Between events the process sleeps until the next time something is due.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_platform::paths::Paths;
+use agent_platform::{file, ipc, service};
+use anyhow::Context as _;
+use jiff::Timestamp;
+use policy_schema::resolve::Origin;
+use policy_schema::{Code, Problem};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::api::{self, Explained, Published};
+use crate::app::descriptor::{self, Descriptor};
+use crate::broker::configuration::Configuration;
+use crate::health::model::{
+    AppFacts, FORMAT, MAXIMUM_PROBLEMS, PolicyFacts, ReportFacts, State, Status, UpdateFacts, assess,
+};
+use crate::health::queue::Queue;
+use crate::health::send::{self, Delivery};
+use crate::plan::{self, Observed, Step};
+use crate::policy::{self, Snapshot, private_folder, unwritable};
+use crate::watch::Watch;
+use crate::{app, clock, logging, report, update};
+
+/// Policy is looked at this often even if nothing hints at a change. In seconds.
+const POLL: u64 = 15 * 60;
+/// After a look at policy, the next one waits at least this long, and four times as long as the look took.
+const QUIET: Duration = Duration::from_millis(50);
+/// A changed state is reported within so many milliseconds, so that a fleet does not report in one instant.
+const SPREAD: u16 = 3000;
+
+/// What can happen.
+pub(crate) enum Event {
+    /// A place of policy may have changed.
+    PolicyHint,
+    /// The time has come for something.
+    Due,
+    /// An administrator wants policy to be read now.
+    Reload(oneshot::Sender<()>),
+    /// An administrator wants the feed to be looked at now.
+    CheckForUpdate(oneshot::Sender<()>),
+    /// A look at the feed has ended.
+    UpdateFinished(update::Outcome),
+    /// Sending has ended.
+    ReportFinished(Delivery),
+    /// The service manager wants an end.
+    Stop,
+}
+
+/// Runs the machine service until it is told to stop.
+pub(crate) async fn run(paths: Paths) -> anyhow::Result<()> {
+    let mut stop = service::StopSignal::new().context("cannot listen for signals")?;
+    let socket = paths.agent_socket();
+    let listener = ipc::listen(&socket, ipc::Audience::Everybody)?;
+    file::create_folder(&paths.state(), 0o755)?;
+
+    let (sender, mut events) = mpsc::channel(64);
+    let mut agent = Agent::start(paths, sender.clone()).await;
+    agent.work();
+    tokio::spawn(api::serve(listener, api::routes(agent.published.subscribe(), sender)));
+    service::ready(&format!("policy {}", agent.snapshot.hash));
+    tracing::info!("answering at {}", socket.display());
+
+    loop {
+        let event = next_event(&mut events, &mut stop, agent.wake()).await;
+        if matches!(event, Event::Stop) {
+            break;
+        }
+        agent.handle(event);
+    }
+    service::stopping();
+    file::remove(&socket).unwrap_or_else(|error| tracing::warn!("{error}"));
+    Ok(())
+}
+
+async fn next_event(
+    events: &mut mpsc::Receiver<Event>,
+    stop: &mut service::StopSignal,
+    wake: Duration,
+) -> Event {
+    tokio::select! {
+        event = events.recv() => event.unwrap_or(Event::Stop),
+        () = stop.wait() => Event::Stop,
+        () = tokio::time::sleep(wake) => Event::Due,
+    }
+}
+
+struct Agent {
+    paths: Paths,
+    store: policy::Store,
+    watch: Watch,
+    snapshot: Snapshot,
+    poll_due: Timestamp,
+    /// When a hint is to be followed, and before when not to look again.
+    hinted: Option<Instant>,
+    quiet_until: Instant,
+    app_problems: Vec<Problem>,
+    app_retry: Option<Timestamp>,
+    update: UpdatePart,
+    report: ReportPart,
+    events: mpsc::Sender<Event>,
+    published: watch::Sender<Arc<Published>>,
+    started_at: Timestamp,
+}
+
+struct UpdatePart {
+    due: Option<Timestamp>,
+    outcome: Option<update::Outcome>,
+    problem: Option<Problem>,
+    /// Who waits for the look that is going on.
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+struct ReportPart {
+    /// Away while sending.
+    queue: Option<Queue>,
+    due: Option<Timestamp>,
+    failures: u32,
+    problems: Vec<Problem>,
+    delivered_at: Option<Timestamp>,
+    queued: usize,
+    /// The states that the last report told, or is going to tell.
+    told: Option<Vec<(String, State)>>,
+}
+
+impl Agent {
+    async fn start(paths: Paths, events: mpsc::Sender<Event>) -> Self {
+        let now = clock::now();
+        let nudge = events.clone();
+        // A full channel means that a look is coming anyway.
+        let mut watch = Watch::new(move || drop(nudge.try_send(Event::PolicyHint)));
+        watch.arm(&paths);
+        let mut store = policy::Store::open(paths.clone());
+        let snapshot = store.read(now);
+        let (queue, saved) = Queue::open(&private_folder(&paths), clock::random());
+        let mut app_problems = Vec::new();
+        if let Err(error) = saved {
+            app_problems.push(unwritable(&private_folder(&paths), &error));
+        }
+        let descriptor = descriptor::find(&snapshot.resolved.policy.app);
+        let installation =
+            descriptor.and_then(Descriptor::system).and_then(|system| system.installation.as_ref());
+        let problem = match installation {
+            Some(installation) => update::recover(&paths, installation).await,
+            None => None,
+        };
+        let queued = queue.waiting().len();
+        let mut agent = Self {
+            store,
+            watch,
+            poll_due: clock::after(now, POLL),
+            hinted: None,
+            quiet_until: Instant::now(),
+            app_problems,
+            app_retry: None,
+            update: UpdatePart { due: Some(now), outcome: None, problem, waiting: Vec::new() },
+            report: ReportPart {
+                queue: Some(queue),
+                due: Some(now),
+                failures: 0,
+                problems: Vec::new(),
+                delivered_at: None,
+                queued,
+                told: None,
+            },
+            events,
+            published: watch::Sender::new(Arc::new(Published {
+                status: Status::starting(now),
+                policy: Explained::new(&snapshot.resolved, Vec::new()),
+            })),
+            started_at: now,
+            snapshot,
+            paths,
+        };
+        agent.policy_changed(now);
+        agent
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::PolicyHint => {
+                self.hinted.get_or_insert(self.quiet_until);
+                return;
+            }
+            Event::Due => {
+                let hinted = self.hinted.is_some_and(|time| time <= Instant::now());
+                if hinted || self.poll_due <= clock::now() {
+                    self.read_policy();
+                }
+            }
+            Event::Reload(done) => {
+                self.read_policy();
+                self.work();
+                // The caller may have gone; then nobody waits for the answer.
+                let _ = done.send(());
+                return;
+            }
+            Event::CheckForUpdate(done) => {
+                let descriptor = self.descriptor();
+                if plan::updates(&self.snapshot.resolved, descriptor.and_then(Descriptor::system)) {
+                    self.update.waiting.push(done);
+                    self.update.due = self.update.due.map(|_| clock::now());
+                } else {
+                    let _ = done.send(());
+                }
+            }
+            Event::UpdateFinished(outcome) => {
+                tracing::info!("update: {}", outcome.message);
+                self.update.due = Some(outcome.next);
+                self.update.problem.clone_from(&outcome.problem);
+                self.update.outcome = Some(outcome);
+            }
+            Event::ReportFinished(delivery) => self.report_finished(delivery),
+            Event::Stop => return,
+        }
+        self.work();
+    }
+
+    /// How long to sleep if nothing happens.
+    fn wake(&self) -> Duration {
+        let now = clock::now();
+        let planned = plan::wake(&self.snapshot.resolved, self.descriptor(), &self.observe(now));
+        let due = [Some(self.poll_due), planned, self.app_retry].into_iter().flatten().min();
+        let wait = due.map_or(Duration::MAX, |due| clock::until(now, due));
+        match self.hinted {
+            Some(time) => wait.min(time.saturating_duration_since(Instant::now())),
+            None => wait,
+        }
+    }
+
+    fn read_policy(&mut self) {
+        let (now, begun) = (clock::now(), Instant::now());
+        self.watch.arm(&self.paths);
+        let before = std::mem::replace(&mut self.snapshot, self.store.read(now));
+        self.hinted = None;
+        self.poll_due = clock::after(now, POLL);
+        self.quiet_until = Instant::now() + QUIET.max(begun.elapsed() * 4);
+        if before.resolved.policy != self.snapshot.resolved.policy {
+            self.policy_changed(now);
+        }
+    }
+
+    fn policy_changed(&mut self, now: Timestamp) {
+        tracing::info!("policy {} holds", self.snapshot.hash);
+        for problem in &self.snapshot.problems {
+            tracing::warn!("{}: {problem}", problem.code.as_str());
+        }
+        let policy = &self.snapshot.resolved.policy;
+        logging::set_level(policy.log_level);
+        self.update.due = self.update.due.map(|_| now);
+        let configuration = Configuration::from(policy);
+        if let Err(error) = configuration.save(&self.paths) {
+            let problem = unwritable(&Configuration::path(&self.paths), &error);
+            tracing::error!("{problem}");
+            self.app_problems.push(problem);
+        }
+    }
+
+    /// Observes, plans, applies, publishes.
+    fn work(&mut self) {
+        let now = clock::now();
+        let observed = self.observe(now);
+        let steps = plan::plan(&self.snapshot.resolved, self.descriptor(), &observed);
+        self.app_problems.retain(|problem| problem.code != Code::AppConfigurationUnwritable);
+        self.app_retry = None;
+        for step in steps {
+            self.apply(step, now);
+        }
+        self.publish(now);
+    }
+
+    fn observe(&self, now: Timestamp) -> Observed {
+        Observed {
+            app: app::observe(&self.paths, self.descriptor()),
+            update_due: self.update.due,
+            report_due: self.report.due,
+            now,
+        }
+    }
+
+    fn apply(&mut self, step: Step, now: Timestamp) {
+        let (path, result) = match step {
+            Step::WriteConfiguration { path, bytes } => {
+                let result = app::write(&self.paths, &path, &bytes);
+                (path, result)
+            }
+            Step::RemoveConfiguration { path } => {
+                let result = app::remove(&self.paths, &path);
+                (path, result)
+            }
+            Step::CheckForUpdate => return self.check_for_update(),
+            Step::SendReport => return self.send_report(),
+        };
+        match result {
+            Ok(()) => {
+                tracing::info!("the app's managed configuration {} was brought up to date", path.display());
+            }
+            Err(error) => {
+                let problem = Problem::new(Code::AppConfigurationUnwritable, error.to_string())
+                    .at(path.display().to_string())
+                    .using("the configuration that the app had before; the next try is in a minute");
+                tracing::error!("{problem}");
+                self.app_problems.push(problem);
+                self.app_retry = Some(clock::after(now, 60));
+            }
+        }
+    }
+
+    fn check_for_update(&mut self) {
+        let policy = self.snapshot.resolved.policy.clone();
+        let Some(descriptor) = self.descriptor() else { return };
+        let Some(system) = descriptor.system() else { return };
+        let feed = policy.update_feed.as_ref().or(system.feed.as_ref()).and_then(|feed| feed.parse().ok());
+        let (Some(feed), Some(installation), Some(queue)) =
+            (feed, &system.installation, self.report.queue.as_ref().map(Queue::identity).or(None))
+        else {
+            return;
+        };
+        self.update.due = None;
+        let job = update::Job {
+            paths: self.paths.clone(),
+            policy,
+            feed,
+            app: descriptor.name.clone(),
+            installation: installation.clone(),
+            device_id: queue.device_id.clone(),
+        };
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let outcome = update::run(job).await;
+            drop(events.send(Event::UpdateFinished(outcome)).await);
+        });
+    }
+
+    fn send_report(&mut self) {
+        let policy = &self.snapshot.resolved.policy;
+        let Some(receiver) = report::receiver(policy) else { return };
+        let Some(queue) = self.report.queue.take() else { return };
+        self.report.due = None;
+        let material = report::Material {
+            paths: self.paths.clone(),
+            status: self.published.borrow().status.clone(),
+            identity: policy.report_identity,
+            posture: policy.report_posture,
+            interval: receiver.interval,
+        };
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let delivery = report::make_and_send(receiver, queue, material).await;
+            drop(events.send(Event::ReportFinished(delivery)).await);
+        });
+    }
+
+    fn report_finished(&mut self, delivery: Delivery) {
+        let Delivery { queue, problem, retry_after, finished_at } = delivery;
+        let interval = u64::from(self.snapshot.resolved.policy.report_interval_minutes) * 60;
+        let waiting = queue.waiting().len();
+        let pause = if waiting == 0 {
+            self.report.failures = 0;
+            self.report.delivered_at = Some(finished_at);
+            interval
+        } else {
+            let random = u64::from_le_bytes(clock::random());
+            let pause = send::pause(self.report.failures, random).max(retry_after.unwrap_or(0));
+            self.report.failures = self.report.failures.saturating_add(1);
+            pause.min(interval.max(retry_after.unwrap_or(0)))
+        };
+        self.report.problems = problem.into_iter().collect();
+        if queue.dropped > 0 {
+            let message = format!("{} reports were dropped, the oldest first", queue.dropped);
+            self.report.problems.push(Problem::new(Code::ReportDropped, message));
+        }
+        self.report.queued = waiting;
+        self.report.queue = Some(queue);
+        self.report.due = Some(clock::after(finished_at, pause));
+    }
+
+    fn descriptor(&self) -> Option<&'static Descriptor> {
+        descriptor::find(&self.snapshot.resolved.policy.app)
+    }
+
+    fn publish(&mut self, now: Timestamp) {
+        let mut status = self.status(now);
+        let before = self.published.borrow().clone();
+        status.observed_at = before.status.observed_at;
+        if status == before.status {
+            return;
+        }
+        status.observed_at = now;
+        self.report_if_news(&status, now);
+        status.report.next = self.report.due;
+        let path = status_path(&self.paths);
+        let bytes = serde_json::to_vec_pretty(&status).unwrap_or_default();
+        if let Err(error) = file::replace(&path, &bytes, file::PUBLIC) {
+            status.problems.insert(0, unwritable(&path, &error));
+            status.problem_count += 1;
+        }
+        let problems = self.snapshot.problems.clone();
+        let policy = Explained::new(&self.snapshot.resolved, problems);
+        self.published.send_replace(Arc::new(Published { status, policy }));
+        if self.update.due.is_some() {
+            for done in self.update.waiting.drain(..) {
+                // The caller may have gone.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// A changed state is reported soon, not at the next interval.
+    fn report_if_news(&mut self, status: &Status, now: Timestamp) {
+        let health = assess(Some(status), true, &[], now);
+        let told: Vec<_> = health
+            .components
+            .into_iter()
+            .filter(|part| part.name != "report")
+            .map(|part| (part.name, part.state))
+            .chain([(status.policy.hash.clone(), State::Pass)])
+            .collect();
+        if self.report.told.as_ref() == Some(&told) {
+            return;
+        }
+        self.report.told = Some(told);
+        let spread = u16::from_le_bytes(clock::random()) % SPREAD;
+        let soon = now.checked_add(Duration::from_millis(spread.into())).unwrap_or(now);
+        self.report.due = self.report.due.map(|due| due.min(soon));
+    }
+
+    fn status(&self, now: Timestamp) -> Status {
+        let resolved = &self.snapshot.resolved;
+        let policy = &resolved.policy;
+        let descriptor = self.descriptor();
+        let system = descriptor.and_then(Descriptor::system);
+        let observed = app::observe(&self.paths, descriptor);
+        let installation = system.and_then(|system| system.installation.as_ref());
+        let installed = installation.and_then(|one| update::installed_version(&self.paths, one));
+        let outcome = self.update.outcome.as_ref();
+        let problems = self.problems();
+        Status {
+            format: FORMAT,
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.started_at,
+            observed_at: now,
+            policy: PolicyFacts {
+                hash: self.snapshot.hash.clone(),
+                read_at: self.snapshot.read_at,
+                places: self.snapshot.places.clone(),
+                settings: resolved
+                    .settings
+                    .iter()
+                    .filter(|setting| {
+                        matches!(setting.origin, Origin::Policy { .. } | Origin::LastGood { .. })
+                    })
+                    .count(),
+                organization: policy.organization_name.clone(),
+                support_contact: policy.support_contact.clone(),
+            },
+            app: AppFacts {
+                name: policy.app.clone(),
+                title: descriptor.map_or(policy.app.clone(), |descriptor| descriptor.title.clone()),
+                not_applicable: descriptor.and_then(Descriptor::not_applicable),
+                configuration: observed
+                    .path
+                    .filter(|_| observed.found.is_some())
+                    .map(|path| path.display().to_string()),
+                version: installed.map(|version| version.to_string()),
+            },
+            update: UpdateFacts {
+                managed: plan::updates(resolved, system),
+                mode: policy.update_mode.as_str().to_owned(),
+                running: self.update.due.is_none(),
+                message: outcome.map(|outcome| outcome.message.clone()),
+                offered: outcome.and_then(|outcome| outcome.offered.as_ref().map(ToString::to_string)),
+                held: update::held(&self.paths).iter().map(ToString::to_string).collect(),
+                looked_at: outcome.map(|outcome| outcome.finished_at),
+                next: self.update.due,
+            },
+            report: ReportFacts {
+                url: policy.report_url.clone(),
+                queued: self.report.queued,
+                delivered_at: self.report.delivered_at,
+                next: self.report.due,
+            },
+            problem_count: problems.len(),
+            problems: problems.into_iter().take(MAXIMUM_PROBLEMS).collect(),
+        }
+    }
+
+    /// Everything that is wrong, the worst first.
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.snapshot.problems.clone();
+        problems.extend(self.watch.problem());
+        problems.extend(self.app_problems.iter().cloned());
+        if self.descriptor().is_none() {
+            let app = &self.snapshot.resolved.policy.app;
+            problems.push(
+                Problem::new(Code::AppUnknown, format!("no app is known as `{app}`"))
+                    .key("App")
+                    .using("nothing: no app is managed")
+                    .hint(format!("known are {}", descriptor::names())),
+            );
+        }
+        problems.extend(self.update.problem.clone());
+        if self.snapshot.resolved.policy.report_url.is_some() {
+            problems.extend(self.report.problems.iter().cloned());
+        }
+        problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
+        problems
+    }
+}
+
+impl Status {
+    /// Before the first look at anything.
+    fn starting(now: Timestamp) -> Self {
+        Self {
+            format: FORMAT,
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: now,
+            observed_at: now,
+            policy: PolicyFacts {
+                hash: String::new(),
+                read_at: now,
+                places: Vec::new(),
+                settings: 0,
+                organization: None,
+                support_contact: None,
+            },
+            app: AppFacts {
+                name: String::new(),
+                title: String::new(),
+                not_applicable: None,
+                configuration: None,
+                version: None,
+            },
+            update: UpdateFacts {
+                managed: false,
+                mode: String::new(),
+                running: false,
+                message: None,
+                offered: None,
+                held: std::collections::BTreeSet::new(),
+                looked_at: None,
+                next: None,
+            },
+            report: ReportFacts { url: None, queued: 0, delivered_at: None, next: None },
+            problems: Vec::new(),
+            problem_count: 0,
+        }
+    }
+}
+
+/// Where the last facts lie, readable by everybody, also when no agent runs.
+pub(crate) fn status_path(paths: &Paths) -> std::path::PathBuf {
+    paths.state().join("status.json")
+}

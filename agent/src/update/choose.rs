@@ -1,0 +1,178 @@
+//! PURE: whether a release is for this device, now.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use policy_schema::Policy;
+use policy_schema::settings::UpdateMode;
+use ring::digest;
+use semver::Version;
+
+use super::feed::Release;
+
+/// What to do about a release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Nothing, and why.
+    Stay(String),
+    /// Tell people.
+    Announce,
+    /// Install it.
+    Install,
+}
+
+/// What distinguishes this device in a rollout.
+pub(crate) struct Device<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) app: &'a str,
+}
+
+/// Decides. A pin decides over everything; a version that failed here is held; a device below the minimum, or without
+/// the app, waits for neither deferral nor rollout; there is no downgrade.
+pub(crate) fn choose(
+    release: &Release,
+    installed: Option<&Version>,
+    held: &BTreeSet<Version>,
+    policy: &Policy,
+    device: &Device<'_>,
+    now: Timestamp,
+) -> Decision {
+    let version = &release.version;
+    if let Some(pin) = policy.update_pinned_version.as_ref().filter(|pin| *pin != version) {
+        return Decision::Stay(format!("pinned to {pin}; the feed offers {version}"));
+    }
+    if let Some(installed) = installed.filter(|installed| *installed >= version) {
+        return Decision::Stay(format!("{installed} is up to date"));
+    }
+    if held.contains(version) {
+        return Decision::Stay(format!("{version} is held, because it did not start on this device"));
+    }
+    let urgent = match (installed, &policy.update_minimum_version) {
+        (None, _) => true,
+        (Some(installed), Some(minimum)) => installed < minimum,
+        (Some(_), None) => false,
+    };
+    if !urgent {
+        if let Some(reason) = deferred(release, policy.update_defer_days, now) {
+            return Decision::Stay(reason);
+        }
+        if bucket(device, version) >= policy.update_rollout_percent * 100 {
+            let percent = policy.update_rollout_percent;
+            return Decision::Stay(format!(
+                "{version} is rolled out to {percent} % of devices, not yet to this one"
+            ));
+        }
+    }
+    match policy.update_mode {
+        UpdateMode::Off => Decision::Stay("updates are off".to_owned()),
+        UpdateMode::Notify => Decision::Announce,
+        UpdateMode::Automatic => Decision::Install,
+    }
+}
+
+fn deferred(release: &Release, days: u32, now: Timestamp) -> Option<String> {
+    if days == 0 {
+        return None;
+    }
+    let version = &release.version;
+    let Some(published) = release.published else {
+        return Some(format!("{version} is deferred: the feed does not say when it was published"));
+    };
+    let until =
+        published.checked_add(SignedDuration::from_hours(24 * i64::from(days))).unwrap_or(Timestamp::MAX);
+    (now < until).then(|| format!("{version} is deferred until {}", until.strftime("%Y-%m-%d")))
+}
+
+/// The device's place in the order of a release, from 0 to 9999: the same for every look at the same release.
+fn bucket(device: &Device<'_>, version: &Version) -> u32 {
+    let digest =
+        digest::digest(&digest::SHA256, format!("{}|{}|{version}", device.id, device.app).as_bytes());
+    let (head, _) = digest.as_ref().split_at(8);
+    let number = u64::from_be_bytes(head.try_into().expect("SHA-256 has more than 8 bytes"));
+    u32::try_from(number % 10_000).expect("a remainder of 10,000 fits")
+}
+
+#[cfg(test)]
+mod tests {
+    use policy_schema::raw::Place;
+    use policy_schema::read::drop_in;
+    use policy_schema::{LastGood, resolve};
+
+    use super::*;
+    use crate::update::feed::Artifact;
+
+    fn decide(policy: &str, installed: Option<&str>, held: &[&str]) -> Decision {
+        decide_for(policy, installed, held, "device-1")
+    }
+
+    fn decide_for(policy: &str, installed: Option<&str>, held: &[&str], device: &str) -> Decision {
+        let place = Place { rank: 1, name: "test".to_owned(), contents: drop_in::read(policy.as_bytes()) };
+        let policy = resolve(&[place], &LastGood::default()).policy;
+        let release = Release {
+            version: Version::new(2, 0, 0),
+            published: Some("2026-11-01T00:00:00Z".parse().unwrap()),
+            artifact: Artifact { url: "https://a.example/a".parse().unwrap(), sha512: [0; 64], size: 1 },
+        };
+        let installed = installed.map(|version| version.parse().unwrap());
+        let held = held.iter().map(|version| version.parse().unwrap()).collect();
+        let now = "2026-11-04T00:00:00Z".parse().unwrap();
+        choose(&release, installed.as_ref(), &held, &policy, &Device { id: device, app: "app" }, now)
+    }
+
+    const AUTOMATIC: &str = "UpdateMode = \"automatic\"\n";
+
+    #[test]
+    fn policy_decides_what_happens_with_a_newer_version() {
+        assert_eq!(decide(AUTOMATIC, Some("1.9.0"), &[]), Decision::Install);
+        assert_eq!(decide("UpdateMode = \"notify\"", Some("1.9.0"), &[]), Decision::Announce);
+        assert!(matches!(decide("UpdateMode = \"off\"", Some("1.9.0"), &[]), Decision::Stay(_)));
+    }
+
+    #[test]
+    fn reasons_to_stay() {
+        let extended = |more: &str| format!("{AUTOMATIC}{more}");
+        let cases = [
+            (AUTOMATIC.to_owned(), "2.0.0", "2.0.0 is up to date"),
+            (AUTOMATIC.to_owned(), "3.0.0", "3.0.0 is up to date"),
+            (extended("UpdatePinnedVersion = \"1.9.0\""), "1.9.0", "pinned to 1.9.0; the feed offers 2.0.0"),
+            (extended("UpdatePinnedVersion = \"oops\""), "1.9.0", "pinned to 0.0.0; the feed offers 2.0.0"),
+            (extended("UpdateDeferDays = 7"), "1.9.0", "2.0.0 is deferred until 2026-11-08"),
+            (extended("UpdateRolloutPercent = 0"), "1.9.0", "rolled out to 0 % of devices"),
+        ];
+        for (policy, installed, expected) in cases {
+            let decision = decide(&policy, Some(installed), &[]);
+            assert!(
+                matches!(&decision, Decision::Stay(reason) if reason.contains(expected)),
+                "{policy}: {decision:?}"
+            );
+        }
+        assert!(
+            matches!(decide(AUTOMATIC, Some("1.9.0"), &["2.0.0"]), Decision::Stay(reason) if reason.contains("held"))
+        );
+    }
+
+    #[test]
+    fn a_device_below_the_minimum_or_without_the_app_does_not_wait() {
+        let slow = format!("{AUTOMATIC}UpdateDeferDays = 30\nUpdateRolloutPercent = 0\n");
+        assert_eq!(decide(&slow, None, &[]), Decision::Install);
+        let minimum = format!("{slow}UpdateMinimumVersion = \"1.9.5\"");
+        assert_eq!(decide(&minimum, Some("1.9.0"), &[]), Decision::Install);
+        assert!(matches!(decide(&minimum, Some("1.9.6"), &[]), Decision::Stay(_)));
+    }
+
+    #[test]
+    fn a_rollout_reaches_its_share_of_devices_and_grows_without_swapping() {
+        let chosen = |percent: u32| -> BTreeSet<u32> {
+            let policy = format!("{AUTOMATIC}UpdateRolloutPercent = {percent}");
+            (0..1000)
+                .filter(|device| {
+                    decide_for(&policy, Some("1.0.0"), &[], &device.to_string()) == Decision::Install
+                })
+                .collect()
+        };
+        let (ten, thirty) = (chosen(10), chosen(30));
+        assert!((60..=140).contains(&ten.len()), "{}", ten.len());
+        assert!(ten.is_subset(&thirty) && thirty.len() > ten.len());
+        assert_eq!(chosen(100).len(), 1000);
+    }
+}

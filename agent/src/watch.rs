@@ -1,0 +1,76 @@
+//! The nudge: a hint that a place of policy may have changed. The slow poll of the main loop covers what it misses.
+//!
+//! Only finished changes count (a file that was closed after writing, a rename, a removal), so a file that is still
+//! being written is not read half. Reading opens files, which is no change and wakes nobody.
+
+use std::path::PathBuf;
+
+use agent_platform::paths::Paths;
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use policy_schema::{Code, Problem};
+
+/// A watch over the places of policy.
+pub(crate) struct Watch {
+    watcher: Option<RecommendedWatcher>,
+    armed: Vec<PathBuf>,
+    failure: Option<String>,
+}
+
+impl Watch {
+    /// Makes a watch that calls `nudge` from a thread of its own. Nothing is watched before [`Watch::arm`].
+    pub(crate) fn new(nudge: impl Fn() + Send + 'static) -> Self {
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // An error (for example an overflow of the queue) means that something was missed.
+            if event.map_or(true, |event| is_finished_change(&event) || event.need_rescan()) {
+                nudge();
+            }
+        });
+        match watcher {
+            Ok(watcher) => Self { watcher: Some(watcher), armed: Vec::new(), failure: None },
+            Err(error) => Self { watcher: None, armed: Vec::new(), failure: Some(error.to_string()) },
+        }
+    }
+
+    /// Watches what exists now. Call it before each read: folders come, go and are replaced by others of the same
+    /// name, and a change between arming and reading is then noticed twice rather than never.
+    pub(crate) fn arm(&mut self, paths: &Paths) {
+        let Some(watcher) = &mut self.watcher else { return };
+        self.failure = None;
+        for path in self.armed.drain(..) {
+            // A folder that has gone took its watch along.
+            drop(watcher.unwatch(&path));
+        }
+        for path in agent_platform::policy::watched(paths) {
+            match watcher.watch(&path, RecursiveMode::NonRecursive) {
+                Ok(()) => self.armed.push(path),
+                Err(error) => self.failure = Some(format!("{}: {error}", path.display())),
+            }
+        }
+    }
+
+    /// What is wrong with it.
+    pub(crate) fn problem(&self) -> Option<Problem> {
+        let failure = self.failure.as_ref()?;
+        Some(
+            Problem::new(Code::PolicyWatchFailed, format!("changes are not noticed at once: {failure}"))
+                .using("a look every 15 minutes")
+                .hint("raise fs.inotify.max_user_watches or fs.inotify.max_user_instances".to_owned()),
+        )
+    }
+}
+
+fn is_finished_change(event: &notify::Event) -> bool {
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Create(CreateKind::Folder | CreateKind::Other | CreateKind::Any)
+        | EventKind::Modify(ModifyKind::Name(_) | ModifyKind::Metadata(_))
+        | EventKind::Remove(_) => true,
+        // A link is finished when it is made; a file is not before it is closed.
+        EventKind::Create(CreateKind::File) => event.paths.iter().any(|path| path.is_symlink()),
+        EventKind::Access(_)
+        | EventKind::Modify(ModifyKind::Any | ModifyKind::Data(_) | ModifyKind::Other)
+        | EventKind::Any
+        | EventKind::Other => false,
+    }
+}
