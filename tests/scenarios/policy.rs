@@ -1,0 +1,239 @@
+//! From a file that an administrator drops to what the app finds, and everything that can happen in between.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use e2e::device::{Device, problem};
+use e2e::wait::until;
+use serde_json::{Value, json};
+
+const POLICY: &str = "App = \"lab-notes\"\nIssuer = \"https://login.example.com\"\nClientId = \"one\"\n";
+
+async fn client_id_becomes(device: &Device, expected: &Value) {
+    until("the app's configuration", async || match device.managed_configuration() {
+        found if found.as_ref().map_or(&Value::Null, |found| &found["clientId"]) == expected => Ok(()),
+        other => Err(other),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_policy_reaches_the_app_and_the_status_while_the_agent_runs() {
+    let device = Device::new();
+    let _agent = device.start_agent().await;
+    assert_eq!(device.managed_configuration(), None);
+    device.push("50-acme.toml", POLICY);
+    client_id_becomes(&device, &json!("one")).await;
+    let status =
+        device.status_where("three settings", |status| status["status"]["policy"]["settings"] == 3).await;
+    assert_eq!(status["health"]["state"], "pass");
+    assert_eq!(status["status"]["app"]["title"], "Lab Notes");
+
+    device.push("60-acme.toml", "ClientId = \"two\"\n");
+    client_id_becomes(&device, &json!("two")).await;
+    let explained = device.printed(&["policy", "explain", "clientid"]).await;
+    assert!(explained.contains("60-acme.toml") && explained.contains("lost: `one`"), "{explained}");
+
+    device.withdraw("60-acme.toml");
+    client_id_becomes(&device, &json!("one")).await;
+    device.withdraw("50-acme.toml");
+    client_id_becomes(&device, &Value::Null).await;
+    let status = device.problem("policy.missing").await;
+    assert_eq!(status["severity"], "note");
+}
+
+#[tokio::test]
+async fn a_typing_mistake_keeps_the_last_good_value_until_it_is_repaired() {
+    let device = Device::new();
+    device.push("50.toml", &format!("{POLICY}UpdateMode = \"automatic\"\n"));
+    let agent = device.start_agent().await;
+    client_id_becomes(&device, &json!("one")).await;
+    device.push("50.toml", &format!("{POLICY}UpdateMode = \"Automatik\"\n"));
+    let found = device.problem("policy.invalid-value").await;
+    assert_eq!(found["hint"], "did you mean `automatic`?");
+    assert!(found["using"].as_str().unwrap().starts_with("`automatic`, the last good value (since 20"));
+
+    // The memory outlives the process.
+    agent.kill().await;
+    let _agent = device.start_agent().await;
+    let found = device.problem("policy.invalid-value").await;
+    assert!(found["using"].as_str().unwrap().contains("last good value"));
+
+    device.push("50.toml", &format!("{POLICY}UpdateMode = \"notify\"\n"));
+    device.status_where("no problem", |status| problem(status, "policy.invalid-value").is_none()).await;
+}
+
+#[tokio::test]
+async fn a_broken_file_withdraws_nothing() {
+    let device = Device::new();
+    device.push("50.toml", POLICY);
+    let _agent = device.start_agent().await;
+    client_id_becomes(&device, &json!("one")).await;
+    device.push("50.toml", "Issuer = \"https://login.example.com\nClientId = ");
+    let found = device.problem("policy.syntax").await;
+    assert!(found["message"].as_str().unwrap().starts_with("line 1, column"));
+    client_id_becomes(&device, &json!("one")).await;
+    device.push("50.toml", &POLICY.replace("one", "three"));
+    client_id_becomes(&device, &json!("three")).await;
+}
+
+/// Policy comes from administrators only: a file that others may write is not believed, and what it had said before
+/// stays, because nobody knows what it would say now.
+#[tokio::test]
+async fn a_file_that_anybody_may_write_is_not_believed() {
+    let device = Device::new();
+    device.push("50.toml", POLICY);
+    let _agent = device.start_agent().await;
+    client_id_becomes(&device, &json!("one")).await;
+    let path = device.policy_folder().join("50.toml");
+    let mode = |mode| fs_err::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o666);
+    fs_err::write(&path, POLICY.replace("one", "evil")).unwrap();
+    let found = device.problem("policy.insecure-place").await;
+    assert!(found["hint"].as_str().unwrap().starts_with("chmod go-w"));
+    client_id_becomes(&device, &json!("one")).await;
+    mode(0o644);
+    fs_err::write(&path, POLICY.replace("one", "good")).unwrap();
+    client_id_becomes(&device, &json!("good")).await;
+}
+
+#[tokio::test]
+async fn the_folder_may_come_go_and_be_replaced_by_a_link() {
+    let device = Device::new();
+    fs_err::remove_dir_all(device.path("etc")).unwrap();
+    let _agent = device.start_agent().await;
+    fs_err::create_dir_all(device.policy_folder()).unwrap();
+    device.push("50.toml", POLICY);
+    client_id_becomes(&device, &json!("one")).await;
+
+    fs_err::remove_dir_all(device.path("etc/steward")).unwrap();
+    client_id_becomes(&device, &Value::Null).await;
+
+    fs_err::create_dir_all(device.path("srv/policy")).unwrap();
+    fs_err::write(device.path("srv/policy/50.toml"), POLICY.replace("one", "linked")).unwrap();
+    fs_err::create_dir_all(device.path("etc/steward")).unwrap();
+    fs_err::os::unix::fs::symlink(device.path("srv/policy"), device.policy_folder()).unwrap();
+    client_id_becomes(&device, &json!("linked")).await;
+    fs_err::write(device.path("srv/policy/50.toml"), POLICY.replace("one", "through")).unwrap();
+    client_id_becomes(&device, &json!("through")).await;
+}
+
+/// A file that is still open is not read half: its first lines alone are a policy too, but not the one that is meant.
+#[tokio::test]
+async fn a_file_that_is_still_being_written_is_not_read_half() {
+    use std::io::Write as _;
+    let device = Device::new();
+    device.push("50.toml", POLICY);
+    let _agent = device.start_agent().await;
+    client_id_becomes(&device, &json!("one")).await;
+    let before = device.status().await["status"]["policy"]["read_at"].clone();
+    let mut file = fs_err::File::create(device.policy_folder().join("50.toml")).unwrap();
+    file.write_all(b"App = \"lab-notes\"\n").unwrap();
+    file.sync_all().unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(device.status().await["status"]["policy"]["read_at"], before);
+    assert_eq!(device.managed_configuration().unwrap()["clientId"], "one");
+    file.write_all(POLICY.replace("App = \"lab-notes\"\n", "").replace("one", "whole").as_bytes()).unwrap();
+    drop(file);
+    client_id_becomes(&device, &json!("whole")).await;
+}
+
+#[tokio::test]
+async fn ten_thousand_files_and_a_huge_one_are_survived() {
+    let device = Device::new();
+    for number in 0..10_000 {
+        let name = device.policy_folder().join(format!("{number:05}.toml"));
+        fs_err::write(name, format!("ReportIntervalMinutes = {}\n", 5 + number % 1000)).unwrap();
+    }
+    let huge = fs_err::File::create(device.policy_folder().join("99998.toml")).unwrap();
+    huge.set_len(100_000_000).unwrap();
+    let _agent = device.start_agent().await;
+    let found = device.problem("policy.too-large").await;
+    assert!(found["place"].as_str().unwrap().ends_with("99998.toml"));
+    device.push("99999.toml", POLICY);
+    client_id_becomes(&device, &json!("one")).await;
+    let status = device.status().await;
+    assert!(status["status"]["problem_count"].as_u64().unwrap() > 9000, "overruled values are conflicts");
+    assert!(status["status"]["problems"].as_array().unwrap().len() <= 100);
+}
+
+#[tokio::test]
+async fn killed_in_the_middle_of_an_apply_it_finishes_at_the_next_start() {
+    let device = Device::new();
+    for round in 0..5_u64 {
+        let agent = device.start_agent().await;
+        let name = format!("round-{round}");
+        device.push("50.toml", &POLICY.replace("one", &name));
+        // Somewhere between the nudge and the last rename, a little later each round.
+        tokio::time::sleep(std::time::Duration::from_micros(400 * round)).await;
+        agent.kill().await;
+        if device.path("etc/opt/lab-notes/managed.json").exists() {
+            assert!(device.managed_configuration().is_some(), "it is the old one or the new one, never half");
+        }
+        let _agent = device.start_agent().await;
+        client_id_becomes(&device, &json!(name)).await;
+    }
+    let left = fs_err::read_dir(device.path("etc/opt/lab-notes")).unwrap().count();
+    assert_eq!(left, 1, "nothing lies beside the configuration");
+}
+
+#[tokio::test]
+async fn without_the_agent_the_last_facts_are_shown_and_called_stale() {
+    let device = Device::new();
+    device.push("50.toml", POLICY);
+    let agent = device.start_agent().await;
+    client_id_becomes(&device, &json!("one")).await;
+    agent.stop().await;
+    let status = device.status().await;
+    assert_eq!(status["agent_running"], false);
+    assert_eq!(status["health"]["state"], "fail");
+    let screen = device.printed(&["status"]).await;
+    assert!(screen.contains("systemctl start steward"), "{screen}");
+    assert!(screen.lines().all(|line| line.chars().count() <= 120), "{screen}");
+}
+
+#[tokio::test]
+async fn check_tells_what_is_wrong_without_installing_anything() {
+    let device = Device::new();
+    let path = device.path("candidate.toml");
+    fs_err::write(&path, "UpdatMode = \"off\"\nIssuer = \"http://login.example.com\"\n").unwrap();
+    let file = path.display().to_string();
+    let output = device.steward(&["policy", "check", &file]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text.contains("did you mean `UpdateMode`?") && text.contains("hint: use https"), "{text}");
+    fs_err::write(&path, "UpdateMode = \"off\"\n").unwrap();
+    let output = device.steward(&["policy", "check", &file]).await;
+    assert_eq!(
+        (output.status.code(), output.stdout.as_slice()),
+        (Some(0), &b"1 settings, no problems.\n"[..])
+    );
+    assert!(!device.path("var").exists());
+}
+
+/// Every local user may read the status; only an administrator may make the agent do something.
+#[tokio::test]
+async fn another_user_may_read_the_status_and_change_nothing() {
+    if !nix::unistd::geteuid().is_root() {
+        panic!("this scenario becomes another user, which only root can");
+    }
+    let device = Device::new();
+    device.push("50.toml", POLICY);
+    let _agent = device.start_agent().await;
+    client_id_becomes(&device, &json!("one")).await;
+    // The build folder may be closed to others; a copy on the device is not.
+    let copy = device.path("steward");
+    fs_err::copy(e2e::device::program("steward"), &copy).unwrap();
+    let as_nobody = async |arguments: &str| {
+        let command = format!("{} --root {} {arguments}", copy.display(), device.root_text());
+        let arguments = ["--reuid=65534", "--regid=65534", "--clear-groups", "/bin/sh", "-c", &command];
+        device.run(std::path::Path::new("/usr/bin/setpriv"), &arguments).await
+    };
+    let status = as_nobody("status --json").await;
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["agent_running"], true);
+    let reload = as_nobody("policy reload").await;
+    assert_eq!(reload.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&reload.stderr).contains("only an administrator"));
+    let files = as_nobody("--version; cat var/lib/steward/private/*").await;
+    assert!(!String::from_utf8_lossy(&files.stdout).contains("login.example.com"));
+}

@@ -1,0 +1,117 @@
+//! The lab's release feed: electron-builder YAML and archives of the sample app.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use ring::digest;
+
+use crate::device::program;
+
+type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+
+/// A running feed.
+pub struct Feed {
+    base: String,
+    files: Files,
+}
+
+/// What is wrong with a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The archive is another one of the same length.
+    Exchanged,
+    /// The archive is half there.
+    Truncated,
+    /// The archive is longer than promised.
+    TooLong,
+    /// The program does not start.
+    DoesNotStart,
+    /// The archive has no program.
+    NoProgram,
+}
+
+impl Feed {
+    /// Starts an empty feed on a free port.
+    pub async fn start() -> Self {
+        let files = Files::default();
+        let routes = Router::new().route("/{name}", get(file)).with_state(Arc::clone(&files));
+        Self { base: format!("http://{}", crate::serve(routes).await), files }
+    }
+
+    /// The feed's address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}/latest.yml", self.base)
+    }
+
+    /// Publishes a version of the sample app.
+    pub fn publish(&self, version: &str) {
+        self.release(version, None);
+    }
+
+    /// Publishes a version with something wrong.
+    pub fn publish_faulty(&self, version: &str, fault: Fault) {
+        self.release(version, Some(fault));
+    }
+
+    /// Puts any text where the feed is.
+    ///
+    /// # Panics
+    /// A server task has panicked.
+    pub fn write(&self, text: &str) {
+        self.files.lock().expect("no task panics").insert("latest.yml".to_owned(), text.into());
+    }
+
+    fn release(&self, version: &str, fault: Option<Fault>) {
+        let mut archive = sample_app(version, fault);
+        let hash = STANDARD.encode(digest::digest(&digest::SHA512, &archive));
+        let size = archive.len();
+        match fault {
+            Some(Fault::Exchanged) => archive[size / 2] ^= 1,
+            Some(Fault::Truncated) => archive.truncate(size / 2),
+            Some(Fault::TooLong) => archive.extend_from_slice(&[0; 4096]),
+            Some(Fault::DoesNotStart | Fault::NoProgram) | None => {}
+        }
+        let name = format!("lab-notes-{version}.tar.gz");
+        self.write(&format!(
+            "version: {version}\nfiles:\n  - url: {name}\n    sha512: {hash}\n    size: {size}\npath: {name}\n\
+             sha512: {hash}\nreleaseDate: '2026-01-01T00:00:00.000Z'\n"
+        ));
+        self.files.lock().expect("no task panics").insert(name, archive);
+    }
+}
+
+async fn file(State(files): State<Files>, Path(name): Path<String>) -> Response {
+    match files.lock().expect("no task panics").get(&name) {
+        Some(bytes) => bytes.clone().into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+fn sample_app(version: &str, fault: Option<Fault>) -> Vec<u8> {
+    let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    let mut add = |path: &str, mode: u32, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(mode);
+        builder.append_data(&mut header, path, bytes).expect("memory is enough");
+    };
+    add("VERSION", 0o644, version.as_bytes());
+    if fault == Some(Fault::DoesNotStart) {
+        add("broken", 0o644, b"");
+    }
+    if fault != Some(Fault::NoProgram) {
+        let app = fs_err::read(program("lab-notes")).expect("it was just found");
+        add("bin/lab-notes", 0o755, &app);
+    }
+    builder.into_inner().and_then(GzEncoder::finish).expect("memory is enough")
+}

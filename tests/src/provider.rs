@@ -1,0 +1,442 @@
+//! The lab's identity provider: OpenID Connect with a login form, PKCE, and refresh tokens in the manner of several
+//! vendors. It can be told to misbehave.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use axum::extract::{Form, Query, State};
+use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use ring::digest;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use url::Url;
+
+/// The client that is registered.
+pub const CLIENT_ID: &str = "steward-lab";
+/// The only person.
+pub const USER: &str = "ada";
+/// Her password.
+pub const PASSWORD: &str = "correct horse battery staple";
+/// Her address.
+pub const EMAIL: &str = "ada@example.com";
+
+/// What happens to a refresh token that was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    /// It stays valid (Entra ID).
+    OldStaysValid,
+    /// It stays valid for half a minute; after that its use ends the session (Okta with rotation).
+    Grace,
+    /// Its use ends the session at once.
+    Strict,
+}
+
+/// One thing that is wrong with the provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misbehaviour {
+    /// The ID token names another issuer.
+    WrongIssuer,
+    /// The ID token is for another client.
+    WrongAudience,
+    /// The ID token is for this client and another.
+    ExtraAudience,
+    /// The ID token answers another request.
+    WrongNonce,
+    /// The ID token answers no request.
+    NoNonce,
+    /// The ID token has ended.
+    Expired,
+    /// The ID token was issued in an hour.
+    IssuedInTheFuture,
+    /// The ID token holds in an hour.
+    NotYetValid,
+    /// The ID token was issued to another party.
+    WrongAuthorizedParty,
+    /// The ID token belongs to another access token.
+    WrongAccessTokenHash,
+    /// The signature is somebody else's.
+    WrongSignature,
+    /// No signature (`alg: none`).
+    Unsigned,
+    /// Signed with the client ID as a shared secret.
+    SharedSecret,
+    /// No ID token at all.
+    NoIdToken,
+    /// No subject.
+    NoSubject,
+    /// The browser comes back in another issuer's name (RFC 9207).
+    WrongIssuerInResponse,
+    /// The browser comes back without the issuer's name, although it was promised.
+    NoIssuerInResponse,
+    /// The token endpoint sends the client elsewhere.
+    TokenEndpointRedirects,
+    /// The token endpoint answers with a page.
+    TokenEndpointAnswersHtml,
+    /// The token endpoint's answer is endless.
+    TokenEndpointAnswersEndlessly,
+    /// Discovery names an issuer with a slash at the end.
+    DiscoveryWithSlash,
+}
+
+/// How the provider behaves; may be changed while it runs.
+#[derive(Clone, Debug)]
+pub struct Behaviour {
+    /// Of access tokens, in seconds.
+    pub lifetime: u64,
+    /// What happens to used refresh tokens.
+    pub rotation: Rotation,
+    /// Pause between using up a refresh token and answering.
+    pub stall: Option<Duration>,
+    /// What is wrong.
+    pub misbehaviour: Option<Misbehaviour>,
+    /// A person who is not let in.
+    pub deny: bool,
+}
+
+/// A running provider.
+#[derive(Clone)]
+pub struct Provider {
+    issuer: String,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<Inner>,
+    key: EncodingKey,
+    other_key: EncodingKey,
+    public: (String, String),
+}
+
+struct Inner {
+    issuer: String,
+    behaviour: Behaviour,
+    requests: BTreeMap<String, BTreeMap<String, String>>,
+    codes: BTreeMap<String, BTreeMap<String, String>>,
+    refresh_tokens: BTreeMap<String, RefreshToken>,
+    logins: usize,
+    refreshes: usize,
+}
+
+#[derive(Clone)]
+struct RefreshToken {
+    nonce: String,
+    used: Option<Instant>,
+    revoked: bool,
+}
+
+impl Provider {
+    /// Starts a provider on a free port.
+    ///
+    /// # Panics
+    /// The machine gives no port or no randomness.
+    pub async fn start() -> Self {
+        let random = SystemRandom::new();
+        let pair = || {
+            let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
+                .expect("there is randomness");
+            let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random)
+                .expect("it was just made");
+            let point = pair.public_key().as_ref()[1..].to_vec();
+            (EncodingKey::from_ec_der(pkcs8.as_ref()), point)
+        };
+        let (key, point) = pair();
+        let (other_key, _) = pair();
+        let (x, y) = point.split_at(32);
+        let shared = Arc::new(Shared {
+            state: Mutex::new(Inner {
+                issuer: String::new(),
+                behaviour: Behaviour {
+                    lifetime: 3600,
+                    rotation: Rotation::Strict,
+                    stall: None,
+                    misbehaviour: None,
+                    deny: false,
+                },
+                requests: BTreeMap::new(),
+                codes: BTreeMap::new(),
+                refresh_tokens: BTreeMap::new(),
+                logins: 0,
+                refreshes: 0,
+            }),
+            key,
+            other_key,
+            public: (BASE64.encode(x), BASE64.encode(y)),
+        });
+        let routes = Router::new()
+            .route("/.well-known/openid-configuration", get(discovery))
+            .route("/authorize", get(authorize))
+            .route("/login", post(login))
+            .route("/token", post(token))
+            .route("/jwks", get(jwks))
+            .with_state(Arc::clone(&shared));
+        let issuer = format!("http://{}", crate::serve(routes).await);
+        shared.lock().issuer.clone_from(&issuer);
+        Self { issuer, shared }
+    }
+
+    /// The issuer identifier.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Changes the behaviour.
+    pub fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
+        change(&mut self.shared.lock().behaviour);
+    }
+
+    /// How often a person has typed a password.
+    #[must_use]
+    pub fn logins(&self) -> usize {
+        self.shared.lock().logins
+    }
+
+    /// How often a refresh token was used.
+    #[must_use]
+    pub fn refreshes(&self) -> usize {
+        self.shared.lock().refreshes
+    }
+
+    /// Ends every session.
+    pub fn revoke_all(&self) {
+        for token in self.shared.lock().refresh_tokens.values_mut() {
+            token.revoked = true;
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+async fn discovery(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let state = shared.lock();
+    let issuer = &state.issuer;
+    let slash = state.behaviour.misbehaviour == Some(Misbehaviour::DiscoveryWithSlash);
+    Json(json!({
+        "issuer": if slash { format!("{issuer}/") } else { issuer.clone() },
+        "authorization_endpoint": format!("{issuer}/authorize"),
+        "token_endpoint": format!("{issuer}/token"),
+        "jwks_uri": format!("{issuer}/jwks"),
+        "response_types_supported": ["code"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+        "authorization_response_iss_parameter_supported": true,
+    }))
+}
+
+async fn jwks(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let (x, y) = &shared.public;
+    Json(json!({ "keys": [{ "kty": "EC", "crv": "P-256", "use": "sig", "kid": "lab", "x": x, "y": y }] }))
+}
+
+async fn authorize(
+    State(shared): State<Arc<Shared>>,
+    Query(question): Query<BTreeMap<String, String>>,
+) -> Response {
+    let parameter = |name: &str| question.get(name).map_or("", String::as_str);
+    let complaint = match () {
+        () if parameter("client_id") != CLIENT_ID => "unknown client",
+        () if !parameter("redirect_uri").starts_with("http://localhost:") => "redirect_mismatch",
+        () if parameter("response_type") != "code" => "unsupported_response_type",
+        () if parameter("code_challenge_method") != "S256" => "PKCE with S256 is required",
+        () => {
+            let request = secret();
+            let form = format!(
+                "<!DOCTYPE html><title>Lab sign-in</title><h1>Lab sign-in</h1><form method=post action=/login>\
+                 <input type=hidden name=request value={request}>\
+                 <label>User <input name=username autocomplete=username></label>\
+                 <label>Password <input name=password type=password></label><button>Sign in</button></form>"
+            );
+            shared.lock().requests.insert(request, question);
+            return Html(form).into_response();
+        }
+    };
+    (StatusCode::BAD_REQUEST, complaint).into_response()
+}
+
+async fn login(State(shared): State<Arc<Shared>>, Form(answer): Form<BTreeMap<String, String>>) -> Response {
+    let mut state = shared.lock();
+    let field = |name: &str| answer.get(name).map_or("", String::as_str);
+    let Some(question) = state.requests.get(field("request")).cloned() else {
+        return (StatusCode::BAD_REQUEST, "this form is too old").into_response();
+    };
+    if (field("username"), field("password")) != (USER, PASSWORD) {
+        return (StatusCode::FORBIDDEN, "wrong user or password").into_response();
+    }
+    state.logins += 1;
+    let mut back: Url = match question["redirect_uri"].parse() {
+        Ok(url) => url,
+        Err(_) => return (StatusCode::BAD_REQUEST, "redirect_mismatch").into_response(),
+    };
+    let mut pairs = back.query_pairs_mut();
+    pairs.append_pair("state", question.get("state").map_or("", String::as_str));
+    match state.behaviour.misbehaviour {
+        Some(Misbehaviour::WrongIssuerInResponse) => {
+            pairs.append_pair("iss", "https://elsewhere.example");
+        }
+        Some(Misbehaviour::NoIssuerInResponse) => {}
+        Some(_) | None => {
+            pairs.append_pair("iss", &state.issuer);
+        }
+    }
+    if state.behaviour.deny {
+        pairs.append_pair("error", "access_denied");
+        pairs.append_pair("error_description", "User is not assigned to the client application");
+    } else {
+        let code = secret();
+        pairs.append_pair("code", &code);
+        state.codes.insert(code, question);
+    }
+    drop(pairs);
+    Redirect::to(back.as_str()).into_response()
+}
+
+async fn token(
+    State(shared): State<Arc<Shared>>,
+    Form(question): Form<BTreeMap<String, String>>,
+) -> Response {
+    let misbehaviour = shared.lock().behaviour.misbehaviour;
+    match misbehaviour {
+        Some(Misbehaviour::TokenEndpointRedirects) => {
+            return Redirect::temporary("http://127.0.0.1:9/token").into_response();
+        }
+        Some(Misbehaviour::TokenEndpointAnswersHtml) => {
+            return Html("<h1>Proxy</h1> access_token=canary").into_response();
+        }
+        Some(Misbehaviour::TokenEndpointAnswersEndlessly) => {
+            return "x".repeat(8 * 1024 * 1024).into_response();
+        }
+        Some(_) | None => {}
+    }
+    let parameter = |name: &str| question.get(name).map_or("", String::as_str);
+    let granted = match parameter("grant_type") {
+        "authorization_code" => redeem(&mut shared.lock(), parameter("code"), parameter("code_verifier")),
+        "refresh_token" => refresh(&mut shared.lock(), parameter("refresh_token")),
+        _ => Err("unsupported_grant_type"),
+    };
+    let (nonce, first) = match granted {
+        Ok(granted) => granted,
+        Err(error) => {
+            return (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();
+        }
+    };
+    let answer = shared.answer(&nonce, first);
+    let stall = shared.lock().behaviour.stall.filter(|_| !first);
+    if let Some(stall) = stall {
+        tokio::time::sleep(stall).await;
+    }
+    Json(answer).into_response()
+}
+
+fn redeem(state: &mut Inner, code: &str, verifier: &str) -> Result<(String, bool), &'static str> {
+    let question = state.codes.remove(code).ok_or("invalid_grant")?;
+    let challenge = BASE64.encode(digest::digest(&digest::SHA256, verifier.as_bytes()));
+    if question.get("code_challenge") != Some(&challenge) {
+        return Err("invalid_grant");
+    }
+    Ok((question.get("nonce").cloned().unwrap_or_default(), true))
+}
+
+fn refresh(state: &mut Inner, token: &str) -> Result<(String, bool), &'static str> {
+    let rotation = state.behaviour.rotation;
+    let known = state.refresh_tokens.get_mut(token).ok_or("invalid_grant")?;
+    if known.revoked {
+        return Err("invalid_grant");
+    }
+    let reused_too_late = match (known.used, rotation) {
+        (None, _) | (Some(_), Rotation::OldStaysValid) => false,
+        (Some(used), Rotation::Grace) => used.elapsed() > Duration::from_secs(30),
+        (Some(_), Rotation::Strict) => true,
+    };
+    known.used.get_or_insert(Instant::now());
+    let nonce = known.nonce.clone();
+    if reused_too_late {
+        // Somebody else may have it: the whole family ends.
+        for token in state.refresh_tokens.values_mut().filter(|token| token.nonce == nonce) {
+            token.revoked = true;
+        }
+        return Err("invalid_grant");
+    }
+    state.refreshes += 1;
+    Ok((nonce, false))
+}
+
+impl Shared {
+    fn answer(&self, nonce: &str, first: bool) -> Value {
+        use Misbehaviour as M;
+        let mut state = self.lock();
+        let wrong = state.behaviour.misbehaviour;
+        let (access_token, refresh_token) = (secret(), secret());
+        let entry = RefreshToken { nonce: nonce.to_owned(), used: None, revoked: false };
+        state.refresh_tokens.insert(refresh_token.clone(), entry);
+
+        #[expect(clippy::disallowed_methods, reason = "an identity provider knows the time")]
+        let now = jiff::Timestamp::now().as_second();
+        let hash = digest::digest(&digest::SHA256, access_token.as_bytes());
+        let mut claims = json!({
+            "iss": state.issuer, "sub": USER, "aud": CLIENT_ID, "email": EMAIL, "email_verified": true,
+            "iat": now, "exp": now + 600, "at_hash": BASE64.encode(&hash.as_ref()[..16]),
+        });
+        if first {
+            claims["nonce"] = json!(nonce);
+        }
+        match wrong {
+            Some(M::WrongIssuer) => claims["iss"] = json!("https://elsewhere.example"),
+            Some(M::WrongAudience) => claims["aud"] = json!("another-client"),
+            Some(M::ExtraAudience) => claims["aud"] = json!([CLIENT_ID, "another-client"]),
+            Some(M::WrongNonce) => claims["nonce"] = json!("another-sign-in"),
+            Some(M::NoNonce) => claims["nonce"] = Value::Null,
+            Some(M::Expired) => claims["exp"] = json!(now - 3600),
+            Some(M::IssuedInTheFuture) => claims["iat"] = json!(now + 3600),
+            Some(M::NotYetValid) => claims["nbf"] = json!(now + 3600),
+            Some(M::WrongAuthorizedParty) => claims["azp"] = json!("another-client"),
+            Some(M::WrongAccessTokenHash) => claims["at_hash"] = json!("AAAAAAAAAAAAAAAAAAAAAA"),
+            Some(M::NoSubject) => claims["sub"] = Value::Null,
+            Some(_) | None => {}
+        }
+        if let Some(claims) = claims.as_object_mut() {
+            claims.retain(|_, value| !value.is_null());
+        }
+        let header = |algorithm| Header { kid: Some("lab".to_owned()), ..Header::new(algorithm) };
+        let signed = |key, algorithm| {
+            jsonwebtoken::encode(&header(algorithm), &claims, key).expect("the lab's keys sign")
+        };
+        let id_token = match wrong {
+            Some(M::WrongSignature) => signed(&self.other_key, Algorithm::ES256),
+            Some(M::SharedSecret) => {
+                signed(&EncodingKey::from_secret(CLIENT_ID.as_bytes()), Algorithm::HS256)
+            }
+            Some(M::Unsigned) => {
+                format!("{}.{}.", BASE64.encode("{\"alg\":\"none\"}"), BASE64.encode(claims.to_string()))
+            }
+            Some(_) | None => signed(&self.key, Algorithm::ES256),
+        };
+        let mut answer = json!({
+            "access_token": access_token, "token_type": "bearer", "expires_in": state.behaviour.lifetime,
+            "refresh_token": refresh_token, "id_token": id_token,
+            "scope": "openid email profile offline_access",
+        });
+        if wrong == Some(M::NoIdToken) {
+            answer["id_token"] = Value::Null;
+        }
+        answer
+    }
+}
+
+fn secret() -> String {
+    let mut bytes = [0; 18];
+    SystemRandom::new().fill(&mut bytes).expect("there is randomness");
+    BASE64.encode(bytes)
+}

@@ -1,0 +1,100 @@
+//! The lab's report receiver.
+
+use std::sync::{Arc, Mutex};
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::Value;
+
+use crate::wait::until;
+
+/// A running receiver.
+pub struct Receiver {
+    base: String,
+    shared: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    reports: Vec<Value>,
+    tokens: Vec<Option<String>>,
+    refuse_with: Option<u16>,
+    refused: usize,
+}
+
+impl Receiver {
+    /// Starts a receiver on a free port.
+    pub async fn start() -> Self {
+        let shared = Arc::<Mutex<Inner>>::default();
+        let routes = Router::new().route("/v1/reports", post(receive)).with_state(Arc::clone(&shared));
+        Self { base: format!("http://{}", crate::serve(routes).await), shared }
+    }
+
+    /// Where reports go.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}/v1/reports", self.base)
+    }
+
+    /// Refuses everything with a status from now on, or takes it again.
+    ///
+    /// # Panics
+    /// A server task has panicked.
+    pub fn refuse_with(&self, status: Option<u16>) {
+        self.shared.lock().expect("no task panics").refuse_with = status;
+    }
+
+    /// How many reports were refused.
+    ///
+    /// # Panics
+    /// A server task has panicked.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.shared.lock().expect("no task panics").refused
+    }
+
+    /// What has arrived.
+    ///
+    /// # Panics
+    /// A server task has panicked.
+    #[must_use]
+    pub fn reports(&self) -> Vec<Value> {
+        self.shared.lock().expect("no task panics").reports.clone()
+    }
+
+    /// The bearer tokens of what has arrived.
+    ///
+    /// # Panics
+    /// A server task has panicked.
+    #[must_use]
+    pub fn tokens(&self) -> Vec<Option<String>> {
+        self.shared.lock().expect("no task panics").tokens.clone()
+    }
+
+    /// Waits for a report that meets a condition.
+    pub async fn report_where(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        until(what, async || {
+            let reports = self.reports();
+            reports.iter().rev().find(|report| condition(report)).cloned().ok_or(reports.last().cloned())
+        })
+        .await
+    }
+}
+
+async fn receive(
+    State(shared): State<Arc<Mutex<Inner>>>,
+    headers: HeaderMap,
+    Json(report): Json<Value>,
+) -> StatusCode {
+    let mut inner = shared.lock().expect("no task panics");
+    if let Some(status) = inner.refuse_with {
+        inner.refused += 1;
+        return StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    let token = headers.get("authorization").and_then(|value| value.to_str().ok());
+    inner.tokens.push(token.map(ToOwned::to_owned));
+    inner.reports.push(report);
+    StatusCode::NO_CONTENT
+}
