@@ -26,6 +26,8 @@ const BROKER_LIMIT: Duration = Duration::from_secs(2);
 pub(crate) struct Material {
     pub(crate) paths: Paths,
     pub(crate) status: Status,
+    /// Whether a new report is to be made; else only what waits is sent.
+    pub(crate) news: bool,
     pub(crate) identity: ReportIdentity,
     pub(crate) posture: bool,
     /// In seconds.
@@ -44,18 +46,15 @@ pub(crate) fn receiver(policy: &Policy) -> Option<Receiver> {
 
 /// Makes a report, puts it on disk, and sends what waits there.
 pub(crate) async fn make_and_send(receiver: Receiver, mut queue: Queue, material: Material) -> Delivery {
-    let report = match queue.next_sequence() {
-        Ok(_) => Some(make(&material, queue.identity()).await),
-        // Without a durable number two reports could share one: send what waits, and try again later.
-        Err(error) => {
+    if material.news {
+        // Without a durable number two reports could share one: then what waits is sent, and no new one is made.
+        let kept = match queue.next_sequence() {
+            Ok(_) => queue.add(&make(&material, queue.identity()).await),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = kept {
             tracing::error!("no report was made: {error}");
-            None
         }
-    };
-    if let Some(report) = report
-        && let Err(error) = queue.add(&report)
-    {
-        tracing::error!("a report was not kept: {error}");
     }
     send::send(receiver, queue).await
 }

@@ -126,6 +126,8 @@ struct ReportPart {
     problems: Vec<Problem>,
     delivered_at: Option<Timestamp>,
     queued: usize,
+    /// Whether there is something to tell that no report has told; else only what waits is sent.
+    news: bool,
     /// The states that the last report told, or is going to tell.
     told: Option<Vec<(String, State)>>,
 }
@@ -168,11 +170,13 @@ impl Agent {
                 problems: Vec::new(),
                 delivered_at: None,
                 queued,
+                news: true,
                 told: None,
             },
             events,
             published: watch::Sender::new(Arc::new(Published {
-                status: Status::starting(now),
+                // Nobody sees it: the local API opens after the first look.
+                status: Status::default(),
                 policy: Explained::new(&snapshot.resolved, Vec::new()),
             })),
             started_at: now,
@@ -296,7 +300,7 @@ impl Agent {
                 (path, result)
             }
             Step::CheckForUpdate => return self.check_for_update(),
-            Step::SendReport => return self.send_report(),
+            Step::SendReport => return self.send_report(now),
         };
         match result {
             Ok(()) => {
@@ -339,14 +343,15 @@ impl Agent {
         });
     }
 
-    fn send_report(&mut self) {
+    fn send_report(&mut self, now: Timestamp) {
         let policy = &self.snapshot.resolved.policy;
         let Some(receiver) = report::receiver(policy) else { return };
         let Some(queue) = self.report.queue.take() else { return };
         self.report.due = None;
         let material = report::Material {
             paths: self.paths.clone(),
-            status: self.published.borrow().status.clone(),
+            status: self.status(now),
+            news: std::mem::take(&mut self.report.news),
             identity: policy.report_identity,
             posture: policy.report_posture,
             interval: receiver.interval,
@@ -364,6 +369,8 @@ impl Agent {
         let waiting = queue.waiting().len();
         let pause = if waiting == 0 {
             self.report.failures = 0;
+            // The next one is due with its interval, whether or not anything changes.
+            self.report.news = true;
             self.report.delivered_at = Some(finished_at);
             interval
         } else {
@@ -427,6 +434,7 @@ impl Agent {
             return;
         }
         self.report.told = Some(told);
+        self.report.news = true;
         let spread = u16::from_le_bytes(clock::random()) % SPREAD;
         let soon = now.checked_add(Duration::from_millis(spread.into())).unwrap_or(now);
         self.report.due = self.report.due.map(|due| due.min(soon));
@@ -512,46 +520,6 @@ impl Agent {
         }
         problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
         problems
-    }
-}
-
-impl Status {
-    /// Before the first look at anything.
-    fn starting(now: Timestamp) -> Self {
-        Self {
-            format: FORMAT,
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            started_at: now,
-            observed_at: now,
-            policy: PolicyFacts {
-                hash: String::new(),
-                read_at: now,
-                places: Vec::new(),
-                settings: 0,
-                organization: None,
-                support_contact: None,
-            },
-            app: AppFacts {
-                name: String::new(),
-                title: String::new(),
-                not_applicable: None,
-                configuration: None,
-                version: None,
-            },
-            update: UpdateFacts {
-                managed: false,
-                mode: String::new(),
-                running: false,
-                message: None,
-                offered: None,
-                held: std::collections::BTreeSet::new(),
-                looked_at: None,
-                next: None,
-            },
-            report: ReportFacts { url: None, queued: 0, delivered_at: None, next: None },
-            problems: Vec::new(),
-            problem_count: 0,
-        }
     }
 }
 

@@ -144,16 +144,17 @@ async fn ten_thousand_files_and_a_huge_one_are_survived() {
         let name = device.policy_folder().join(format!("{number:05}.toml"));
         fs_err::write(name, format!("ReportIntervalMinutes = {}\n", 5 + number % 1000)).unwrap();
     }
+    let _agent = device.start_agent().await;
+    let status = device.status().await;
+    assert!(status["status"]["problem_count"].as_u64().unwrap() > 9000, "overruled values are conflicts");
+    assert!(status["status"]["problems"].as_array().unwrap().len() <= 100);
     let huge = fs_err::File::create(device.policy_folder().join("99998.toml")).unwrap();
     huge.set_len(100_000_000).unwrap();
-    let _agent = device.start_agent().await;
+    drop(huge);
     let found = device.problem("policy.too-large").await;
     assert!(found["place"].as_str().unwrap().ends_with("99998.toml"));
     device.push("99999.toml", POLICY);
     client_id_becomes(&device, &json!("one")).await;
-    let status = device.status().await;
-    assert!(status["status"]["problem_count"].as_u64().unwrap() > 9000, "overruled values are conflicts");
-    assert!(status["status"]["problems"].as_array().unwrap().len() <= 100);
 }
 
 #[tokio::test]
@@ -169,8 +170,9 @@ async fn killed_in_the_middle_of_an_apply_it_finishes_at_the_next_start() {
         if device.path("etc/opt/lab-notes/managed.json").exists() {
             assert!(device.managed_configuration().is_some(), "it is the old one or the new one, never half");
         }
-        let _agent = device.start_agent().await;
+        let agent = device.start_agent().await;
         client_id_becomes(&device, &json!(name)).await;
+        agent.stop().await;
     }
     let left = fs_err::read_dir(device.path("etc/opt/lab-notes")).unwrap().count();
     assert_eq!(left, 1, "nothing lies beside the configuration");
@@ -213,9 +215,7 @@ async fn check_tells_what_is_wrong_without_installing_anything() {
 /// Every local user may read the status; only an administrator may make the agent do something.
 #[tokio::test]
 async fn another_user_may_read_the_status_and_change_nothing() {
-    if !nix::unistd::geteuid().is_root() {
-        panic!("this scenario becomes another user, which only root can");
-    }
+    assert!(nix::unistd::geteuid().is_root(), "this scenario becomes another user, which only root can");
     let device = Device::new();
     device.push("50.toml", POLICY);
     let _agent = device.start_agent().await;

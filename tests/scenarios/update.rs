@@ -40,7 +40,7 @@ impl Shop {
     fn leftovers(&self) -> Vec<String> {
         let list = |path: &str| -> Vec<String> {
             let Ok(entries) = fs_err::read_dir(self.device.path(path)) else { return Vec::new() };
-            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+            entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
         };
         let mut found = list("var/lib/steward/private/downloads");
         found.extend(list("opt/lab-notes/versions").into_iter().filter(|name| name.starts_with('.')));

@@ -122,6 +122,8 @@ impl Device {
     pub async fn start_agent(&self) -> Process {
         let process = self.start(&program("steward"), &["agent", "--root", &self.root_text()]);
         self.answers(&process, "run/steward/agent.sock").await;
+        // It listens before its first look at policy and answers after it.
+        self.status_where("an answering agent", |status| status["agent_running"] == true).await;
         process
     }
 

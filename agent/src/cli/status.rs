@@ -50,6 +50,7 @@ pub(super) async fn report(paths: &Paths, encoding: Encoding) -> anyhow::Result<
     let material = report::Material {
         paths: paths.clone(),
         status,
+        news: true,
         identity: ReportIdentity::None,
         posture: true,
         interval: 3600,

@@ -16,7 +16,7 @@ pub(crate) const FORMAT: u32 = 1;
 pub(crate) const MAXIMUM_PROBLEMS: usize = 100;
 
 /// What the machine service knows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Status {
     /// The version of this format.
     pub(crate) format: u32,
@@ -37,7 +37,7 @@ pub(crate) struct Status {
 }
 
 /// What was read as policy.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct PolicyFacts {
     /// Equal on devices with equal policy; secrets do not count.
     pub(crate) hash: String,
@@ -51,7 +51,7 @@ pub(crate) struct PolicyFacts {
 }
 
 /// The managed app.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct AppFacts {
     pub(crate) name: String,
     pub(crate) title: String,
@@ -64,7 +64,7 @@ pub(crate) struct AppFacts {
 }
 
 /// The app's updates.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct UpdateFacts {
     /// Whether the agent looks after versions here.
     pub(crate) managed: bool,
@@ -80,7 +80,7 @@ pub(crate) struct UpdateFacts {
 }
 
 /// The delivery of reports.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ReportFacts {
     /// Where reports go; `null` if none are sent.
     pub(crate) url: Option<String>,

@@ -8,9 +8,8 @@ use e2e::provider::{PASSWORD, USER};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    drop(rustls::crypto::ring::default_provider().install_default());
     let address = std::env::args().nth(1).context("usage: person URL")?;
-    let browser = reqwest::Client::builder().no_proxy().build()?;
+    let browser = e2e::browser();
     let response = browser.get(&address).send().await?;
     let base = response.url().clone();
     let page = response.error_for_status()?.text().await?;
