@@ -150,7 +150,7 @@ async fn a_switch_that_a_crash_interrupted_is_finished_at_the_next_start() {
     fs_err::write(device.path("opt/lab-notes/versions/1.1.0/broken"), "").unwrap();
     let _agent = device.start_agent().await;
     let found: Value = device.problem("update.rolled-back").await;
-    assert_eq!(found["using"], "1.0.0 again");
+    assert!(found["using"].as_str().unwrap().starts_with("1.0.0"), "{found}");
     let target = fs_err::read_link(device.path("opt/lab-notes/current")).unwrap();
     assert!(target.ends_with("1.0.0"), "{target:?}");
     drop(feed);

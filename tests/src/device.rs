@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use crate::wait::until;
+use crate::wait::{LIMIT, until};
 
 /// A device in a temporary folder.
 pub struct Device {
@@ -154,16 +154,21 @@ impl Device {
     /// Runs a program to its end.
     ///
     /// # Panics
-    /// It was not built.
+    /// It was not built, or does not end in time; the panic shows the broker's log.
     pub async fn run(&self, program: &Path, arguments: &[&str]) -> Output {
-        Command::new(program)
+        let running = Command::new(program)
             .args(arguments)
             .env_clear()
             .envs(&self.environment)
             .stdin(Stdio::null())
             .kill_on_drop(true)
-            .output()
+            .output();
+        tokio::time::timeout(LIMIT * 2, running)
             .await
+            .unwrap_or_else(|_| {
+                let log = fs_err::read_to_string(self.path("broker.log")).unwrap_or_default();
+                panic!("{} {arguments:?} does not end; the broker says:\n{log}", program.display())
+            })
             .unwrap_or_else(|error| panic!("{}: {error}; build it first", program.display()))
     }
 

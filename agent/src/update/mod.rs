@@ -28,7 +28,7 @@ pub(crate) use install::installed_version;
 
 /// Seconds between looks at the feed: 5 h 47 min, so that a device does not come at the same time every day.
 const INTERVAL: u64 = 20_820;
-/// Seconds before another try after a failure.
+/// Seconds before another try when the feed could not be reached.
 const RETRY: u64 = 900;
 
 /// What a look at the feed needs to know.
@@ -82,13 +82,17 @@ pub(crate) async fn run(job: Job) -> Outcome {
             finished_at: now,
             next: clock::after(now, INTERVAL + spread),
         },
-        Err(problem) => Outcome {
-            offered: None,
-            message: problem.message.clone(),
-            problem: Some(problem),
-            finished_at: now,
-            next: clock::after(now, RETRY + spread / 2),
-        },
+        Err(problem) => {
+            // The way to the feed may be clear again soon; what a feed says changes seldom.
+            let soon = matches!(problem.code, Code::UpdateFeedUnreachable | Code::UpdateDownloadFailed);
+            Outcome {
+                offered: None,
+                message: problem.message.clone(),
+                problem: Some(problem),
+                finished_at: now,
+                next: clock::after(now, if soon { RETRY } else { INTERVAL } + spread),
+            }
+        }
     }
 }
 
@@ -123,6 +127,14 @@ async fn look(job: &Job) -> Result<(Version, String), Problem> {
     );
     match decision {
         choose::Decision::Stay(reason) => Ok((release.version, reason)),
+        choose::Decision::Hold => {
+            let message =
+                format!("version {} is held, because it did not start on this device", release.version);
+            let kept = installed.map_or_else(|| "no version".to_owned(), |version| version.to_string());
+            Err(Problem::new(Code::UpdateRolledBack, message)
+                .using(kept)
+                .hint("publish a corrected version".to_owned()))
+        }
         choose::Decision::Announce => {
             let message = format!("version {} is available", release.version);
             Err(Problem::new(Code::UpdateAvailable, message)

@@ -1,0 +1,34 @@
+// The certified OpenID provider `oidc-provider` with its own login form, as a public native client meets it.
+// Usage: node provider.mjs REDIRECT_URI; prints its issuer when it listens.
+import Provider from 'oidc-provider';
+import { createServer } from 'node:http';
+
+const redirectUri = process.argv[2];
+const server = createServer();
+server.listen(0, '127.0.0.1', () => {
+  const issuer = `http://127.0.0.1:${server.address().port}`;
+  const provider = new Provider(issuer, {
+    clients: [{
+      client_id: 'steward-lab',
+      application_type: 'native',
+      token_endpoint_auth_method: 'none',
+      grant_types: ['authorization_code', 'refresh_token'],
+      response_types: ['code'],
+      redirect_uris: [redirectUri],
+    }],
+    scopes: ['openid', 'email', 'profile', 'offline_access'],
+    claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'] },
+    // Else claims of scopes are only at the userinfo endpoint.
+    conformIdTokenClaims: false,
+    pkce: { required: () => true },
+    rotateRefreshToken: true,
+    // Access tokens that end at once make every question a renewal.
+    ttl: { AccessToken: 20, IdToken: 600, RefreshToken: 3600 },
+    features: { devInteractions: { enabled: true } },
+    async findAccount(_context, id) {
+      return { accountId: id, claims: async () => ({ sub: id, email: `${id}@example.com`, email_verified: true, name: id }) };
+    },
+  });
+  server.on('request', provider.callback());
+  console.log(issuer);
+});
