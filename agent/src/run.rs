@@ -11,7 +11,6 @@ use agent_platform::paths::Paths;
 use agent_platform::{file, ipc, service};
 use anyhow::Context as _;
 use jiff::Timestamp;
-use policy_schema::resolve::Origin;
 use policy_schema::{Code, Problem};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -19,15 +18,15 @@ use tokio::time::Instant;
 use crate::api::{self, Explained, Published};
 use crate::app::descriptor::{self, Descriptor};
 use crate::broker::configuration::Configuration;
-use crate::health::model::{
-    AppFacts, FORMAT, MAXIMUM_PROBLEMS, PolicyFacts, ReportFacts, State, Status, UpdateFacts, assess,
-};
+use crate::health::model::{State, Status, assess};
 use crate::health::queue::Queue;
 use crate::health::send::{self, Delivery};
 use crate::plan::{self, Observed, Step};
 use crate::policy::{self, Snapshot, private_folder, unwritable};
 use crate::watch::Watch;
 use crate::{app, clock, logging, report, update};
+
+mod facts;
 
 /// Policy is looked at this often even if nothing hints at a change. In seconds.
 const POLL: u64 = 15 * 60;
@@ -438,88 +437,6 @@ impl Agent {
         let spread = u16::from_le_bytes(clock::random()) % SPREAD;
         let soon = now.checked_add(Duration::from_millis(spread.into())).unwrap_or(now);
         self.report.due = self.report.due.map(|due| due.min(soon));
-    }
-
-    fn status(&self, now: Timestamp) -> Status {
-        let resolved = &self.snapshot.resolved;
-        let policy = &resolved.policy;
-        let descriptor = self.descriptor();
-        let system = descriptor.and_then(Descriptor::system);
-        let observed = app::observe(&self.paths, descriptor);
-        let installation = system.and_then(|system| system.installation.as_ref());
-        let installed = installation.and_then(|one| update::installed_version(&self.paths, one));
-        let outcome = self.update.outcome.as_ref();
-        let problems = self.problems();
-        Status {
-            format: FORMAT,
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            started_at: self.started_at,
-            observed_at: now,
-            policy: PolicyFacts {
-                hash: self.snapshot.hash.clone(),
-                read_at: self.snapshot.read_at,
-                places: self.snapshot.places.clone(),
-                settings: resolved
-                    .settings
-                    .iter()
-                    .filter(|setting| {
-                        matches!(setting.origin, Origin::Policy { .. } | Origin::LastGood { .. })
-                    })
-                    .count(),
-                organization: policy.organization_name.clone(),
-                support_contact: policy.support_contact.clone(),
-            },
-            app: AppFacts {
-                name: policy.app.clone(),
-                title: descriptor.map_or(policy.app.clone(), |descriptor| descriptor.title.clone()),
-                not_applicable: descriptor.and_then(Descriptor::not_applicable),
-                configuration: observed
-                    .path
-                    .filter(|_| observed.found.is_some())
-                    .map(|path| path.display().to_string()),
-                version: installed.map(|version| version.to_string()),
-            },
-            update: UpdateFacts {
-                managed: plan::updates(resolved, system),
-                mode: policy.update_mode.as_str().to_owned(),
-                running: self.update.due.is_none(),
-                message: outcome.map(|outcome| outcome.message.clone()),
-                offered: outcome.and_then(|outcome| outcome.offered.as_ref().map(ToString::to_string)),
-                held: update::held(&self.paths).iter().map(ToString::to_string).collect(),
-                looked_at: outcome.map(|outcome| outcome.finished_at),
-                next: self.update.due,
-            },
-            report: ReportFacts {
-                url: policy.report_url.clone(),
-                queued: self.report.queued,
-                delivered_at: self.report.delivered_at,
-                next: self.report.due,
-            },
-            problem_count: problems.len(),
-            problems: problems.into_iter().take(MAXIMUM_PROBLEMS).collect(),
-        }
-    }
-
-    /// Everything that is wrong, the worst first.
-    fn problems(&self) -> Vec<Problem> {
-        let mut problems = self.snapshot.problems.clone();
-        problems.extend(self.watch.problem());
-        problems.extend(self.app_problems.iter().cloned());
-        if self.descriptor().is_none() {
-            let app = &self.snapshot.resolved.policy.app;
-            problems.push(
-                Problem::new(Code::AppUnknown, format!("no app is known as `{app}`"))
-                    .key("App")
-                    .using("nothing: no app is managed")
-                    .hint(format!("known are {}", descriptor::names())),
-            );
-        }
-        problems.extend(self.update.problem.clone());
-        if self.snapshot.resolved.policy.report_url.is_some() {
-            problems.extend(self.report.problems.iter().cloned());
-        }
-        problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
-        problems
     }
 }
 

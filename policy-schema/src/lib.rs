@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod contradiction;
+#[cfg(feature = "export")]
+pub mod export;
 mod message;
 pub mod problem;
 pub mod raw;

@@ -6,7 +6,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::value::{Choice, Format, FromValue, Kind, Literal, Secret, Value, choice};
+pub use choices::{
+    AppSelfUpdate, DeviceFlow, IdentityProvider, LogLevel, ProxyMode, ReportIdentity, SocialSignIn,
+    UpdateMode, VaultFallback,
+};
+
+use crate::value::{Choice, Format, FromValue, Kind, Literal, Secret, Value};
+
+mod choices;
 
 /// One setting, as parsing and every exporter see it.
 #[derive(Clone, Copy, Debug)]
@@ -366,120 +373,6 @@ settings! {
         /// How much the agent writes into the system log.
         LogLevel => log_level: LogLevel = Setting::choice(LogLevel::CHOICES, "debug")
             .default(Literal::Text("info")).user_may_override();
-    }
-}
-
-choice! {
-    /// The products that [`Policy::identity_provider`] knows.
-    IdentityProvider {
-        /// Any provider that follows OpenID Connect.
-        Custom = "custom",
-        /// Microsoft Entra ID.
-        Entra = "entra",
-        /// Okta.
-        Okta = "okta",
-        /// PingFederate.
-        PingFederate = "pingfederate",
-        /// PingOne.
-        PingOne = "pingone",
-        /// Google Workspace.
-        Google = "google",
-    }
-}
-
-choice! {
-    /// What to do without a secret store.
-    VaultFallback {
-        /// Keep the session in memory only; people sign in again after a restart.
-        Refuse = "refuse",
-        /// Keep the session in an encrypted file with its key beside it, readable by the person only.
-        EncryptedFile = "encrypted-file",
-    }
-}
-
-choice! {
-    /// When the device flow may be used.
-    DeviceFlow {
-        /// Not at all.
-        Never = "never",
-        /// When the browser sign-in cannot be used.
-        Fallback = "fallback",
-    }
-}
-
-choice! {
-    /// Sign-in with personal accounts.
-    SocialSignIn {
-        /// The app may offer it.
-        Allowed = "allowed",
-        /// The app does not offer it.
-        Blocked = "blocked",
-    }
-}
-
-choice! {
-    /// What the app's own updater may install.
-    AppSelfUpdate {
-        /// Every update.
-        All = "all",
-        /// Minor and patch updates, not major ones.
-        MinorAndPatch = "minor-and-patch",
-        /// Patch updates only.
-        PatchOnly = "patch-only",
-        /// No updates.
-        None = "none",
-    }
-}
-
-choice! {
-    /// What happens with a new version.
-    UpdateMode {
-        /// The feed is not looked at.
-        Off = "off",
-        /// The new version is announced, not installed.
-        Notify = "notify",
-        /// The new version is installed.
-        Automatic = "automatic",
-    }
-}
-
-choice! {
-    /// How reports name a person.
-    ReportIdentity {
-        /// Not at all.
-        None = "none",
-        /// By a code that is stable for this device and says nothing else.
-        Pseudonym = "pseudonym",
-        /// By e-mail address.
-        Email = "email",
-    }
-}
-
-choice! {
-    /// Which proxy is used.
-    ProxyMode {
-        /// The one that the system names (on Linux: `HTTPS_PROXY` and its kind in the service's environment).
-        System = "system",
-        /// None.
-        Direct = "direct",
-        /// The one in `ProxyUrl`.
-        Fixed = "fixed",
-    }
-}
-
-choice! {
-    /// How much is logged.
-    LogLevel {
-        /// What went wrong and what changed.
-        Info = "info",
-        /// Only failures.
-        Error = "error",
-        /// Failures and what may become one.
-        Warning = "warning",
-        /// Each step.
-        Debug = "debug",
-        /// Everything.
-        Trace = "trace",
     }
 }
 

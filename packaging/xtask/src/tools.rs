@@ -1,0 +1,125 @@
+//! Programs from elsewhere: found, or installed and said so.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, ensure};
+
+/// The repository.
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(".")).to_owned()
+}
+
+/// Runs a command in the repository and wants it to succeed.
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
+    let shown = format!("{command:?}");
+    let status = command.current_dir(repository()).status().with_context(|| shown.clone())?;
+    ensure!(status.success(), "{status}: {shown}");
+    Ok(())
+}
+
+/// The cargo that runs this.
+pub(crate) fn cargo() -> Command {
+    Command::new(variable("CARGO").unwrap_or_else(|| "cargo".to_owned()))
+}
+
+/// Where cargo builds.
+pub(crate) fn target_folder() -> anyhow::Result<PathBuf> {
+    // This program lies there itself: target/debug/xtask.
+    let own = std::env::current_exe()?;
+    Ok(own.ancestors().nth(2).context("it runs from the build folder")?.to_owned())
+}
+
+/// A heading in the log.
+pub(crate) fn step(name: &str) {
+    println!("\n== {name}");
+}
+
+/// Tests talk to loopback only; a proxy of the machine must not come between.
+pub(crate) fn without_proxies(command: &mut Command) -> &mut Command {
+    for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// A tool of crates.io: the one on the path, or one of our own.
+pub(crate) fn cargo_tool(name: &str) -> anyhow::Result<PathBuf> {
+    if on_path(name) {
+        return Ok(name.into());
+    }
+    let tools = cache()?.join("tools");
+    let program = tools.join("bin").join(name);
+    if !program.is_file() {
+        println!("installing {name} from crates.io into {}", tools.display());
+        run(cargo().args(["install", "--quiet", "--locked", name, "--root"]).arg(&tools))?;
+    }
+    Ok(program)
+}
+
+/// Debian packages, by a program that each of them brings.
+pub(crate) fn debian_packages(wanted: &[(&str, &str)]) -> anyhow::Result<()> {
+    let missing: Vec<&str> =
+        wanted.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("installing Debian packages: {}", missing.join(" "));
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(["-q", "-o", "DPkg::Lock::Timeout=600"]).args(arguments);
+        command.env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
+        run(&mut command)
+    };
+    let install = [&["install", "-y", "--no-install-recommends"], missing.as_slice()].concat();
+    apt(&["update"]).and_then(|()| apt(&install)).with_context(|| {
+        format!("install these by hand if you are not root or not on Debian: {}", missing.join(" "))
+    })
+}
+
+/// The packages of `tests/node` with the scripts beside them, in a folder of the cache.
+pub(crate) fn node_packages() -> anyhow::Result<PathBuf> {
+    let source = repository().join("tests/node");
+    let folder = cache()?.join("node");
+    fs_err::create_dir_all(&folder)?;
+    let lock = fs_err::read(source.join("package-lock.json"))?;
+    let current = fs_err::read(folder.join("package-lock.json")).is_ok_and(|installed| installed == lock)
+        && folder.join("node_modules").is_dir();
+    for entry in fs_err::read_dir(&source)? {
+        let entry = entry?;
+        if entry.file_name() != "package-lock.json" {
+            fs_err::copy(entry.path(), folder.join(entry.file_name()))?;
+        }
+    }
+    if !current {
+        println!("installing the npm packages of tests/node into {}", folder.display());
+        fs_err::write(folder.join("package-lock.json"), &lock)?;
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]).arg(&folder);
+        if let Err(error) = run(&mut npm) {
+            // Half an installation must not pass for a whole one next time.
+            fs_err::remove_file(folder.join("package-lock.json"))?;
+            return Err(error);
+        }
+    }
+    Ok(folder)
+}
+
+fn cache() -> anyhow::Result<PathBuf> {
+    let base = variable("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache")))
+        .context("neither XDG_CACHE_HOME nor HOME is set")?;
+    Ok(base.join("steward"))
+}
+
+fn on_path(program: &str) -> bool {
+    let path = variable("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+fn variable(name: &str) -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "the one place of this program that reads the environment")]
+    let value = std::env::var(name);
+    value.ok().filter(|value| !value.is_empty())
+}
