@@ -114,7 +114,7 @@ fn explain(explained: &Explained, key: &str) -> anyhow::Result<ExitCode> {
     if let Some(setting) = setting {
         println!("\n{}", setting.title());
         for line in setting.documentation.iter().skip(1).map(|line| line.trim()) {
-            println!("  {line}");
+            println!("{}", format!("  {line}").trim_end());
         }
         println!("\n  Expected: {}", setting.kind.expectation());
     }

@@ -46,9 +46,9 @@ enum Task {
     Dist,
     /// The whole product on loopback. `cargo demo` is short for it.
     Demo {
-        /// Stay up afterwards to play with it.
-        #[arg(long)]
-        keep: bool,
+        /// `--keep` stays up afterwards to play with it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        more: Vec<String>,
     },
 }
 
@@ -60,7 +60,7 @@ fn main() -> anyhow::Result<()> {
         Task::Tidy => tidy::check(),
         Task::Bench => bench(),
         Task::Dist => dist(),
-        Task::Demo { keep } => demo(keep),
+        Task::Demo { more } => demo(&more),
     }
 }
 
@@ -121,12 +121,10 @@ fn dist() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn demo(keep: bool) -> anyhow::Result<()> {
+fn demo(more: &[String]) -> anyhow::Result<()> {
     println!("Building (the first time takes some minutes) ...");
     run(cargo().args(["build", "--quiet", "--package", "agent", "--package", "e2e", "--bins", "--locked"]))?;
     let mut command = Command::new(tools::target_folder()?.join("debug/demo"));
-    if keep {
-        command.arg("--keep");
-    }
+    command.args(more);
     run(tools::without_proxies(&mut command))
 }
