@@ -39,6 +39,7 @@ pub(crate) struct PlaceSummary {
 pub(crate) struct Store {
     paths: Paths,
     last_good: LastGood,
+    unsaved: bool,
     damaged: Option<Problem>,
 }
 
@@ -54,37 +55,52 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => (LastGood::default(), None),
             Err(error) => (LastGood::default(), Some(unwritable(&path, &error))),
         };
-        Self { paths, last_good, damaged }
+        Self { paths, last_good, unsaved: false, damaged }
     }
 
     /// Reads everything anew.
     pub(crate) fn read(&mut self, now: Timestamp) -> Snapshot {
         let places = agent_platform::policy::read(&self.paths);
         let resolved = resolve(&places, &self.last_good);
-        let mut more = Vec::new();
         let remembered = resolved.remember(&self.last_good, now);
         if remembered != self.last_good {
-            let path = last_good_path(&self.paths);
-            if let Err(error) = self.save(&path, &remembered) {
-                more.push(unwritable(&path, &error));
-            }
             // Held in memory even if the disk is full: a later wrong value must find it.
             self.last_good = remembered;
+            self.unsaved = true;
         }
-        self.snapshot(resolved, &places, more, now)
+        self.snapshot(resolved, &places, now)
+    }
+
+    /// Makes durable what is remembered, after the app has its configuration: nobody waits for it. What a crash loses
+    /// here, the next start reads again.
+    pub(crate) fn save(&mut self) -> Option<Problem> {
+        if !self.unsaved {
+            return None;
+        }
+        let path = last_good_path(&self.paths);
+        let saved = file::create_folder(&private_folder(&self.paths), 0o700).and_then(|()| {
+            let bytes = serde_json::to_vec_pretty(&self.last_good)?;
+            file::replace(&path, &bytes, file::PRIVATE)
+        });
+        match saved {
+            Ok(()) => {
+                self.unsaved = false;
+                None
+            }
+            Err(error) => Some(unwritable(&path, &error)),
+        }
     }
 
     /// What a read would give, without remembering anything.
     pub(crate) fn preview(&self, now: Timestamp) -> Snapshot {
         let places = agent_platform::policy::read(&self.paths);
         let resolved = resolve(&places, &self.last_good);
-        self.snapshot(resolved, &places, Vec::new(), now)
+        self.snapshot(resolved, &places, now)
     }
 
-    fn snapshot(&self, resolved: Resolved, places: &[Place], more: Vec<Problem>, now: Timestamp) -> Snapshot {
+    fn snapshot(&self, resolved: Resolved, places: &[Place], now: Timestamp) -> Snapshot {
         let mut problems = resolved.problems.clone();
         problems.extend(self.damaged.clone());
-        problems.extend(more);
         if places.is_empty() {
             problems.push(
                 Problem::new(Code::PolicyMissing, "no place holds any policy, so the defaults apply")
@@ -93,12 +109,6 @@ impl Store {
         }
         let places = places.iter().map(summarize).collect();
         Snapshot { hash: hash(&resolved), resolved, places, read_at: now, problems }
-    }
-
-    fn save(&self, path: &Path, remembered: &LastGood) -> io::Result<()> {
-        file::create_folder(&private_folder(&self.paths), 0o700)?;
-        let bytes = serde_json::to_vec_pretty(remembered).map_err(io::Error::other)?;
-        file::replace(path, &bytes, file::PRIVATE)
     }
 }
 
@@ -172,8 +182,9 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let (_root, paths) = store();
         write(&paths, "UpdateMode = \"off\"\nClientSecret = \"canary\"");
-        let first = Store::open(paths.clone()).read("2026-11-20T08:00:00Z".parse().unwrap());
-        assert!(!first.hash.is_empty());
+        let mut store = Store::open(paths.clone());
+        assert!(!store.read("2026-11-20T08:00:00Z".parse().unwrap()).hash.is_empty());
+        assert_eq!(store.save(), None);
         let mode = fs_err::metadata(last_good_path(&paths)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         write(&paths, "UpdateMode = \"of\"");

@@ -102,6 +102,7 @@ struct Agent {
     quiet_until: Instant,
     app_problems: Vec<Problem>,
     app_retry: Option<Timestamp>,
+    state_problems: Vec<Problem>,
     update: UpdatePart,
     report: ReportPart,
     events: mpsc::Sender<Event>,
@@ -141,9 +142,8 @@ impl Agent {
         let mut store = policy::Store::open(paths.clone());
         let snapshot = store.read(now);
         let (queue, saved) = Queue::open(&private_folder(&paths), clock::random());
-        let mut app_problems = Vec::new();
         if let Err(error) = saved {
-            app_problems.push(unwritable(&private_folder(&paths), &error));
+            tracing::error!("{}", unwritable(&private_folder(&paths), &error));
         }
         let descriptor = descriptor::find(&snapshot.resolved.policy.app);
         let installation =
@@ -159,8 +159,9 @@ impl Agent {
             poll_due: clock::after(now, POLL),
             hinted: None,
             quiet_until: Instant::now(),
-            app_problems,
+            app_problems: Vec::new(),
             app_retry: None,
+            state_problems: Vec::new(),
             update: UpdatePart { due: Some(now), outcome: None, problem, waiting: Vec::new() },
             report: ReportPart {
                 queue: Some(queue),
@@ -258,11 +259,15 @@ impl Agent {
         let policy = &self.snapshot.resolved.policy;
         logging::set_level(policy.log_level);
         self.update.due = self.update.due.map(|_| now);
-        let configuration = Configuration::from(policy);
+    }
+
+    /// Makes durable what has changed with policy, once the app has its configuration.
+    fn save(&mut self) {
+        self.state_problems.clear();
+        self.state_problems.extend(self.store.save());
+        let configuration = Configuration::from(&self.snapshot.resolved.policy);
         if let Err(error) = configuration.save(&self.paths) {
-            let problem = unwritable(&Configuration::path(&self.paths), &error);
-            tracing::error!("{problem}");
-            self.app_problems.push(problem);
+            self.state_problems.push(unwritable(&Configuration::path(&self.paths), &error));
         }
     }
 
@@ -271,11 +276,12 @@ impl Agent {
         let now = clock::now();
         let observed = self.observe(now);
         let steps = plan::plan(&self.snapshot.resolved, self.descriptor(), &observed);
-        self.app_problems.retain(|problem| problem.code != Code::AppConfigurationUnwritable);
+        self.app_problems.clear();
         self.app_retry = None;
         for step in steps {
             self.apply(step, now);
         }
+        self.save();
         self.publish(now);
     }
 

@@ -13,10 +13,10 @@ const FILE_VAULT: &str = "VaultFallback = \"encrypted-file\"\n";
 
 /// A device with a provider, policy and both processes.
 struct Office {
-    device: Device,
-    provider: Provider,
     broker: Process,
     _agent: Process,
+    provider: Provider,
+    device: Device,
 }
 
 async fn office(more: &str) -> Office {

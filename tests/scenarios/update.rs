@@ -5,9 +5,9 @@ use e2e::feed::{Fault, Feed};
 use serde_json::Value;
 
 struct Shop {
-    device: Device,
-    feed: Feed,
     _agent: Process,
+    feed: Feed,
+    device: Device,
 }
 
 async fn shop(more: &str) -> Shop {

@@ -231,6 +231,20 @@ pub fn problem(status: &Value, code: &str) -> Option<Value> {
         .cloned()
 }
 
+impl Drop for Process {
+    /// Waits for the end, so that nothing writes into a folder that is being removed.
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.start_kill());
+        for _ in 0..400 {
+            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+}
+
 impl Process {
     /// Its process ID.
     ///

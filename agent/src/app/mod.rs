@@ -74,8 +74,12 @@ pub(crate) fn render(system: &System, resolved: &Resolved) -> Option<Vec<u8>> {
 /// # Errors
 /// The system refused; the old configuration is then still there.
 pub(crate) fn write(paths: &Paths, path: &std::path::Path, bytes: &[u8]) -> io::Result<()> {
-    file::create_folder(&paths.state(), 0o755)?;
-    file::replace(&marker(paths), path.display().to_string().as_bytes(), file::PUBLIC)?;
+    let noted = path.display().to_string();
+    let noted_before = fs_err::read_to_string(marker(paths)).is_ok_and(|before| before == noted);
+    if !noted_before {
+        file::create_folder(&paths.state(), 0o755)?;
+        file::replace(&marker(paths), noted.as_bytes(), file::PUBLIC)?;
+    }
     if let Some(folder) = path.parent() {
         file::create_folder(folder, 0o755)?;
     }

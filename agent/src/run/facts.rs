@@ -77,6 +77,7 @@ impl Agent {
         let mut problems = self.snapshot.problems.clone();
         problems.extend(self.watch.problem());
         problems.extend(self.app_problems.iter().cloned());
+        problems.extend(self.state_problems.iter().cloned());
         if self.descriptor().is_none() {
             let app = &self.snapshot.resolved.policy.app;
             problems.push(
