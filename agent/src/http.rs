@@ -188,3 +188,40 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(mode: ProxyMode) -> Network {
+        Network { proxy_mode: mode, proxy_url: None, proxy_bypass: Vec::new(), certificates: Vec::new() }
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_errors_and_not_silently_left_out() {
+        assert!(matches!(Http::new(&network(ProxyMode::Fixed)), Err(HttpError::ProxyMissing)));
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----".to_owned();
+        let untrusted = Network { certificates: vec![broken], ..network(ProxyMode::Direct) };
+        assert!(matches!(Http::new(&untrusted), Err(HttpError::Settings(_))));
+    }
+
+    /// Whoever fixes a proxy must not cut off this device from itself.
+    #[tokio::test]
+    async fn a_fixed_proxy_is_used_for_others_and_not_for_this_device() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let own = listener.local_addr().unwrap();
+        let answers = axum::Router::new().fallback(|| async { "hello" });
+        tokio::spawn(async move { axum::serve(listener, answers).await });
+        // Nobody listens at port 9: whatever goes there fails.
+        let dead = Network { proxy_url: Some("http://127.0.0.1:9".to_owned()), ..network(ProxyMode::Fixed) };
+        let http = Http::new(&dead).unwrap();
+        let own: Url = format!("http://{own}/").parse().unwrap();
+        assert_eq!(http.get(&own, 100).await.unwrap(), b"hello");
+        assert!(matches!(http.get(&own, 3).await, Err(HttpError::TooLarge { .. })));
+        let other: Url = "http://updates.example.com/".parse().unwrap();
+        assert!(matches!(http.get(&other, 100).await, Err(HttpError::Unreachable { .. })));
+        // And a live one is used: it answers in the other's place.
+        let live = Network { proxy_url: Some(own.to_string()), ..dead };
+        assert_eq!(Http::new(&live).unwrap().get(&other, 100).await.unwrap(), b"hello");
+    }
+}

@@ -51,11 +51,12 @@ pub(crate) fn plan(resolved: &Resolved, descriptor: Option<&Descriptor>, observe
 pub(crate) fn wake(
     resolved: &Resolved,
     descriptor: Option<&Descriptor>,
-    observed: &Observed,
+    update_due: Option<Timestamp>,
+    report_due: Option<Timestamp>,
 ) -> Option<Timestamp> {
     let system = descriptor.and_then(Descriptor::system);
-    let update = observed.update_due.filter(|_| updates(resolved, system));
-    let report = observed.report_due.filter(|_| resolved.policy.report_url.is_some());
+    let update = update_due.filter(|_| updates(resolved, system));
+    let report = report_due.filter(|_| resolved.policy.report_url.is_some());
     [update, report].into_iter().flatten().min()
 }
 
@@ -171,7 +172,7 @@ mod tests {
         assert_eq!(plan(&policy(feed), app::descriptor::find("amazon-quick"), &due), [Step::SendReport]);
         let later = Observed { update_due: Some(Timestamp::MAX), report_due: None, ..due };
         assert!(plan(&policy(feed), notes(), &later).is_empty());
-        assert_eq!(wake(&policy(feed), notes(), &later), Some(Timestamp::MAX));
-        assert_eq!(wake(&policy(""), notes(), &later), None);
+        assert_eq!(wake(&policy(feed), notes(), Some(Timestamp::MAX), None), Some(Timestamp::MAX));
+        assert_eq!(wake(&policy(""), notes(), Some(Timestamp::MAX), None), None);
     }
 }

@@ -93,6 +93,7 @@ async fn next_event(
 
 struct Agent {
     paths: Paths,
+    device_id: String,
     store: policy::Store,
     watch: Watch,
     snapshot: Snapshot,
@@ -137,7 +138,7 @@ impl Agent {
         let now = clock::now();
         let nudge = events.clone();
         // A full channel means that a look is coming anyway.
-        let mut watch = Watch::new(move || drop(nudge.try_send(Event::PolicyHint)));
+        let mut watch = Watch::new(&paths, move || drop(nudge.try_send(Event::PolicyHint)));
         watch.arm(&paths);
         let mut store = policy::Store::open(paths.clone());
         let snapshot = store.read(now);
@@ -153,6 +154,7 @@ impl Agent {
             None => None,
         };
         let queued = queue.waiting().len();
+        let device_id = queue.identity().device_id.clone();
         let mut agent = Self {
             store,
             watch,
@@ -181,6 +183,7 @@ impl Agent {
             })),
             started_at: now,
             snapshot,
+            device_id,
             paths,
         };
         agent.policy_changed(now);
@@ -189,10 +192,11 @@ impl Agent {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::PolicyHint => {
-                self.hinted.get_or_insert(self.quiet_until);
+            Event::PolicyHint if Instant::now() < self.quiet_until => {
+                self.hinted = Some(self.quiet_until);
                 return;
             }
+            Event::PolicyHint => self.read_policy(),
             Event::Due => {
                 let hinted = self.hinted.is_some_and(|time| time <= Instant::now());
                 if hinted || self.poll_due <= clock::now() {
@@ -230,7 +234,8 @@ impl Agent {
     /// How long to sleep if nothing happens.
     fn wake(&self) -> Duration {
         let now = clock::now();
-        let planned = plan::wake(&self.snapshot.resolved, self.descriptor(), &self.observe(now));
+        let (update, report) = (self.update.due, self.report.due);
+        let planned = plan::wake(&self.snapshot.resolved, self.descriptor(), update, report);
         let due = [Some(self.poll_due), planned, self.app_retry].into_iter().flatten().min();
         let wait = due.map_or(Duration::MAX, |due| clock::until(now, due));
         match self.hinted {
@@ -327,11 +332,7 @@ impl Agent {
         let Some(descriptor) = self.descriptor() else { return };
         let Some(system) = descriptor.system() else { return };
         let feed = policy.update_feed.as_ref().or(system.feed.as_ref()).and_then(|feed| feed.parse().ok());
-        let (Some(feed), Some(installation), Some(queue)) =
-            (feed, &system.installation, self.report.queue.as_ref().map(Queue::identity).or(None))
-        else {
-            return;
-        };
+        let (Some(feed), Some(installation)) = (feed, &system.installation) else { return };
         self.update.due = None;
         let job = update::Job {
             paths: self.paths.clone(),
@@ -339,7 +340,7 @@ impl Agent {
             feed,
             app: descriptor.name.clone(),
             installation: installation.clone(),
-            device_id: queue.device_id.clone(),
+            device_id: self.device_id.clone(),
         };
         let events = self.events.clone();
         tokio::spawn(async move {

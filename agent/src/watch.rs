@@ -19,10 +19,13 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Makes a watch that calls `nudge` from a thread of its own. Nothing is watched before [`Watch::arm`].
-    pub(crate) fn new(nudge: impl Fn() + Send + 'static) -> Self {
+    pub(crate) fn new(paths: &Paths, nudge: impl Fn() + Send + 'static) -> Self {
+        let folders = paths.policy_folders();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // An error (for example an overflow of the queue) means that something was missed.
-            if event.map_or(true, |event| is_finished_change(&event) || event.need_rescan()) {
+            if event.map_or(true, |event| {
+                is_finished_change(&event) && may_matter(&event, &folders) || event.need_rescan()
+            }) {
                 nudge();
             }
         });
@@ -58,6 +61,16 @@ impl Watch {
                 .hint("raise fs.inotify.max_user_watches or fs.inotify.max_user_instances".to_owned()),
         )
     }
+}
+
+/// In a policy folder only drop-ins matter: what a tool writes beside one, before it renames it, does not.
+fn may_matter(event: &notify::Event, folders: &[PathBuf]) -> bool {
+    event.paths.iter().any(|path| {
+        let inside = path.parent().is_some_and(|parent| folders.iter().any(|folder| folder == parent));
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let drop_in = path.extension().is_some_and(|extension| extension == "toml") && !hidden;
+        !inside || drop_in
+    })
 }
 
 fn is_finished_change(event: &notify::Event) -> bool {

@@ -51,6 +51,7 @@ pub(crate) async fn run(paths: Paths) -> anyhow::Result<()> {
 
 struct Broker {
     paths: Paths,
+    configuration: Mutex<Option<(file::Mark, Arc<Configuration>)>>,
     known: Mutex<Known>,
     /// Held while the session is renewed, so that it happens once at a time.
     renewal: AsyncMutex<Vault>,
@@ -85,6 +86,7 @@ impl Broker {
         let renewal = AsyncMutex::new(Vault::new(&paths));
         Self {
             paths,
+            configuration: Mutex::default(),
             known: Mutex::default(),
             renewal,
             sign_in: Mutex::default(),
@@ -92,9 +94,18 @@ impl Broker {
         }
     }
 
-    fn configuration(&self) -> Result<Configuration, Problem> {
-        let configuration = Configuration::load(&self.paths)?;
+    /// What policy says now. Read again only when the machine service has written it anew.
+    fn configuration(&self) -> Result<Arc<Configuration>, Problem> {
+        let mark = file::mark(&Configuration::path(&self.paths)).ok();
+        let mut read = self.configuration.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((known, configuration)) = &*read
+            && mark.as_ref() == Some(known)
+        {
+            return Ok(Arc::clone(configuration));
+        }
+        let configuration = Arc::new(Configuration::load(&self.paths)?);
         logging::set_level(configuration.log_level);
+        *read = mark.map(|mark| (mark, Arc::clone(&configuration)));
         Ok(configuration)
     }
 
@@ -151,7 +162,7 @@ impl Broker {
     /// Renews the session in a task of its own: a caller that goes away cannot lose an answer that is on its way.
     fn renew(
         self: &Arc<Self>,
-        configuration: Configuration,
+        configuration: Arc<Configuration>,
     ) -> oneshot::Receiver<Result<Arc<Session>, Problem>> {
         let (done, wait) = oneshot::channel();
         let broker = Arc::clone(self);

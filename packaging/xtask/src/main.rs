@@ -107,7 +107,10 @@ fn test(more: &[String]) -> anyhow::Result<()> {
 }
 
 fn bench() -> anyhow::Result<()> {
-    run(cargo().args(["build", "--release", "--workspace", "--bins", "--locked"]))?;
+    let programs = ["--bin", "steward", "--bin", "person", "--bin", "bench"];
+    run(cargo()
+        .args(["build", "--release", "--package", "agent", "--package", "e2e", "--locked"])
+        .args(programs))?;
     run(&mut Command::new(tools::target_folder()?.join("release/bench")))
 }
 

@@ -68,7 +68,7 @@ fn section(setting: &Setting) -> String {
         );
     }
     if setting.user_may_override {
-        text += "- A person may choose otherwise where the value is only recommended.\n";
+        text += "- A person may choose otherwise where the value is only recommended (a later version reads that choice).\n";
     }
     if !setting.effective {
         text += "- Kept, but this version does not act on it yet (`policy.not-yet-effective`).\n";

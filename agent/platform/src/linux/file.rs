@@ -28,6 +28,25 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     sync_folder(path)
 }
 
+/// Tells one state of a file from another, as far as the system notes it: a replaced file has another mark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    inode: u64,
+    bytes: u64,
+    changed: (i64, i64),
+}
+
+/// The mark of a file as it is now.
+///
+/// # Errors
+/// There is none, or the system refused.
+pub fn mark(path: &Path) -> io::Result<Mark> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = fs_err::metadata(path)?;
+    let changed = (metadata.ctime(), metadata.ctime_nsec());
+    Ok(Mark { inode: metadata.ino(), bytes: metadata.len(), changed })
+}
+
 /// Removes a file and makes that last. A file that is not there is fine.
 ///
 /// # Errors

@@ -1,0 +1,280 @@
+//! `cargo xtask bench`: how fast and how small, as ratios to floors that are measured in the same run.
+//!
+//! A floor is the same work without Steward: an inotify event and an atomic write, an HTTP echo over the same kind of
+//! socket, the program `true`, a process that waits on inotify.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "it prints a table")]
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use agent_platform::file;
+use anyhow::Context as _;
+use axum::Router;
+use axum::routing::post;
+use e2e::device::{Device, program};
+use e2e::provider::{CLIENT_ID, Provider};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use notify::{RecursiveMode, Watcher as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::process::Command;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+const POLICIES: usize = 60;
+const REQUESTS: usize = 3000;
+const PROCESSES: usize = 200;
+const IDLE: Duration = Duration::from_mins(1);
+
+fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let Some(folder) = std::env::args().nth(1) {
+        return runtime.block_on(floor_process(Path::new(&folder)));
+    }
+    println!("{:<44} {:>10} {:>10} {:>7} {:>7}", "", "ours", "floor", "ratio", "target");
+    runtime.block_on(measure())
+}
+
+async fn measure() -> anyhow::Result<()> {
+    let provider = Provider::start().await;
+    let device = Device::new();
+    let policy = |number: usize| {
+        format!(
+            "App = \"lab-notes\"\nIssuer = \"{}\"\nClientId = \"{CLIENT_ID}\"\nVaultFallback = \"encrypted-file\"\n\
+             RedirectUri = \"http://localhost:18081\"\nOrganizationName = \"{number}\"\nJwksUri = \"{}/jwks?{number}\"\n",
+            provider.issuer(),
+            provider.issuer()
+        )
+    };
+    device.push("50.toml", &policy(0));
+    let agent = device.start_agent().await;
+    let broker = device.start_broker().await;
+
+    let configuration = device.path("etc/opt/lab-notes/managed.json");
+    e2e::wait::until("the first configuration", async || fs_err::metadata(&configuration)).await;
+    let ours =
+        replacements(&configuration, POLICIES, |number| device.push("50.toml", &policy(number + 1))).await?;
+    let floor = floor_of_replacements(&device.path("floor")).await?;
+    row("policy written to app configuration on disk", ours, floor, 2.0);
+
+    let login = device.steward(&["login"]).await;
+    anyhow::ensure!(login.status.success(), "{}", String::from_utf8_lossy(&login.stderr));
+    let user = nix::unistd::geteuid();
+    let socket = device.path(&format!("run/user/{user}/steward/broker.sock"));
+    let echo = device.path("echo.sock");
+    let answer = ask(&mut connect(&socket).await?).await?;
+    let listener = UnixListener::bind(&echo)?;
+    std::thread::spawn(move || echo_server(listener.into_std()?, answer));
+    row("cached token, connection kept open", kept_open(&socket).await?, kept_open(&echo).await?, 2.0);
+    row("cached token, connecting", connecting(&socket).await?, connecting(&echo).await?, 2.0);
+    let root = device.root_text();
+    let token = processes(&program("steward"), &["--root", &root, "token"]).await?;
+    row(
+        "`steward token` as a process (floor: `true`)",
+        token,
+        processes(Path::new("/bin/true"), &[]).await?,
+        3.0,
+    );
+
+    // Everything that runs after a change has run by then.
+    let floor = Command::new(std::env::current_exe()?).arg(device.path("etc")).kill_on_drop(true).spawn()?;
+    // Threads for blocking work end after ten quiet seconds.
+    tokio::time::sleep(Duration::from_secs(13)).await;
+    let processes =
+        [("agent", agent.id()), ("broker", broker.id()), ("floor", floor.id().context("it runs")?)];
+    let before: Vec<u64> = processes.iter().map(|(_, id)| switches(*id)).collect::<Result<_, _>>()?;
+    tokio::time::sleep(IDLE).await;
+    for ((name, id), before) in processes.iter().zip(before) {
+        println!(
+            "{:<44} {:>10}",
+            format!("{name}: wakeups in an idle minute"),
+            switches(*id)?.saturating_sub(before)
+        );
+    }
+    let floor = peak(processes[2].1)?;
+    for (name, id) in &processes[..2] {
+        let ours = peak(*id)?;
+        println!(
+            "{:<44} {:>6.1} MiB {:>6.1} MiB {:>7.1} {:>7}",
+            format!("{name}: peak memory"),
+            ours,
+            floor,
+            ours / floor,
+            "8 MiB"
+        );
+    }
+    Ok(())
+}
+
+fn row(name: &str, ours: Duration, floor: Duration, target: f64) {
+    let ratio = ours.as_secs_f64() / floor.as_secs_f64();
+    let micros = |duration: Duration| format!("{:.0} us", duration.as_secs_f64() * 1e6);
+    println!("{name:<44} {:>10} {:>10} {ratio:>7.2} {target:>7.1}", micros(ours), micros(floor));
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// From before a change is made until a file was replaced.
+async fn replacements(path: &Path, count: usize, change: impl Fn(usize)) -> anyhow::Result<Duration> {
+    let (sender, mut renamed) = mpsc::unbounded_channel();
+    let name = path.to_owned();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let hit = event.is_ok_and(|event| {
+            event.paths.contains(&name)
+                && matches!(event.kind, notify::EventKind::Modify(notify::event::ModifyKind::Name(_)))
+        });
+        if hit {
+            // The measurement may be over.
+            let _ = sender.send(Instant::now());
+        }
+    })?;
+    watcher.watch(path.parent().context("it has a folder")?, RecursiveMode::NonRecursive)?;
+    let mut times = Vec::new();
+    for number in 0..count {
+        // Longer than the agent is quiet after a change: this is about one change, not about a burst.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        while renamed.try_recv().is_ok() {}
+        let begun = Instant::now();
+        change(number);
+        let ended = tokio::time::timeout(Duration::from_secs(10), renamed.recv()).await?;
+        times.push(ended.context("the watch ended")?.duration_since(begun));
+    }
+    Ok(median(times))
+}
+
+/// The same with nothing in between: an inotify event, and an atomic write with both syncs.
+async fn floor_of_replacements(folder: &Path) -> anyhow::Result<Duration> {
+    let (from, to) = (folder.join("from"), folder.join("to"));
+    fs_err::create_dir_all(&from)?;
+    fs_err::create_dir_all(&to)?;
+    let target = to.join("managed.json");
+    file::replace(&target, b"{}", file::PUBLIC)?;
+    let (path, source) = (target.clone(), from.join("policy.toml"));
+    let policy = source.clone();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| {
+            event.paths.contains(&policy)
+                && matches!(
+                    event.kind,
+                    notify::EventKind::Modify(notify::event::ModifyKind::Name(
+                        notify::event::RenameMode::To | notify::event::RenameMode::Both
+                    ))
+                )
+        }) {
+            file::replace(&path, &[b'x'; 200], file::PUBLIC).expect("the disk has room");
+        }
+    })?;
+    watcher.watch(&from, RecursiveMode::NonRecursive)?;
+    replacements(&target, POLICIES, move |number| {
+        let beside = from.join(".new");
+        fs_err::write(&beside, number.to_string()).expect("the disk has room");
+        fs_err::rename(&beside, &source).expect("the disk has room");
+    })
+    .await
+}
+
+async fn connect(socket: &Path) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+    let stream = UnixStream::connect(socket).await?;
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+async fn ask(sender: &mut SendRequest<Full<Bytes>>) -> anyhow::Result<Bytes> {
+    let request = hyper::Request::post("/v1/token")
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from_static(b"{}")))?;
+    sender.ready().await?;
+    let response = sender.send_request(request).await?;
+    anyhow::ensure!(response.status().is_success(), "{}", response.status());
+    Ok(response.into_body().collect().await?.to_bytes())
+}
+
+async fn kept_open(socket: &Path) -> anyhow::Result<Duration> {
+    let mut sender = connect(socket).await?;
+    let mut times = Vec::new();
+    for _ in 0..REQUESTS {
+        let begun = Instant::now();
+        ask(&mut sender).await?;
+        times.push(begun.elapsed());
+    }
+    Ok(median(times))
+}
+
+async fn connecting(socket: &Path) -> anyhow::Result<Duration> {
+    let mut times = Vec::new();
+    for _ in 0..REQUESTS {
+        let begun = Instant::now();
+        ask(&mut connect(socket).await?).await?;
+        times.push(begun.elapsed());
+    }
+    Ok(median(times))
+}
+
+/// Answers every request with the same bytes, on a thread of its own as the broker is a process of its own.
+fn echo_server(listener: std::os::unix::net::UnixListener, answer: Bytes) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let listener = UnixListener::from_std(listener)?;
+        let routes = Router::new().route("/v1/token", post(async move || answer.clone()));
+        Ok(axum::serve(listener, routes).await?)
+    })
+}
+
+async fn processes(program: &Path, arguments: &[&str]) -> anyhow::Result<Duration> {
+    let mut times = Vec::new();
+    for _ in 0..PROCESSES {
+        let begun = Instant::now();
+        let status = Command::new(program)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .await?;
+        anyhow::ensure!(status.success(), "{}: {status}", program.display());
+        times.push(begun.elapsed());
+    }
+    Ok(median(times))
+}
+
+/// The floor for idling: a runtime that waits on inotify.
+async fn floor_process(folder: &Path) -> anyhow::Result<()> {
+    let (sender, mut events) = mpsc::unbounded_channel::<()>();
+    let mut watcher = notify::recommended_watcher(move |_| {
+        let _ = sender.send(());
+    })?;
+    watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    while events.recv().await.is_some() {}
+    Ok(())
+}
+
+/// How often the threads of a process have begun to wait, which is how often they were woken.
+fn switches(process: u32) -> anyhow::Result<u64> {
+    let tasks: Vec<PathBuf> = fs_err::read_dir(format!("/proc/{process}/task"))?
+        .map(|task| task.map(|task| task.path().join("status")))
+        .collect::<Result<_, _>>()?;
+    let mut sum = 0;
+    for task in tasks {
+        sum += field(&task, "voluntary_ctxt_switches:")?;
+    }
+    Ok(sum)
+}
+
+/// Peak memory in MiB.
+fn peak(process: u32) -> anyhow::Result<f64> {
+    let kibibytes = field(Path::new(&format!("/proc/{process}/status")), "VmHWM:")?;
+    Ok(f64::from(u32::try_from(kibibytes)?) / 1024.0)
+}
+
+fn field(path: &Path, name: &str) -> anyhow::Result<u64> {
+    let text = fs_err::read_to_string(path)?;
+    let line = text.lines().find(|line| line.starts_with(name)).context("the kernel knows the field")?;
+    Ok(line[name.len()..].trim().trim_end_matches(" kB").parse()?)
+}
