@@ -212,10 +212,21 @@ pub(crate) async fn request<T: DeserializeOwned>(
     path: &str,
     question: Option<&serde_json::Value>,
 ) -> Result<T, AskError> {
+    request_within(MAXIMUM_ANSWER, socket, method, path, question).await
+}
+
+/// Asks a local API that is not to be trusted with more than `limit` bytes.
+pub(crate) async fn request_within<T: DeserializeOwned>(
+    limit: usize,
+    socket: &Path,
+    method: &str,
+    path: &str,
+    question: Option<&serde_json::Value>,
+) -> Result<T, AskError> {
     let place = socket.display().to_string();
     let stream =
         ipc::connect(socket).await.map_err(|source| AskError::Absent { place: place.clone(), source })?;
-    exchange(stream, method, path, question).await.map_err(|failure| match failure {
+    exchange(limit, stream, method, path, question).await.map_err(|failure| match failure {
         Failure::Refused(problem) => AskError::Refused(problem),
         Failure::Broken(source) => AskError::Broken { place, source },
     })
@@ -239,6 +250,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
 }
 
 async fn exchange<T: DeserializeOwned>(
+    limit: usize,
     stream: tokio::net::UnixStream,
     method: &str,
     path: &str,
@@ -255,11 +267,8 @@ async fn exchange<T: DeserializeOwned>(
     let answer = async {
         let response = sender.send_request(request).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), MAXIMUM_ANSWER)
-            .collect()
-            .await
-            .map_err(Failure::Broken)?
-            .to_bytes();
+        let body =
+            Limited::new(response.into_body(), limit).collect().await.map_err(Failure::Broken)?.to_bytes();
         Ok::<_, Failure>((status, body))
     };
     tokio::pin!(answer);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use agent_platform::paths::Paths;
 use agent_platform::posture as system;
-use policy_schema::Policy;
 use policy_schema::settings::ReportIdentity;
+use policy_schema::{Code, Policy, Problem};
 use ring::digest;
 
 use crate::api;
@@ -19,6 +19,8 @@ use crate::health::send::{self, Delivery, Receiver};
 use crate::http::Network;
 use crate::policy::hex;
 
+/// A broker is its person's: what it says is believed about that person only, and only so many bytes of it.
+const BROKER_ANSWER: usize = 16 * 1024;
 /// A broker that does not answer in this time is left out.
 const BROKER_LIMIT: Duration = Duration::from_secs(2);
 
@@ -53,7 +55,14 @@ pub(crate) async fn make_and_send(receiver: Receiver, mut queue: Queue, material
             Err(error) => Err(error),
         };
         if let Err(error) = kept {
-            tracing::error!("no report was made: {error}");
+            let problem = Problem::new(Code::AgentStateUnwritable, format!("no report was made: {error}"));
+            return Delivery {
+                queue,
+                problem: Some(problem),
+                delivered: false,
+                retry_after: None,
+                finished_at: clock::now(),
+            };
         }
     }
     send::send(receiver, queue).await
@@ -64,7 +73,7 @@ pub(crate) async fn make(material: &Material, identity: &Identity) -> Report {
     let now = clock::now();
     let mut sign_in = Vec::new();
     for socket in material.paths.broker_sockets() {
-        let question = api::request::<SignIn>(&socket, "GET", "/v1/session", None);
+        let question = api::request_within::<SignIn>(BROKER_ANSWER, &socket, "GET", "/v1/session", None);
         if let Ok(Ok(one)) = tokio::time::timeout(BROKER_LIMIT, question).await {
             sign_in.push(disguise(one, material.identity, &identity.device_id));
         }
@@ -100,9 +109,9 @@ fn disguise(mut sign_in: SignIn, identity: ReportIdentity, device_id: &str) -> S
         }),
     };
     if identity != ReportIdentity::Email {
-        // Their messages may name an address.
+        // What they say may name a person.
         for problem in &mut sign_in.problems {
-            problem.code.as_str().clone_into(&mut problem.message);
+            *problem = Problem::new(problem.code, problem.code.as_str());
         }
     }
     sign_in
@@ -110,8 +119,6 @@ fn disguise(mut sign_in: SignIn, identity: ReportIdentity, device_id: &str) -> S
 
 #[cfg(test)]
 mod tests {
-    use policy_schema::{Code, Problem};
-
     use super::*;
     use crate::health::model::SignInState;
 

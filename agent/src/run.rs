@@ -18,33 +18,41 @@ use tokio::time::Instant;
 use crate::api::{self, Explained, Published};
 use crate::app::descriptor::{self, Descriptor};
 use crate::broker::configuration::Configuration;
-use crate::health::model::{State, Status, assess};
+use crate::health::model::{MAXIMUM_PROBLEMS, State, Status, assess};
 use crate::health::queue::Queue;
 use crate::health::send::{self, Delivery};
 use crate::plan::{self, Observed, Step};
 use crate::policy::{self, Snapshot, private_folder, unwritable};
-use crate::watch::Watch;
+use crate::watch::{Hint, Watch};
 use crate::{app, clock, logging, report, update};
 
 mod facts;
 
 /// Policy is looked at this often even if nothing hints at a change. In seconds.
 const POLL: u64 = 15 * 60;
+/// Nothing is due later than this. In seconds.
+const LONGEST_WAIT: u64 = 24 * 60 * 60;
+/// A place that could not be read is looked at again this soon. In seconds.
+const RETRY: u64 = 60;
 /// After a look at policy, the next one waits at least this long, and four times as long as the look took.
 const QUIET: Duration = Duration::from_millis(50);
+/// What has gone may be about to come back under the same name, as when an editor keeps a copy of the old file.
+const SETTLE: Duration = Duration::from_millis(400);
 /// A changed state is reported within so many milliseconds, so that a fleet does not report in one instant.
 const SPREAD: u16 = 3000;
 
 /// What can happen.
 pub(crate) enum Event {
     /// A place of policy may have changed.
-    PolicyHint,
+    PolicyHint(Hint),
     /// The time has come for something.
     Due,
     /// An administrator wants policy to be read now.
     Reload(oneshot::Sender<()>),
     /// An administrator wants the feed to be looked at now.
     CheckForUpdate(oneshot::Sender<()>),
+    /// A switch that a crash had interrupted is finished.
+    UpdateRecovered(Option<Problem>),
     /// A look at the feed has ended.
     UpdateFinished(update::Outcome),
     /// Sending has ended.
@@ -55,13 +63,14 @@ pub(crate) enum Event {
 
 /// Runs the machine service until it is told to stop.
 pub(crate) async fn run(paths: Paths) -> anyhow::Result<()> {
+    service::clear_umask();
     let mut stop = service::StopSignal::new().context("cannot listen for signals")?;
     let socket = paths.agent_socket();
     let listener = ipc::listen(&socket, ipc::Audience::Everybody)?;
     file::create_folder(&paths.state(), 0o755)?;
 
     let (sender, mut events) = mpsc::channel(64);
-    let mut agent = Agent::start(paths, sender.clone()).await;
+    let mut agent = Agent::start(paths, sender.clone());
     agent.work();
     tokio::spawn(api::serve(listener, api::routes(agent.published.subscribe(), sender)));
     service::ready(&format!("policy {}", agent.snapshot.hash));
@@ -134,11 +143,11 @@ struct ReportPart {
 }
 
 impl Agent {
-    async fn start(paths: Paths, events: mpsc::Sender<Event>) -> Self {
+    fn start(paths: Paths, events: mpsc::Sender<Event>) -> Self {
         let now = clock::now();
         let nudge = events.clone();
         // A full channel means that a look is coming anyway.
-        let mut watch = Watch::new(&paths, move || drop(nudge.try_send(Event::PolicyHint)));
+        let mut watch = Watch::new(&paths, move |hint| drop(nudge.try_send(Event::PolicyHint(hint))));
         watch.arm(&paths);
         let mut store = policy::Store::open(paths.clone());
         let snapshot = store.read(now);
@@ -146,13 +155,6 @@ impl Agent {
         if let Err(error) = saved {
             tracing::error!("{}", unwritable(&private_folder(&paths), &error));
         }
-        let descriptor = descriptor::find(&snapshot.resolved.policy.app);
-        let installation =
-            descriptor.and_then(Descriptor::system).and_then(|system| system.installation.as_ref());
-        let problem = match installation {
-            Some(installation) => update::recover(&paths, installation).await,
-            None => None,
-        };
         let queued = queue.waiting().len();
         let device_id = queue.identity().device_id.clone();
         let mut agent = Self {
@@ -164,7 +166,7 @@ impl Agent {
             app_problems: Vec::new(),
             app_retry: None,
             state_problems: Vec::new(),
-            update: UpdatePart { due: Some(now), outcome: None, problem, waiting: Vec::new() },
+            update: UpdatePart { due: Some(now), outcome: None, problem: None, waiting: Vec::new() },
             report: ReportPart {
                 queue: Some(queue),
                 due: Some(now),
@@ -186,17 +188,24 @@ impl Agent {
             device_id,
             paths,
         };
+        agent.log_problems();
         agent.policy_changed(now);
+        agent.recover();
         agent
     }
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::PolicyHint if Instant::now() < self.quiet_until => {
-                self.hinted = Some(self.quiet_until);
-                return;
+            Event::PolicyHint(hint) => {
+                if hint == Hint::Gone {
+                    self.quiet_until = self.quiet_until.max(Instant::now() + SETTLE);
+                }
+                if Instant::now() < self.quiet_until {
+                    self.hinted = Some(self.quiet_until);
+                    return;
+                }
+                self.read_policy();
             }
-            Event::PolicyHint => self.read_policy(),
             Event::Due => {
                 let hinted = self.hinted.is_some_and(|time| time <= Instant::now());
                 if hinted || self.poll_due <= clock::now() {
@@ -219,6 +228,10 @@ impl Agent {
                     let _ = done.send(());
                 }
             }
+            Event::UpdateRecovered(problem) => {
+                self.update.problem = problem;
+                self.update.due = Some(clock::now());
+            }
             Event::UpdateFinished(outcome) => {
                 tracing::info!("update: {}", outcome.message);
                 self.update.due = Some(outcome.next);
@@ -237,7 +250,7 @@ impl Agent {
         let (update, report) = (self.update.due, self.report.due);
         let planned = plan::wake(&self.snapshot.resolved, self.descriptor(), update, report);
         let due = [Some(self.poll_due), planned, self.app_retry].into_iter().flatten().min();
-        let wait = due.map_or(Duration::MAX, |due| clock::until(now, due));
+        let wait = due.map_or(Duration::MAX, |due| clock::until(now, due)).min(Duration::from_secs(POLL));
         match self.hinted {
             Some(time) => wait.min(time.saturating_duration_since(Instant::now())),
             None => wait,
@@ -249,18 +262,38 @@ impl Agent {
         self.watch.arm(&self.paths);
         let before = std::mem::replace(&mut self.snapshot, self.store.read(now));
         self.hinted = None;
-        self.poll_due = clock::after(now, POLL);
+        let failed = self.snapshot.problems.iter().any(|problem| problem.code == Code::PolicyUnreadable);
+        self.poll_due = clock::after(now, if failed { RETRY } else { POLL });
         self.quiet_until = Instant::now() + QUIET.max(begun.elapsed() * 4);
+        if before.problems != self.snapshot.problems {
+            self.log_problems();
+        }
         if before.resolved.policy != self.snapshot.resolved.policy {
             self.policy_changed(now);
         }
     }
 
-    fn policy_changed(&mut self, now: Timestamp) {
-        tracing::info!("policy {} holds", self.snapshot.hash);
-        for problem in &self.snapshot.problems {
+    /// A switch that a crash interrupted is finished before the feed is looked at, and beside everything else.
+    fn recover(&mut self) {
+        let installation =
+            self.descriptor().and_then(Descriptor::system).and_then(|system| system.installation.as_ref());
+        let Some(installation) = installation.filter(|_| update::is_interrupted(&self.paths)) else { return };
+        self.update.due = None;
+        let (paths, events) = (self.paths.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let problem = update::recover(&paths, installation).await;
+            drop(events.send(Event::UpdateRecovered(problem)).await);
+        });
+    }
+
+    fn log_problems(&self) {
+        for problem in self.snapshot.problems.iter().take(MAXIMUM_PROBLEMS) {
             tracing::warn!("{}: {problem}", problem.code.as_str());
         }
+    }
+
+    fn policy_changed(&mut self, now: Timestamp) {
+        tracing::info!("policy {} holds", self.snapshot.hash);
         let policy = &self.snapshot.resolved.policy;
         logging::set_level(policy.log_level);
         self.update.due = self.update.due.map(|_| now);
@@ -279,6 +312,11 @@ impl Agent {
     /// Observes, plans, applies, publishes.
     fn work(&mut self) {
         let now = clock::now();
+        // A clock that was set back must not leave anything due in years.
+        let latest = clock::after(now, LONGEST_WAIT);
+        self.update.due = self.update.due.map(|due| due.min(latest));
+        self.report.due = self.report.due.map(|due| due.min(latest));
+        self.poll_due = self.poll_due.min(clock::after(now, POLL));
         let observed = self.observe(now);
         let steps = plan::plan(&self.snapshot.resolved, self.descriptor(), &observed);
         self.app_problems.clear();
@@ -370,16 +408,20 @@ impl Agent {
     }
 
     fn report_finished(&mut self, delivery: Delivery) {
-        let Delivery { queue, problem, retry_after, finished_at } = delivery;
+        let Delivery { queue, problem, delivered, retry_after, finished_at } = delivery;
         let interval = u64::from(self.snapshot.resolved.policy.report_interval_minutes) * 60;
         let waiting = queue.waiting().len();
-        let pause = if waiting == 0 {
+        if delivered {
+            self.report.delivered_at = Some(finished_at);
+        }
+        let unmade = problem.as_ref().is_some_and(|problem| problem.code == Code::AgentStateUnwritable);
+        let pause = if waiting == 0 && !unmade {
             self.report.failures = 0;
             // The next one is due with its interval, whether or not anything changes.
             self.report.news = true;
-            self.report.delivered_at = Some(finished_at);
             interval
         } else {
+            self.report.news |= unmade;
             let random = u64::from_le_bytes(clock::random());
             let pause = send::pause(self.report.failures, random).max(retry_after.unwrap_or(0));
             self.report.failures = self.report.failures.saturating_add(1);
@@ -408,7 +450,7 @@ impl Agent {
         }
         status.observed_at = now;
         self.report_if_news(&status, now);
-        status.report.next = self.report.due;
+        status.report.next = self.report.due.filter(|_| status.report.url.is_some());
         let path = status_path(&self.paths);
         let bytes = serde_json::to_vec_pretty(&status).unwrap_or_default();
         if let Err(error) = file::replace(&path, &bytes, file::PUBLIC) {

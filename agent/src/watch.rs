@@ -6,9 +6,18 @@
 use std::path::PathBuf;
 
 use agent_platform::paths::Paths;
-use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind};
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use policy_schema::{Code, Problem};
+
+/// What may have happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hint {
+    /// Something is there that was not, or is another.
+    Changed,
+    /// Something has gone; it may come back in a moment.
+    Gone,
+}
 
 /// A watch over the places of policy.
 pub(crate) struct Watch {
@@ -19,14 +28,17 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Makes a watch that calls `nudge` from a thread of its own. Nothing is watched before [`Watch::arm`].
-    pub(crate) fn new(paths: &Paths, nudge: impl Fn() + Send + 'static) -> Self {
+    pub(crate) fn new(paths: &Paths, nudge: impl Fn(Hint) + Send + 'static) -> Self {
         let folders = paths.policy_folders();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // An error (for example an overflow of the queue) means that something was missed.
-            if event.map_or(true, |event| {
-                is_finished_change(&event) && may_matter(&event, &folders) || event.need_rescan()
-            }) {
-                nudge();
+            match event {
+                Ok(event) if event.need_rescan() => nudge(Hint::Changed),
+                Ok(event) if is_finished_change(&event) && may_matter(&event, &folders) => {
+                    nudge(hint(&event));
+                }
+                Ok(_) => {}
+                Err(_) => nudge(Hint::Changed),
             }
         });
         match watcher {
@@ -60,6 +72,17 @@ impl Watch {
                 .using("a look every 15 minutes")
                 .hint("raise fs.inotify.max_user_watches or fs.inotify.max_user_instances".to_owned()),
         )
+    }
+}
+
+fn hint(event: &notify::Event) -> Hint {
+    match event.kind {
+        EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => Hint::Gone,
+        EventKind::Any
+        | EventKind::Access(_)
+        | EventKind::Create(_)
+        | EventKind::Modify(_)
+        | EventKind::Other => Hint::Changed,
     }
 }
 

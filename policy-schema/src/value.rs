@@ -202,7 +202,7 @@ impl Kind {
             }
             (Self::Text { format }, RawValue::Str(text)) => match format.check(text) {
                 Ok(()) => Ok(Value::Text(text.clone())),
-                Err(reason) => Err(self.invalid(&format!("`{}`", excerpt(text)), reason.hint(text, *format))),
+                Err(reason) => Err(self.invalid(&reason.shown(text), reason.hint(text, *format))),
             },
             (Self::Secret, RawValue::Str(text)) => match Format::Line.check(text) {
                 Ok(()) => Ok(Value::Secret(Secret::new(text.clone()))),
@@ -223,7 +223,7 @@ impl Kind {
                 }
                 for item in items {
                     if let Err(reason) = format.check(item) {
-                        return Err(self.invalid(&format!("`{}`", excerpt(item)), reason.hint(item, *format)));
+                        return Err(self.invalid(&reason.shown(item), reason.hint(item, *format)));
                     }
                 }
                 Ok(Value::List(items.clone()))
@@ -397,6 +397,14 @@ mod tests {
         let everything =
             format!("{secret} {secret:?} {:?} {}", secret.to_raw(), serde_json::to_string(&secret).unwrap());
         assert!(!everything.contains(canary), "{everything}");
+    }
+
+    #[test]
+    fn a_password_inside_an_address_is_never_repeated() {
+        for format in [Format::ProxyUrl, Format::Url, Format::Issuer, Format::Version] {
+            let invalid = Kind::Text { format }.parse(&text("http://u:canary@proxy.example:1 ")).unwrap_err();
+            assert!(!format!("{invalid:?}").contains("canary"), "{invalid:?}");
+        }
     }
 
     #[test]

@@ -137,6 +137,22 @@ async fn a_file_that_is_still_being_written_is_not_read_half() {
     client_id_becomes(&device, &json!("whole")).await;
 }
 
+/// Found by review: an editor keeps a copy of the old file and writes a new one with a mistake in it. In the moment
+/// between, the policy was taken for withdrawn, and the last good values were gone.
+#[tokio::test]
+async fn an_editor_that_keeps_a_copy_withdraws_nothing() {
+    let device = Device::new();
+    device.push("50.toml", POLICY);
+    let _agent = device.start_agent().await;
+    client_id_becomes(&device, &json!("one")).await;
+    let path = device.policy_folder().join("50.toml");
+    fs_err::rename(&path, device.policy_folder().join("50.toml~")).unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+    fs_err::write(&path, "= a mistake").unwrap();
+    device.problem("policy.syntax").await;
+    assert_eq!(device.managed_configuration().unwrap()["clientId"], "one");
+}
+
 #[tokio::test]
 async fn ten_thousand_files_and_a_huge_one_are_survived() {
     let device = Device::new();

@@ -61,6 +61,22 @@ async fn a_receiver_that_is_down_gets_everything_later_and_once() {
     assert_eq!(sequences.len(), count, "none came twice");
 }
 
+/// Found by review: with the state folder gone bad nothing was sent, and the status said that all was well.
+#[tokio::test]
+async fn a_state_folder_that_cannot_be_written_is_no_healthy_device() {
+    let receiver = Receiver::start().await;
+    let device = Device::new();
+    device.push("50.toml", &policy(&receiver, ""));
+    fs_err::create_dir_all(device.path("var/lib/steward/private")).unwrap();
+    fs_err::write(device.path("var/lib/steward/private/reports"), "a file where a folder belongs").unwrap();
+    let _agent = device.start_agent().await;
+    let found = device.problem("agent.state-unwritable").await;
+    assert!(found["message"].as_str().unwrap().starts_with("no report was made"), "{found}");
+    let status = device.status().await;
+    assert_eq!(status["health"]["state"], "fail");
+    assert!(status["status"]["report"]["delivered_at"].is_null());
+}
+
 #[tokio::test]
 async fn a_refused_token_is_an_error_that_names_the_setting() {
     let receiver = Receiver::start().await;

@@ -195,6 +195,25 @@ async fn a_network_that_is_gone_ends_no_session() {
     assert_eq!(office.provider.logins(), 1);
 }
 
+/// Found by review: the answer to a renewal fails a check (here: a foreign signature), and its new refresh token went
+/// with it; the strict provider then took the next try with the old one for theft.
+#[tokio::test]
+async fn a_renewal_that_fails_a_check_costs_no_session() {
+    let mut office = office(FILE_VAULT).await;
+    office.provider.behave(|behaviour| behaviour.lifetime = 10);
+    office.device.printed(&["login"]).await;
+    office.provider.behave(|behaviour| {
+        behaviour.lifetime = 3600;
+        behaviour.misbehaviour = Some(Misbehaviour::WrongSignature);
+    });
+    let refused = office.token().await.unwrap_err();
+    assert!(refused.contains("Signature verification failed"), "{refused}");
+    office.provider.behave(|behaviour| behaviour.misbehaviour = None);
+    office.restart_broker().await;
+    office.token().await.unwrap();
+    assert_eq!(office.provider.logins(), 1);
+}
+
 #[tokio::test]
 async fn without_a_secret_store_policy_decides_and_the_person_is_told() {
     let mut strict = office("").await;

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use policy_schema::{Code, Problem};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::session::Grant;
@@ -33,12 +35,12 @@ struct TokenQuestion {
 async fn token(
     State(broker): State<Arc<Broker>>,
     ConnectInfo(caller): ConnectInfo<Caller>,
-    question: Option<Json<TokenQuestion>>,
+    body: Bytes,
 ) -> Result<Json<Grant>, Refusal> {
     check_owner(caller)?;
-    let interactive = question.is_some_and(|Json(question)| question.interactive);
+    let TokenQuestion { interactive } = question(&body)?;
     match broker.token().await {
-        Err(problem) if interactive && problem.code == Code::SignInRequired => {
+        Err(problem) if interactive && ends_with_sign_in(problem.code) => {
             let underway = broker.sign_in(true).await.map_err(refuse)?;
             finish(underway).await?;
             broker.token().await.map(Json).map_err(refuse)
@@ -71,10 +73,10 @@ struct LoginAnswer {
 async fn login(
     State(broker): State<Arc<Broker>>,
     ConnectInfo(caller): ConnectInfo<Caller>,
-    question: Option<Json<LoginQuestion>>,
+    body: Bytes,
 ) -> Result<Json<LoginAnswer>, Refusal> {
     check_owner(caller)?;
-    let LoginQuestion { browser, wait } = question.map(|Json(question)| question).unwrap_or_default();
+    let LoginQuestion { browser, wait } = question(&body)?;
     let underway = broker.sign_in(browser).await.map_err(refuse)?;
     let authorization_url = underway.url.clone();
     if wait {
@@ -102,6 +104,17 @@ async fn session(
     Ok(Json(broker.describe().await))
 }
 
+/// What the body asks for; an empty one asks for the usual.
+fn question<T: Default + DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        let problem = Problem::new(Code::ApiRefused, format!("the question is not understood: {error}"));
+        Refusal { status: StatusCode::BAD_REQUEST, problem }
+    })
+}
+
 async fn finish(mut underway: Underway) -> Result<(), Refusal> {
     let ended = underway.ended.wait_for(Option::is_some).await;
     match ended.as_deref() {
@@ -109,6 +122,11 @@ async fn finish(mut underway: Underway) -> Result<(), Refusal> {
         Ok(Some(Ok(())) | None) => Ok(()),
         Err(_) => Err(refuse(super::stopping())),
     }
+}
+
+/// Whether a new sign-in is the way out. A store that is locked is not: the session is still there.
+fn ends_with_sign_in(code: Code) -> bool {
+    matches!(code, Code::SignInRequired | Code::SignInAddressRefused | Code::VaultCorrupt)
 }
 
 fn check_owner(caller: Caller) -> Result<(), Refusal> {

@@ -118,7 +118,10 @@ impl Broker {
         match session.freshness(&configuration, now) {
             Freshness::Fresh => Ok(session.grant(now)),
             Freshness::Aging => {
-                self.renew(configuration);
+                // One renewal that is under way is enough.
+                if self.renewal.try_lock().is_ok() {
+                    self.renew(configuration);
+                }
                 Ok(session.grant(now))
             }
             Freshness::Expired => {
@@ -183,8 +186,7 @@ impl Broker {
         if session.freshness(configuration, clock::now()) == Freshness::Fresh {
             return Ok(session);
         }
-        let result = exchange(configuration, &session).await;
-        match result {
+        match self.exchange(configuration, &session, &mut vault).await {
             Ok(renewed) => {
                 let (kept, problem) = vault.save(&renewed, configuration.vault_fallback).await;
                 tracing::info!("the session was renewed until {}", renewed.expires_at);
@@ -204,6 +206,29 @@ impl Broker {
                 Err(problem)
             }
         }
+    }
+
+    /// Asks the provider for new tokens. A new refresh token is durable before the rest of the answer is looked at: a
+    /// check that fails, or a crash, must not cost the session.
+    async fn exchange(
+        &self,
+        configuration: &Configuration,
+        session: &Session,
+        vault: &mut Vault,
+    ) -> Result<Session, Problem> {
+        let Some(refresh_token) = &session.refresh_token else {
+            return Err(Problem::new(Code::SignInRequired, "there is no refresh token"));
+        };
+        let mut provider = Provider::discover(configuration).await?;
+        let answer = provider.refresh(refresh_token).await?;
+        let mut session = session.clone();
+        if let Some(next) = answer.refresh_token().filter(|next| next != refresh_token) {
+            session.refresh_token = Some(next);
+            let (kept, problem) = vault.save(&session, configuration.vault_fallback).await;
+            self.remember(session.clone(), kept, problem);
+        }
+        let tokens = provider.check(answer, &session.nonce).await?;
+        session.renew(configuration, tokens)
     }
 
     fn remember(&self, session: Session, kept: Kept, vault_problem: Option<Problem>) -> Arc<Session> {
@@ -250,11 +275,13 @@ impl Broker {
         *self.sign_in.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(underway.clone());
         self.known().problem = None;
 
+        if open_browser {
+            // Beside the sign-in: some browsers come back only when they are closed.
+            let broker = Arc::clone(self);
+            tokio::spawn(async move { broker.open_browser(&url).await });
+        }
         let broker = Arc::clone(self);
         tokio::spawn(async move {
-            if open_browser {
-                broker.open_browser(&url).await;
-            }
             let outcome = broker.complete(&configuration, provider, callback, pending).await;
             match &outcome {
                 Ok(()) => tracing::info!("signed in"),
@@ -405,15 +432,6 @@ impl Broker {
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
-}
-
-async fn exchange(configuration: &Configuration, session: &Session) -> Result<Session, Problem> {
-    let Some(refresh_token) = &session.refresh_token else {
-        return Err(Problem::new(Code::SignInRequired, "there is no refresh token"));
-    };
-    let mut provider = Provider::discover(configuration).await?;
-    let tokens = provider.refresh(refresh_token, &session.nonce).await?;
-    session.renew(configuration, tokens)
 }
 
 /// The browser that brings the answer to this request. Others are told that they came in vain, and change nothing:

@@ -10,23 +10,17 @@ use std::pin::Pin;
 
 use jiff::Timestamp;
 use openidconnect::core::{
-    CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreClaimName, CoreClaimType,
-    CoreClientAuthMethod, CoreErrorResponseType, CoreGenderClaim, CoreGrantType, CoreJsonWebKey,
-    CoreJsonWebKeySet, CoreJweContentEncryptionAlgorithm, CoreJweKeyManagementAlgorithm,
-    CoreJwsSigningAlgorithm, CoreResponseMode, CoreResponseType, CoreRevocableToken,
-    CoreRevocationErrorResponse, CoreSubjectIdentifierType, CoreTokenIntrospectionResponse, CoreTokenType,
+    CoreAuthenticationFlow, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey, CoreJsonWebKeySet,
+    CoreJwsSigningAlgorithm,
 };
 use openidconnect::{
-    AccessToken, AccessTokenHash, AdditionalClaims, AdditionalProviderMetadata, AsyncHttpClient, AuthType,
-    AuthUrl, AuthorizationCode, ClaimsVerificationError, Client, ClientId, ClientSecret, CsrfToken,
-    DiscoveryError, EmptyExtraTokenFields, EndpointNotSet, EndpointSet, HttpRequest, HttpResponse, IdToken,
-    IdTokenClaims, IdTokenFields, IdTokenVerifier, IssuerUrl, JsonWebKeySetUrl, Nonce,
-    OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, ProviderMetadata, RedirectUrl,
-    RefreshToken, RequestTokenError, Scope, SignatureVerificationError, StandardErrorResponse,
-    StandardTokenResponse, TokenResponse as _, TokenUrl,
+    AccessToken, AccessTokenHash, AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode,
+    ClaimsVerificationError, Client, ClientId, ClientSecret, CsrfToken, DiscoveryError, HttpRequest,
+    HttpResponse, IdTokenClaims, IdTokenVerifier, IssuerUrl, JsonWebKeySetUrl, Nonce,
+    OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken,
+    RequestTokenError, Scope, SignatureVerificationError, TokenResponse as _, TokenUrl,
 };
 use policy_schema::{Code, Problem};
-use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::configuration::Configuration;
@@ -37,6 +31,10 @@ use crate::http::{Http, HttpError, chain};
 const MAXIMUM_ANSWER: usize = 1024 * 1024;
 /// Clocks may differ by this much, in seconds.
 const LEEWAY: i64 = 60;
+
+use types::{Answer, Failure, Metadata, OtherClaims, RelyingParty, Token};
+
+mod types;
 
 const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
@@ -49,69 +47,6 @@ const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
     CoreJwsSigningAlgorithm::EcdsaP384Sha384,
     CoreJwsSigningAlgorithm::EcdsaP521Sha512,
 ];
-
-/// The claims that the library does not know, by name.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-struct OtherClaims {
-    #[serde(flatten)]
-    by_name: serde_json::Map<String, serde_json::Value>,
-}
-
-impl AdditionalClaims for OtherClaims {}
-
-/// What RFC 9207 adds to the discovery document.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-struct IssuerInResponse {
-    #[serde(default, rename = "authorization_response_iss_parameter_supported")]
-    supported: bool,
-}
-
-impl AdditionalProviderMetadata for IssuerInResponse {}
-
-type Metadata = ProviderMetadata<
-    IssuerInResponse,
-    CoreAuthDisplay,
-    CoreClientAuthMethod,
-    CoreClaimName,
-    CoreClaimType,
-    CoreGrantType,
-    CoreJweContentEncryptionAlgorithm,
-    CoreJweKeyManagementAlgorithm,
-    CoreJsonWebKey,
-    CoreResponseMode,
-    CoreResponseType,
-    CoreSubjectIdentifierType,
->;
-type Fields = IdTokenFields<
-    OtherClaims,
-    EmptyExtraTokenFields,
-    CoreGenderClaim,
-    CoreJweContentEncryptionAlgorithm,
-    CoreJwsSigningAlgorithm,
->;
-type Answer = StandardTokenResponse<Fields, CoreTokenType>;
-type Failure = RequestTokenError<HttpError, StandardErrorResponse<CoreErrorResponseType>>;
-type Token =
-    IdToken<OtherClaims, CoreGenderClaim, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm>;
-type RelyingParty = Client<
-    OtherClaims,
-    CoreAuthDisplay,
-    CoreGenderClaim,
-    CoreJweContentEncryptionAlgorithm,
-    CoreJsonWebKey,
-    CoreAuthPrompt,
-    StandardErrorResponse<CoreErrorResponseType>,
-    Answer,
-    CoreTokenIntrospectionResponse,
-    CoreRevocableToken,
-    CoreRevocationErrorResponse,
-    EndpointSet,
-    EndpointNotSet,
-    EndpointNotSet,
-    EndpointNotSet,
-    EndpointSet,
-    EndpointNotSet,
->;
 
 /// A provider that answered, and this client of it.
 pub(super) struct Provider {
@@ -140,6 +75,16 @@ impl Pending {
     pub(super) fn is_answered_by(&self, state: &str) -> bool {
         let digest = |text: &str| ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
         digest(state).as_ref() == digest(self.state.secret()).as_ref()
+    }
+}
+
+/// An answer to a renewal that nobody has checked yet. Its refresh token has to be kept whatever the checks say: the
+/// provider counts the one before as used.
+pub(super) struct Unchecked(Answer);
+
+impl Unchecked {
+    pub(super) fn refresh_token(&self) -> Option<String> {
+        self.0.refresh_token().map(|token| token.secret().clone())
     }
 }
 
@@ -290,7 +235,7 @@ impl Provider {
     }
 
     /// Renews tokens. An answer that got lost on the way is asked for once more, with the same refresh token.
-    pub(super) async fn refresh(&mut self, refresh_token: &str, nonce: &str) -> Result<Tokens, Problem> {
+    pub(super) async fn refresh(&self, refresh_token: &str) -> Result<Unchecked, Problem> {
         let refresh_token = RefreshToken::new(refresh_token.to_owned());
         let mut failure = None;
         for _ in 0..2 {
@@ -300,12 +245,17 @@ impl Provider {
                 request = request.add_scope(Scope::new(scope.to_owned()));
             }
             match request.request_async(&self.http).await {
-                Ok(answer) => return self.accept(answer, nonce, false).await,
+                Ok(answer) => return Ok(Unchecked(answer)),
                 Err(lost @ RequestTokenError::Request(HttpError::Unreachable { .. })) => failure = Some(lost),
                 Err(other) => return Err(self.explain(other)),
             }
         }
         Err(failure.map_or_else(|| self.distrust("no answer".to_owned()), |failure| self.explain(failure)))
+    }
+
+    /// Checks the answer to a renewal.
+    pub(super) async fn check(&mut self, answer: Unchecked, nonce: &str) -> Result<Tokens, Problem> {
+        self.accept(answer.0, nonce, false).await
     }
 
     /// Checks an answer of the token endpoint.

@@ -1,5 +1,13 @@
 //! The command line: arguments in, text out. The only module that prints.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
+#![expect(clippy::print_stderr, reason = "printing is what it is for")]
+
+/// Prints a line. A reader that has gone (`steward status | head -1`) is no error.
+macro_rules! out {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
 
 mod policy;
 mod sign_in;
@@ -87,7 +95,11 @@ enum Verb {
 /// Runs what the command line says. 0 is success, 1 a problem, 2 a command line that makes no sense.
 pub(crate) fn main() -> ExitCode {
     let Arguments { root, verb } = Arguments::parse();
-    let paths = Paths::new(root.map(|root| fs_err::canonicalize(&root).unwrap_or(root)));
+    let root = match root.map(fs_err::canonicalize).transpose() {
+        Ok(root) => root,
+        Err(error) => return fail(&format!("--root: {error}")),
+    };
+    let paths = Paths::new(root);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("the system gives no event loop: {error}")),

@@ -49,7 +49,7 @@ pub(super) async fn policy(paths: &Paths, verb: Verb) -> anyhow::Result<ExitCode
             let socket = paths.agent_socket();
             let explained: Explained = api::request(&socket, "POST", "/v1/policy/reload", None).await?;
             let set = explained.settings.iter().filter(|story| is_set(story)).count();
-            println!("Policy was read: {set} settings, {} problems.", explained.problems.len());
+            out!("Policy was read: {set} settings, {} problems.", explained.problems.len());
             print_problems(&explained.problems);
         }
     }
@@ -70,14 +70,14 @@ async fn ask(paths: &Paths) -> anyhow::Result<Explained> {
 
 fn show(explained: &Explained, all: bool, json: bool) {
     if json {
-        println!("{}", serde_json::to_string_pretty(explained).unwrap_or_default());
+        out!("{}", serde_json::to_string_pretty(explained).unwrap_or_default());
         return;
     }
     let stories = || SETTINGS.iter().filter_map(|setting| Some((setting, find(explained, setting.key)?)));
     let mut category = "";
     for (setting, story) in stories().filter(|(_, story)| all || is_set(story)) {
         if category != setting.category {
-            println!("{}{}", if category.is_empty() { "" } else { "\n" }, setting.category);
+            out!("{}{}", if category.is_empty() { "" } else { "\n" }, setting.category);
             category = setting.category;
         }
         let value = story.value.as_ref().map_or_else(|| "not set".to_owned(), shown);
@@ -88,10 +88,10 @@ fn show(explained: &Explained, all: bool, json: bool) {
             Origin::Default => "  (default)",
             Origin::Policy { .. } | Origin::Unset => "",
         };
-        println!("  {:<30}{value}{note}", story.key);
+        out!("  {:<30}{value}{note}", story.key);
     }
     if category.is_empty() {
-        println!("Policy sets nothing. `--all` shows the defaults.");
+        out!("Policy sets nothing. `--all` shows the defaults.");
     }
     print_problems(&explained.problems);
 }
@@ -105,18 +105,18 @@ fn explain(explained: &Explained, key: &str) -> anyhow::Result<ExitCode> {
     };
     let setting = SETTINGS.iter().find(|setting| setting.key == story.key);
     let value = story.value.as_ref().map_or_else(|| "not set".to_owned(), shown);
-    println!("{} = {value}", story.key);
-    println!("  {}", origin(&story.origin));
+    out!("{} = {value}", story.key);
+    out!("  {}", origin(&story.origin));
     for loser in &story.losers {
         let value = loser.value.as_ref().map_or_else(|| "a value that is not valid".to_owned(), shown);
-        println!("  lost: {value} in {} ({})\n        {}", loser.place, level(loser.level), loser.why);
+        out!("  lost: {value} in {} ({})\n        {}", loser.place, level(loser.level), loser.why);
     }
     if let Some(setting) = setting {
-        println!("\n{}", setting.title());
+        out!("\n{}", setting.title());
         for line in setting.documentation.iter().skip(1).map(|line| line.trim()) {
-            println!("{}", format!("  {line}").trim_end());
+            out!("{}", format!("  {line}").trim_end());
         }
-        println!("\n  Expected: {}", setting.kind.expectation());
+        out!("\n  Expected: {}", setting.kind.expectation());
     }
     let mine: Vec<Problem> = explained
         .problems
@@ -138,8 +138,8 @@ fn check(files: &[PathBuf]) -> ExitCode {
     let errors = resolved.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
     let set = resolved.settings.iter().filter(|one| matches!(one.origin, Origin::Policy { .. })).count();
     match (errors, resolved.problems.len()) {
-        (0, 0) => println!("{set} settings, no problems."),
-        (errors, all) => println!("{set} settings, {errors} errors, {} other remarks.", all - errors),
+        (0, 0) => out!("{set} settings, no problems."),
+        (errors, all) => out!("{set} settings, {errors} errors, {} other remarks.", all - errors),
     }
     print_problems(&resolved.problems);
     if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -147,12 +147,16 @@ fn check(files: &[PathBuf]) -> ExitCode {
 
 fn read(path: &PathBuf) -> Result<policy_schema::raw::RawPolicy, ReadError> {
     let error = |kind, message: String| ReadError { kind, message, hint: None };
-    let bytes =
-        fs_err::read(path).map_err(|failure| error(ReadErrorKind::Unreadable, failure.to_string()))?;
-    if bytes.len() as u64 > MAXIMUM_BYTES {
-        let message = format!("has {} bytes; a policy file has at most {MAXIMUM_BYTES}", bytes.len());
+    let unreadable = |failure: std::io::Error| error(ReadErrorKind::Unreadable, failure.to_string());
+    let metadata = fs_err::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(error(ReadErrorKind::Unreadable, "is not a file".to_owned()));
+    }
+    if metadata.len() > MAXIMUM_BYTES {
+        let message = format!("has {} bytes; a policy file has at most {MAXIMUM_BYTES}", metadata.len());
         return Err(error(ReadErrorKind::TooLarge, message));
     }
+    let bytes = fs_err::read(path).map_err(unreadable)?;
     if path.extension().is_some_and(|extension| extension == "plist") {
         property_list::read(&bytes)
     } else {
@@ -195,6 +199,6 @@ pub(super) fn print_problems(problems: &[Problem]) {
             Severity::Warning => "warning",
             Severity::Note => "note",
         };
-        println!("\n{severity} [{}]\n{}", problem.code.as_str(), indented(&problem.to_string(), 2));
+        out!("\n{severity} [{}]\n{}", problem.code.as_str(), indented(&problem.to_string(), 2));
     }
 }

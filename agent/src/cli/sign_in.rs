@@ -22,13 +22,13 @@ pub(super) async fn login(paths: &Paths, no_browser: bool) -> anyhow::Result<()>
     if no_browser {
         let question = json!({ "browser": false, "wait": false });
         let begun: LoginAnswer = ask(paths, "/v1/login", Some(question)).await?;
-        println!("Open this address in a browser on this device:\n\n{}\n", begun.authorization_url);
+        out!("Open this address in a browser on this device:\n\n{}\n", begun.authorization_url);
     } else {
         eprintln!("The browser opens at the identity provider.");
     }
     let question = json!({ "browser": !no_browser });
     let ended: LoginAnswer = ask(paths, "/v1/login", Some(question)).await?;
-    println!("Signed in as {}.", ended.session.account.as_deref().unwrap_or("somebody"));
+    out!("Signed in as {}.", ended.session.account.as_deref().unwrap_or("somebody"));
     super::policy::print_problems(&ended.session.problems);
     Ok(())
 }
@@ -41,11 +41,11 @@ pub(super) async fn token(
 ) -> anyhow::Result<()> {
     let grant: Grant = ask(paths, "/v1/token", Some(json!({ "interactive": interactive }))).await?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&grant)?);
+        out!("{}", serde_json::to_string_pretty(&grant)?);
     } else if id_token {
-        println!("{}", grant.id_token);
+        out!("{}", grant.id_token);
     } else {
-        println!("{}", grant.access_token);
+        out!("{}", grant.access_token);
     }
     Ok(())
 }
@@ -54,13 +54,12 @@ pub(super) async fn whoami(paths: &Paths, json: bool) -> anyhow::Result<ExitCode
     let session: SignIn =
         answer(paths, api::request(&paths.broker_socket(), "GET", "/v1/session", None).await)?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&session)?);
+        out!("{}", serde_json::to_string_pretty(&session)?);
     } else {
-        match (&session.account, session.token_expires_at) {
-            (Some(account), Some(expires)) => {
-                println!("{account}, token for {}", duration(clock::now(), expires));
-            }
-            (_, _) => println!("Nobody is signed in."),
+        if let (Some(account), Some(expires)) = (&session.account, session.token_expires_at) {
+            out!("{account}, token for {}", duration(clock::now(), expires));
+        } else {
+            out!("Nobody is signed in.");
         }
         super::policy::print_problems(&session.problems);
     }
@@ -69,7 +68,7 @@ pub(super) async fn whoami(paths: &Paths, json: bool) -> anyhow::Result<ExitCode
 
 pub(super) async fn logout(paths: &Paths) -> anyhow::Result<()> {
     let _: SignIn = ask(paths, "/v1/logout", None).await?;
-    println!("Signed out on this device.");
+    out!("Signed out on this device.");
     Ok(())
 }
 

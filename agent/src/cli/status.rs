@@ -25,12 +25,12 @@ pub(super) async fn status(paths: &Paths, json: bool, schema: bool) -> anyhow::R
             /// What a receiver of reports gets, and `steward report --format json` prints.
             report: Report,
         }
-        println!("{}", serde_json::to_string_pretty(&schema_for!(Formats))?);
+        out!("{}", serde_json::to_string_pretty(&schema_for!(Formats))?);
         return Ok(ExitCode::SUCCESS);
     }
     let overview = overview(paths).await?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&overview)?);
+        out!("{}", serde_json::to_string_pretty(&overview)?);
     } else {
         print(&overview);
     }
@@ -57,7 +57,7 @@ pub(super) async fn report(paths: &Paths, encoding: Encoding) -> anyhow::Result<
     };
     let mut report = report::make(&material, &identity).await;
     report.health = assess(Some(&report.status), overview.agent_running, &report.sign_in, clock::now());
-    print!("{}", encode(&report, encoding));
+    out!("{}", encode(&report, encoding).trim_end());
     // A collector takes a failing exit for a failing collection, so a failing device is no failure here.
     Ok(ExitCode::SUCCESS)
 }
@@ -65,10 +65,10 @@ pub(super) async fn report(paths: &Paths, encoding: Encoding) -> anyhow::Result<
 pub(super) async fn update(paths: &Paths) -> anyhow::Result<ExitCode> {
     let status: Status = api::request(&paths.agent_socket(), "POST", "/v1/update/check", None).await?;
     if !status.update.managed {
-        println!("No versions are managed here; see `UpdateMode` and `UpdateFeed`.");
+        out!("No versions are managed here; see `UpdateMode` and `UpdateFeed`.");
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{}", status.update.message.as_deref().unwrap_or("nothing is known yet"));
+    out!("{}", status.update.message.as_deref().unwrap_or("nothing is known yet"));
     let mine: Vec<Problem> =
         status.problems.into_iter().filter(|problem| problem.code.as_str().starts_with("update.")).collect();
     print_problems(&mine);
@@ -99,7 +99,7 @@ fn left_behind(paths: &Paths) -> anyhow::Result<Option<Status>> {
 
 fn print(overview: &Overview) {
     let now = clock::now();
-    println!("{:<10}{}: {}", "Device", overview.health.state.as_str(), overview.health.reason);
+    out!("{:<10}{}: {}", "Device", overview.health.state.as_str(), overview.health.reason);
     let mut problems = Vec::new();
     if let Some(status) = &overview.status {
         print_machine(overview, status, now);
@@ -109,20 +109,20 @@ fn print(overview: &Overview) {
         print_sign_in(sign_in, now);
         problems.extend(sign_in.problems.iter().cloned());
     } else {
-        println!("{:<10}no broker runs for you; `steward broker` starts one", "Sign-in");
+        out!("{:<10}no broker runs for you; `steward broker` starts one", "Sign-in");
     }
     if !overview.agent_running {
-        println!("\nThe agent does not run. Start it: systemctl start steward");
+        out!("\nThe agent does not run. Start it: systemctl start steward");
     }
     print_problems(&problems);
     let contact = overview.status.as_ref().and_then(|status| status.policy.support_contact.as_ref());
     if let Some(contact) = contact.filter(|_| overview.health.state == State::Fail) {
-        println!("\nHelp: {contact}");
+        out!("\nHelp: {contact}");
     }
 }
 
 fn print_machine(overview: &Overview, status: &Status, now: Timestamp) {
-    let line = |label: &str, text: String| println!("{label:<10}{text}");
+    let line = |label: &str, text: String| out!("{label:<10}{text}");
     let running = if overview.agent_running { "running" } else { "not running" };
     line(
         "Agent",
@@ -184,7 +184,7 @@ fn print_sign_in(sign_in: &SignIn, now: Timestamp) {
         SignInState::SignedOut => "nobody is signed in; `steward login` opens the browser".to_owned(),
         SignInState::NotConfigured => "not configured".to_owned(),
     };
-    println!("{:<10}{text}", "Sign-in");
+    out!("{:<10}{text}", "Sign-in");
 }
 
 /// A time in the past: `just now`, `5 min ago`, a date.

@@ -218,6 +218,7 @@ pub(crate) fn assess(
         None => vec![component("agent", State::Unknown, "it has left no facts", now)],
         Some(status) if !agent_running => {
             let mut stale = assess_parts(status);
+            stale.remove(0);
             for component in &mut stale {
                 if matches!(component.state, State::Pass | State::Fail | State::Pending) {
                     component.state = State::Stale;
@@ -226,11 +227,7 @@ pub(crate) fn assess(
             stale.insert(0, component("agent", State::Fail, "it does not run", now));
             stale
         }
-        Some(status) => {
-            let mut parts = assess_parts(status);
-            parts.insert(0, component("agent", State::Pass, "it runs", status.observed_at));
-            parts
-        }
+        Some(status) => assess_parts(status),
     };
     components.push(assess_sign_in(sign_in, now));
 
@@ -271,6 +268,7 @@ fn assess_parts(status: &Status) -> Vec<Component> {
         }
     };
     vec![
+        part("agent", (State::Pass, "it runs".to_owned())),
         part("policy", (State::Pass, format!("{} settings", status.policy.settings))),
         part("app", quiet_app(&status.app)),
         part("update", quiet_update(&status.update)),

@@ -38,16 +38,29 @@ impl Queue {
     pub(crate) fn open(private: &Path, random: [u8; 24]) -> (Self, io::Result<()>) {
         let folder = private.join("reports");
         let path = private.join("identity.json");
-        let saved = fs_err::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let known = saved.is_some();
-        let identity = saved.unwrap_or_else(|| {
+        let read = match fs_err::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
+            Err(error) => Err(error),
+        };
+        let lost = match &read {
+            Ok(_) => None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            // Something is there: it is kept, and not replaced if it only could not be read.
+            Err(error) => Some(io::Error::other(format!("the identity for reports is lost: {error}"))),
+        };
+        if matches!(&read, Err(error) if error.kind() == io::ErrorKind::InvalidData || error.kind() == io::ErrorKind::UnexpectedEof)
+            && let Err(error) = fs_err::rename(&path, path.with_extension("damaged"))
+        {
+            tracing::warn!("{error}");
+        }
+        let identity = read.unwrap_or_else(|_| {
             let (device, epoch) = random.split_at(16);
             let device = device.try_into().map(uuid::Builder::from_random_bytes).expect("16 of 24 bytes");
             Identity { device_id: device.into_uuid().to_string(), epoch: hex(epoch), sequence: 0 }
         });
         let queue = Self { folder, identity, dropped: 0 };
-        let saved = if known { Ok(()) } else { queue.save_identity() };
-        (queue, saved)
+        let saved = if path.exists() { Ok(()) } else { queue.save_identity() };
+        (queue, lost.map_or(saved, Err))
     }
 
     pub(crate) fn identity(&self) -> &Identity {

@@ -23,10 +23,21 @@ pub(crate) struct Receiver {
     pub(crate) interval: u64,
 }
 
+impl Receiver {
+    /// The address as others may see it: a query can hold a key.
+    fn place(&self) -> String {
+        let mut url = self.url.clone();
+        url.set_query(None);
+        url.to_string()
+    }
+}
+
 /// What came of sending. The queue comes back with it.
 pub(crate) struct Delivery {
     pub(crate) queue: Queue,
     pub(crate) problem: Option<Problem>,
+    /// Whether the receiver has taken a report.
+    pub(crate) delivered: bool,
     /// How long the receiver wants to be left alone, in seconds.
     pub(crate) retry_after: Option<u64>,
     pub(crate) finished_at: Timestamp,
@@ -36,13 +47,14 @@ pub(crate) struct Delivery {
 pub(crate) async fn send(receiver: Receiver, queue: Queue) -> Delivery {
     let mut problem = None;
     let mut retry_after = None;
+    let mut delivered = false;
     match Http::new(&receiver.network) {
         Err(error) => problem = Some(undelivered(&receiver, &chain(&error))),
         Ok(http) => {
             for path in queue.waiting() {
                 let Some(report) = Queue::read(&path) else { continue };
                 match deliver(&http, &receiver, report).await {
-                    Answer::Accepted => {}
+                    Answer::Accepted => delivered = true,
                     Answer::Refused(refusal) => problem = Some(refusal),
                     Answer::Later(later, pause) => {
                         problem = Some(later);
@@ -57,7 +69,7 @@ pub(crate) async fn send(receiver: Receiver, queue: Queue) -> Delivery {
             }
         }
     }
-    Delivery { queue, problem, retry_after, finished_at: clock::now() }
+    Delivery { queue, problem, delivered, retry_after, finished_at: clock::now() }
 }
 
 enum Answer {
@@ -101,12 +113,12 @@ pub(crate) fn pause(failures: u32, random: u64) -> u64 {
 }
 
 fn undelivered(receiver: &Receiver, reason: &str) -> Problem {
-    Problem::new(Code::ReportUndelivered, reason).at(receiver.url.as_str()).using("the queue on disk")
+    Problem::new(Code::ReportUndelivered, reason).at(receiver.place()).using("the queue on disk")
 }
 
 fn rejected(receiver: &Receiver, status: u16) -> Problem {
     Problem::new(Code::ReportRejected, format!("the receiver answered {status}"))
-        .at(receiver.url.as_str())
+        .at(receiver.place())
         .hint("check `ReportUrl` and `ReportEnrollmentToken`".to_owned())
 }
 

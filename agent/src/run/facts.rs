@@ -59,13 +59,13 @@ impl Agent {
                 offered: outcome.and_then(|outcome| outcome.offered.as_ref().map(ToString::to_string)),
                 held: update::held(&self.paths).iter().map(ToString::to_string).collect(),
                 looked_at: outcome.map(|outcome| outcome.finished_at),
-                next: self.update.due,
+                next: self.update.due.filter(|_| plan::updates(resolved, system)),
             },
             report: ReportFacts {
-                url: policy.report_url.clone(),
+                url: policy.report_url.as_deref().map(without_query),
                 queued: self.report.queued,
                 delivered_at: self.report.delivered_at,
-                next: self.report.due,
+                next: self.report.due.filter(|_| policy.report_url.is_some()),
             },
             problem_count: problems.len(),
             problems: problems.into_iter().take(MAXIMUM_PROBLEMS).collect(),
@@ -94,4 +94,9 @@ impl Agent {
         problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
         problems
     }
+}
+
+/// An address as others may see it: a query can hold a key.
+fn without_query(url: &str) -> String {
+    url.split('?').next().unwrap_or_default().to_owned()
 }

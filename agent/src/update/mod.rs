@@ -71,12 +71,13 @@ pub(crate) struct Outcome {
 
 /// Looks at the feed and does what policy wants.
 pub(crate) async fn run(job: Job) -> Outcome {
-    let result = look(&job).await;
+    let mut offered = None;
+    let result = look(&job, &mut offered).await;
     let now = clock::now();
     let spread = u64::from(u16::from_le_bytes(clock::random())) % 1800;
     match result {
-        Ok((offered, message)) => Outcome {
-            offered: Some(offered),
+        Ok(message) => Outcome {
+            offered,
             message,
             problem: None,
             finished_at: now,
@@ -86,7 +87,7 @@ pub(crate) async fn run(job: Job) -> Outcome {
             // The way to the feed may be clear again soon; what a feed says changes seldom.
             let soon = matches!(problem.code, Code::UpdateFeedUnreachable | Code::UpdateDownloadFailed);
             Outcome {
-                offered: None,
+                offered,
                 message: problem.message.clone(),
                 problem: Some(problem),
                 finished_at: now,
@@ -96,6 +97,11 @@ pub(crate) async fn run(job: Job) -> Outcome {
     }
 }
 
+/// Whether a crash interrupted a switch.
+pub(crate) fn is_interrupted(paths: &Paths) -> bool {
+    load(paths).probation.is_some()
+}
+
 /// Finishes a switch that a crash interrupted: the version proves that it starts, or the previous one comes back.
 pub(crate) async fn recover(paths: &Paths, installation: &Installation) -> Option<Problem> {
     let mut memory = load(paths);
@@ -103,7 +109,7 @@ pub(crate) async fn recover(paths: &Paths, installation: &Installation) -> Optio
     install::prove(paths, installation, &probation, &mut memory).await.err()
 }
 
-async fn look(job: &Job) -> Result<(Version, String), Problem> {
+async fn look(job: &Job, offered: &mut Option<Version>) -> Result<String, Problem> {
     let http = Http::new(&Network::from(&job.policy))
         .map_err(|error| Problem::new(Code::UpdateFeedUnreachable, chain(&error)).at(job.feed.as_str()))?;
     let bytes = http
@@ -115,6 +121,7 @@ async fn look(job: &Job) -> Result<(Version, String), Problem> {
             .at(job.feed.as_str())
             .using("the version that is installed; nothing was downloaded")
     })?;
+    *offered = Some(release.version.clone());
     let mut memory = load(&job.paths);
     let installed = installed_version(&job.paths, &job.installation);
     let decision = choose::choose(
@@ -126,7 +133,7 @@ async fn look(job: &Job) -> Result<(Version, String), Problem> {
         clock::now(),
     );
     match decision {
-        choose::Decision::Stay(reason) => Ok((release.version, reason)),
+        choose::Decision::Stay(reason) => Ok(reason),
         choose::Decision::Hold => {
             let message =
                 format!("version {} is held, because it did not start on this device", release.version);
@@ -147,7 +154,7 @@ async fn look(job: &Job) -> Result<(Version, String), Problem> {
             let version = release.version.clone();
             install::install(&job.paths, &job.installation, verified, &mut memory).await?;
             let before = installed.map_or_else(String::new, |before| format!(", {before} before"));
-            Ok((version.clone(), format!("version {version} was installed{before}")))
+            Ok(format!("version {version} was installed{before}"))
         }
     }
 }

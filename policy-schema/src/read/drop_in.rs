@@ -33,6 +33,13 @@ pub fn read(bytes: &[u8]) -> Result<RawPolicy, ReadError> {
         if let (true, DeValue::Table(recommended)) =
             (key.get_ref().eq_ignore_ascii_case(RECOMMENDED), value.get_ref())
         {
+            if !policy.recommended.is_empty() {
+                let line = line_at(bytes, key.span().start);
+                return Err(syntax(
+                    format!("line {line}: a second table of recommended values"),
+                    Some("keep one"),
+                ));
+            }
             for (key, value) in recommended {
                 insert(&mut policy.recommended, key, value, bytes);
             }
@@ -102,6 +109,9 @@ mod tests {
         assert!(error.message.starts_with("line 2, column 12: "), "{}", error.message);
         let error = read(b"Issuer = \"a\"\nIssuer = \"b\"\n").unwrap_err();
         assert!(error.message.starts_with("line 2, "), "{}", error.message);
+        let error =
+            read(b"[recommended]\nLogLevel = \"info\"\n[Recommended]\nLogLevel = \"debug\"\n").unwrap_err();
+        assert!(error.message.ends_with("a second table of recommended values"), "{}", error.message);
         let error = read(b"OrganizationName = \"Caf\xe9\"\n").unwrap_err();
         assert_eq!(error.message, "line 1: not UTF-8");
     }

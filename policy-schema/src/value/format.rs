@@ -141,6 +141,15 @@ impl Format {
 }
 
 impl Reason {
+    /// The refused text as a message shows it. An address with a password in it is not repeated.
+    pub(super) fn shown(self, text: &str) -> String {
+        if self == Self::Credentials || text.contains("://") && text.contains('@') {
+            "an address with a user name or password in it".to_owned()
+        } else {
+            format!("`{}`", crate::message::excerpt(text))
+        }
+    }
+
     pub(super) fn hint(self, text: &str, format: Format) -> Option<String> {
         let hint = match self {
             Self::Empty => "remove the setting, or give it a value".to_owned(),

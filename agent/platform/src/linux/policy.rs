@@ -40,7 +40,7 @@ pub fn watched(paths: &Paths) -> Vec<PathBuf> {
 fn trust(path: &Path, boundary: Option<&Path>) -> Result<(), ReadError> {
     let real =
         fs_err::canonicalize(path).map_err(|error| insecure(format!("cannot be followed: {error}")))?;
-    for part in real.ancestors() {
+    for (height, part) in real.ancestors().enumerate() {
         if boundary == Some(part) {
             break;
         }
@@ -53,7 +53,9 @@ fn trust(path: &Path, boundary: Option<&Path>) -> Result<(), ReadError> {
                 format!("chown root:root {}", part.display()),
             ));
         }
-        let sticky = metadata.is_dir() && metadata.mode() & 0o1000 != 0;
+        // In a sticky folder nobody can replace what belongs to another; but anybody can add, so the folder of the
+        // drop-ins itself must be closed.
+        let sticky = height >= 2 && metadata.is_dir() && metadata.mode() & 0o1000 != 0;
         if metadata.mode() & 0o022 != 0 && !sticky {
             return Err(insecure_with(
                 format!(
@@ -102,6 +104,7 @@ mod tests {
         for (path, open, closed) in [
             (folder.join("10-a.toml"), 0o666, 0o644),
             (folder.clone(), 0o775, 0o755),
+            (folder.clone(), 0o1777, 0o755),
             (folder.join("../.."), 0o757, 0o755),
         ] {
             mode(&path, open);

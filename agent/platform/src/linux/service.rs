@@ -43,3 +43,8 @@ fn notify(states: &[NotifyState<'_>]) {
     // Nobody to tell is the usual case outside systemd, and there is nothing to do about the others.
     drop(sd_notify::notify(states));
 }
+
+/// Lets the modes that the code names hold, whatever the umask of whoever started the process.
+pub fn clear_umask() {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+}

@@ -1,0 +1,80 @@
+//! The library's types with what this client adds to them: every claim by name, and RFC 9207 in the discovery document.
+
+use openidconnect::core::{
+    CoreAuthDisplay, CoreAuthPrompt, CoreClaimName, CoreClaimType, CoreClientAuthMethod,
+    CoreErrorResponseType, CoreGenderClaim, CoreGrantType, CoreJsonWebKey, CoreJweContentEncryptionAlgorithm,
+    CoreJweKeyManagementAlgorithm, CoreJwsSigningAlgorithm, CoreResponseMode, CoreResponseType,
+    CoreRevocableToken, CoreRevocationErrorResponse, CoreSubjectIdentifierType,
+    CoreTokenIntrospectionResponse, CoreTokenType,
+};
+use openidconnect::{
+    AdditionalClaims, AdditionalProviderMetadata, Client, EmptyExtraTokenFields, EndpointNotSet, EndpointSet,
+    IdToken, IdTokenFields, ProviderMetadata, RequestTokenError, StandardErrorResponse,
+    StandardTokenResponse,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::http::HttpError;
+
+/// The claims that the library does not know, by name.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct OtherClaims {
+    #[serde(flatten)]
+    pub(super) by_name: serde_json::Map<String, serde_json::Value>,
+}
+
+impl AdditionalClaims for OtherClaims {}
+
+/// What RFC 9207 adds to the discovery document.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct IssuerInResponse {
+    #[serde(default, rename = "authorization_response_iss_parameter_supported")]
+    pub(super) supported: bool,
+}
+
+impl AdditionalProviderMetadata for IssuerInResponse {}
+
+pub(super) type Metadata = ProviderMetadata<
+    IssuerInResponse,
+    CoreAuthDisplay,
+    CoreClientAuthMethod,
+    CoreClaimName,
+    CoreClaimType,
+    CoreGrantType,
+    CoreJweContentEncryptionAlgorithm,
+    CoreJweKeyManagementAlgorithm,
+    CoreJsonWebKey,
+    CoreResponseMode,
+    CoreResponseType,
+    CoreSubjectIdentifierType,
+>;
+pub(super) type Fields = IdTokenFields<
+    OtherClaims,
+    EmptyExtraTokenFields,
+    CoreGenderClaim,
+    CoreJweContentEncryptionAlgorithm,
+    CoreJwsSigningAlgorithm,
+>;
+pub(super) type Answer = StandardTokenResponse<Fields, CoreTokenType>;
+pub(super) type Failure = RequestTokenError<HttpError, StandardErrorResponse<CoreErrorResponseType>>;
+pub(super) type Token =
+    IdToken<OtherClaims, CoreGenderClaim, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm>;
+pub(super) type RelyingParty = Client<
+    OtherClaims,
+    CoreAuthDisplay,
+    CoreGenderClaim,
+    CoreJweContentEncryptionAlgorithm,
+    CoreJsonWebKey,
+    CoreAuthPrompt,
+    StandardErrorResponse<CoreErrorResponseType>,
+    Answer,
+    CoreTokenIntrospectionResponse,
+    CoreRevocableToken,
+    CoreRevocationErrorResponse,
+    EndpointSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointSet,
+    EndpointNotSet,
+>;
