@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use agent_platform::file::{self, Identity};
 use agent_platform::paths::Paths;
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -22,7 +23,7 @@ pub(crate) enum Hint {
 /// A watch over the places of policy.
 pub(crate) struct Watch {
     watcher: Option<RecommendedWatcher>,
-    armed: Vec<PathBuf>,
+    armed: Vec<(PathBuf, Option<Identity>)>,
     failure: Option<String>,
 }
 
@@ -51,14 +52,25 @@ impl Watch {
     /// name, and a change between arming and reading is then noticed twice rather than never.
     pub(crate) fn arm(&mut self, paths: &Paths) {
         let Some(watcher) = &mut self.watcher else { return };
+        let wanted: Vec<(PathBuf, Option<Identity>)> = agent_platform::policy::watched(paths)
+            .into_iter()
+            .map(|path| {
+                let identity = file::identity(&path);
+                (path, identity)
+            })
+            .collect();
+        // A folder of which the system does not tell the identity is never known to be the same.
+        if wanted == self.armed && wanted.iter().all(|(_, identity)| identity.is_some()) {
+            return;
+        }
         self.failure = None;
-        for path in self.armed.drain(..) {
+        for (path, _) in self.armed.drain(..) {
             // A folder that has gone took its watch along.
             drop(watcher.unwatch(&path));
         }
-        for path in agent_platform::policy::watched(paths) {
+        for (path, identity) in wanted {
             match watcher.watch(&path, RecursiveMode::NonRecursive) {
-                Ok(()) => self.armed.push(path),
+                Ok(()) => self.armed.push((path, identity)),
                 Err(error) => self.failure = Some(format!("{}: {error}", path.display())),
             }
         }

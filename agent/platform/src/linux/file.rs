@@ -47,6 +47,23 @@ pub fn mark(path: &Path) -> io::Result<Mark> {
     Ok(Mark { inode: metadata.ino(), bytes: metadata.len(), changed })
 }
 
+/// Tells one folder from another of the same name. The inode alone does not: a new folder may get the number of one
+/// that was just removed, but not its time of birth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+    born: std::time::SystemTime,
+}
+
+/// The identity of what lies at a path; `None` if nothing does, or the file system does not note births.
+#[must_use]
+pub fn identity(path: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = fs_err::metadata(path).ok()?;
+    Some(Identity { device: metadata.dev(), inode: metadata.ino(), born: metadata.created().ok()? })
+}
+
 /// Removes a file and makes that last. A file that is not there is fine.
 ///
 /// # Errors
@@ -141,6 +158,23 @@ mod tests {
         fs_err::create_dir(&path).unwrap();
         assert!(replace(&path, b"x", PUBLIC).is_err());
         assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_made_anew_is_another_one() {
+        let outer = tempfile::tempdir().unwrap();
+        let path = outer.path().join("policy.d");
+        let mut seen = Vec::new();
+        for _ in 0..5 {
+            fs_err::create_dir(&path).unwrap();
+            let now = identity(&path);
+            fs_err::write(path.join("x"), "a change inside").unwrap();
+            assert_eq!(identity(&path), now);
+            assert!(now.is_none() || !seen.contains(&now));
+            seen.push(now);
+            fs_err::remove_dir_all(&path).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 
     #[test]
