@@ -5,9 +5,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 
-/// The repository.
+/// The repository that this is run in. Not the one that it was built in: two checkouts may share a build folder, and
+/// a program that was built for one would then silently work on the other.
 pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(".")).to_owned()
+    let here = std::env::current_dir().unwrap_or_default();
+    let found = here.ancestors().find(|folder| folder.join("packaging/xtask/Cargo.toml").is_file());
+    found.unwrap_or(Path::new(".")).to_owned()
 }
 
 /// Runs a command in the repository and wants it to succeed.
