@@ -178,19 +178,17 @@ async fn killed_between_rotation_and_save() {
 
 #[tokio::test]
 async fn a_network_that_is_gone_ends_no_session() {
-    let office = office(FILE_VAULT).await;
+    let mut office = office(FILE_VAULT).await;
     office.provider.behave(|behaviour| behaviour.lifetime = 10);
     office.device.printed(&["login"]).await;
-    office.provider.behave(|behaviour| {
-        behaviour.lifetime = 3600;
-        behaviour.misbehaviour = Some(Misbehaviour::TokenEndpointAnswersEndlessly);
-    });
+    office.provider.behave(|behaviour| behaviour.lifetime = 3600);
+    office.provider.vanish().await;
     let refused = office.token().await.unwrap_err();
+    assert!(refused.contains("could not be reached"), "{refused}");
     assert!(refused.contains("nothing that was saved is lost"), "{refused}");
-    office.provider.behave(|behaviour| {
-        behaviour.misbehaviour = None;
-        // The strict provider saw no use of the refresh token yet, because the answer came from elsewhere.
-    });
+    office.restart_broker().await;
+    assert!(office.token().await.is_err());
+    office.provider.come_back().await;
     office.token().await.unwrap();
     assert_eq!(office.provider.logins(), 1);
 }

@@ -2,6 +2,7 @@
 //! vendors. It can be told to misbehave.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use ring::digest;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use url::Url;
 
@@ -106,6 +109,9 @@ pub struct Behaviour {
 #[derive(Clone)]
 pub struct Provider {
     issuer: String,
+    address: SocketAddr,
+    routes: Router,
+    server: Arc<Mutex<JoinHandle<()>>>,
     shared: Arc<Shared>,
 }
 
@@ -178,9 +184,34 @@ impl Provider {
             .route("/token", post(token))
             .route("/jwks", get(jwks))
             .with_state(Arc::clone(&shared));
-        let issuer = format!("http://{}", crate::serve(routes).await);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let issuer = format!("http://{address}");
         shared.lock().issuer.clone_from(&issuer);
-        Self { issuer, shared }
+        let server = Arc::new(Mutex::new(serve(listener, routes.clone())));
+        Self { issuer, address, routes, server, shared }
+    }
+
+    /// Is out of reach from now on, as behind a network that is gone: connections are refused.
+    ///
+    /// # Panics
+    /// A server task has panicked.
+    pub async fn vanish(&self) {
+        self.server.lock().expect("no task panics").abort();
+        crate::wait::until("a closed port", async || match TcpStream::connect(self.address).await {
+            Ok(_) => Err("it still answers"),
+            Err(_) => Ok(()),
+        })
+        .await;
+    }
+
+    /// Is back at the same address.
+    ///
+    /// # Panics
+    /// Somebody else has taken its port.
+    pub async fn come_back(&self) {
+        let listener = TcpListener::bind(self.address).await.expect("the port is still free");
+        *self.server.lock().expect("no task panics") = serve(listener, self.routes.clone());
     }
 
     /// The issuer identifier.
@@ -212,6 +243,14 @@ impl Provider {
             token.revoked = true;
         }
     }
+}
+
+fn serve(listener: TcpListener, routes: Router) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, routes).await {
+            panic!("the provider's server ended: {error}");
+        }
+    })
 }
 
 impl Shared {

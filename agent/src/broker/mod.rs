@@ -451,7 +451,7 @@ fn page(configuration: &Configuration, result: &Result<Arc<Session>, Problem>) -
     let (heading, text) = match result {
         Ok(session) => (
             "You are signed in".to_owned(),
-            format!("{} can close this window and go back to the app.", session.account()),
+            format!("Signed in as {}. Close this window and go back to the app.", session.account()),
         ),
         Err(problem) => ("The sign-in did not work".to_owned(), problem.message.clone()),
     };

@@ -150,29 +150,16 @@ fn pascal(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use policy_schema::{Code, Problem};
 
     use super::*;
-    use crate::health::model::{FORMAT, assess, sample};
+    use crate::health::model::{sample, sample_report};
 
     fn report(code: Option<Code>) -> Report {
         let mut status = sample();
         status.problems.extend(code.map(|code| Problem::new(code, "<&\"")));
         status.problem_count = status.problems.len();
-        Report {
-            format: FORMAT,
-            device_id: "d".to_owned(),
-            boot_id: None,
-            epoch: "e".to_owned(),
-            sequence: 1,
-            sent_at: Timestamp::UNIX_EPOCH,
-            next_report_by: Timestamp::UNIX_EPOCH,
-            health: assess(Some(&status), true, &[], Timestamp::UNIX_EPOCH),
-            status,
-            sign_in: Vec::new(),
-            posture: None,
-        }
+        sample_report(status, 1)
     }
 
     #[test]

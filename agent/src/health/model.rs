@@ -382,6 +382,24 @@ pub(crate) fn sample() -> Status {
     }
 }
 
+/// A report of such facts.
+#[cfg(test)]
+pub(crate) fn sample_report(status: Status, sequence: u64) -> Report {
+    Report {
+        format: FORMAT,
+        device_id: "d".to_owned(),
+        boot_id: None,
+        epoch: "e".to_owned(),
+        sequence,
+        sent_at: Timestamp::UNIX_EPOCH,
+        next_report_by: Timestamp::UNIX_EPOCH,
+        health: assess(Some(&status), true, &[], Timestamp::UNIX_EPOCH),
+        status,
+        sign_in: Vec::new(),
+        posture: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use policy_schema::Code;

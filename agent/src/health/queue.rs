@@ -151,27 +151,14 @@ fn fingerprint(report: &Report) -> impl PartialEq {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
 
     use super::*;
-    use crate::health::model::{FORMAT, assess, sample};
+    use crate::health::model::{sample, sample_report};
 
     fn report(sequence: u64, hash: &str) -> Report {
         let mut status = sample();
         status.policy.hash = hash.to_owned();
-        Report {
-            format: FORMAT,
-            device_id: "d".to_owned(),
-            boot_id: None,
-            epoch: "e".to_owned(),
-            sequence,
-            sent_at: Timestamp::UNIX_EPOCH,
-            next_report_by: Timestamp::UNIX_EPOCH,
-            health: assess(Some(&status), true, &[], Timestamp::UNIX_EPOCH),
-            status,
-            sign_in: Vec::new(),
-            posture: None,
-        }
+        sample_report(status, sequence)
     }
 
     #[test]
