@@ -417,9 +417,8 @@ impl Agent {
         let unmade = problem.as_ref().is_some_and(|problem| problem.code == Code::AgentStateUnwritable);
         let pause = if waiting == 0 && !unmade {
             self.report.failures = 0;
-            // The next one is due with its interval, whether or not anything changes.
-            self.report.news = true;
-            interval
+            // What has happened while this one was on its way is told at once; else the next is due with its interval.
+            if std::mem::replace(&mut self.report.news, true) { 1 } else { interval }
         } else {
             self.report.news |= unmade;
             let random = u64::from_le_bytes(clock::random());

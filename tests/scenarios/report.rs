@@ -36,6 +36,21 @@ async fn a_report_says_how_the_device_is_and_names_nobody() {
     device.status_where("a delivery", |status| !status["status"]["report"]["delivered_at"].is_null()).await;
 }
 
+/// Found in CI, once: what changed while a report was on its way was told an hour later, with the next one.
+#[tokio::test]
+async fn what_happens_while_a_report_is_on_its_way_is_told_at_once() {
+    let receiver = Receiver::start().await;
+    receiver.stall(std::time::Duration::from_secs(2));
+    let device = Device::new();
+    device.push("50.toml", &policy(&receiver, ""));
+    let _agent = device.start_agent().await;
+    device.status_where("a report on its way", |status| status["status"]["report"]["next"].is_null()).await;
+    device.push("60.toml", "UpdateMode = \"sometimes\"\n");
+    device.problem("policy.invalid-value").await;
+    assert!(receiver.reports().is_empty(), "the first report is still on its way");
+    receiver.report_where("news", |report| report["health"]["state"] == "fail").await;
+}
+
 #[tokio::test]
 async fn a_receiver_that_is_down_gets_everything_later_and_once() {
     let receiver = Receiver::start().await;

@@ -1,6 +1,7 @@
 //! The lab's report receiver.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -21,6 +22,7 @@ struct Inner {
     reports: Vec<Value>,
     tokens: Vec<Option<String>>,
     refuse_with: Option<u16>,
+    stall: Duration,
     refused: usize,
 }
 
@@ -44,6 +46,14 @@ impl Receiver {
     /// A server task has panicked.
     pub fn refuse_with(&self, status: Option<u16>) {
         self.shared.lock().expect("no task panics").refuse_with = status;
+    }
+
+    /// Takes this long for each report from now on.
+    ///
+    /// # Panics
+    /// A server task has panicked.
+    pub fn stall(&self, stall: Duration) {
+        self.shared.lock().expect("no task panics").stall = stall;
     }
 
     /// How many reports were refused.
@@ -88,6 +98,8 @@ async fn receive(
     headers: HeaderMap,
     Json(report): Json<Value>,
 ) -> StatusCode {
+    let stall = shared.lock().expect("no task panics").stall;
+    tokio::time::sleep(stall).await;
     let mut inner = shared.lock().expect("no task panics");
     if let Some(status) = inner.refuse_with {
         inner.refused += 1;
