@@ -1,4 +1,4 @@
-//! Local APIs: HTTP/1.1 over a Unix socket. What both processes share (who is calling, answers, errors, the client),
+//! Local APIs: HTTP/1.1 over a Unix socket or a named pipe. What both processes share (who is calling, answers, errors, the client),
 //! and the machine service's own routes.
 //!
 //! Every local user may read the machine's status: it holds no secrets. What changes something needs an
@@ -7,6 +7,7 @@
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent_platform::ipc::{self, Peer};
 use axum::extract::connect_info::Connected;
@@ -14,24 +15,27 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::IncomingStream;
+use axum::serve::{IncomingStream, Listener};
 use axum::{Json, Router};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use policy_schema::resolve::{Level, Origin, Resolution};
-use policy_schema::{Problem, Resolved};
+use policy_schema::{LastGood, Problem, Resolved, SETTINGS};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::health::model::Status;
+use crate::policy::Snapshot;
 use crate::run::Event;
 
 /// The most bytes of a question to, and of an answer of, a local API.
 const MAXIMUM_QUESTION: usize = 64 * 1024;
 const MAXIMUM_ANSWER: usize = 16 * 1024 * 1024;
+/// How long to wait after a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the machine service publishes.
 #[derive(Debug)]
@@ -54,7 +58,20 @@ pub(crate) struct Story {
     /// Secrets as `(set)`.
     pub(crate) value: Option<serde_json::Value>,
     pub(crate) origin: Origin,
+    /// Since when policy has said so.
+    pub(crate) since: Option<Timestamp>,
+    /// The value that held when policy could last be understood.
+    pub(crate) last_good: Option<LastGoodValue>,
     pub(crate) losers: Vec<Loser>,
+}
+
+/// A remembered value.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LastGoodValue {
+    /// Secrets as `(set)`.
+    pub(crate) value: serde_json::Value,
+    pub(crate) place: String,
+    pub(crate) since: Timestamp,
 }
 
 /// A value that did not win.
@@ -67,20 +84,32 @@ pub(crate) struct Loser {
 }
 
 impl Explained {
-    pub(crate) fn new(resolved: &Resolved, problems: Vec<Problem>) -> Self {
-        Self { settings: resolved.settings.iter().map(Story::from).collect(), problems }
+    pub(crate) fn new(snapshot: &Snapshot, problems: Vec<Problem>) -> Self {
+        Self::of(&snapshot.resolved, &snapshot.last_good, problems)
+    }
+
+    pub(crate) fn of(resolved: &Resolved, last_good: &LastGood, problems: Vec<Problem>) -> Self {
+        let stories = resolved.settings.iter().map(|setting| Story::new(setting, last_good));
+        Self { settings: stories.collect(), problems }
     }
 }
 
-impl From<&Resolution> for Story {
-    fn from(resolution: &Resolution) -> Self {
+impl Story {
+    fn new(resolution: &Resolution, last_good: &LastGood) -> Self {
         let shown = |value: &Option<policy_schema::Value>| {
             value.as_ref().and_then(|value| serde_json::to_value(value).ok())
+        };
+        let last_good = LastGoodValue::of(resolution.key, last_good);
+        let since = match (&resolution.origin, &last_good) {
+            (Origin::Policy { .. }, Some(known)) => Some(known.since),
+            _ => None,
         };
         Self {
             key: resolution.key.to_owned(),
             value: shown(&resolution.value),
             origin: resolution.origin.clone(),
+            since,
+            last_good,
             losers: resolution
                 .losers
                 .iter()
@@ -95,13 +124,48 @@ impl From<&Resolution> for Story {
     }
 }
 
+impl LastGoodValue {
+    /// What is remembered of a setting, in a form that may be shown.
+    pub(crate) fn of(key: &str, last_good: &LastGood) -> Option<Self> {
+        let known = last_good.values.get(key)?;
+        let setting = SETTINGS.iter().find(|setting| setting.key == key)?;
+        let value = serde_json::to_value(setting.kind.parse(&known.value).ok()?).ok()?;
+        Some(Self { value, place: known.place.clone(), since: known.since })
+    }
+}
+
 /// Who is calling, as a request sees it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller(pub(crate) Option<Peer>);
 
-impl Connected<IncomingStream<'_, UnixListener>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self(ipc::peer(stream.io()).ok())
+impl Connected<IncomingStream<'_, Local>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, Local>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
+/// A local API as the server takes it.
+pub(crate) struct Local(ipc::Listener);
+
+impl Listener for Local {
+    type Io = ipc::Stream;
+    type Addr = Option<Peer>;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            match self.0.accept().await {
+                Ok(accepted) => return accepted,
+                // Such as no file descriptor left: whoever holds them gives them back at some time.
+                Err(error) => {
+                    tracing::warn!("a connection could not be accepted: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        Ok(None)
     }
 }
 
@@ -118,9 +182,9 @@ impl IntoResponse for Refusal {
 }
 
 /// Serves routes until the process ends.
-pub(crate) async fn serve(listener: UnixListener, routes: Router) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: ipc::Listener, routes: Router) -> std::io::Result<()> {
     let routes = routes.layer(DefaultBodyLimit::max(MAXIMUM_QUESTION));
-    axum::serve(listener, routes.into_make_service_with_connect_info::<Caller>()).await
+    axum::serve(Local(listener), routes.into_make_service_with_connect_info::<Caller>()).await
 }
 
 #[derive(Clone)]
@@ -251,7 +315,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
 
 async fn exchange<T: DeserializeOwned>(
     limit: usize,
-    stream: tokio::net::UnixStream,
+    stream: ipc::Connection,
     method: &str,
     path: &str,
     question: Option<&serde_json::Value>,

@@ -14,7 +14,6 @@ mod policy;
 mod report;
 mod run;
 mod update;
-mod watch;
 
 use std::process::ExitCode;
 

@@ -24,6 +24,8 @@ pub(crate) struct Snapshot {
     pub(crate) hash: String,
     pub(crate) read_at: Timestamp,
     pub(crate) problems: Vec<Problem>,
+    /// What was remembered when it was read.
+    pub(crate) last_good: LastGood,
 }
 
 /// One place as the status shows it.
@@ -41,6 +43,8 @@ pub(crate) struct Store {
     last_good: LastGood,
     unsaved: bool,
     damaged: Option<Problem>,
+    /// The last look found nothing where there had been something.
+    vanished: bool,
 }
 
 impl Store {
@@ -55,12 +59,18 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => (LastGood::default(), None),
             Err(error) => (LastGood::default(), Some(unwritable(&path, &error))),
         };
-        Self { paths, last_good, unsaved: false, damaged }
+        Self { paths, last_good, unsaved: false, damaged, vanished: false }
     }
 
-    /// Reads everything anew.
-    pub(crate) fn read(&mut self, now: Timestamp) -> Snapshot {
+    /// Reads everything anew. `None` if all policy has gone and this is the first look that says so: a refresh of
+    /// Group Policy or an exchange of files can pass through such a moment, so look again before long.
+    pub(crate) fn read(&mut self, now: Timestamp) -> Option<Snapshot> {
         let places = agent_platform::policy::read(&self.paths);
+        let gone = places.is_empty() && !self.last_good.values.is_empty();
+        if gone && !std::mem::replace(&mut self.vanished, gone) {
+            return None;
+        }
+        self.vanished = false;
         let resolved = resolve(&places, &self.last_good);
         let remembered = resolved.remember(&self.last_good, now);
         if remembered != self.last_good {
@@ -68,7 +78,7 @@ impl Store {
             self.last_good = remembered;
             self.unsaved = true;
         }
-        self.snapshot(resolved, &places, now)
+        Some(self.snapshot(resolved, &places, now))
     }
 
     /// Makes durable what is remembered, after the app has its configuration: nobody waits for it. What a crash loses
@@ -78,9 +88,9 @@ impl Store {
             return None;
         }
         let path = last_good_path(&self.paths);
-        let saved = file::create_folder(&private_folder(&self.paths), 0o700).and_then(|()| {
+        let saved = file::create_folder(&private_folder(&self.paths), file::Access::Private).and_then(|()| {
             let bytes = serde_json::to_vec_pretty(&self.last_good)?;
-            file::replace(&path, &bytes, file::PRIVATE)
+            file::replace(&path, &bytes, file::Access::Private)
         });
         match saved {
             Ok(()) => {
@@ -98,6 +108,11 @@ impl Store {
         self.snapshot(resolved, &places, now)
     }
 
+    /// What is remembered.
+    pub(crate) fn last_good(&self) -> &LastGood {
+        &self.last_good
+    }
+
     fn snapshot(&self, resolved: Resolved, places: &[Place], now: Timestamp) -> Snapshot {
         let mut problems = resolved.problems.clone();
         problems.extend(self.damaged.clone());
@@ -108,7 +123,14 @@ impl Store {
             );
         }
         let places = places.iter().map(summarize).collect();
-        Snapshot { hash: hash(&resolved), resolved, places, read_at: now, problems }
+        Snapshot {
+            hash: hash(&resolved),
+            resolved,
+            places,
+            read_at: now,
+            problems,
+            last_good: self.last_good.clone(),
+        }
     }
 }
 
@@ -183,13 +205,34 @@ mod tests {
         let (_root, paths) = store();
         write(&paths, "UpdateMode = \"off\"\nClientSecret = \"canary\"");
         let mut store = Store::open(paths.clone());
-        assert!(!store.read("2026-11-20T08:00:00Z".parse().unwrap()).hash.is_empty());
+        assert!(!store.read("2026-11-20T08:00:00Z".parse().unwrap()).unwrap().hash.is_empty());
         assert_eq!(store.save(), None);
         let mode = fs_err::metadata(last_good_path(&paths)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         write(&paths, "UpdateMode = \"of\"");
-        let second = Store::open(paths).read(Timestamp::UNIX_EPOCH);
+        let second = Store::open(paths).read(Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(second.resolved.policy.update_mode.as_str(), "off");
+    }
+
+    #[test]
+    fn policy_that_has_gone_altogether_is_believed_to_be_at_the_second_look() {
+        let (_root, paths) = store();
+        let mut store = Store::open(paths.clone());
+        assert!(store.read(Timestamp::UNIX_EPOCH).is_some(), "there never was any");
+        write(&paths, "UpdateMode = \"off\"");
+        let mode = |store: &mut Store| {
+            store.read(Timestamp::UNIX_EPOCH).map(|snapshot| snapshot.resolved.policy.update_mode.as_str())
+        };
+        assert_eq!(mode(&mut store), Some("off"));
+        let file = paths.policy_folders()[2].join("50.toml");
+        fs_err::remove_file(&file).unwrap();
+        assert_eq!(mode(&mut store), None);
+        write(&paths, "UpdateMode = \"off\"");
+        assert_eq!(mode(&mut store), Some("off"), "it was only a moment");
+        fs_err::remove_file(&file).unwrap();
+        assert_eq!(mode(&mut store), None);
+        assert_eq!(mode(&mut store), Some("notify"));
+        assert_eq!(mode(&mut store), Some("notify"));
     }
 
     #[test]
@@ -199,7 +242,7 @@ mod tests {
         let path = last_good_path(&paths);
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
         fs_err::write(&path, "{").unwrap();
-        let snapshot = Store::open(paths).read(Timestamp::UNIX_EPOCH);
+        let snapshot = Store::open(paths).read(Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(snapshot.problems[0].code, Code::AgentStateUnwritable);
         assert!(path.with_extension("damaged").exists());
     }
@@ -209,7 +252,7 @@ mod tests {
         let (_root, paths) = store();
         let hash = |text: &str| {
             write(&paths, text);
-            Store::open(paths.clone()).read(Timestamp::UNIX_EPOCH).hash
+            Store::open(paths.clone()).read(Timestamp::UNIX_EPOCH).unwrap().hash
         };
         let off = hash("UpdateMode = \"off\"");
         assert_eq!(off, hash("# same\nUpdateMode = 'off'"));

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_platform::paths::Paths;
+use agent_platform::policy::Watch;
+use agent_platform::watch::Hint;
 use agent_platform::{file, ipc, service};
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -21,11 +23,11 @@ use crate::broker::configuration::Configuration;
 use crate::health::model::{MAXIMUM_PROBLEMS, State, Status, assess};
 use crate::health::queue::Queue;
 use crate::health::send::{self, Delivery};
-use crate::plan::{self, Observed, Step};
+use crate::plan::{self, Observed};
 use crate::policy::{self, Snapshot, private_folder, unwritable};
-use crate::watch::{Hint, Watch};
-use crate::{app, clock, logging, report, update};
+use crate::{app, clock, logging, update};
 
+mod apply;
 mod facts;
 
 /// Policy is looked at this often even if nothing hints at a change. In seconds.
@@ -34,6 +36,8 @@ const POLL: u64 = 15 * 60;
 const LONGEST_WAIT: u64 = 24 * 60 * 60;
 /// A place that could not be read is looked at again this soon. In seconds.
 const RETRY: u64 = 60;
+/// An app that has to be started anew is looked for this often. In seconds.
+const RESTART_LOOK: u64 = 60;
 /// After a look at policy, the next one waits at least this long, and four times as long as the look took.
 const QUIET: Duration = Duration::from_millis(50);
 /// What has gone may be about to come back under the same name, as when an editor keeps a copy of the old file.
@@ -67,7 +71,7 @@ pub(crate) async fn run(paths: Paths) -> anyhow::Result<()> {
     let mut stop = service::StopSignal::new().context("cannot listen for signals")?;
     let socket = paths.agent_socket();
     let listener = ipc::listen(&socket, ipc::Audience::Everybody)?;
-    file::create_folder(&paths.state(), 0o755)?;
+    file::create_folder(&paths.state(), file::Access::Public)?;
 
     let (sender, mut events) = mpsc::channel(64);
     let mut agent = Agent::start(paths, sender.clone());
@@ -84,7 +88,7 @@ pub(crate) async fn run(paths: Paths) -> anyhow::Result<()> {
         agent.handle(event);
     }
     service::stopping();
-    file::remove(&socket).unwrap_or_else(|error| tracing::warn!("{error}"));
+    ipc::remove(&socket).unwrap_or_else(|error| tracing::warn!("{error}"));
     Ok(())
 }
 
@@ -150,7 +154,12 @@ impl Agent {
         let mut watch = Watch::new(&paths, move |hint| drop(nudge.try_send(Event::PolicyHint(hint))));
         watch.arm(&paths);
         let mut store = policy::Store::open(paths.clone());
-        let snapshot = store.read(now);
+        let snapshot = store.read(now).or_else(|| {
+            // Nothing answers yet, so nobody waits.
+            std::thread::sleep(SETTLE);
+            store.read(now)
+        });
+        let snapshot = snapshot.unwrap_or_else(|| store.preview(now));
         let (queue, saved) = Queue::open(&private_folder(&paths), clock::random());
         if let Err(error) = saved {
             tracing::error!("{}", unwritable(&private_folder(&paths), &error));
@@ -181,7 +190,7 @@ impl Agent {
             published: watch::Sender::new(Arc::new(Published {
                 // Nobody sees it: the local API opens after the first look.
                 status: Status::default(),
-                policy: Explained::new(&snapshot.resolved, Vec::new()),
+                policy: Explained::new(&snapshot, Vec::new()),
             })),
             started_at: now,
             snapshot,
@@ -197,7 +206,7 @@ impl Agent {
     fn handle(&mut self, event: Event) {
         match event {
             Event::PolicyHint(hint) => {
-                if hint == Hint::Gone {
+                if hint == Hint::Unsettled {
                     self.quiet_until = self.quiet_until.max(Instant::now() + SETTLE);
                 }
                 if Instant::now() < self.quiet_until {
@@ -214,6 +223,10 @@ impl Agent {
             }
             Event::Reload(done) => {
                 self.read_policy();
+                if self.hinted.is_some() {
+                    // An administrator who asks means what is there now.
+                    self.read_policy();
+                }
                 self.work();
                 // The caller may have gone; then nobody waits for the answer.
                 let _ = done.send(());
@@ -257,10 +270,16 @@ impl Agent {
         }
     }
 
+    /// Reads policy. That all of it has gone is believed if it is still so in a moment.
     fn read_policy(&mut self) {
         let (now, begun) = (clock::now(), Instant::now());
         self.watch.arm(&self.paths);
-        let before = std::mem::replace(&mut self.snapshot, self.store.read(now));
+        let Some(snapshot) = self.store.read(now) else {
+            self.quiet_until = Instant::now() + SETTLE;
+            self.hinted = Some(self.quiet_until);
+            return;
+        };
+        let before = std::mem::replace(&mut self.snapshot, snapshot);
         self.hinted = None;
         let failed = self.snapshot.problems.iter().any(|problem| problem.code == Code::PolicyUnreadable);
         self.poll_due = clock::after(now, if failed { RETRY } else { POLL });
@@ -326,6 +345,10 @@ impl Agent {
         }
         self.save();
         self.publish(now);
+        let pending = |problem: &Problem| problem.code == Code::AppRestartPending;
+        if self.published.borrow().status.problems.iter().any(pending) {
+            self.app_retry = self.app_retry.or(Some(clock::after(now, RESTART_LOOK)));
+        }
     }
 
     fn observe(&self, now: Timestamp) -> Observed {
@@ -335,76 +358,6 @@ impl Agent {
             report_due: self.report.due,
             now,
         }
-    }
-
-    fn apply(&mut self, step: Step, now: Timestamp) {
-        let (path, result) = match step {
-            Step::WriteConfiguration { path, bytes } => {
-                let result = app::write(&self.paths, &path, &bytes);
-                (path, result)
-            }
-            Step::RemoveConfiguration { path } => {
-                let result = app::remove(&self.paths, &path);
-                (path, result)
-            }
-            Step::CheckForUpdate => return self.check_for_update(),
-            Step::SendReport => return self.send_report(now),
-        };
-        match result {
-            Ok(()) => {
-                tracing::info!("the app's managed configuration {} was brought up to date", path.display());
-            }
-            Err(error) => {
-                let problem = Problem::new(Code::AppConfigurationUnwritable, error.to_string())
-                    .at(path.display().to_string())
-                    .using("the configuration that the app had before; the next try is in a minute");
-                tracing::error!("{problem}");
-                self.app_problems.push(problem);
-                self.app_retry = Some(clock::after(now, 60));
-            }
-        }
-    }
-
-    fn check_for_update(&mut self) {
-        let policy = self.snapshot.resolved.policy.clone();
-        let Some(descriptor) = self.descriptor() else { return };
-        let Some(system) = descriptor.system() else { return };
-        let feed = policy.update_feed.as_ref().or(system.feed.as_ref()).and_then(|feed| feed.parse().ok());
-        let (Some(feed), Some(installation)) = (feed, &system.installation) else { return };
-        self.update.due = None;
-        let job = update::Job {
-            paths: self.paths.clone(),
-            policy,
-            feed,
-            app: descriptor.name.clone(),
-            installation: installation.clone(),
-            device_id: self.device_id.clone(),
-        };
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            let outcome = update::run(job).await;
-            drop(events.send(Event::UpdateFinished(outcome)).await);
-        });
-    }
-
-    fn send_report(&mut self, now: Timestamp) {
-        let policy = &self.snapshot.resolved.policy;
-        let Some(receiver) = report::receiver(policy) else { return };
-        let Some(queue) = self.report.queue.take() else { return };
-        self.report.due = None;
-        let material = report::Material {
-            paths: self.paths.clone(),
-            status: self.status(now),
-            news: std::mem::take(&mut self.report.news),
-            identity: policy.report_identity,
-            posture: policy.report_posture,
-            interval: receiver.interval,
-        };
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            let delivery = report::make_and_send(receiver, queue, material).await;
-            drop(events.send(Event::ReportFinished(delivery)).await);
-        });
     }
 
     fn report_finished(&mut self, delivery: Delivery) {
@@ -452,12 +405,12 @@ impl Agent {
         status.report.next = self.report.due.filter(|_| status.report.url.is_some());
         let path = status_path(&self.paths);
         let bytes = serde_json::to_vec_pretty(&status).unwrap_or_default();
-        if let Err(error) = file::replace(&path, &bytes, file::PUBLIC) {
+        if let Err(error) = file::replace(&path, &bytes, file::Access::Public) {
             status.problems.insert(0, unwritable(&path, &error));
             status.problem_count += 1;
         }
         let problems = self.snapshot.problems.clone();
-        let policy = Explained::new(&self.snapshot.resolved, problems);
+        let policy = Explained::new(&self.snapshot, problems);
         self.published.send_replace(Arc::new(Published { status, policy }));
         if self.update.due.is_some() {
             for done in self.update.waiting.drain(..) {

@@ -246,6 +246,19 @@ codes! {
     ///
     /// Fix: repair what the message names; the agent tries again every minute.
     AppConfigurationUnwritable = "app.configuration-unwritable", Error;
+    /// The app finds another value than policy says, and it is not the agent's to change.
+    ///
+    /// Cause: on Windows a Group Policy of the app's own sets it, which the agent never fights; on macOS the profile for
+    /// the app is missing or another one is installed.
+    ///
+    /// Fix: make both say the same; on macOS deploy the profile that `steward export --format mobileconfig` writes.
+    AppConfigurationConflict = "app.configuration-conflict", Error;
+    /// The app was started before its configuration changed, and reads it only when it starts.
+    ///
+    /// Cause: nobody has restarted it since.
+    ///
+    /// Fix: quit the app and start it again.
+    AppRestartPending = "app.restart-pending", Warning;
     /// The release feed could not be fetched.
     ///
     /// Cause: network, proxy, or a wrong `UpdateFeed`.

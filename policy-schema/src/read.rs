@@ -2,6 +2,8 @@
 
 pub mod drop_in;
 pub mod property_list;
+pub mod registry;
+pub mod registry_pol;
 
 use crate::raw::{ReadError, ReadErrorKind};
 
@@ -9,7 +11,7 @@ use crate::raw::{ReadError, ReadErrorKind};
 pub const MAXIMUM_BYTES: u64 = 1024 * 1024;
 
 /// The name, in any capitals, of the table or dictionary with recommended values.
-const RECOMMENDED: &str = "recommended";
+pub const RECOMMENDED: &str = "Recommended";
 
 fn syntax(message: impl Into<String>, hint: Option<&str>) -> ReadError {
     ReadError { kind: ReadErrorKind::Syntax, message: message.into(), hint: hint.map(ToOwned::to_owned) }

@@ -31,6 +31,9 @@ pub(crate) struct System {
     pub(crate) configuration: Option<Configuration>,
     /// How a release is installed.
     pub(crate) installation: Option<Installation>,
+    /// The app's processes: names of programs, or folders (with a separator in them) that they lie in.
+    #[serde(default)]
+    pub(crate) processes: Vec<String>,
 }
 
 /// The app's managed configuration.
@@ -138,9 +141,17 @@ mod tests {
     }
 
     #[test]
-    fn amazon_quick_is_not_applicable_here_and_says_why() {
+    fn amazon_quick_exists_where_its_vendor_says() {
         let quick = find("amazon-quick").unwrap();
-        assert!(quick.system().is_none());
-        assert_eq!(quick.not_applicable().as_deref(), Some("there is no Linux build of Amazon Quick"));
+        assert_eq!(
+            quick.systems["linux"].not_applicable.as_deref(),
+            Some("there is no Linux build of Amazon Quick")
+        );
+        for system in ["windows", "macos"] {
+            assert!(
+                quick.systems[system].not_applicable.is_none() && !quick.systems[system].processes.is_empty()
+            );
+        }
+        assert_eq!(quick.system().is_some(), quick.not_applicable().is_none());
     }
 }

@@ -76,8 +76,8 @@ impl Configuration {
         if fs_err::read(&path).is_ok_and(|before| before == bytes) {
             return Ok(());
         }
-        file::create_folder(&paths.state(), 0o755)?;
-        file::replace(&path, &bytes, file::PUBLIC)
+        file::create_folder(&paths.state(), file::Access::Public)?;
+        file::replace(&path, &bytes, file::Access::Public)
     }
 
     /// Reads what the machine service left.

@@ -45,7 +45,7 @@ pub(crate) async fn run(paths: Paths) -> anyhow::Result<()> {
     tracing::info!("answering at {}", socket.display());
     stop.wait().await;
     service::stopping();
-    file::remove(&socket).unwrap_or_else(|error| tracing::warn!("{error}"));
+    ipc::remove(&socket).unwrap_or_else(|error| tracing::warn!("{error}"));
     Ok(())
 }
 

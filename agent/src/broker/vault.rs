@@ -87,8 +87,8 @@ impl Vault {
             Err(problem) => return (Kept::Memory, Some(problem)),
         };
         let sealed = seal(session, &key, place, &self.context());
-        let written = file::create_folder(&self.folder, 0o700)
-            .and_then(|()| file::replace(&self.path(), &sealed, file::PRIVATE));
+        let written = file::create_folder(&self.folder, file::Access::Private)
+            .and_then(|()| file::replace(&self.path(), &sealed, file::Access::Private));
         match written {
             Ok(()) => (place.kept(), degraded),
             Err(error) => (Kept::Memory, Some(unavailable(&error.to_string()))),
@@ -131,8 +131,8 @@ impl Vault {
             key
         } else {
             let key: Key = clock::random();
-            file::create_folder(&self.folder, 0o700)
-                .and_then(|()| file::replace(&self.key_path(), &key, file::PRIVATE))
+            file::create_folder(&self.folder, file::Access::Private)
+                .and_then(|()| file::replace(&self.key_path(), &key, file::Access::Private))
                 .map_err(|error| unavailable(&error.to_string()))?;
             key
         };

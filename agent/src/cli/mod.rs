@@ -9,6 +9,7 @@ macro_rules! out {
     }};
 }
 
+mod export;
 mod policy;
 mod sign_in;
 mod status;
@@ -24,10 +25,14 @@ use crate::health::encode::Encoding;
 use crate::http::chain;
 use crate::{broker, logging, run};
 
+/// How wide lines are for people.
+const WIDTH: usize = 80;
+
 /// Prepares a managed desktop app, keeps it up to date, signs people in and reports health, as policy says.
 ///
-/// Policy comes from the place that the operating system keeps for it; on Linux, from TOML files in
-/// /etc/steward/policy.d/. Start with `steward status`.
+/// Policy comes from the place that the operating system keeps for it: TOML files in /etc/steward/policy.d/ on Linux,
+/// HKLM\SOFTWARE\Policies\Steward on Windows, the managed preferences of dev.steward.agent on macOS. Start with
+/// `steward status`.
 #[derive(Parser)]
 #[command(name = "steward", version, max_term_width = 100, arg_required_else_help = true)]
 struct Arguments {
@@ -56,6 +61,8 @@ enum Verb {
     /// Show, explain, check or reload policy.
     #[command(subcommand)]
     Policy(policy::Verb),
+    /// Write what administrators upload: templates, profiles, scripts, with the values of a policy file in them.
+    Export(export::Arguments),
     /// Look for an update of the app now, and install it if policy wants that (administrators only).
     Update,
     /// Print the health report for whoever collects it.
@@ -127,6 +134,7 @@ async fn dispatch(paths: Paths, verb: Verb) -> anyhow::Result<ExitCode> {
             broker::run(paths).await?;
         }
         Verb::Status { json, schema } => return status::status(&paths, json, schema).await,
+        Verb::Export(arguments) => return export::export(&arguments),
         Verb::Policy(verb) => return policy::policy(&paths, verb).await,
         Verb::Update => return status::update(&paths).await,
         Verb::Report { format } => return status::report(&paths, format).await,
@@ -160,7 +168,9 @@ fn shown(value: &serde_json::Value) -> String {
     }
 }
 
-/// A message of several lines, moved to the right.
-fn indented(text: &str, by: usize) -> String {
-    text.lines().map(|line| format!("{}{line}", " ".repeat(by))).collect::<Vec<_>>().join("\n")
+/// A text behind a start, in lines of at most 80 characters; what does not fit begins below the text.
+fn hanging(start: &str, text: &str) -> String {
+    let indent = start.chars().count();
+    let lines = policy_schema::wrap(text, WIDTH.saturating_sub(indent).max(30));
+    format!("{start}{}", lines.join(&format!("\n{}", " ".repeat(indent)))).trim_end().to_owned()
 }

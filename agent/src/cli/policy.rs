@@ -1,17 +1,19 @@
 //! `steward policy`: what holds, why, and whether a file would be accepted.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use agent_platform::paths::Paths;
 use clap::Subcommand;
+use policy_schema::export::DOMAIN;
 use policy_schema::raw::{Place, ReadError, ReadErrorKind};
-use policy_schema::read::{MAXIMUM_BYTES, drop_in, property_list};
+use policy_schema::read::{MAXIMUM_BYTES, drop_in, property_list, registry_pol};
 use policy_schema::resolve::{Level, Origin};
 use policy_schema::{LastGood, Problem, SETTINGS, Severity, resolve};
 
-use super::{indented, shown};
-use crate::api::{self, AskError, Explained, Story};
+use super::{hanging, shown};
+use crate::api::{self, AskError, Explained, LastGoodValue, Story};
 use crate::clock;
 
 #[derive(Subcommand)]
@@ -21,6 +23,9 @@ pub(super) enum Verb {
         /// Show the defaults as well.
         #[arg(long)]
         all: bool,
+        /// Show only what the places say now and the agent has not applied; ends with 1 if there is something.
+        #[arg(long, conflicts_with_all = ["all", "json"])]
+        diff: bool,
         /// Print it as JSON.
         #[arg(long)]
         json: bool,
@@ -32,9 +37,13 @@ pub(super) enum Verb {
     },
     /// Try policy files without installing them; ends with 1 if one has an error.
     Check {
-        /// TOML drop-ins, or property lists that end in .plist. Together they are one policy; the last is strongest.
+        /// TOML drop-ins, property lists (.plist), profiles (.mobileconfig) or Registry.pol files (.pol). Together they are
+        /// one policy; the last is strongest.
         #[arg(required = true)]
         files: Vec<PathBuf>,
+        /// Print what they mean as JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Read policy now (administrators only).
     Reload,
@@ -42,9 +51,10 @@ pub(super) enum Verb {
 
 pub(super) async fn policy(paths: &Paths, verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
-        Verb::Show { all, json } => show(&ask(paths).await?, all, json),
+        Verb::Show { diff: true, .. } => return diff(paths).await,
+        Verb::Show { all, json, diff: false } => show(&ask(paths).await?, all, json),
         Verb::Explain { key } => return explain(&ask(paths).await?, &key),
-        Verb::Check { files } => return Ok(check(&files)),
+        Verb::Check { files, json } => return Ok(check(&files, json)),
         Verb::Reload => {
             let socket = paths.agent_socket();
             let explained: Explained = api::request(&socket, "POST", "/v1/policy/reload", None).await?;
@@ -62,7 +72,8 @@ async fn ask(paths: &Paths) -> anyhow::Result<Explained> {
         Err(AskError::Absent { place, .. }) => {
             eprintln!("steward: no agent answers at {place}; this is what it would read now\n");
             let snapshot = crate::policy::Store::open(paths.clone()).preview(clock::now());
-            Ok(Explained::new(&snapshot.resolved, snapshot.problems))
+            let problems = snapshot.problems.clone();
+            Ok(Explained::new(&snapshot, problems))
         }
         result => Ok(result?),
     }
@@ -88,7 +99,7 @@ fn show(explained: &Explained, all: bool, json: bool) {
             Origin::Default => "  (default)",
             Origin::Policy { .. } | Origin::Unset => "",
         };
-        out!("  {:<30}{value}{note}", story.key);
+        out!("{}", hanging(&format!("  {:<28}", story.key), &format!("{value}{note}")));
     }
     if category.is_empty() {
         out!("Policy sets nothing. `--all` shows the defaults.");
@@ -106,17 +117,44 @@ fn explain(explained: &Explained, key: &str) -> anyhow::Result<ExitCode> {
     let setting = SETTINGS.iter().find(|setting| setting.key == story.key);
     let value = story.value.as_ref().map_or_else(|| "not set".to_owned(), shown);
     out!("{} = {value}", story.key);
-    out!("  {}", origin(&story.origin));
+    let line = |label: &str, text: &str| out!("{}", hanging(&format!("  {label:<10}"), text));
+    match &story.origin {
+        Origin::Policy { place, level: how } => {
+            line("level", level(*how));
+            line("place", place);
+        }
+        Origin::LastGood { .. } => {
+            line("from", "the last good value, as the place that decides cannot be understood")
+        }
+        Origin::Strict => line("from", "the strict choice, as what policy says cannot be understood"),
+        Origin::Default => line("from", "the default, as no place says anything"),
+        Origin::Unset => line("from", "no place says anything, and there is no default"),
+    }
+    if let Some(since) = story.since {
+        line("since", &since.strftime("%Y-%m-%d %H:%M UTC").to_string());
+    }
+    match &story.last_good {
+        Some(known) => line(
+            "last good",
+            &format!(
+                "{}, since {}, from {}",
+                shown(&known.value),
+                known.since.strftime("%Y-%m-%d %H:%M UTC"),
+                known.place
+            ),
+        ),
+        None => line("last good", "none is known"),
+    }
     for loser in &story.losers {
         let value = loser.value.as_ref().map_or_else(|| "a value that is not valid".to_owned(), shown);
-        out!("  lost: {value} in {} ({})\n        {}", loser.place, level(loser.level), loser.why);
+        line("lost", &format!("{value} in {} ({})", loser.place, level(loser.level)));
+        line("", &format!("because {}", loser.why));
     }
     if let Some(setting) = setting {
         out!("\n{}", setting.title());
-        for line in setting.documentation.iter().skip(1).map(|line| line.trim()) {
-            out!("{}", format!("  {line}").trim_end());
-        }
-        out!("\n  Expected: {}", setting.kind.expectation());
+        let documentation = setting.documentation.get(1..).unwrap_or_default().join(" ");
+        out!("{}", hanging("  ", &documentation));
+        out!("{}", hanging("  ", &format!("Expected: {}.", setting.kind.expectation())));
     }
     let mine: Vec<Problem> = explained
         .problems
@@ -128,21 +166,73 @@ fn explain(explained: &Explained, key: &str) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(files: &[PathBuf]) -> ExitCode {
-    let places: Vec<Place> = files
-        .iter()
-        .zip(1..)
-        .map(|(path, rank)| Place { rank, name: path.display().to_string(), contents: read(path) })
-        .collect();
-    let resolved = resolve(&places, &LastGood::default());
+/// What the places say now against what the agent applied last: what it holds if it runs, else what it remembers.
+async fn diff(paths: &Paths) -> anyhow::Result<ExitCode> {
+    let store = crate::policy::Store::open(paths.clone());
+    let now = store.preview(clock::now());
+    let applied: BTreeMap<String, serde_json::Value> =
+        match api::request::<Explained>(&paths.agent_socket(), "GET", "/v1/policy", None).await {
+            Ok(explained) => {
+                let set = explained.settings.into_iter().filter(is_set);
+                set.filter_map(|story| Some((story.key, story.value?))).collect()
+            }
+            Err(AskError::Absent { place, .. }) => {
+                eprintln!("steward: no agent answers at {place}; compared with what it remembers\n");
+                let known = SETTINGS.iter().filter_map(|setting| {
+                    Some((setting.key.to_owned(), LastGoodValue::of(setting.key, store.last_good())?.value))
+                });
+                known.collect()
+            }
+            Err(error) => return Err(error.into()),
+        };
+    let says = Explained::new(&now, Vec::new());
+    let mut differences = 0;
+    for setting in SETTINGS {
+        let before = applied.get(setting.key);
+        let story = find(&says, setting.key).filter(|story| is_set(story));
+        let after = story.and_then(|story| story.value.as_ref());
+        if before == after {
+            continue;
+        }
+        differences += 1;
+        for (sign, value) in [('-', before), ('+', after)] {
+            if let Some(value) = value {
+                out!("{}", hanging(&format!("{sign} {:<28}", setting.key), &shown(value)));
+            }
+        }
+    }
+    if differences == 0 {
+        out!(
+            "What the places say is what the agent applied last. (Whether a secret is another one is not shown.)"
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+fn check(files: &[PathBuf], json: bool) -> ExitCode {
+    let resolved = resolve(&places(files), &LastGood::default());
     let errors = resolved.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
     let set = resolved.settings.iter().filter(|one| matches!(one.origin, Origin::Policy { .. })).count();
-    match (errors, resolved.problems.len()) {
-        (0, 0) => out!("{set} settings, no problems."),
-        (errors, all) => out!("{set} settings, {errors} errors, {} other remarks.", all - errors),
+    if json {
+        let explained = Explained::of(&resolved, &LastGood::default(), resolved.problems.clone());
+        out!("{}", serde_json::to_string_pretty(&explained).unwrap_or_default());
+    } else {
+        match (errors, resolved.problems.len()) {
+            (0, 0) => out!("{set} settings, no problems."),
+            (errors, all) => out!("{set} settings, {errors} errors, {} other remarks.", all - errors),
+        }
+        print_problems(&resolved.problems);
     }
-    print_problems(&resolved.problems);
     if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Policy files as places, the last the strongest.
+pub(super) fn places(files: &[PathBuf]) -> Vec<Place> {
+    let numbered = files.iter().zip(1..);
+    numbered
+        .map(|(path, rank)| Place { rank, name: path.display().to_string(), contents: read(path) })
+        .collect()
 }
 
 fn read(path: &PathBuf) -> Result<policy_schema::raw::RawPolicy, ReadError> {
@@ -157,10 +247,12 @@ fn read(path: &PathBuf) -> Result<policy_schema::raw::RawPolicy, ReadError> {
         return Err(error(ReadErrorKind::TooLarge, message));
     }
     let bytes = fs_err::read(path).map_err(unreadable)?;
-    if path.extension().is_some_and(|extension| extension == "plist") {
-        property_list::read(&bytes)
-    } else {
-        drop_in::read(&bytes)
+    let kind = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+    match kind.as_deref() {
+        Some("plist") => property_list::read(&bytes),
+        Some("mobileconfig") => property_list::read_profile(&bytes, DOMAIN),
+        Some("pol") => registry_pol::read(&bytes),
+        _ => drop_in::read(&bytes),
     }
 }
 
@@ -170,19 +262,6 @@ fn find<'a>(explained: &'a Explained, key: &str) -> Option<&'a Story> {
 
 fn is_set(story: &Story) -> bool {
     !matches!(story.origin, Origin::Default | Origin::Unset)
-}
-
-fn origin(origin: &Origin) -> String {
-    match origin {
-        Origin::Policy { place, level: how } => format!("{} in {place}", level(*how)),
-        Origin::LastGood { place, since } => format!(
-            "the last good value, which held since {} and came from {place}",
-            since.strftime("%Y-%m-%d %H:%M")
-        ),
-        Origin::Strict => "the strict choice, because what policy says cannot be understood".to_owned(),
-        Origin::Default => "the default".to_owned(),
-        Origin::Unset => "no place says anything, and there is no default".to_owned(),
-    }
 }
 
 fn level(level: Level) -> &'static str {
@@ -199,6 +278,11 @@ pub(super) fn print_problems(problems: &[Problem]) {
             Severity::Warning => "warning",
             Severity::Note => "note",
         };
-        out!("\n{severity} [{}]\n{}", problem.code.as_str(), indented(&problem.to_string(), 2));
+        out!("\n{severity} [{}]", problem.code.as_str());
+        for line in problem.to_string().lines() {
+            let text = line.trim_start();
+            let start = " ".repeat(2 + line.len() - text.len());
+            out!("{}", hanging(&start, text));
+        }
     }
 }

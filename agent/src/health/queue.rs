@@ -76,10 +76,10 @@ impl Queue {
 
     /// Adds a report.
     pub(crate) fn add(&mut self, report: &Report) -> io::Result<()> {
-        file::create_folder(&self.folder, 0o700)?;
+        file::create_folder(&self.folder, file::Access::Private)?;
         let waiting = self.waiting();
         let path = self.folder.join(format!("{:020}.json", report.sequence));
-        file::replace(&path, &serde_json::to_vec(report)?, file::PRIVATE)?;
+        file::replace(&path, &serde_json::to_vec(report)?, file::Access::Private)?;
         if let Some(last) = waiting.last()
             && Self::read(last).is_some_and(|last| says_the_same(&last, report))
         {
@@ -122,11 +122,11 @@ impl Queue {
 
     fn save_identity(&self) -> io::Result<()> {
         let private = self.folder.parent().unwrap_or(&self.folder);
-        file::create_folder(private, 0o700)?;
+        file::create_folder(private, file::Access::Private)?;
         file::replace(
             &private.join("identity.json"),
             &serde_json::to_vec_pretty(&self.identity)?,
-            file::PRIVATE,
+            file::Access::Private,
         )
     }
 }

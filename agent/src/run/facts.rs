@@ -1,10 +1,12 @@
 //! The facts that the main loop publishes, from what it knows and a look at the device. Changes nothing.
 
+use agent_platform::policy::Watch;
 use jiff::Timestamp;
 use policy_schema::resolve::Origin;
 use policy_schema::{Code, Problem};
 
 use super::Agent;
+use crate::app::Found;
 use crate::app::descriptor::{self, Descriptor};
 use crate::health::model::{
     AppFacts, FORMAT, MAXIMUM_PROBLEMS, PolicyFacts, ReportFacts, Status, UpdateFacts,
@@ -21,7 +23,7 @@ impl Agent {
         let installation = system.and_then(|system| system.installation.as_ref());
         let installed = installation.and_then(|one| update::installed_version(&self.paths, one));
         let outcome = self.update.outcome.as_ref();
-        let problems = self.problems();
+        let problems = self.problems(&observed);
         Status {
             format: FORMAT,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -45,10 +47,11 @@ impl Agent {
                 name: policy.app.clone(),
                 title: descriptor.map_or(policy.app.clone(), |descriptor| descriptor.title.clone()),
                 not_applicable: descriptor.and_then(Descriptor::not_applicable),
-                configuration: observed
-                    .path
-                    .filter(|_| observed.found.is_some())
-                    .map(|path| path.display().to_string()),
+                configuration: observed.place.filter(|_| match &observed.found {
+                    Found::File(content) => content.is_some(),
+                    Found::Registry(values) | Found::ManagedPreferences(values) => !values.is_empty(),
+                    Found::Unreadable(_) => false,
+                }),
                 version: installed.map(|version| version.to_string()),
             },
             update: UpdateFacts {
@@ -73,9 +76,16 @@ impl Agent {
     }
 
     /// Everything that is wrong, the worst first.
-    fn problems(&self) -> Vec<Problem> {
+    fn problems(&self, observed: &app::Observed) -> Vec<Problem> {
         let mut problems = self.snapshot.problems.clone();
-        problems.extend(self.watch.problem());
+        if let Some(descriptor) = self.descriptor() {
+            problems.extend(app::problems(descriptor, &self.snapshot.resolved, observed));
+        }
+        problems.extend(self.watch.failure().map(|failure| {
+            Problem::new(Code::PolicyWatchFailed, format!("changes are not noticed at once: {failure}"))
+                .using("a look every 15 minutes")
+                .hint(Watch::HINT.to_owned())
+        }));
         problems.extend(self.app_problems.iter().cloned());
         problems.extend(self.state_problems.iter().cloned());
         if self.descriptor().is_none() {

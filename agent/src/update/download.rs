@@ -70,7 +70,7 @@ const NAME: &str = "artifact";
 
 /// An empty private file, and room for it and for what is inside it.
 fn prepare(staging: &Path, size: u64) -> std::io::Result<fs_err::File> {
-    file::create_folder(staging, 0o700)?;
+    file::create_folder(staging, file::Access::Private)?;
     let path = staging.join(NAME);
     file::remove(&path)?;
     let (free, needed) = (install::free_space(staging)?, size.saturating_mul(4));

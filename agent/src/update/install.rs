@@ -135,7 +135,7 @@ fn unpack(mut verified: Verified, target: &Path, program: &str) -> io::Result<()
 /// Unpacks regular files and folders, and nothing else, below a folder, and nowhere else.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the types of the library are not exhaustive")]
 fn unpack_into(archive: impl Read, folder: &Path) -> io::Result<()> {
-    file::create_folder(folder, 0o755)?;
+    file::create_folder(folder, file::Access::Public)?;
     let mut archive = tar::Archive::new(GzDecoder::new(archive));
     let mut budget = MAXIMUM_UNPACKED;
     for (number, entry) in archive.entries()?.enumerate() {
@@ -152,13 +152,13 @@ fn unpack_into(archive: impl Read, folder: &Path) -> io::Result<()> {
         }
         let path = folder.join(&name);
         match entry.header().entry_type() {
-            EntryType::Directory => file::create_folder(&path, 0o755)?,
+            EntryType::Directory => file::create_folder(&path, file::Access::Public)?,
             EntryType::Regular => {
                 budget = budget
                     .checked_sub(entry.size())
                     .ok_or_else(|| io::Error::other("the archive unpacks to too many bytes"))?;
                 if let Some(parent) = path.parent() {
-                    file::create_folder(parent, 0o755)?;
+                    file::create_folder(parent, file::Access::Public)?;
                 }
                 let executable = entry.header().mode()? & 0o111 != 0;
                 let mut unpacked = file::create_program(&path, executable)?;

@@ -169,8 +169,8 @@ fn load(paths: &Paths) -> Memory {
 
 fn save(paths: &Paths, memory: &Memory) -> Result<(), Problem> {
     let path = memory_path(paths);
-    file::create_folder(&private_folder(paths), 0o700)
-        .and_then(|()| file::replace(&path, &serde_json::to_vec_pretty(memory)?, file::PRIVATE))
+    file::create_folder(&private_folder(paths), file::Access::Private)
+        .and_then(|()| file::replace(&path, &serde_json::to_vec_pretty(memory)?, file::Access::Private))
         .map_err(|error| unwritable(&path, &error))
 }
 

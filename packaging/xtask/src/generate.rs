@@ -1,34 +1,69 @@
-//! Generated files: written from the one list and the one model, committed, compared in CI.
+//! Generated files: written by the agent itself from the one list and the one model, committed, compared in CI.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 
 use crate::tools::{cargo, repository, run, target_folder};
 
-/// Writes every generated file, or compares it.
+const FOLDER: &str = "mdm-profiles";
+
+/// Writes every generated file, or compares them with those that are committed.
 pub(crate) fn generate(check: bool) -> anyhow::Result<()> {
     run(cargo().args(["build", "--quiet", "--package", "agent", "--locked"]))?;
-    let schema =
-        Command::new(target_folder()?.join("debug/steward")).args(["status", "--schema"]).output()?;
+    let steward = target_folder()?.join("debug/steward");
+    let fresh = target_folder()?.join("generated");
+    if fresh.exists() {
+        fs_err::remove_dir_all(&fresh)?;
+    }
+    let exported = Command::new(&steward).args(["export", "--output"]).arg(&fresh).output()?;
+    ensure!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    let schema = Command::new(steward).args(["status", "--schema"]).output()?;
     ensure!(schema.status.success(), "steward status --schema failed");
-    let files = [
-        ("mdm-profiles/REFERENCE.md", policy_schema::export::reference::markdown().into_bytes()),
-        ("mdm-profiles/status.schema.json", schema.stdout),
-    ];
-    for (name, content) in files {
-        let path = repository().join(name);
-        if check {
-            let committed =
-                fs_err::read(&path).with_context(|| format!("run `cargo xtask gen` for {name}"))?;
-            if committed != content {
-                bail!("{name} is not current; run `cargo xtask gen` and commit what it writes");
+    fs_err::write(fresh.join("status.schema.json"), schema.stdout)?;
+    fs_err::write(fresh.join("example.toml"), policy_schema::export::EXAMPLE)?;
+
+    let wanted = files(&fresh)?;
+    let folder = repository().join(FOLDER);
+    if check {
+        let committed = files(&folder)?;
+        for name in wanted.keys().chain(committed.keys()) {
+            if wanted.get(name) != committed.get(name) {
+                bail!(
+                    "{FOLDER}/{} is not current; run `cargo xtask gen` and commit what it does",
+                    name.display()
+                );
             }
-        } else {
-            fs_err::create_dir_all(path.parent().unwrap_or(&path))?;
-            fs_err::write(&path, content)?;
-            println!("{name}");
         }
+        return Ok(());
+    }
+    if folder.exists() {
+        fs_err::remove_dir_all(&folder)?;
+    }
+    for (name, content) in wanted {
+        let path = folder.join(&name);
+        fs_err::create_dir_all(path.parent().unwrap_or(&folder))?;
+        fs_err::write(path, content)?;
+        println!("{FOLDER}/{}", name.display());
     }
     Ok(())
+}
+
+/// Every file below a folder, by its path in it.
+fn files(folder: &Path) -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs_err::read_dir(&next)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path.strip_prefix(folder)?.to_owned(), fs_err::read(&path)?);
+            }
+        }
+    }
+    Ok(found)
 }

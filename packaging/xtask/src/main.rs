@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "it is a program for people and logs")]
 
+mod cross;
 mod generate;
 mod tidy;
 mod tools;
@@ -44,6 +45,8 @@ enum Task {
     Bench,
     /// Build the binary for release into `target/dist`.
     Dist,
+    /// Build for Windows, check for Windows and macOS.
+    Cross,
     /// The whole product on loopback. `cargo demo` is short for it.
     Demo {
         /// `--keep` stays up afterwards to play with it.
@@ -60,6 +63,7 @@ fn main() -> anyhow::Result<()> {
         Task::Tidy => tidy::check(),
         Task::Bench => bench(),
         Task::Dist => dist(),
+        Task::Cross => cross(),
         Task::Demo { more } => demo(&more),
     }
 }
@@ -122,6 +126,13 @@ fn dist() -> anyhow::Result<()> {
     fs_err::copy(target.join("release/steward"), folder.join("steward"))?;
     println!("{}", folder.join("steward").display());
     Ok(())
+}
+
+fn cross() -> anyhow::Result<()> {
+    cross::check_for_macos()?;
+    let programs = cross::build_for_windows(&["--package", "agent"])?;
+    let wine = cross::wine()?;
+    run(Command::new(wine).arg(programs.join("steward.exe")).arg("--version"))
 }
 
 fn demo(more: &[String]) -> anyhow::Result<()> {

@@ -16,7 +16,10 @@ pub(crate) fn repository() -> PathBuf {
 /// Runs a command in the repository and wants it to succeed.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let shown = format!("{command:?}");
-    let status = command.current_dir(repository()).status().with_context(|| shown.clone())?;
+    if command.get_current_dir().is_none() {
+        command.current_dir(repository());
+    }
+    let status = command.status().with_context(|| shown.clone())?;
     ensure!(status.success(), "{status}: {shown}");
     Ok(())
 }
@@ -64,9 +67,22 @@ pub(crate) fn cargo_tool(name: &str) -> anyhow::Result<PathBuf> {
 pub(crate) fn debian_packages(wanted: &[(&str, &str)]) -> anyhow::Result<()> {
     let missing: Vec<&str> =
         wanted.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
+}
+
+/// Debian packages that bring no program.
+pub(crate) fn debian_libraries(wanted: &[&str]) -> anyhow::Result<()> {
+    let installed = |package: &&str| {
+        Command::new("dpkg-query")
+            .args(["--show", "--showformat=${db:Status-Status}", package])
+            .output()
+            .is_ok_and(|output| output.stdout == b"installed")
+    };
+    let missing: Vec<&str> = wanted.iter().copied().filter(|package| !installed(package)).collect();
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
+}
+
+fn install(missing: &[&str]) -> anyhow::Result<()> {
     println!("installing Debian packages: {}", missing.join(" "));
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
@@ -74,7 +90,7 @@ pub(crate) fn debian_packages(wanted: &[(&str, &str)]) -> anyhow::Result<()> {
         command.env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
         run(&mut command)
     };
-    let install = [&["install", "-y", "--no-install-recommends"], missing.as_slice()].concat();
+    let install = [&["install", "-y", "--no-install-recommends"], missing].concat();
     apt(&["update"]).and_then(|()| apt(&install)).with_context(|| {
         format!("install these by hand if you are not root or not on Debian: {}", missing.join(" "))
     })
@@ -108,7 +124,7 @@ pub(crate) fn node_packages() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-fn cache() -> anyhow::Result<PathBuf> {
+pub(crate) fn cache() -> anyhow::Result<PathBuf> {
     let base = variable("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache")))

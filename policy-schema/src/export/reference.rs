@@ -9,6 +9,8 @@ use crate::raw::RawValue;
 use crate::settings::{SETTINGS, Setting};
 use crate::value::{Kind, Literal};
 
+use super::documentation::{literal, paragraphs, toml_value};
+
 /// The whole document.
 #[must_use]
 pub fn markdown() -> String {
@@ -44,7 +46,7 @@ pub fn markdown() -> String {
         text += &format!(
             "\n### `{}`\n\n*{severity}*\n\n{}\n",
             info.code.as_str(),
-            paragraphs(info.documentation)
+            paragraphs(info.documentation).join("\n\n")
         );
     }
     text
@@ -53,7 +55,7 @@ pub fn markdown() -> String {
 fn section(setting: &Setting) -> String {
     let (title, rest) = setting.documentation.split_first().unwrap_or((&"", &[]));
     let mut text =
-        format!("\n### `{}`\n\n**{}.** {}\n\n", setting.key, title.trim(), paragraphs(rest).trim_start());
+        format!("\n### `{}`\n\n**{}.** {}\n\n", setting.key, title.trim(), paragraphs(rest).join("\n\n"));
     text += &format!("- Type: {}\n", kind(setting));
     if let Kind::Choice(choices) = setting.kind {
         for choice in choices {
@@ -73,8 +75,7 @@ fn section(setting: &Setting) -> String {
     if !setting.effective {
         text += "- Kept, but this version does not act on it yet (`policy.not-yet-effective`).\n";
     }
-    text += &format!("\n```toml\n{} = {}\n```\n", setting.key, toml_value(setting.example));
-    text
+    text + &examples(setting)
 }
 
 fn kind(setting: &Setting) -> String {
@@ -92,34 +93,55 @@ fn kind(setting: &Setting) -> String {
     }
 }
 
-fn code(literal: Literal) -> String {
-    format!("`{}`", toml_value(literal))
+fn code(value: Literal) -> String {
+    format!("`{}`", literal(value))
 }
 
-fn toml_value(literal: Literal) -> String {
-    let value = match literal.to_raw() {
-        RawValue::Bool(value) => toml::Value::from(value),
-        RawValue::Int(number) => toml::Value::from(number),
-        RawValue::Str(text) => toml::Value::from(text),
-        RawValue::List(items) => toml::Value::from(items),
-        RawValue::Other(_) => toml::Value::from(""),
+/// The same example on every platform.
+fn examples(setting: &Setting) -> String {
+    let value = setting.example.to_raw();
+    let registry = match &value {
+        RawValue::Bool(value) => format!("`REG_DWORD` {}", u32::from(*value)),
+        RawValue::Int(number) => format!("`REG_DWORD` {number}"),
+        RawValue::Str(text) => format!("`REG_SZ` `{text}`"),
+        RawValue::List(items) => format!(
+            "subkey `{}` with {}; or one `REG_MULTI_SZ`",
+            setting.key,
+            items
+                .iter()
+                .zip(1..)
+                .map(|(item, number)| format!("`{number}` = `{}`", item.replace('\n', "\\n")))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+        RawValue::Other(_) => String::new(),
     };
-    value.to_string()
-}
-
-/// Doc comment lines as Markdown: lines of a paragraph joined, paragraphs apart.
-fn paragraphs(lines: &[&str]) -> String {
-    let mut paragraphs: Vec<String> = vec![String::new()];
-    for line in lines.iter().map(|line| line.trim()) {
-        match (line.is_empty(), paragraphs.last_mut()) {
-            (true, _) => paragraphs.push(String::new()),
-            (false, Some(last)) if !last.is_empty() => *last = format!("{last} {line}"),
-            (false, Some(last)) => line.clone_into(last),
-            (false, None) => {}
+    let preferences = match &value {
+        RawValue::Bool(value) => format!("<{value}/>"),
+        RawValue::Int(number) => format!("<integer>{number}</integer>"),
+        RawValue::Str(text) => {
+            format!("<string>{}</string>", quick_xml::escape::partial_escape(text.as_str()))
         }
-    }
-    paragraphs.retain(|paragraph| !paragraph.is_empty());
-    paragraphs.join("\n\n")
+        RawValue::List(items) => {
+            let items: String = items
+                .iter()
+                .map(|item| {
+                    format!(
+                        "<string>{}</string>",
+                        quick_xml::escape::partial_escape(item.replace('\n', "\\n"))
+                    )
+                })
+                .collect();
+            format!("<array>{items}</array>")
+        }
+        RawValue::Other(_) => String::new(),
+    };
+    format!(
+        "\n```toml\n{} = {}\n```\n\n- Windows: {registry}\n- macOS: `<key>{}</key>{preferences}`\n",
+        setting.key,
+        toml_value(&value),
+        setting.key
+    )
 }
 
 #[cfg(test)]
@@ -131,7 +153,7 @@ mod tests {
         let text = markdown();
         for setting in SETTINGS {
             assert!(text.contains(&format!("### `{}`", setting.key)));
-            let example = format!("{} = {}\n", setting.key, toml_value(setting.example));
+            let example = format!("{} = {}\n", setting.key, toml_value(&setting.example.to_raw()));
             let policy = crate::read::drop_in::read(example.as_bytes()).unwrap();
             assert!(setting.kind.parse(&policy.enforced[setting.key].value).is_ok(), "{example}");
         }

@@ -2,7 +2,8 @@
 //!
 //! Keys at the top, recommended values in a dictionary of that name. `Payload*` and `_manualProfile` belong to the
 //! profile, not to us. Read as a stream of events with a budget, so that a hostile file (deep nesting, a binary
-//! object referenced a million times) ends in an error and never in a large or deep structure.
+//! object referenced a million times) ends in an error and never in a large or deep structure. A configuration profile
+//! is read as well: what its payload for the agent's domain holds is what a Mac would find.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "the events of the library are not exhaustive")]
 
@@ -24,35 +25,34 @@ const ENTITY: &[u8] = b"<!ENTITY";
 /// # Errors
 /// The bytes are no property list, its root is no dictionary, or it is deeper or larger than any policy.
 pub fn read(bytes: &[u8]) -> Result<RawPolicy, ReadError> {
-    if bytes.windows(ENTITY.len()).any(|window| window == ENTITY) {
-        return Err(syntax("declares entities of its own, which no property list needs", None));
+    let mut events = Events::begin(bytes)?;
+    Ok(events.preferences(false)?.policy)
+}
+
+/// Reads what a configuration profile holds for a preference domain.
+///
+/// # Errors
+/// As [`read`]; and the profile has no payload for the domain, or is signed, which hides it from a reader of property
+/// lists.
+pub fn read_profile(bytes: &[u8], domain: &str) -> Result<RawPolicy, ReadError> {
+    // A signed profile is CMS in DER: a sequence.
+    if bytes.starts_with(&[0x30]) {
+        let hint = "take the signature off: openssl cms -verify -noverify -inform der -in FILE -out PROFILE";
+        return Err(syntax("is a signed profile", Some(hint)));
     }
-    let mut events = Events { reader: Reader::new(Cursor::new(bytes)), count: 0 };
-    let mut policy = RawPolicy::default();
-    if !matches!(events.next()?, Event::StartDictionary(_)) {
-        return Err(syntax("the property list is not a dictionary", None));
-    }
-    while let Some(key) = events.key()? {
-        if key.starts_with("Payload") || key == "_manualProfile" {
-            let start = events.next()?;
-            events.value(start)?;
-        } else if key.eq_ignore_ascii_case(RECOMMENDED) {
-            match events.next()? {
-                Event::StartDictionary(_) => {
-                    while let Some(key) = events.key()? {
-                        events.entry(&mut policy.recommended, key)?;
-                    }
-                }
-                start => {
-                    let value = events.value(start)?;
-                    policy.enforced.insert(key, value.into());
-                }
-            }
-        } else {
-            events.entry(&mut policy.enforced, key)?;
-        }
-    }
-    Ok(policy)
+    let mut events = Events::begin(bytes)?;
+    let payloads = events.preferences(true)?.payloads;
+    let ours = payloads.into_iter().find(|payload| payload.kind.as_deref() == Some(domain));
+    ours.map(|payload| payload.policy)
+        .ok_or_else(|| syntax(format!("has no payload of the type {domain}"), None))
+}
+
+/// A dictionary of preferences, or a payload of a profile.
+#[derive(Default)]
+struct Preferences {
+    policy: RawPolicy,
+    kind: Option<String>,
+    payloads: Vec<Preferences>,
 }
 
 struct Events<'a> {
@@ -60,7 +60,65 @@ struct Events<'a> {
     count: usize,
 }
 
-impl Events<'_> {
+impl<'a> Events<'a> {
+    fn begin(bytes: &'a [u8]) -> Result<Self, ReadError> {
+        if bytes.windows(ENTITY.len()).any(|window| window == ENTITY) {
+            return Err(syntax("declares entities of its own, which no property list needs", None));
+        }
+        let mut events = Self { reader: Reader::new(Cursor::new(bytes)), count: 0 };
+        if !matches!(events.next()?, Event::StartDictionary(_)) {
+            return Err(syntax("the property list is not a dictionary", None));
+        }
+        Ok(events)
+    }
+
+    /// The rest of a dictionary that has just started. Of a profile, the payloads as well.
+    fn preferences(&mut self, profile: bool) -> Result<Preferences, ReadError> {
+        let mut found = Preferences::default();
+        while let Some(key) = self.key()? {
+            if profile && key == "PayloadContent" {
+                found.payloads = self.payloads()?;
+            } else if key.starts_with("Payload") || key == "_manualProfile" {
+                let start = self.next()?;
+                let value = self.value(start)?;
+                if let ("PayloadType", RawValue::Str(kind)) = (key.as_str(), value) {
+                    found.kind = Some(kind);
+                }
+            } else if key.eq_ignore_ascii_case(RECOMMENDED) {
+                match self.next()? {
+                    Event::StartDictionary(_) => {
+                        while let Some(key) = self.key()? {
+                            self.entry(&mut found.policy.recommended, key)?;
+                        }
+                    }
+                    start => {
+                        let value = self.value(start)?;
+                        found.policy.enforced.insert(key, value.into());
+                    }
+                }
+            } else {
+                self.entry(&mut found.policy.enforced, key)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn payloads(&mut self) -> Result<Vec<Preferences>, ReadError> {
+        let mut payloads = Vec::new();
+        let start = self.next()?;
+        if !matches!(start, Event::StartArray(_)) {
+            self.value(start)?;
+            return Ok(payloads);
+        }
+        loop {
+            match self.next()? {
+                Event::EndCollection => return Ok(payloads),
+                Event::StartDictionary(_) => payloads.push(self.preferences(false)?),
+                start => drop(self.value(start)?),
+            }
+        }
+    }
+
     fn next(&mut self) -> Result<Event<'static>, ReadError> {
         self.count += 1;
         if self.count > MAXIMUM_EVENTS {

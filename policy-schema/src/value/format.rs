@@ -76,6 +76,35 @@ impl Format {
         }
     }
 
+    /// The most bytes that a text may have.
+    #[must_use]
+    pub fn longest(self) -> usize {
+        if self == Self::Certificate { MAXIMUM_CERTIFICATE } else { MAXIMUM_LINE }
+    }
+
+    /// What every text of this format matches in its usual spelling, as a regular expression of ECMA-262, for forms and
+    /// schemas that cannot ask [`Format::check`].
+    #[must_use]
+    pub fn pattern(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Line => return None,
+            Self::Issuer => r"^https?://[^/?#\s@]+(/[^?#\s]*)?$",
+            Self::Url => r"^https?://[^/?#\s@]+([/?][^#\s]*)?$",
+            Self::RedirectUri => r"^http://(localhost|127\.[0-9.]+|\[::1\]):[0-9]+(/[^?#\s]*)?$",
+            Self::ProxyUrl => r"^https?://[^/?#\s@]+/?$",
+            Self::Host => r"^[^\s/]+$",
+            Self::Domain => r"^[^\s/@:]+$",
+            Self::Scope => r"^[^\s\x22\x5c]+$",
+            Self::Version => r"^[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?$",
+            Self::Name => "^[a-z0-9-]{1,64}$",
+            Self::Application => r"^(/.*|[A-Za-z]:\x5c.*|[a-z0-9-]{1,64})$",
+            Self::Window => "^([A-Z][A-Za-z,-]* )?[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}$",
+            Self::Certificate => {
+                r"^\s*-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----\s*$"
+            }
+        })
+    }
+
     /// Whether a text is of this format.
     ///
     /// # Errors

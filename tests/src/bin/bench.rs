@@ -155,7 +155,7 @@ async fn floor_of_replacements(folder: &Path) -> anyhow::Result<Duration> {
     fs_err::create_dir_all(&from)?;
     fs_err::create_dir_all(&to)?;
     let target = to.join("managed.json");
-    file::replace(&target, b"{}", file::PUBLIC)?;
+    file::replace(&target, b"{}", file::Access::Public)?;
     let (path, source) = (target.clone(), from.join("policy.toml"));
     let policy = source.clone();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -168,7 +168,7 @@ async fn floor_of_replacements(folder: &Path) -> anyhow::Result<Duration> {
                     ))
                 )
         }) {
-            file::replace(&path, &[b'x'; 200], file::PUBLIC).expect("the disk has room");
+            file::replace(&path, &[b'x'; 200], file::Access::Public).expect("the disk has room");
         }
     })?;
     watcher.watch(&from, RecursiveMode::NonRecursive)?;

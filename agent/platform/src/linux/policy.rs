@@ -3,10 +3,13 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use notify::EventKind;
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
 use policy_schema::raw::{Place, ReadError, ReadErrorKind};
 
 use super::paths::Paths;
 use crate::directory;
+use crate::watch::{FolderWatch, Hint};
 
 /// How this operating system calls the kind of place, for people.
 pub const WHERE: &str = "a drop-in file in /etc/steward/policy.d/";
@@ -18,9 +21,76 @@ pub fn read(paths: &Paths) -> Vec<Place> {
     directory::read(&paths.policy_folders(), &|path| trust(path, boundary.as_deref()))
 }
 
+/// A watch over every place.
+///
+/// Only finished changes count (a file that was closed after writing, a rename, a removal), so a file that is still
+/// being written is not read half. Reading opens files, which is no change and wakes nobody.
+pub struct Watch(FolderWatch);
+
+impl Watch {
+    /// What to do where it fails.
+    pub const HINT: &str = "raise fs.inotify.max_user_watches or fs.inotify.max_user_instances";
+
+    /// Makes a watch that calls `nudge` from a thread of its own. Nothing is watched before [`Watch::arm`].
+    #[must_use]
+    pub fn new(paths: &Paths, nudge: impl Fn(Hint) + Send + 'static) -> Self {
+        let folders = paths.policy_folders();
+        Self(FolderWatch::new(move |event| hint(event, &folders), nudge))
+    }
+
+    /// Watches what exists now. Call it before each read.
+    pub fn arm(&mut self, paths: &Paths) {
+        self.0.arm(watched(paths));
+    }
+
+    /// Why changes are not noticed at once.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.0.failure()
+    }
+}
+
+fn hint(event: &notify::Event, folders: &[PathBuf]) -> Option<Hint> {
+    if !is_finished_change(event) || !may_matter(event, folders) {
+        return None;
+    }
+    match event.kind {
+        EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => Some(Hint::Unsettled),
+        EventKind::Any
+        | EventKind::Access(_)
+        | EventKind::Create(_)
+        | EventKind::Modify(_)
+        | EventKind::Other => Some(Hint::Changed),
+    }
+}
+
+/// In a policy folder only drop-ins matter: what a tool writes beside one, before it renames it, does not.
+fn may_matter(event: &notify::Event, folders: &[PathBuf]) -> bool {
+    event.paths.iter().any(|path| {
+        let inside = path.parent().is_some_and(|parent| folders.iter().any(|folder| folder == parent));
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let drop_in = path.extension().is_some_and(|extension| extension == "toml") && !hidden;
+        !inside || drop_in
+    })
+}
+
+fn is_finished_change(event: &notify::Event) -> bool {
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Create(CreateKind::Folder | CreateKind::Other | CreateKind::Any)
+        | EventKind::Modify(ModifyKind::Name(_) | ModifyKind::Metadata(_))
+        | EventKind::Remove(_) => true,
+        // A link is finished when it is made; a file is not before it is closed.
+        EventKind::Create(CreateKind::File) => event.paths.iter().any(|path| path.is_symlink()),
+        EventKind::Access(_)
+        | EventKind::Modify(ModifyKind::Any | ModifyKind::Data(_) | ModifyKind::Other)
+        | EventKind::Any
+        | EventKind::Other => false,
+    }
+}
+
 /// What to watch for changes: each folder and the one above it, or, while they do not exist, the nearest above.
-#[must_use]
-pub fn watched(paths: &Paths) -> Vec<PathBuf> {
+fn watched(paths: &Paths) -> Vec<PathBuf> {
     let mut watched: Vec<PathBuf> = paths
         .policy_folders()
         .iter()

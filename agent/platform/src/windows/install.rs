@@ -6,26 +6,25 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::file;
+use super::ffi;
 
 /// How long a program may take to say that it works.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// The user that a program is tried as when the agent is root.
-const NOBODY: u32 = 65534;
 
-/// Points a link at another target in one step: at every moment it leads to the old or to the new one.
+/// Points a link at another target. Windows cannot put one link to a folder over another, so there is a moment without
+/// one; a switch that ends there is finished when the agent starts again.
 ///
 /// # Errors
-/// The system refused; the link is then unchanged.
+/// The system refused.
 pub fn switch(link: &Path, target: &Path) -> io::Result<()> {
-    let beside = link.with_extension("new");
-    file::remove(&beside)?;
-    fs_err::os::unix::fs::symlink(target, &beside)?;
-    fs_err::rename(&beside, link)?;
-    file::sync_folder(link)
+    match fs_err::remove_dir(link) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    fs_err::os::windows::fs::symlink_dir(target, link)
 }
 
-/// Runs a program that checks itself, without privileges, with an empty environment.
+/// Runs a program that checks itself, with an empty environment.
 ///
 /// # Errors
 /// It could not be started, did not end in time, or ended with something else than success.
@@ -34,14 +33,10 @@ pub async fn try_start(program: &Path, arguments: &[String]) -> io::Result<()> {
     command
         .args(arguments)
         .env_clear()
-        .current_dir("/")
         .kill_on_drop(true)
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::piped());
-    if nix::unistd::geteuid().is_root() {
-        command.uid(NOBODY).gid(NOBODY);
-    }
     let output = tokio::time::timeout(START_LIMIT, command.output()).await.map_err(|_| {
         io::Error::new(
             io::ErrorKind::TimedOut,
@@ -61,6 +56,5 @@ pub async fn try_start(program: &Path, arguments: &[String]) -> io::Result<()> {
 /// # Errors
 /// The system does not say.
 pub fn free_space(folder: &Path) -> io::Result<u64> {
-    let facts = nix::sys::statvfs::statvfs(folder)?;
-    Ok(facts.blocks_available().saturating_mul(facts.fragment_size()))
+    ffi::free_space(folder)
 }

@@ -7,19 +7,39 @@ use std::path::{Path, PathBuf};
 use fs_err::OpenOptions;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 
-/// Mode of a file that everybody may read.
-pub const PUBLIC: u32 = 0o644;
-/// Mode of a file that only its owner may read.
-pub const PRIVATE: u32 = 0o600;
+/// Who may read what is written. Only its owner may write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody may read it.
+    Public,
+    /// Only its owner may.
+    Private,
+}
+
+impl Access {
+    fn of_file(self) -> u32 {
+        match self {
+            Self::Public => 0o644,
+            Self::Private => 0o600,
+        }
+    }
+
+    fn of_folder(self) -> u32 {
+        match self {
+            Self::Public => 0o755,
+            Self::Private => 0o700,
+        }
+    }
+}
 
 /// Replaces a file: the new one is written beside it with its final mode, synced, renamed over it, and the folder
 /// is synced, so that it is there after a power loss.
 ///
 /// # Errors
 /// Any step; the old file is then still there and nothing is left beside it.
-pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub fn replace(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     let beside = beside(path);
-    let written = write_new(&beside, bytes, mode).and_then(|()| fs_err::rename(&beside, path));
+    let written = write_new(&beside, bytes, access.of_file()).and_then(|()| fs_err::rename(&beside, path));
     if let Err(error) = written {
         // Best effort: the error that led here is the one to report.
         drop(fs_err::remove_file(&beside));
@@ -76,13 +96,13 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a folder and those above it; a new one gets the mode.
+/// Makes a folder and those above it; a new one gets the access.
 ///
 /// # Errors
 /// The system refused.
-pub fn create_folder(path: &Path, mode: u32) -> io::Result<()> {
+pub fn create_folder(path: &Path, access: Access) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|error| {
+    std::fs::DirBuilder::new().recursive(true).mode(access.of_folder()).create(path).map_err(|error| {
         io::Error::new(error.kind(), format!("failed to create the folder {}: {error}", path.display()))
     })
 }
@@ -92,7 +112,7 @@ pub fn create_folder(path: &Path, mode: u32) -> io::Result<()> {
 /// # Errors
 /// It exists, or the system refused.
 pub fn create_private(path: &Path) -> io::Result<fs_err::File> {
-    OpenOptions::new().read(true).write(true).create_new(true).mode(PRIVATE).open(path)
+    OpenOptions::new().read(true).write(true).create_new(true).mode(Access::Private.of_file()).open(path)
 }
 
 /// Opens a new file of an installed version, which everybody may read and only its owner may write.
@@ -100,7 +120,7 @@ pub fn create_private(path: &Path) -> io::Result<fs_err::File> {
 /// # Errors
 /// It exists, or the system refused.
 pub fn create_program(path: &Path, executable: bool) -> io::Result<fs_err::File> {
-    let mode = if executable { 0o755 } else { PUBLIC };
+    let mode = if executable { 0o755 } else { Access::Public.of_file() };
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
     Ok(file)
@@ -143,10 +163,10 @@ mod tests {
     fn a_replaced_file_has_its_final_mode_and_nothing_is_left_beside_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("managed.json");
-        for (text, mode) in [("one", PRIVATE), ("two", PUBLIC)] {
-            replace(&path, text.as_bytes(), mode).unwrap();
+        for (text, access) in [("one", Access::Private), ("two", Access::Public)] {
+            replace(&path, text.as_bytes(), access).unwrap();
             assert_eq!(fs_err::read_to_string(&path).unwrap(), text);
-            assert_eq!(fs_err::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+            assert_eq!(fs_err::metadata(&path).unwrap().permissions().mode() & 0o777, access.of_file());
         }
         assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
     }
@@ -156,7 +176,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("target");
         fs_err::create_dir(&path).unwrap();
-        assert!(replace(&path, b"x", PUBLIC).is_err());
+        assert!(replace(&path, b"x", Access::Public).is_err());
         assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
     }
 
@@ -184,7 +204,7 @@ mod tests {
         let victim = folder.path().join("victim");
         fs_err::write(&victim, "untouched").unwrap();
         fs_err::os::unix::fs::symlink(&victim, folder.path().join(".managed.json.new")).unwrap();
-        drop(replace(&path, b"x", PUBLIC));
+        drop(replace(&path, b"x", Access::Public));
         assert_eq!(fs_err::read_to_string(&victim).unwrap(), "untouched");
     }
 }

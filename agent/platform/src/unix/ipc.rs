@@ -6,7 +6,28 @@ use std::path::Path;
 
 use tokio::net::{UnixListener, UnixStream};
 
-use super::file;
+use super::file::{self, Access};
+
+/// One connection, as the side that listens has it.
+pub type Stream = UnixStream;
+/// One connection, as the side that connects has it.
+pub type Connection = UnixStream;
+
+/// A local API that listens.
+#[derive(Debug)]
+pub struct Listener(UnixListener);
+
+impl Listener {
+    /// The next connection, and who is at the other end if the kernel says so.
+    ///
+    /// # Errors
+    /// The system refused, for example for want of file descriptors; a later call may succeed.
+    pub async fn accept(&mut self) -> io::Result<(Stream, Option<Peer>)> {
+        let (stream, _) = self.0.accept().await?;
+        let peer = peer(&stream).ok();
+        Ok((stream, peer))
+    }
+}
 
 /// Who may connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +65,13 @@ impl Peer {
 ///
 /// # Errors
 /// Another process answers there (`AddrInUse`), or the system refused.
-pub fn listen(path: &Path, audience: Audience) -> io::Result<UnixListener> {
-    let (folder_mode, socket_mode) = match audience {
-        Audience::Everybody => (0o755, 0o666),
-        Audience::Owner => (0o700, 0o600),
+pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
+    let (folder, mode) = match audience {
+        Audience::Everybody => (Access::Public, 0o666),
+        Audience::Owner => (Access::Private, 0o600),
     };
-    if let Some(folder) = path.parent() {
-        file::create_folder(folder, folder_mode)?;
+    if let Some(parent) = path.parent() {
+        file::create_folder(parent, folder)?;
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => {
@@ -65,23 +86,27 @@ pub fn listen(path: &Path, audience: Audience) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path).map_err(|error| {
         io::Error::new(error.kind(), format!("failed to listen at {}: {error}", path.display()))
     })?;
-    fs_err::set_permissions(path, std::fs::Permissions::from_mode(socket_mode))?;
-    Ok(listener)
+    fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    Ok(Listener(listener))
 }
 
 /// Connects to a socket.
 ///
 /// # Errors
 /// Nobody listens there, or the system refused.
-pub async fn connect(path: &Path) -> io::Result<UnixStream> {
+pub async fn connect(path: &Path) -> io::Result<Connection> {
     UnixStream::connect(path).await
 }
 
-/// Who is at the other end.
+/// Takes away what a listener that has ended leaves behind.
 ///
 /// # Errors
-/// The system does not say.
-pub fn peer(stream: &UnixStream) -> io::Result<Peer> {
+/// The system refused.
+pub fn remove(path: &Path) -> io::Result<()> {
+    file::remove(path)
+}
+
+fn peer(stream: &UnixStream) -> io::Result<Peer> {
     let credentials = stream.peer_cred()?;
     Ok(Peer { user: credentials.uid(), process: credentials.pid() })
 }
@@ -97,10 +122,10 @@ mod tests {
         let first = listen(&path, Audience::Everybody).unwrap();
         assert_eq!(listen(&path, Audience::Everybody).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(first);
-        let second = listen(&path, Audience::Owner).unwrap();
+        let mut second = listen(&path, Audience::Owner).unwrap();
         assert_eq!(fs_err::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let (client, accepted) = tokio::join!(connect(&path), second.accept());
         drop(client);
-        assert!(peer(&accepted.unwrap().0).unwrap().is_owner());
+        assert!(accepted.unwrap().1.unwrap().is_owner());
     }
 }

@@ -1,0 +1,82 @@
+//! Where everything lies. `--root DIR` puts the whole layout below a folder, for tests.
+
+use std::path::{Path, PathBuf};
+
+use crate::environment;
+
+/// The name of this operating system in app descriptors.
+pub const SYSTEM: &str = "macos";
+
+/// The layout of files on this operating system.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    root: Option<PathBuf>,
+}
+
+impl Paths {
+    /// The system's own layout, or the same below `root`.
+    #[must_use]
+    pub fn new(root: Option<PathBuf>) -> Self {
+        Self { root }
+    }
+
+    /// An absolute path of the system, below the root if there is one.
+    #[must_use]
+    pub fn under_root(&self, path: &Path) -> PathBuf {
+        match &self.root {
+            Some(root) => root.join(path.strip_prefix("/").unwrap_or(path)),
+            None => path.to_owned(),
+        }
+    }
+
+    /// The folder that `--root` named.
+    #[must_use]
+    pub fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
+    /// The managed preferences of a domain.
+    #[must_use]
+    pub fn managed_preferences(&self, domain: &str) -> PathBuf {
+        self.under_root(Path::new("/Library/Managed Preferences")).join(format!("{domain}.plist"))
+    }
+
+    /// What the agent keeps between starts.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.under_root(Path::new("/Library/Application Support/Steward"))
+    }
+
+    /// The machine service's local API.
+    #[must_use]
+    pub fn agent_socket(&self) -> PathBuf {
+        self.under_root(Path::new("/var/run/steward/agent.sock"))
+    }
+
+    /// The broker's local API of the person who runs this process. In a folder of theirs, as macOS has no folder of
+    /// the session: the path of a socket may have 104 bytes, which a long temporary folder would use up.
+    #[must_use]
+    pub fn broker_socket(&self) -> PathBuf {
+        self.session_folder().join("broker.sock")
+    }
+
+    /// The local APIs of every person who may have a broker running.
+    #[must_use]
+    pub fn broker_sockets(&self) -> Vec<PathBuf> {
+        let Ok(homes) = fs_err::read_dir(self.under_root(Path::new("/Users"))) else { return Vec::new() };
+        homes
+            .filter_map(|home| Some(home.ok()?.path().join(SESSION).join("broker.sock")))
+            .filter(|socket| socket.exists())
+            .collect()
+    }
+
+    /// Where a person's saved session lies.
+    #[must_use]
+    pub fn session_folder(&self) -> PathBuf {
+        let home = environment::directory("HOME").unwrap_or_else(|| PathBuf::from("/var/empty"));
+        self.under_root(&home).join(SESSION)
+    }
+}
+
+/// The agent's folder in a person's home.
+const SESSION: &str = "Library/Application Support/Steward";

@@ -1,0 +1,97 @@
+//! The machine's policy: managed preferences, which only the MDM writes.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use policy_schema::raw::{Place, RawPolicy, ReadError, ReadErrorKind};
+use policy_schema::read::{MAXIMUM_BYTES, property_list};
+
+use super::ffi;
+use super::paths::Paths;
+use crate::watch::{FolderWatch, Hint};
+
+/// How this operating system calls the kind of place, for people.
+pub const WHERE: &str = "a profile for the preference domain dev.steward.agent";
+
+/// The preference domain of the agent.
+const DOMAIN: &str = "dev.steward.agent";
+
+/// Reads every place.
+#[must_use]
+pub fn read(paths: &Paths) -> Vec<Place> {
+    let name = paths.managed_preferences(DOMAIN).display().to_string();
+    managed(paths, DOMAIN).map(|contents| Place { rank: 1, name, contents }).into_iter().collect()
+}
+
+/// The forced values of a preference domain; `None` if the MDM manages none of them.
+pub(super) fn managed(paths: &Paths, domain: &str) -> Option<Result<RawPolicy, ReadError>> {
+    let path = paths.managed_preferences(domain);
+    let error = |kind, message: String| Some(Err(ReadError { kind, message, hint: None }));
+    let metadata = match fs_err::metadata(&path) {
+        Ok(metadata) => metadata,
+        Err(gone) if gone.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(other) => return error(ReadErrorKind::Unreadable, other.to_string()),
+    };
+    if paths.root().is_none() && (metadata.uid() != 0 || metadata.mode() & 0o022 != 0) {
+        return error(ReadErrorKind::Insecure, "can be written by others than root".to_owned());
+    }
+    if metadata.len() > MAXIMUM_BYTES {
+        return error(ReadErrorKind::TooLarge, format!("has {} bytes", metadata.len()));
+    }
+    let bytes = match fs_err::read(&path) {
+        Ok(bytes) => bytes,
+        Err(failure) => return error(ReadErrorKind::Unreadable, failure.to_string()),
+    };
+    let policy = match property_list::read(&bytes) {
+        Ok(policy) => policy,
+        Err(failure) => return Some(Err(failure)),
+    };
+    // What the system does not call forced did not come from the MDM, whatever lies in the file. A layout below
+    // another root is a test's, of which the system knows nothing.
+    if paths.root().is_none() {
+        let mut keys: Vec<&str> = policy.enforced.keys().map(String::as_str).collect();
+        if !policy.recommended.is_empty() {
+            keys.push(policy_schema::read::RECOMMENDED);
+        }
+        if let Some(key) = ffi::not_forced(domain, &keys) {
+            return Some(Err(ReadError {
+                kind: ReadErrorKind::Insecure,
+                message: format!("holds `{key}`, which the system does not call forced"),
+                hint: Some("deploy it as a profile; `profiles show` lists what is installed".to_owned()),
+            }));
+        }
+    }
+    Some(Ok(policy))
+}
+
+/// A watch over the folder of managed preferences. Every event is only a hint.
+pub struct Watch(FolderWatch);
+
+impl Watch {
+    /// What to do where it fails.
+    pub const HINT: &str = "restart the agent";
+
+    /// Makes a watch that calls `nudge` from a thread of its own. Nothing is watched before [`Watch::arm`].
+    #[must_use]
+    pub fn new(paths: &Paths, nudge: impl Fn(Hint) + Send + 'static) -> Self {
+        let file = paths.managed_preferences(DOMAIN);
+        let read = move |event: &notify::Event| {
+            let ours = event.paths.iter().any(|path| path.file_name() == file.file_name());
+            ours.then(|| if file.exists() { Hint::Changed } else { Hint::Unsettled })
+        };
+        Self(FolderWatch::new(read, nudge))
+    }
+
+    /// Watches what exists now. Call it before each read.
+    pub fn arm(&mut self, paths: &Paths) {
+        let folder = paths.managed_preferences(DOMAIN);
+        let nearest = folder.ancestors().skip(1).find(|path| path.is_dir()).map(PathBuf::from);
+        self.0.arm(nearest.into_iter().collect());
+    }
+
+    /// Why changes are not noticed at once.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.0.failure()
+    }
+}

@@ -1,0 +1,67 @@
+//! Switching between installed versions, and trying whether one starts.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::file;
+
+/// How long a program may take to say that it works.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// The user that a program is tried as when the agent is root.
+const NOBODY: u32 = 65534;
+
+/// Points a link at another target in one step: at every moment it leads to the old or to the new one.
+///
+/// # Errors
+/// The system refused; the link is then unchanged.
+pub fn switch(link: &Path, target: &Path) -> io::Result<()> {
+    let beside = link.with_extension("new");
+    file::remove(&beside)?;
+    fs_err::os::unix::fs::symlink(target, &beside)?;
+    fs_err::rename(&beside, link)?;
+    file::sync_folder(link)
+}
+
+/// Runs a program that checks itself, without privileges, with an empty environment.
+///
+/// # Errors
+/// It could not be started, did not end in time, or ended with something else than success.
+pub async fn try_start(program: &Path, arguments: &[String]) -> io::Result<()> {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .current_dir("/")
+        .kill_on_drop(true)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped());
+    if nix::unistd::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = tokio::time::timeout(START_LIMIT, command.output()).await.map_err(|_| {
+        io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("it did not end within {} seconds", START_LIMIT.as_secs()),
+        )
+    })??;
+    if output.status.success() {
+        return Ok(());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    let complaint: String = complaint.trim().chars().take(300).collect();
+    Err(io::Error::other(format!("it ended with {}: {complaint}", output.status)))
+}
+
+/// How many bytes an ordinary write may still take where a folder lies.
+///
+/// # Errors
+/// The system does not say.
+pub fn free_space(folder: &Path) -> io::Result<u64> {
+    let facts = nix::sys::statvfs::statvfs(folder)?;
+    // The widths of both differ between systems.
+    Ok(u64::from(facts.blocks_available()).saturating_mul(facts.fragment_size()))
+}

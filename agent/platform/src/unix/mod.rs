@@ -1,0 +1,6 @@
+//! What Linux and macOS have in common.
+
+pub mod file;
+pub mod install;
+pub mod ipc;
+pub(crate) mod signal;

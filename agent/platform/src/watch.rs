@@ -1,0 +1,85 @@
+//! The nudge: a hint that a place of policy may have changed. Portable; what an event of a folder means differs
+//! between operating systems, so each brings its own reading of it. The slow poll of whoever reads covers what a
+//! watch misses.
+
+use std::path::PathBuf;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+
+use crate::file::{self, Identity};
+
+/// What may have happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// A change that is finished.
+    Changed,
+    /// Something has gone that may come back in a moment, or one of several changes has come.
+    Unsettled,
+}
+
+/// A watch over folders.
+pub struct FolderWatch {
+    watcher: Option<RecommendedWatcher>,
+    armed: Vec<(PathBuf, Option<Identity>)>,
+    failure: Option<String>,
+}
+
+impl FolderWatch {
+    /// Makes a watch that calls `nudge` from a thread of its own with what `read` makes of each event. Nothing is
+    /// watched before [`FolderWatch::arm`].
+    #[must_use]
+    pub fn new(
+        read: impl Fn(&notify::Event) -> Option<Hint> + Send + 'static,
+        nudge: impl Fn(Hint) + Send + 'static,
+    ) -> Self {
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // An error (for example an overflow of the queue) means that something was missed.
+            let hint = match event {
+                Ok(event) if event.need_rescan() => Some(Hint::Changed),
+                Ok(event) => read(&event),
+                Err(_) => Some(Hint::Changed),
+            };
+            if let Some(hint) = hint {
+                nudge(hint);
+            }
+        });
+        match watcher {
+            Ok(watcher) => Self { watcher: Some(watcher), armed: Vec::new(), failure: None },
+            Err(error) => Self { watcher: None, armed: Vec::new(), failure: Some(error.to_string()) },
+        }
+    }
+
+    /// Watches these folders. Call it before each read: folders come, go and are replaced by others of the same
+    /// name, and a change between arming and reading is then noticed twice rather than never.
+    pub fn arm(&mut self, folders: Vec<PathBuf>) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let wanted: Vec<(PathBuf, Option<Identity>)> = folders
+            .into_iter()
+            .map(|path| {
+                let identity = file::identity(&path);
+                (path, identity)
+            })
+            .collect();
+        // A folder of which the system does not tell the identity is never known to be the same.
+        if wanted == self.armed && wanted.iter().all(|(_, identity)| identity.is_some()) {
+            return;
+        }
+        self.failure = None;
+        for (path, _) in self.armed.drain(..) {
+            // A folder that has gone took its watch along.
+            drop(watcher.unwatch(&path));
+        }
+        for (path, identity) in wanted {
+            match watcher.watch(&path, RecursiveMode::NonRecursive) {
+                Ok(()) => self.armed.push((path, identity)),
+                Err(error) => self.failure = Some(format!("{}: {error}", path.display())),
+            }
+        }
+    }
+
+    /// Why changes are not noticed at once.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+}

@@ -1,0 +1,145 @@
+//! Local APIs: named pipes and who is at the other end.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::net::windows::named_pipe::{ClientOptions, NamedPipeClient, NamedPipeServer};
+
+use super::ffi;
+
+/// One connection, as the side that listens has it.
+pub type Stream = NamedPipeServer;
+/// One connection, as the side that connects has it.
+pub type Connection = NamedPipeClient;
+
+/// All pipes of that name are taken for the moment (winerror.h).
+const ERROR_PIPE_BUSY: i32 = 231;
+/// How often, and how far apart, a busy pipe is tried.
+const TRIES: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// Who may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Every local user.
+    Everybody,
+    /// The user who runs this process.
+    Owner,
+}
+
+/// Who is at the other end of a connection, as Windows says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    process: u32,
+    administrator: bool,
+    owner: bool,
+}
+
+impl Peer {
+    /// Whether it may change what the machine does: an administrator, or whoever runs this process.
+    #[must_use]
+    pub fn is_administrator(&self) -> bool {
+        self.administrator || self.owner
+    }
+
+    /// Whether it is the user who runs this process.
+    #[must_use]
+    pub fn is_owner(&self) -> bool {
+        self.owner
+    }
+}
+
+/// A local API that listens.
+#[derive(Debug)]
+pub struct Listener {
+    name: String,
+    access: String,
+    next: NamedPipeServer,
+}
+
+impl Listener {
+    /// The next connection, and who is at the other end if Windows says so.
+    ///
+    /// # Errors
+    /// The system refused; a later call may succeed.
+    pub async fn accept(&mut self) -> io::Result<(Stream, Option<Peer>)> {
+        self.next.connect().await?;
+        // The next one is there before this one is served: nobody finds no pipe in between.
+        let next = ffi::create_pipe(&self.name, &self.access, false)?;
+        let stream = std::mem::replace(&mut self.next, next);
+        let peer = peer(&stream).ok();
+        Ok((stream, peer))
+    }
+}
+
+/// Listens at a pipe. Its first instance can be made only once, so a second process is refused, and so is one that
+/// wanted to answer in our place.
+///
+/// # Errors
+/// Another process answers there (`AddrInUse`), or the system refused.
+pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
+    let name = path.to_string_lossy().into_owned();
+    let owner = ffi::own_user()?;
+    let all = format!("D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;{owner})");
+    let access = match audience {
+        Audience::Owner => all,
+        Audience::Everybody => format!("{all}(A;;GRGW;;;AU)"),
+    };
+    let next = ffi::create_pipe(&name, &access, true).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ResourceBusy => {
+            io::Error::new(io::ErrorKind::AddrInUse, format!("another process already answers at {name}"))
+        }
+        kind => io::Error::new(kind, format!("failed to listen at {name}: {error}")),
+    })?;
+    Ok(Listener { name, access, next })
+}
+
+/// Connects to a pipe.
+///
+/// # Errors
+/// Nobody listens there, or the system refused.
+pub async fn connect(path: &Path) -> io::Result<Connection> {
+    let mut tries = 0;
+    loop {
+        match ClientOptions::new().open(path) {
+            Err(error) if error.raw_os_error() == Some(ERROR_PIPE_BUSY) && tries < TRIES => {
+                tries += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Takes away what a listener that has ended leaves behind: nothing, a pipe goes with its process.
+///
+/// # Errors
+/// Never.
+pub fn remove(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+fn peer(stream: &NamedPipeServer) -> io::Result<Peer> {
+    let process = ffi::pipe_client(stream)?;
+    let (owner, administrator) = ffi::process_rights(process)?;
+    Ok(Peer { process, administrator, owner })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pipe_that_answers_is_not_replaced() {
+        let name = format!(r"\\.\pipe\steward-test-{}", std::process::id());
+        let path = Path::new(&name);
+        let mut first = listen(path, Audience::Owner).unwrap();
+        assert_eq!(listen(path, Audience::Owner).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        for _ in 0..3 {
+            let (client, accepted) = tokio::join!(connect(path), first.accept());
+            client.unwrap();
+            accepted.unwrap();
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Windows.
+
+mod ffi;
+pub mod file;
+pub mod install;
+pub mod ipc;
+mod key_watch;
+pub mod native;
+pub mod paths;
+pub mod policy;
+pub mod posture;
+pub mod service;
+pub mod vault;

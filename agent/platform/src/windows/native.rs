@@ -1,0 +1,71 @@
+//! The policies that an app reads from the operating system itself: values of a key below `HKLM\SOFTWARE\Policies`.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use policy_schema::raw::RawValue;
+use policy_schema::read::registry;
+use windows_registry::{Key, LOCAL_MACHINE};
+
+use super::ffi;
+use super::paths::Paths;
+use super::policy::is_absent;
+
+/// Values by name.
+pub type Values = BTreeMap<String, RawValue>;
+
+/// The values that lie at a place.
+///
+/// # Errors
+/// They cannot be read.
+pub fn read(paths: &Paths, place: &str) -> io::Result<Values> {
+    match LOCAL_MACHINE.open(paths.key(subkey(place)?)) {
+        Ok(key) => Ok(ffi::values(&key)?
+            .into_iter()
+            .map(|value| (value.name.clone(), registry::value(&value)))
+            .collect()),
+        Err(error) if is_absent(error.code().0) => Ok(Values::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sets and removes values at a place.
+///
+/// # Errors
+/// The system refused, or a value has a type that the registry has not.
+pub fn write(paths: &Paths, place: &str, values: &Values, gone: &[String]) -> io::Result<()> {
+    let key = LOCAL_MACHINE.create(paths.key(subkey(place)?))?;
+    for (name, value) in values {
+        set(&key, name, value)?;
+    }
+    for name in gone {
+        match key.remove_value(name) {
+            Err(error) if !is_absent(error.code().0) => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn set(key: &Key, name: &str, value: &RawValue) -> io::Result<()> {
+    match value {
+        RawValue::Bool(value) => key.set_u32(name, u32::from(*value))?,
+        RawValue::Int(number) => {
+            key.set_u32(name, u32::try_from(*number).map_err(io::Error::other)?)?;
+        }
+        RawValue::Str(text) => key.set_string(name, text)?,
+        RawValue::List(items) => {
+            let items: Vec<&str> = items.iter().map(String::as_str).collect();
+            key.set_multi_string(name, &items)?;
+        }
+        RawValue::Other(kind) => return Err(io::Error::other(format!("{name}: the registry has no {kind}"))),
+    }
+    Ok(())
+}
+
+/// A place is named as administrators name it; only the machine's part of the registry is authority.
+fn subkey(place: &str) -> io::Result<&str> {
+    place
+        .strip_prefix(r"HKLM\")
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{place} is not below HKLM")))
+}

@@ -1,0 +1,100 @@
+//! Where everything lies. `--root DIR` puts the whole layout below a folder, and its part of the registry below a key
+//! that is named after the folder, for tests and the demo.
+
+use std::path::{Path, PathBuf};
+
+use super::ffi;
+use crate::environment;
+
+/// The name of this operating system in app descriptors.
+pub const SYSTEM: &str = "windows";
+
+/// The layout of files and keys on this operating system.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    root: Option<PathBuf>,
+}
+
+impl Paths {
+    /// The system's own layout, or the same below `root`.
+    #[must_use]
+    pub fn new(root: Option<PathBuf>) -> Self {
+        Self { root }
+    }
+
+    /// An absolute path of the system, below the root if there is one.
+    #[must_use]
+    pub fn under_root(&self, path: &Path) -> PathBuf {
+        let relative: PathBuf =
+            path.components().filter(|part| matches!(part, std::path::Component::Normal(_))).collect();
+        match &self.root {
+            Some(root) => root.join(relative),
+            None => path.to_owned(),
+        }
+    }
+
+    /// The folder that `--root` named.
+    #[must_use]
+    pub fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
+    /// A key of HKEY_LOCAL_MACHINE, below the root's key if there is one. Only administrators can write either.
+    #[must_use]
+    pub fn key(&self, key: &str) -> String {
+        match self.label() {
+            Some(label) => format!(r"SOFTWARE\Steward Roots\{label}\{key}"),
+            None => key.to_owned(),
+        }
+    }
+
+    /// What the agent keeps between starts.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        let data = environment::directory("ProgramData").unwrap_or_else(|| PathBuf::from(r"C:\ProgramData"));
+        self.under_root(&data).join("Steward")
+    }
+
+    /// The machine service's local API.
+    #[must_use]
+    pub fn agent_socket(&self) -> PathBuf {
+        self.pipe("agent")
+    }
+
+    /// The broker's local API of the person who runs this process.
+    #[must_use]
+    pub fn broker_socket(&self) -> PathBuf {
+        self.pipe(&format!("broker-{}", ffi::own_user().unwrap_or_default()))
+    }
+
+    /// The local APIs of every person who may have a broker running.
+    #[must_use]
+    pub fn broker_sockets(&self) -> Vec<PathBuf> {
+        let Ok(pipes) = fs_err::read_dir(PIPES) else { return Vec::new() };
+        let start = self.pipe("broker-");
+        pipes
+            .filter_map(|pipe| Some(PathBuf::from(PIPES).join(pipe.ok()?.file_name())))
+            .filter(|pipe| pipe.to_string_lossy().starts_with(&*start.to_string_lossy()))
+            .collect()
+    }
+
+    /// Where a person's saved session lies.
+    #[must_use]
+    pub fn session_folder(&self) -> PathBuf {
+        let data = environment::directory("LOCALAPPDATA").unwrap_or_else(std::env::temp_dir);
+        self.under_root(&data).join("Steward")
+    }
+
+    fn pipe(&self, name: &str) -> PathBuf {
+        let label = self.label().map_or_else(String::new, |label| format!("{label}-"));
+        PathBuf::from(format!("{PIPES}steward-{label}{name}"))
+    }
+
+    /// The root as one word.
+    fn label(&self) -> Option<String> {
+        let root = self.root.as_ref()?.to_string_lossy().into_owned();
+        Some(root.chars().map(|letter| if letter.is_alphanumeric() { letter } else { '_' }).collect())
+    }
+}
+
+const PIPES: &str = r"\\.\pipe\";

@@ -1,0 +1,105 @@
+//! The machine's policy: a key of the registry that only administrators can write.
+
+use std::io;
+
+use policy_schema::raw::{Place, RawPolicy, ReadError, ReadErrorKind};
+use policy_schema::read::registry::{self, Tree};
+use windows_registry::{Key, LOCAL_MACHINE};
+
+use super::ffi;
+use super::key_watch::KeyWatch;
+use super::paths::Paths;
+use crate::watch::Hint;
+
+/// How this operating system calls the kind of place, for people.
+pub const WHERE: &str = r"HKLM\SOFTWARE\Policies\Steward, by Group Policy or Intune";
+
+/// The policy key and those above it, the nearest first.
+const KEYS: [&str; 3] = [r"SOFTWARE\Policies\Steward", r"SOFTWARE\Policies", "SOFTWARE"];
+/// Groups of values: `Recommended`, and a list inside it.
+const MAXIMUM_DEPTH: usize = 2;
+
+/// Reads every place.
+#[must_use]
+pub fn read(paths: &Paths) -> Vec<Place> {
+    let key = paths.key(KEYS[0]);
+    let name = format!(r"HKLM\{key}");
+    match read_key(&key) {
+        Ok(None) => Vec::new(),
+        Ok(Some(policy)) => vec![Place { rank: 1, name, contents: Ok(policy) }],
+        Err(error) => {
+            let message = format!("cannot be read: {error}");
+            let error = ReadError { kind: ReadErrorKind::Unreadable, message, hint: None };
+            vec![Place { rank: 1, name, contents: Err(error) }]
+        }
+    }
+}
+
+/// The policy in a key; `None` if there is no key, or no value in it or below.
+fn read_key(key: &str) -> io::Result<Option<RawPolicy>> {
+    let tree = match LOCAL_MACHINE.open(key) {
+        Ok(key) => tree(&key, MAXIMUM_DEPTH)?,
+        Err(error) if is_absent(error.code().0) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let policy = registry::read(&tree);
+    Ok(Some(policy).filter(|policy| !policy.enforced.is_empty() || !policy.recommended.is_empty()))
+}
+
+fn tree(key: &Key, depth: usize) -> io::Result<Tree> {
+    let values = ffi::values(key)?;
+    let mut subkeys = Vec::new();
+    if depth > 0 {
+        for name in ffi::subkeys(key)? {
+            match key.open(&name) {
+                Ok(subkey) => subkeys.push((name, tree(&subkey, depth - 1)?)),
+                // It has just gone.
+                Err(error) if is_absent(error.code().0) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(Tree { values, subkeys })
+}
+
+/// Whether an error says that a key or value is not there, or is just being deleted (winerror.h, as HRESULT).
+pub(super) fn is_absent(code: i32) -> bool {
+    [0x8007_0002_u32, 0x8007_0003, 0x8007_03fa].contains(&code.cast_unsigned())
+}
+
+/// A watch over the policy key, and over the nearest key above it that exists.
+pub struct Watch {
+    watch: Result<KeyWatch, String>,
+}
+
+impl Watch {
+    /// What to do where it fails.
+    pub const HINT: &str = "restart the agent";
+
+    /// Makes a watch that calls `nudge` from a thread of its own. Nothing is watched before [`Watch::arm`]. Values come
+    /// one by one, so after any of them there may be more.
+    #[must_use]
+    pub fn new(_: &Paths, nudge: impl Fn(Hint) + Send + 'static) -> Self {
+        Self { watch: KeyWatch::new(move || nudge(Hint::Unsettled)).map_err(|error| error.to_string()) }
+    }
+
+    /// Watches what exists now. Call it before each read: a notification comes only once.
+    pub fn arm(&mut self, paths: &Paths) {
+        let Ok(watch) = &mut self.watch else { return };
+        let open = |name: String| Some((name.clone(), LOCAL_MACHINE.open(name).ok()?));
+        let own = open(paths.key(KEYS[0]));
+        let above = std::iter::once(paths.key(KEYS[1]))
+            .chain([paths.key(KEYS[2]), KEYS[2].to_owned()])
+            .find_map(open);
+        watch.arm(own, above);
+    }
+
+    /// Why changes are not noticed at once.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        match &self.watch {
+            Ok(watch) => watch.failure(),
+            Err(error) => Some(error),
+        }
+    }
+}

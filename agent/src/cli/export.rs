@@ -1,0 +1,83 @@
+//! `steward export`: one policy file in; everything for Intune, Jamf, Group Policy, Ansible and Linux out.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
+use policy_schema::export::{AppPreferences, EXAMPLE, Format, export as files, policy_of, remarks};
+use policy_schema::raw::Place;
+use policy_schema::read::drop_in;
+use policy_schema::{LastGood, resolve};
+
+use super::policy::{places, print_problems};
+use crate::app;
+use crate::app::descriptor::{self, Format as Store};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// What to write; several with commas between them. All of it, if it is left out.
+    #[arg(long, value_delimiter = ',', value_parser = format_parser())]
+    format: Vec<Format>,
+    /// The policy whose values go into it; given more than once, the last is strongest. An example, if it is left out.
+    #[arg(long, value_name = "FILE")]
+    policy: Vec<PathBuf>,
+    /// The folder to write into; it is made if it does not exist, and files of the same name are replaced.
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+}
+
+fn format_parser() -> impl clap::builder::TypedValueParser<Value = Format> {
+    let values = Format::ALL.iter().map(|format| PossibleValue::new(format.name()).help(format.summary()));
+    PossibleValuesParser::new(values)
+        .try_map(|name| Format::ALL.into_iter().find(|format| format.name() == name).ok_or("no such format"))
+}
+
+pub(super) fn export(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let places = if arguments.policy.is_empty() {
+        let contents = drop_in::read(EXAMPLE.as_bytes());
+        vec![Place { rank: 1, name: "the example".to_owned(), contents }]
+    } else {
+        places(&arguments.policy)
+    };
+    let (policy, problems) = match policy_of(&places) {
+        Ok(checked) => checked,
+        Err(problems) => {
+            print_problems(&problems);
+            anyhow::bail!("a policy with errors is not exported");
+        }
+    };
+    let all = arguments.format.is_empty();
+    let apps = app_preferences(&places);
+    for format in Format::ALL {
+        if !all && !arguments.format.contains(&format) {
+            continue;
+        }
+        for artefact in files(format, &policy, &apps) {
+            let path = arguments.output.join(&artefact.path);
+            fs_err::create_dir_all(path.parent().unwrap_or(&arguments.output))?;
+            fs_err::write(&path, &artefact.bytes)?;
+            out!("{}", path.display());
+        }
+    }
+    if all || arguments.format.contains(&Format::Intune) {
+        for remark in remarks(&policy) {
+            out!("\n{}", super::hanging("note: ", &remark));
+        }
+    }
+    print_problems(&problems);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the managed app's own preference domain is to hold on a Mac.
+fn app_preferences(places: &[Place]) -> Vec<AppPreferences> {
+    let resolved = resolve(places, &LastGood::default());
+    let Some(app) = descriptor::find(&resolved.policy.app) else { return Vec::new() };
+    let Some(system) = app.systems.get("macos") else { return Vec::new() };
+    let values = app::native_values(system, &resolved);
+    let configuration = system.configuration.as_ref().filter(|one| one.format == Store::ManagedPreferences);
+    configuration
+        .filter(|_| !values.is_empty())
+        .map(|one| AppPreferences { domain: one.path.clone(), title: app.title.clone(), values })
+        .into_iter()
+        .collect()
+}
