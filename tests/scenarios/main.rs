@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod browser;
+mod platforms;
 mod policy;
 mod report;
 mod sign_in;

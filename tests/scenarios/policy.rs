@@ -31,7 +31,7 @@ async fn a_policy_reaches_the_app_and_the_status_while_the_agent_runs() {
     device.push("60-acme.toml", "ClientId = \"two\"\n");
     client_id_becomes(&device, &json!("two")).await;
     let explained = device.printed(&["policy", "explain", "clientid"]).await;
-    assert!(explained.contains("60-acme.toml") && explained.contains("lost: `one`"), "{explained}");
+    assert!(explained.contains("60-acme.toml") && explained.contains("lost      `one`"), "{explained}");
 
     device.withdraw("60-acme.toml");
     client_id_becomes(&device, &json!("one")).await;

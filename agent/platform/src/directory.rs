@@ -174,6 +174,7 @@ mod tests {
         assert_eq!(policy.enforced["UpdateMode"].value, RawValue::Str("automatic".into()));
     }
 
+    #[cfg(unix)]
     #[test]
     fn an_empty_file_and_a_link_to_dev_null_mask() {
         let folders = Folders::new();
@@ -195,6 +196,7 @@ mod tests {
         assert!(places[0].rank > 1_000_000, "it could hold any name");
     }
 
+    #[cfg(unix)]
     #[test]
     fn what_is_no_file_or_too_large_is_refused_without_reading_it() {
         let folders = Folders::new();

@@ -45,8 +45,10 @@ enum Task {
     Bench,
     /// Build the binary for release into `target/dist`.
     Dist,
-    /// Build for Windows, check for Windows and macOS.
-    Cross,
+    /// Build the agent for Windows.
+    Windows,
+    /// Check the whole workspace for macOS.
+    Macos,
     /// The whole product on loopback. `cargo demo` is short for it.
     Demo {
         /// `--keep` stays up afterwards to play with it.
@@ -63,7 +65,12 @@ fn main() -> anyhow::Result<()> {
         Task::Tidy => tidy::check(),
         Task::Bench => bench(),
         Task::Dist => dist(),
-        Task::Cross => cross(),
+        Task::Windows => {
+            let folder = cross::build_for_windows(&["--package", "agent"])?;
+            println!("{}", folder.join("steward.exe").display());
+            Ok(())
+        }
+        Task::Macos => cross::check_for_macos(),
         Task::Demo { more } => demo(&more),
     }
 }
@@ -102,11 +109,15 @@ fn test(more: &[String]) -> anyhow::Result<()> {
     let node = tools::node_packages()?;
     let nextest = tools::cargo_tool("cargo-nextest")?;
     run(cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
+    let windows = cross::build_for_windows(&["--package", "agent"])?;
+    let wine = cross::wine()?;
     let mut command = Command::new(nextest);
     command
         .args(["nextest", "run", "--workspace", "--all-features", "--locked"])
         .args(more)
-        .env("STEWARD_NODE", node);
+        .env("STEWARD_NODE", node)
+        .env("STEWARD_WINDOWS", windows)
+        .env("STEWARD_WINE", wine);
     run(tools::without_proxies(&mut command))
 }
 
@@ -126,13 +137,6 @@ fn dist() -> anyhow::Result<()> {
     fs_err::copy(target.join("release/steward"), folder.join("steward"))?;
     println!("{}", folder.join("steward").display());
     Ok(())
-}
-
-fn cross() -> anyhow::Result<()> {
-    cross::check_for_macos()?;
-    let programs = cross::build_for_windows(&["--package", "agent"])?;
-    let wine = cross::wine()?;
-    run(Command::new(wine).arg(programs.join("steward.exe")).arg("--version"))
 }
 
 fn demo(more: &[String]) -> anyhow::Result<()> {

@@ -30,7 +30,8 @@ struct Notice {
 
 struct Armed {
     name: String,
-    key: Key,
+    /// Kept open: a key that is closed is watched no more.
+    _key: Key,
 }
 
 impl KeyWatch {
@@ -89,7 +90,7 @@ fn arm(
     if let Some((name, key)) = wanted {
         let asked = ffi::notify(&key, inside, &notice.signal);
         asked.map_err(|error| format!(r"HKLM\{name}: {error}"))?;
-        *armed = Some(Armed { name, key });
+        *armed = Some(Armed { name, _key: key });
     }
     drop(before);
     Ok(())

@@ -19,7 +19,12 @@ impl Paths {
     /// The system's own layout, or the same below `root`.
     #[must_use]
     pub fn new(root: Option<PathBuf>) -> Self {
-        Self { root }
+        // The system's own way to write an absolute path begins with `\\?\`, which means the same.
+        let plain = |root: PathBuf| match root.to_string_lossy().strip_prefix(r"\\?\") {
+            Some(rest) if !rest.starts_with("UNC") => PathBuf::from(rest),
+            _ => root,
+        };
+        Self { root: root.map(plain) }
     }
 
     /// An absolute path of the system, below the root if there is one.

@@ -14,15 +14,15 @@ use crate::watch::Hint;
 /// How this operating system calls the kind of place, for people.
 pub const WHERE: &str = r"HKLM\SOFTWARE\Policies\Steward, by Group Policy or Intune";
 
-/// The policy key and those above it, the nearest first.
-const KEYS: [&str; 3] = [r"SOFTWARE\Policies\Steward", r"SOFTWARE\Policies", "SOFTWARE"];
+/// The policy key.
+const KEY: &str = r"SOFTWARE\Policies\Steward";
 /// Groups of values: `Recommended`, and a list inside it.
 const MAXIMUM_DEPTH: usize = 2;
 
 /// Reads every place.
 #[must_use]
 pub fn read(paths: &Paths) -> Vec<Place> {
-    let key = paths.key(KEYS[0]);
+    let key = paths.key(KEY);
     let name = format!(r"HKLM\{key}");
     match read_key(&key) {
         Ok(None) => Vec::new(),
@@ -62,6 +62,11 @@ fn tree(key: &Key, depth: usize) -> io::Result<Tree> {
     Ok(Tree { values, subkeys })
 }
 
+/// The keys above a key, the nearest first.
+fn ancestors(key: String) -> impl Iterator<Item = String> {
+    std::iter::successors(Some(key), |key| Some(key.rsplit_once('\\')?.0.to_owned())).skip(1)
+}
+
 /// Whether an error says that a key or value is not there, or is just being deleted (winerror.h, as HRESULT).
 pub(super) fn is_absent(code: i32) -> bool {
     [0x8007_0002_u32, 0x8007_0003, 0x8007_03fa].contains(&code.cast_unsigned())
@@ -87,10 +92,8 @@ impl Watch {
     pub fn arm(&mut self, paths: &Paths) {
         let Ok(watch) = &mut self.watch else { return };
         let open = |name: String| Some((name.clone(), LOCAL_MACHINE.open(name).ok()?));
-        let own = open(paths.key(KEYS[0]));
-        let above = std::iter::once(paths.key(KEYS[1]))
-            .chain([paths.key(KEYS[2]), KEYS[2].to_owned()])
-            .find_map(open);
+        let own = open(paths.key(KEY));
+        let above = ancestors(paths.key(KEY)).find_map(open);
         watch.arm(own, above);
     }
 

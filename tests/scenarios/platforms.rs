@@ -1,0 +1,261 @@
+//! The same policies on every platform: one definition (`fixtures/policies.toml`), every form that policy can take.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use e2e::device::Device;
+use e2e::windows::Windows;
+use policy_schema::export::{mobileconfig, registry, toml as drop_in_file};
+use policy_schema::raw::RawPolicy;
+use policy_schema::read::drop_in;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+#[derive(Deserialize)]
+struct Cases {
+    case: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    policy: String,
+    /// Value and origin, by key.
+    expect: BTreeMap<String, (Value, String)>,
+    /// Key and code.
+    problems: BTreeSet<String>,
+}
+
+impl Case {
+    fn raw(&self) -> RawPolicy {
+        drop_in::read(self.policy.as_bytes()).unwrap()
+    }
+
+    /// Compares with what `steward policy show --json` or `policy check --json` printed.
+    fn holds(&self, printed: &Value, form: &str) {
+        let name = format!("{} ({form})", self.name);
+        assert!(!printed.to_string().contains("canary"), "{name}: a secret is shown");
+        for (key, (value, origin)) in &self.expect {
+            let story = printed["settings"].as_array().unwrap().iter().find(|story| story["key"] == **key);
+            let story = story.unwrap_or_else(|| panic!("{name}: no {key}"));
+            assert_eq!(&story["value"], value, "{name}: {key}");
+            let from = story["origin"]["from"].as_str().unwrap();
+            let from = if from == "policy" { story["origin"]["level"].as_str().unwrap() } else { from };
+            assert_eq!(from, origin, "{name}: {key}");
+        }
+        let found: BTreeSet<String> = printed["problems"]
+            .as_array()
+            .unwrap()
+            .iter()
+            // What settings mean together is the same wherever they lie.
+            .filter(|problem| problem["code"] != "policy.contradiction")
+            .map(|problem| {
+                format!("{} {}", problem["key"].as_str().unwrap(), problem["code"].as_str().unwrap())
+            })
+            .collect();
+        assert_eq!(found, self.problems, "{name}");
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let text = include_str!("../fixtures/policies.toml");
+    let mut cases = toml::from_str::<Cases>(text).unwrap().case;
+    assert!(cases.len() > 9);
+    cases.push(Case {
+        name: "a text as long as a book".to_owned(),
+        policy: format!("OrganizationName = \"{}\"\n", "a".repeat(400_000)),
+        expect: BTreeMap::from([("OrganizationName".to_owned(), (Value::Null, "unset".to_owned()))]),
+        problems: BTreeSet::from(["OrganizationName policy.invalid-value".to_owned()]),
+    });
+    cases
+}
+
+/// Writes a form of each case to a file and tries it.
+async fn check_files(form: &str, extension: &str, write: impl Fn(&RawPolicy) -> Vec<u8>) {
+    let device = Device::new();
+    for case in cases() {
+        let path = device.path(&format!("policy.{extension}"));
+        fs_err::write(&path, write(&case.raw())).unwrap();
+        let output = device.steward(&["policy", "check", "--json", &path.display().to_string()]).await;
+        case.holds(&serde_json::from_slice(&output.stdout).unwrap(), form);
+    }
+}
+
+#[tokio::test]
+async fn drop_ins_mean_what_they_say() {
+    let device = Device::new();
+    for case in cases() {
+        device.push("50-case.toml", &case.policy);
+        let output = device.steward(&["policy", "show", "--json"]).await;
+        case.holds(&serde_json::from_slice(&output.stdout).unwrap(), "drop-in folder");
+    }
+    check_files("exported drop-in", "toml", |policy| drop_in_file::bare(policy).into_bytes()).await;
+}
+
+#[tokio::test]
+async fn preferences_mean_the_same_in_xml_and_in_binary() {
+    check_files("preferences in XML", "plist", |policy| {
+        let mut bytes = Vec::new();
+        plist::Value::Dictionary(mobileconfig::preferences(policy)).to_writer_xml(&mut bytes).unwrap();
+        bytes
+    })
+    .await;
+    check_files("preferences in binary", "plist", |policy| {
+        let mut bytes = Vec::new();
+        plist::Value::Dictionary(mobileconfig::preferences(policy)).to_writer_binary(&mut bytes).unwrap();
+        bytes
+    })
+    .await;
+    check_files("profile", "mobileconfig", |policy| mobileconfig::profiles(policy, &[])[0].bytes.clone())
+        .await;
+}
+
+#[tokio::test]
+async fn a_registry_pol_means_the_same() {
+    check_files("Registry.pol", "pol", registry::pol).await;
+}
+
+#[tokio::test]
+async fn a_real_registry_means_the_same() {
+    let windows = Windows::new();
+    for case in cases() {
+        windows.import(&registry::reg_at(&case.raw(), &windows.policy_key())).await;
+        case.holds(&windows.json(&["policy", "show", "--json"]).await, "registry");
+    }
+}
+
+/// What an administrator gets from `steward export`, imported as it is, at the place that policy really has.
+#[tokio::test]
+async fn the_exported_reg_file_is_read_where_group_policy_writes() {
+    let windows = Windows::new();
+    let device = Device::new();
+    let output = device.path("export");
+    let policy = device.path("policy.toml");
+    fs_err::write(
+        &policy,
+        "UpdateMode = \"off\"\nScopes = [\"openid\"]\n[Recommended]\nLogLevel = \"debug\"\n",
+    )
+    .unwrap();
+    let arguments = ["export", "--format", "registry", "--policy", &policy.display().to_string()];
+    let exported =
+        device.steward(&[&arguments[..], &["--output", &output.display().to_string()]].concat()).await;
+    assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    windows.import(&fs_err::read(output.join("registry/Steward.reg")).unwrap()).await;
+    let shown = windows.at_home(&["policy", "show", "--json"]).await;
+    let value = |key: &str| {
+        let story = shown["settings"].as_array().unwrap().iter().find(|story| story["key"] == key);
+        (story.unwrap()["value"].clone(), story.unwrap()["origin"]["place"].clone())
+    };
+    let place = json!("HKLM\\SOFTWARE\\Policies\\Steward");
+    assert_eq!(value("UpdateMode"), (json!("off"), place.clone()));
+    assert_eq!(value("Scopes"), (json!(["openid"]), place.clone()));
+    assert_eq!(value("LogLevel"), (json!("debug"), place));
+    let removed = windows.wine(&["reg", "delete", "HKLM\\SOFTWARE\\Policies\\Steward", "/f"]).await;
+    assert!(removed.status.success());
+}
+
+#[tokio::test]
+async fn types_that_only_the_registry_has_are_named_in_the_problem() {
+    let windows = Windows::new();
+    let text = format!(
+        "Windows Registry Editor Version 5.00\r\n\r\n[HKEY_LOCAL_MACHINE\\{}]\r\n\
+         @=\"the value without a name\"\r\n\
+         \"UpdateMode\"=hex:01,02\r\n\
+         \"OrganizationName\"=hex(1):61,00,62\r\n\
+         \"SupportContact\"=hex(1):63,00,64,00\r\n\
+         \"Scopes\"=hex(7):6f,00,70,00,65,00,6e,00,69,00,64,00,00,00,00,00\r\n\
+         \"ClientId\"=hex(2):25,00,54,00,45,00,4d,00,50,00,25,00,00,00\r\n\
+         \"UpdateDeferDays\"=hex(b):07,00,00,00,00,00,00,00\r\n\
+         \"ReportIntervalMinutes\"=hex(4):3c\r\n",
+        windows.policy_key()
+    );
+    let utf16 = text.encode_utf16().flat_map(u16::to_le_bytes);
+    windows.import(&[0xff, 0xfe].into_iter().chain(utf16).collect::<Vec<u8>>()).await;
+    let shown = windows.json(&["policy", "show", "--json"]).await;
+    let stories = shown["settings"].as_array().unwrap();
+    let value = |key: &str| stories.iter().find(|story| story["key"] == key).unwrap()["value"].clone();
+    assert_eq!(value("SupportContact"), json!("cd"), "a text without terminator");
+    assert_eq!(value("Scopes"), json!(["openid"]), "REG_MULTI_SZ");
+    assert_eq!(value("ClientId"), json!("%TEMP%"), "REG_EXPAND_SZ is not expanded");
+    assert_eq!(value("UpdateDeferDays"), json!(7), "REG_QWORD");
+    let problem = |key: &str| {
+        let problems = shown["problems"].as_array().unwrap();
+        problems.iter().find(|problem| problem["key"] == key).unwrap()["message"].as_str().unwrap().to_owned()
+    };
+    assert!(problem("UpdateMode").contains("got REG_BINARY"), "{shown}");
+    assert!(problem("OrganizationName").contains("REG_SZ with half a character"), "{shown}");
+    assert!(problem("ReportIntervalMinutes").contains("REG_DWORD of 1 bytes"), "{shown}");
+}
+
+/// Who works at a device can write there; so it is never authority.
+#[tokio::test]
+async fn what_a_person_writes_into_their_own_registry_counts_for_nothing() {
+    let windows = Windows::new();
+    let key = format!("HKCU\\{}", windows.policy_key());
+    let added = windows.wine(&["reg", "add", &key, "/v", "UpdateMode", "/d", "automatic", "/f"]).await;
+    assert!(added.status.success());
+    let shown = windows.json(&["policy", "show", "--json"]).await;
+    assert_eq!(shown["problems"][0]["code"], "policy.missing");
+    windows.wine(&["reg", "delete", &key, "/f"]).await;
+}
+
+#[tokio::test]
+async fn an_agent_on_windows_follows_the_registry_and_prepares_the_app() {
+    const QUICK: &str = "SOFTWARE\\Policies\\Amazon\\Quick";
+    let windows = Windows::new();
+    let _agent = windows.start_agent().await;
+    let push = async |text: &str| {
+        let policy = drop_in::read(text.as_bytes()).unwrap();
+        windows.import(&registry::reg_at(&policy, &windows.policy_key())).await;
+    };
+
+    // No key, then one: the key above is watched meanwhile.
+    push("SocialSignIn = \"blocked\"\nAppSelfUpdate = \"patch-only\"\n").await;
+    let settings = |status: &Value| status["status"]["policy"]["settings"].clone();
+    windows.status_where("two settings", |status| settings(status) == 2).await;
+    let written = windows.registry(&windows.key(QUICK)).await;
+    assert!(written.contains("DisableSocialLogin    REG_DWORD    0x1"), "{written}");
+    assert!(written.contains("DisableAutoUpdates    REG_SZ    minor"), "{written}");
+
+    // A change of values, twice: a notification comes only once for each time it was asked for.
+    push("AppSelfUpdate = \"none\"\n").await;
+    windows.status_where("one setting", |status| settings(status) == 1).await;
+    push("AppSelfUpdate = \"none\"\nSocialSignIn = \"blocked\"\nUpdateMode = \"off\"\n").await;
+    windows.status_where("three settings", |status| settings(status) == 3).await;
+
+    // A Group Policy of the app's own says otherwise: it wins, and the difference is told.
+    let quick = format!("HKLM\\{}", windows.key(QUICK));
+    windows.wine(&["reg", "add", &quick, "/v", "DisableAutoUpdates", "/d", "major", "/f"]).await;
+    push("AppSelfUpdate = \"none\"\nSocialSignIn = \"blocked\"\n").await;
+    let status = windows
+        .status_where("the conflict", |status| {
+            e2e::device::problem(status, "app.configuration-conflict").is_some()
+        })
+        .await;
+    let conflict = e2e::device::problem(&status, "app.configuration-conflict").unwrap();
+    assert_eq!(conflict["key"], "AppSelfUpdate");
+    let written = windows.registry(&windows.key(QUICK)).await;
+    assert!(written.contains("DisableAutoUpdates    REG_SZ    major"), "{written}");
+
+    // Policy is withdrawn: what the agent wrote goes, what Group Policy wrote stays.
+    let policy_key = format!("HKLM\\{}", windows.policy_key());
+    windows.wine(&["reg", "delete", &policy_key, "/f"]).await;
+    windows.status_where("no settings", |status| settings(status) == 0).await;
+    let written = windows.registry(&windows.key(QUICK)).await;
+    assert!(!written.contains("DisableSocialLogin") && written.contains("major"), "{written}");
+}
+
+#[tokio::test]
+async fn an_app_on_windows_that_runs_on_with_its_old_configuration_is_told() {
+    let windows = Windows::new();
+    let _agent = windows.start_agent().await;
+    let app = windows.start_app("Amazon Quick.exe");
+    let policy = drop_in::read(b"SocialSignIn = \"blocked\"\n").unwrap();
+    windows.import(&registry::reg_at(&policy, &windows.policy_key())).await;
+    let pending = |status: &Value| e2e::device::problem(status, "app.restart-pending").is_some();
+    windows.status_where("a restart that is due", pending).await;
+    drop(app);
+    // The next look at policy is also one at the app.
+    let policy = drop_in::read(b"SocialSignIn = \"blocked\"\nUpdateMode = \"off\"\n").unwrap();
+    windows.import(&registry::reg_at(&policy, &windows.policy_key())).await;
+    windows.status_where("no restart that is due", |status| !pending(status)).await;
+}
