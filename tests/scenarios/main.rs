@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod browser;
+mod exports;
 mod platforms;
 mod policy;
 mod report;

@@ -10,6 +10,7 @@ mod generate;
 mod tidy;
 mod tools;
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::{Parser, Subcommand};
@@ -41,6 +42,23 @@ enum Task {
     },
     /// The rules of the house that no compiler checks.
     Tidy,
+    /// Sign a profile for macOS (CMS in DER), as the MDM's console or a Mac wants it.
+    SignProfile {
+        /// The profile that `steward export` wrote.
+        profile: PathBuf,
+        /// The certificate in PEM.
+        #[arg(long)]
+        certificate: PathBuf,
+        /// The certificates above it in PEM.
+        #[arg(long)]
+        chain: Option<PathBuf>,
+        /// Its private key in PEM.
+        #[arg(long)]
+        key: PathBuf,
+        /// Where the signed profile goes.
+        #[arg(long)]
+        output: PathBuf,
+    },
     /// Measure against floors of the same run, and print a table.
     Bench,
     /// Build the binary for release into `target/dist`.
@@ -63,6 +81,9 @@ fn main() -> anyhow::Result<()> {
         Task::Test { more } => test(&more),
         Task::Gen { check } => generate::generate(check),
         Task::Tidy => tidy::check(),
+        Task::SignProfile { profile, certificate, chain, key, output } => {
+            sign_profile(&profile, &certificate, chain.as_deref(), &key, &output)
+        }
         Task::Bench => bench(),
         Task::Dist => dist(),
         Task::Windows => {
@@ -93,8 +114,29 @@ fn ci() -> anyhow::Result<()> {
     run(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     tools::step("generated files");
     generate::generate(true)?;
+    tools::step("administrative templates");
+    templates()?;
+    tools::step("macOS");
+    cross::check_for_macos()?;
     tools::step("tests");
     test(&[])
+}
+
+/// Microsoft's schema of administrative templates. It may not be given away, so it lies beside the repository.
+fn templates() -> anyhow::Result<()> {
+    let schema = tools::repository().join("../shared/validators/admx/patched/PolicyDefinitionFiles.xsd");
+    if !schema.is_file() {
+        println!(
+            "SKIPPED: {} is not here, so the ADMX and ADML files are not checked against it",
+            schema.display()
+        );
+        return Ok(());
+    }
+    tools::debian_packages(&[("xmllint", "libxml2-utils")])?;
+    run(Command::new("xmllint")
+        .args(["--noout", "--nonet", "--schema"])
+        .arg(schema)
+        .args(["mdm-profiles/admx/Steward.admx", "mdm-profiles/admx/en-US/Steward.adml"]))
 }
 
 fn test(more: &[String]) -> anyhow::Result<()> {
@@ -105,7 +147,10 @@ fn test(more: &[String]) -> anyhow::Result<()> {
         ("node", "nodejs"),
         ("npm", "npm"),
         ("setpriv", "util-linux"),
+        ("openssl", "openssl"),
+        ("plistutil", "libplist-utils"),
     ])?;
+    tools::debian_libraries(&["python3-samba"])?;
     let node = tools::node_packages()?;
     let nextest = tools::cargo_tool("cargo-nextest")?;
     run(cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
@@ -119,6 +164,23 @@ fn test(more: &[String]) -> anyhow::Result<()> {
         .env("STEWARD_WINDOWS", windows)
         .env("STEWARD_WINE", wine);
     run(tools::without_proxies(&mut command))
+}
+
+fn sign_profile(
+    profile: &Path,
+    certificate: &Path,
+    chain: Option<&Path>,
+    key: &Path,
+    output: &Path,
+) -> anyhow::Result<()> {
+    let mut command = Command::new("openssl");
+    command.args(["cms", "-sign", "-binary", "-nodetach", "-outform", "der", "-md", "sha256"]);
+    command.arg("-in").arg(profile).arg("-signer").arg(certificate).arg("-inkey").arg(key);
+    if let Some(chain) = chain {
+        command.arg("-certfile").arg(chain);
+    }
+    // Paths are those of the caller.
+    run(command.arg("-out").arg(output).current_dir(std::env::current_dir()?))
 }
 
 fn bench() -> anyhow::Result<()> {
