@@ -245,8 +245,8 @@ async fn ask(
 }
 
 fn refusal(status: StatusCode, message: &str) -> Refusal {
-    let problem =
-        Problem::new(policy_schema::Code::ApiRefused, message).hint("run the command as root".to_owned());
+    let problem = Problem::new(policy_schema::Code::ApiRefused, message)
+        .hint("run the command as root, on Windows as an administrator".to_owned());
     Refusal { status, problem }
 }
 

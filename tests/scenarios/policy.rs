@@ -253,3 +253,89 @@ async fn another_user_may_read_the_status_and_change_nothing() {
     let files = as_nobody("--version; cat var/lib/steward/private/*").await;
     assert!(!String::from_utf8_lossy(&files.stdout).contains("login.example.com"));
 }
+
+/// A person at a terminal of 80 columns reads why a setting has its value.
+#[tokio::test]
+async fn explain_tells_the_whole_story_of_a_value() {
+    let device = Device::new();
+    device.push("10-weak.toml", "UpdateMode = \"notify\"\n[Recommended]\nUpdateMode = \"automatic\"\n");
+    device.push("50-strong.toml", "UpdateMode = \"off\"\nClientSecret = \"canary\"\n");
+    let _agent = device.start_agent().await;
+    let explained = device.printed(&["policy", "explain", "updatemode"]).await;
+    let lines: Vec<&str> = explained.lines().collect();
+    assert_eq!(lines[0], "UpdateMode = `off`");
+    assert_eq!(lines[1], "  level     enforced");
+    assert!(
+        lines[2].starts_with("  place     ") && lines[2].ends_with("50-strong.toml, line 1"),
+        "{explained}"
+    );
+    assert!(lines[3].starts_with("  since     20"), "{explained}");
+    assert!(lines[4].starts_with("  last good `off`, since 20"), "{explained}");
+    assert_eq!(explained.matches("  lost      ").count(), 2, "{explained}");
+    assert!(explained.contains("because ") && explained.contains("policy.conflict"), "{explained}");
+
+    // What was said cannot be understood any more: the last good value is named with its date.
+    device.push("50-strong.toml", "UpdateMode = \"of\"\nClientSecret = \"canary\"\n");
+    device.problem("policy.invalid-value").await;
+    let explained = device.printed(&["policy", "explain", "UpdateMode"]).await;
+    assert!(explained.contains("from      the last good value") && explained.contains("did you mean `off`?"));
+
+    for arguments in [&["policy", "explain", "UpdateMode"][..], &["policy", "show", "--all"], &["status"]] {
+        let printed = device.printed(arguments).await;
+        assert!(!printed.contains('\u{1b}') && !printed.contains("canary"), "{printed}");
+        // Only what has no place to be broken may be wider: a path, an address.
+        let wide = |line: &&str| {
+            line.chars().count() > 80 && !line.split_whitespace().any(|word| word.chars().count() > 40)
+        };
+        assert_eq!(printed.lines().find(wide), None, "{arguments:?}");
+    }
+    let secret = device.printed(&["policy", "explain", "ClientSecret"]).await;
+    assert!(secret.starts_with("ClientSecret = (set)") && secret.contains("last good (set)"), "{secret}");
+}
+
+#[tokio::test]
+async fn a_difference_between_what_is_said_and_what_was_applied_is_shown() {
+    let device = Device::new();
+    device.push("50.toml", "UpdateMode = \"off\"\nClientSecret = \"canary\"\nUpdateDeferDays = 3\n");
+    let agent = device.start_agent().await;
+    let same = device.steward(&["policy", "show", "--diff"]).await;
+    assert_eq!(same.status.code(), Some(0));
+    agent.stop().await;
+    device.push("50.toml", "UpdateMode = \"automatic\"\nLogLevel = \"debug\"\nUpdateDeferDays = 3\n");
+    let differs = device.steward(&["policy", "show", "--diff"]).await;
+    assert_eq!(differs.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&differs.stdout).into_owned();
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(
+        lines,
+        [
+            vec!["-", "ClientSecret", "(set)"],
+            vec!["-", "UpdateMode", "`off`"],
+            vec!["+", "UpdateMode", "`automatic`"],
+            vec!["+", "LogLevel", "`debug`"],
+        ]
+    );
+}
+
+/// The app reads its configuration only when it starts, so a change counts for nothing before.
+#[tokio::test]
+async fn an_app_that_runs_on_with_its_old_configuration_is_told() {
+    let device = Device::new();
+    let _agent = device.start_agent().await;
+    let program = device.path("opt/lab-notes/versions/1.0.0/bin/lab-notes");
+    fs_err::create_dir_all(program.parent().unwrap()).unwrap();
+    fs_err::copy("/bin/sleep", &program).unwrap();
+    let app = device.start(&program, &["60"]);
+    device.push("50-acme.toml", POLICY);
+    let pending = device.problem("app.restart-pending").await;
+    assert_eq!(pending["severity"], "warning");
+    assert!(pending["hint"].as_str().unwrap().starts_with("quit Lab Notes"), "{pending}");
+    drop(app);
+    // A start after the change: the next look finds everything in order.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let _app = device.start(&program, &["60"]);
+    assert!(device.steward(&["policy", "reload"]).await.status.success());
+    device
+        .status_where("no restart that is due", |status| problem(status, "app.restart-pending").is_none())
+        .await;
+}

@@ -86,7 +86,10 @@ pub(crate) fn observe(paths: &Paths, descriptor: Option<&Descriptor>) -> Observe
         .and_then(|noted| native::read(paths, &noted.place).ok())
         .unwrap_or_default();
     let waits = noted.as_ref().is_some_and(|noted| noted.changed_at.is_some());
-    let running_since = system.filter(|_| waits).and_then(|system| process::oldest(&system.processes));
+    let running_since = system.filter(|_| waits).and_then(|system| {
+        let programs = system.processes.iter().map(|program| process::Program::new(paths, program));
+        process::oldest(&programs.collect::<Vec<_>>())
+    });
     Observed { place, found, noted, left, running_since }
 }
 

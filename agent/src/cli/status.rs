@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 
 use agent_platform::paths::Paths;
+use agent_platform::service;
 use jiff::Timestamp;
 use policy_schema::Problem;
 use policy_schema::settings::ReportIdentity;
 use schemars::schema_for;
 
+use super::hanging;
 use super::policy::print_problems;
 use crate::api::{self, AskError};
 use crate::health::encode::{Encoding, encode};
@@ -99,7 +101,7 @@ fn left_behind(paths: &Paths) -> anyhow::Result<Option<Status>> {
 
 fn print(overview: &Overview) {
     let now = clock::now();
-    out!("{:<10}{}: {}", "Device", overview.health.state.as_str(), overview.health.reason);
+    line("Device", &format!("{}: {}", overview.health.state.as_str(), overview.health.reason));
     let mut problems = Vec::new();
     if let Some(status) = &overview.status {
         print_machine(overview, status, now);
@@ -109,10 +111,10 @@ fn print(overview: &Overview) {
         print_sign_in(sign_in, now);
         problems.extend(sign_in.problems.iter().cloned());
     } else {
-        out!("{:<10}no broker runs for you; `steward broker` starts one", "Sign-in");
+        line("Sign-in", "no broker runs for you; `steward broker` starts one");
     }
     if !overview.agent_running {
-        out!("\nThe agent does not run. Start it: systemctl start steward");
+        out!("\nThe agent does not run. Start it: {}", service::START);
     }
     print_problems(&problems);
     let contact = overview.status.as_ref().and_then(|status| status.policy.support_contact.as_ref());
@@ -122,7 +124,7 @@ fn print(overview: &Overview) {
 }
 
 fn print_machine(overview: &Overview, status: &Status, now: Timestamp) {
-    let line = |label: &str, text: String| out!("{label:<10}{text}");
+    let line = |label: &str, text: String| line(label, &text);
     let running = if overview.agent_running { "running" } else { "not running" };
     line(
         "Agent",
@@ -184,7 +186,11 @@ fn print_sign_in(sign_in: &SignIn, now: Timestamp) {
         SignInState::SignedOut => "nobody is signed in; `steward login` opens the browser".to_owned(),
         SignInState::NotConfigured => "not configured".to_owned(),
     };
-    out!("{:<10}{text}", "Sign-in");
+    line("Sign-in", &text);
+}
+
+fn line(label: &str, text: &str) {
+    out!("{}", hanging(&format!("{label:<10}"), text));
 }
 
 /// A time in the past: `just now`, `5 min ago`, a date.

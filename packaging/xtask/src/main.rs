@@ -59,6 +59,12 @@ enum Task {
         #[arg(long)]
         output: PathBuf,
     },
+    /// Feed foreign bytes to every reader of policy, beginning with `policy-schema/fuzz/seeds`. Needs a nightly compiler.
+    Fuzz {
+        /// How long for each reader, in seconds.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Measure against floors of the same run, and print a table.
     Bench,
     /// Build the binary for release into `target/dist`.
@@ -84,6 +90,7 @@ fn main() -> anyhow::Result<()> {
         Task::SignProfile { profile, certificate, chain, key, output } => {
             sign_profile(&profile, &certificate, chain.as_deref(), &key, &output)
         }
+        Task::Fuzz { seconds } => fuzz(seconds),
         Task::Bench => bench(),
         Task::Dist => dist(),
         Task::Windows => {
@@ -181,6 +188,27 @@ fn sign_profile(
     }
     // Paths are those of the caller.
     run(command.arg("-out").arg(output).current_dir(std::env::current_dir()?))
+}
+
+fn fuzz(seconds: u32) -> anyhow::Result<()> {
+    let cargo_fuzz = tools::cargo_tool("cargo-fuzz")?;
+    let cache = tools::cache()?.join("fuzz");
+    for reader in ["drop_in", "property_list", "registry", "registry_pol"] {
+        tools::step(&format!("{reader}, {seconds} seconds"));
+        let corpus = cache.join("corpus").join(reader);
+        fs_err::create_dir_all(&corpus)?;
+        // What it finds is left in policy-schema/fuzz/artifacts and named at the end of its output.
+        run(Command::new(&cargo_fuzz)
+            .args(["fuzz", "run", "--fuzz-dir", "policy-schema/fuzz", "--target-dir"])
+            .arg(cache.join("target"))
+            .arg(reader)
+            .arg(corpus)
+            .arg(format!("policy-schema/fuzz/seeds/{reader}"))
+            .args(["--", "-max_len=65536", "-timeout=10"])
+            .arg(format!("-max_total_time={seconds}"))
+            .env("RUSTUP_TOOLCHAIN", "nightly"))?;
+    }
+    Ok(())
 }
 
 fn bench() -> anyhow::Result<()> {

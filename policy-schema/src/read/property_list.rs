@@ -143,8 +143,13 @@ impl<'a> Events<'a> {
     fn entry(&mut self, entries: &mut BTreeMap<String, RawEntry>, key: String) -> Result<(), ReadError> {
         let start = self.next()?;
         let value = self.value(start)?;
-        entries.insert(key, value.into());
-        Ok(())
+        match entries.insert(key.clone(), value.into()) {
+            None => Ok(()),
+            Some(_) => {
+                let key = crate::message::excerpt(&key);
+                Err(syntax(format!("the key `{key}` stands there twice"), Some("keep one")))
+            }
+        }
     }
 
     /// The value that starts with an event; collections are read to their end.
@@ -270,12 +275,19 @@ mod tests {
     #[test]
     fn hostile_documents_end_in_an_error() {
         let deep = xml(&format!("<key>a</key>{}", "<array>".repeat(200_000)));
-        let wide = xml(&"<key>a</key><true/>".repeat(60_000));
+        let wide = xml(&(0..60_000).map(|n| format!("<key>{n}</key><true/>")).collect::<String>());
         let truncated = &xml("<key>UpdateMode</key><string>off</string>")[..80];
         for bytes in [deep.as_slice(), &wide, truncated, b"", b"bplist00", b"<plist><array/></plist>"] {
             let start = String::from_utf8_lossy(&bytes[..bytes.len().min(120)]);
             assert!(read(bytes).is_err(), "{start}");
         }
+    }
+
+    #[test]
+    fn a_key_that_stands_there_twice_is_an_error() {
+        let twice =
+            xml("<key>UpdateMode</key><string>off</string><key>UpdateMode</key><string>notify</string>");
+        assert_eq!(read(&twice).unwrap_err().message, "the key `UpdateMode` stands there twice");
     }
 
     #[test]

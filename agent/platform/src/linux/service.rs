@@ -4,6 +4,9 @@ use sd_notify::NotifyState;
 
 pub use crate::unix::signal::{StopSignal, clear_umask};
 
+/// How an administrator starts the machine service.
+pub const START: &str = "systemctl start steward";
+
 /// The service is ready; the text is shown by `systemctl status`.
 pub fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);

@@ -2,6 +2,9 @@
 
 pub use crate::unix::signal::{StopSignal, clear_umask};
 
+/// How an administrator starts the machine service.
+pub const START: &str = "launchctl kickstart system/dev.steward.agent";
+
 /// The service is ready. launchd does not ask.
 pub fn ready(_: &str) {}
 

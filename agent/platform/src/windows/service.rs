@@ -39,6 +39,9 @@ impl StopSignal {
     }
 }
 
+/// How an administrator starts the machine service.
+pub const START: &str = "steward agent";
+
 /// The service is ready. Nobody asks at the console.
 pub fn ready(_: &str) {}
 
