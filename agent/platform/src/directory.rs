@@ -141,7 +141,7 @@ mod tests {
                 .iter()
                 .map(|place| {
                     let path = Path::new(&place.name);
-                    path.strip_prefix(self.root.path()).unwrap().display().to_string()
+                    path.strip_prefix(self.root.path()).unwrap().display().to_string().replace('\\', "/")
                 })
                 .collect()
         }

@@ -32,6 +32,14 @@ pub(crate) fn build_for_windows(arguments: &[&str]) -> anyhow::Result<PathBuf> {
     Ok(target.join(WINDOWS).join("debug"))
 }
 
+/// Runs the platform crate's own tests as Windows programs.
+pub(crate) fn test_on_windows(wine: &Path) -> anyhow::Result<()> {
+    let target = folder()?.join("target-windows");
+    let mut command = build(WINDOWS, &target, "test")?;
+    command.args(["--quiet", "--package", "agent-platform", "--lib"]);
+    run(command.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", wine))
+}
+
 /// Checks the whole workspace for macOS. C code is compiled by Zig, which brings Apple's headers.
 pub(crate) fn check_for_macos() -> anyhow::Result<()> {
     let python = zig()?;
@@ -58,11 +66,7 @@ pub(crate) fn check_for_macos() -> anyhow::Result<()> {
 
 /// Wine with a prefix of its own: the script that runs a Windows program in it.
 pub(crate) fn wine() -> anyhow::Result<PathBuf> {
-    tools::debian_packages(&[
-        ("wine", "wine"),
-        ("wine64", "wine64"),
-        ("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64-win32"),
-    ])?;
+    tools::debian_packages(&[("wine", "wine"), ("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64-win32")])?;
     let prefix = folder()?.join("wine");
     let runner = folder()?.join("wine.sh");
     script(

@@ -163,6 +163,9 @@ fn test(more: &[String]) -> anyhow::Result<()> {
     run(cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
     let windows = cross::build_for_windows(&["--package", "agent"])?;
     let wine = cross::wine()?;
+    tools::step("the platform crate on Windows");
+    cross::test_on_windows(&wine)?;
+    tools::step("everything else");
     let mut command = Command::new(nextest);
     command
         .args(["nextest", "run", "--workspace", "--all-features", "--locked"])

@@ -14,14 +14,12 @@ use windows_sys::Win32::Foundation::{
     ERROR_MORE_DATA, ERROR_NO_MORE_ITEMS, ERROR_SUCCESS, HANDLE, LocalFree, WAIT_OBJECT_0,
 };
 use windows_sys::Win32::Security::Authorization::{
-    ConvertSecurityDescriptorToStringSecurityDescriptorW, ConvertSidToStringSidW,
-    ConvertStringSecurityDescriptorToSecurityDescriptorW, GetNamedSecurityInfoW, SDDL_REVISION_1,
-    SE_FILE_OBJECT,
+    ConvertSidToStringSidW, ConvertStringSecurityDescriptorToSecurityDescriptorW, SDDL_REVISION_1,
 };
 use windows_sys::Win32::Security::{
-    CheckTokenMembership, CreateWellKnownSid, DACL_SECURITY_INFORMATION, DuplicateToken, EqualSid,
-    GetTokenInformation, PSECURITY_DESCRIPTOR, SECURITY_ATTRIBUTES, SecurityIdentification, TOKEN_DUPLICATE,
-    TOKEN_QUERY, TOKEN_USER, TokenUser, WinBuiltinAdministratorsSid,
+    CheckTokenMembership, CreateWellKnownSid, DuplicateToken, EqualSid, GetTokenInformation,
+    PSECURITY_DESCRIPTOR, SECURITY_ATTRIBUTES, SecurityIdentification, TOKEN_DUPLICATE, TOKEN_QUERY,
+    TOKEN_USER, TokenUser, WinBuiltinAdministratorsSid,
 };
 use windows_sys::Win32::Storage::FileSystem::{CreateDirectoryW, GetDiskFreeSpaceExW};
 use windows_sys::Win32::System::Pipes::GetNamedPipeClientProcessId;
@@ -222,41 +220,6 @@ pub(super) fn create_folder(path: &Path, access: &str) -> io::Result<()> {
     let attributes = descriptor.attributes();
     // SAFETY: the path ends in NUL; the attributes and what they point to live until the call has returned.
     succeeded(unsafe { CreateDirectoryW(wide(path).as_ptr(), &raw const attributes) })
-}
-
-/// The access list of a file or folder, in SDDL.
-#[cfg_attr(not(test), expect(dead_code, reason = "a test looks at what was made"))]
-pub(super) fn access_list(path: &Path) -> io::Result<String> {
-    let mut descriptor = null_mut();
-    // SAFETY: the path ends in NUL; the descriptor is freed when it is dropped.
-    let code = unsafe {
-        GetNamedSecurityInfoW(
-            wide(path).as_ptr(),
-            SE_FILE_OBJECT,
-            DACL_SECURITY_INFORMATION,
-            null_mut(),
-            null_mut(),
-            null_mut(),
-            null_mut(),
-            &raw mut descriptor,
-        )
-    };
-    if code != ERROR_SUCCESS {
-        return Err(error(code));
-    }
-    let descriptor = Descriptor(descriptor);
-    let mut text = null_mut();
-    // SAFETY: the descriptor is valid; the text is freed below.
-    succeeded(unsafe {
-        ConvertSecurityDescriptorToStringSecurityDescriptorW(
-            descriptor.0,
-            SDDL_REVISION_1,
-            DACL_SECURITY_INFORMATION,
-            &raw mut text,
-            null_mut(),
-        )
-    })?;
-    Ok(take_text(text))
 }
 
 /// How many bytes this process may still write where a folder lies.

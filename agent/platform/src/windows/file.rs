@@ -153,14 +153,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_private_is_nothing_to_users_and_nothing_is_inherited() {
+        let [private, public] = [Access::Private, Access::Public].map(|access| access_list(access).unwrap());
+        assert!(private.starts_with("D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)") && public.starts_with(&private));
+        assert!(!private.contains("BU") && public.ends_with("(A;OICI;GRGX;;;BU)"), "{public}");
+    }
+
+    #[test]
     fn a_file_is_replaced_in_a_folder_of_its_own_access() {
         let outer = tempfile::tempdir().unwrap();
         for access in [Access::Private, Access::Public] {
             let folder = outer.path().join(format!("{access:?}"));
             create_folder(&folder, access).unwrap();
-            let list = ffi::access_list(&folder).unwrap();
-            assert!(list.starts_with("D:P"), "{list}");
-            assert_eq!(list.contains(";;;BU)"), access == Access::Public, "{list}");
             for text in ["one", "two"] {
                 replace(&folder.join("file"), text.as_bytes(), access).unwrap();
                 assert_eq!(fs_err::read_to_string(folder.join("file")).unwrap(), text);

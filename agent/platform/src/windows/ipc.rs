@@ -73,8 +73,8 @@ impl Listener {
     }
 }
 
-/// Listens at a pipe. Its first instance can be made only once, so a second process is refused, and so is one that
-/// wanted to answer in our place.
+/// Listens at a pipe. Its first instance can be made only once, so where another process was quicker, this one is
+/// refused instead of sharing the name with it.
 ///
 /// # Errors
 /// Another process answers there (`AddrInUse`), or the system refused.
@@ -86,10 +86,13 @@ pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
         Audience::Owner => all,
         Audience::Everybody => format!("{all}(A;;GRGW;;;AU)"),
     };
+    let taken =
+        || io::Error::new(io::ErrorKind::AddrInUse, format!("another process already answers at {name}"));
+    if ClientOptions::new().open(path).is_ok() {
+        return Err(taken());
+    }
     let next = ffi::create_pipe(&name, &access, true).map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ResourceBusy => {
-            io::Error::new(io::ErrorKind::AddrInUse, format!("another process already answers at {name}"))
-        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ResourceBusy => taken(),
         kind => io::Error::new(kind, format!("failed to listen at {name}: {error}")),
     })?;
     Ok(Listener { name, access, next })
