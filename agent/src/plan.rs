@@ -281,8 +281,8 @@ mod tests {
         entries.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
     }
 
-    fn wrote(values: &Values) -> Option<Noted> {
-        Some(Noted { place: QUICK.to_owned(), values: Some(values.clone()), changed_at: None })
+    fn wrote(values: &Values) -> Noted {
+        Noted { place: QUICK.to_owned(), values: Some(values.clone()), changed_at: None }
     }
 
     #[test]
@@ -299,13 +299,13 @@ mod tests {
         let change = Change { set: first.clone(), gone: Vec::new(), ours: first.clone() };
         let step = Step::WriteValues { place: QUICK.to_owned(), change };
         assert_eq!(quick(blocked, &Values::new(), None), [step]);
-        assert_eq!(quick(blocked, &first, wrote(&first)), []);
+        assert_eq!(quick(blocked, &first, Some(wrote(&first))), []);
 
         let minor = values(&[("DisableAutoUpdates", RawValue::Str("minor".to_owned()))]);
         let change =
             Change { set: minor.clone(), gone: vec!["DisableSocialLogin".to_owned()], ours: minor.clone() };
         let step = Step::WriteValues { place: QUICK.to_owned(), change };
-        assert_eq!(quick("AppSelfUpdate = \"patch-only\"", &first, wrote(&first)), [step]);
+        assert_eq!(quick("AppSelfUpdate = \"patch-only\"", &first, Some(wrote(&first))), [step]);
     }
 
     /// Group Policy writes its values again and again; an agent that did so as well would never come to rest.
@@ -314,7 +314,7 @@ mod tests {
         let theirs = values(&[("DisableSocialLogin", RawValue::Int(0))]);
         let ours = values(&[("DisableSocialLogin", RawValue::Int(1))]);
         let resolved = policy("SocialSignIn = \"blocked\"");
-        for noted in [None, wrote(&ours)] {
+        for noted in [None, Some(wrote(&ours))] {
             let observed = observed_app(QUICK, Found::Registry(theirs.clone()), noted);
             assert_eq!(steps(&resolved, "amazon-quick", "windows", &observed), []);
         }
@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn values_of_an_app_that_is_managed_no_more_are_removed_where_they_are_still_ours() {
         let ours = values(&[("DisableSocialLogin", RawValue::Int(1)), ("Other", RawValue::Int(1))]);
-        let mut observed = observed_app("/managed.json", Found::File(None), wrote(&ours));
+        let mut observed = observed_app("/managed.json", Found::File(None), Some(wrote(&ours)));
         observed.app.left = values(&[("DisableSocialLogin", RawValue::Int(1)), ("Other", RawValue::Int(7))]);
         let change = Change { gone: vec!["DisableSocialLogin".to_owned()], ..Change::default() };
         assert_eq!(

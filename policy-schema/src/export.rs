@@ -71,7 +71,7 @@ pub enum Format {
     Registry,
     /// Jamf Pro's custom schema.
     Jamf,
-    /// A ProfileManifest, for iMazing Profile Editor and others.
+    /// A profile manifest, for editors of profiles.
     Manifest,
     /// JSON Schema of the policy file.
     JsonSchema,

@@ -1,5 +1,6 @@
 //! What `steward export` writes, read by others: plistutil, OpenSSL, Samba, ajv, a shell. (Microsoft's schema of ADMX is
 //! checked by `cargo xtask ci`, where it is there.)
+#![expect(clippy::unwrap_used, reason = "everything here is a test, or what it is made of")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
 //! The same policies on every platform: one definition (`fixtures/policies.toml`), every form that policy can take.
+#![expect(clippy::unwrap_used, reason = "everything here is a test, or what it is made of")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -124,7 +124,7 @@ fn explain(explained: &Explained, key: &str) -> anyhow::Result<ExitCode> {
             line("place", place);
         }
         Origin::LastGood { .. } => {
-            line("from", "the last good value, as the place that decides cannot be understood")
+            line("from", "the last good value, as the place that decides cannot be understood");
         }
         Origin::Strict => line("from", "the strict choice, as what policy says cannot be understood"),
         Origin::Default => line("from", "the default, as no place says anything"),
@@ -189,8 +189,8 @@ async fn diff(paths: &Paths) -> anyhow::Result<ExitCode> {
     let mut differences = 0;
     for setting in SETTINGS {
         let before = applied.get(setting.key);
-        let story = find(&says, setting.key).filter(|story| is_set(story));
-        let after = story.and_then(|story| story.value.as_ref());
+        let after =
+            find(&says, setting.key).filter(|story| is_set(story)).and_then(|story| story.value.as_ref());
         if before == after {
             continue;
         }

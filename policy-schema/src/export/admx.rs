@@ -203,10 +203,8 @@ fn presentation(xml: &mut Xml, setting: &Setting, (suffix, _, _): (&str, &str, &
             xml::text(xml, "decimalTextBox", &[control[0], ("defaultValue", &start.to_string())], &label)
         }
         (Kind::Choice(choices), default) => {
-            let chosen = default.and_then(|default| match default.to_raw() {
-                RawValue::Str(name) => choices.iter().position(|choice| choice.name == name),
-                _ => None,
-            });
+            let chosen = default
+                .and_then(|default| choices.iter().position(|choice| default == Literal::Text(choice.name)));
             let index = chosen.unwrap_or_default().to_string();
             let attributes = [control[0], ("noSort", "true"), ("defaultItem", &index)];
             xml::text(xml, "dropdownList", &attributes, &label)

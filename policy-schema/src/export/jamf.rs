@@ -85,10 +85,7 @@ fn kind(setting: &Setting) -> Map<String, Value> {
             json!({ "type": "array", "items": item })
         }
     };
-    match value {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    }
+    value.as_object().cloned().unwrap_or_default()
 }
 
 /// JSON for people and for version control.

@@ -1,4 +1,4 @@
-//! A ProfileManifest of the agent's preference domain, for editors of profiles (iMazing Profile Editor, ProfileCreator).
+//! A profile manifest of the agent's preference domain, for editors of profiles.
 
 use plist::{Date, Dictionary, Value};
 
@@ -29,13 +29,15 @@ pub fn manifest() -> Vec<u8> {
         ])
         .into(),
     );
-    let last_modified = Date::from_xml_format(LAST_MODIFIED).expect("a test writes it");
     let all = dictionary([
         ("pfm_title", "Steward".into()),
         ("pfm_description", "Settings of the Steward fleet agent.".into()),
         ("pfm_domain", DOMAIN.into()),
         ("pfm_format_version", 1.into()),
-        ("pfm_last_modified", last_modified.into()),
+        (
+            "pfm_last_modified",
+            Date::from_xml_format(LAST_MODIFIED).map_or(Value::Boolean(false), Value::Date),
+        ),
         ("pfm_platforms", strings(&["macOS"])),
         ("pfm_version", 1.into()),
         ("pfm_unique", true.into()),

@@ -13,7 +13,7 @@ use crate::read::RECOMMENDED;
 pub fn profiles(policy: &RawPolicy, apps: &[AppPreferences]) -> Vec<Artefact> {
     let organization = policy.enforced.get("OrganizationName").and_then(|entry| match &entry.value {
         RawValue::Str(name) => Some(name.as_str()),
-        _ => None,
+        RawValue::Bool(_) | RawValue::Int(_) | RawValue::List(_) | RawValue::Other(_) => None,
     });
     let agent = profile(DOMAIN, "settings", "Steward", organization, preferences(policy));
     let mut files = vec![Artefact::new("macos/steward.mobileconfig", agent)];

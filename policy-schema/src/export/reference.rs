@@ -123,16 +123,10 @@ fn examples(setting: &Setting) -> String {
             format!("<string>{}</string>", quick_xml::escape::partial_escape(text.as_str()))
         }
         RawValue::List(items) => {
-            let items: String = items
-                .iter()
-                .map(|item| {
-                    format!(
-                        "<string>{}</string>",
-                        quick_xml::escape::partial_escape(item.replace('\n', "\\n"))
-                    )
-                })
-                .collect();
-            format!("<array>{items}</array>")
+            let escape =
+                |item: &String| quick_xml::escape::partial_escape(item.replace('\n', "\\n")).into_owned();
+            let items = items.iter().map(escape).collect::<Vec<_>>().join("</string><string>");
+            format!("<array><string>{items}</string></array>")
         }
         RawValue::Other(_) => String::new(),
     };

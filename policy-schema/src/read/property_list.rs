@@ -88,7 +88,7 @@ impl<'a> Events<'a> {
                 match self.next()? {
                     Event::StartDictionary(_) => {
                         while let Some(key) = self.key()? {
-                            self.entry(&mut found.policy.recommended, key)?;
+                            self.entry(&mut found.policy.recommended, &key)?;
                         }
                     }
                     start => {
@@ -97,7 +97,7 @@ impl<'a> Events<'a> {
                     }
                 }
             } else {
-                self.entry(&mut found.policy.enforced, key)?;
+                self.entry(&mut found.policy.enforced, &key)?;
             }
         }
         Ok(found)
@@ -140,16 +140,14 @@ impl<'a> Events<'a> {
         }
     }
 
-    fn entry(&mut self, entries: &mut BTreeMap<String, RawEntry>, key: String) -> Result<(), ReadError> {
+    fn entry(&mut self, entries: &mut BTreeMap<String, RawEntry>, key: &str) -> Result<(), ReadError> {
         let start = self.next()?;
         let value = self.value(start)?;
-        match entries.insert(key.clone(), value.into()) {
-            None => Ok(()),
-            Some(_) => {
-                let key = crate::message::excerpt(&key);
-                Err(syntax(format!("the key `{key}` stands there twice"), Some("keep one")))
-            }
+        if entries.insert(key.to_owned(), value.into()).is_some() {
+            let key = crate::message::excerpt(key);
+            return Err(syntax(format!("the key `{key}` stands there twice"), Some("keep one")));
         }
+        Ok(())
     }
 
     /// The value that starts with an event; collections are read to their end.
@@ -275,7 +273,7 @@ mod tests {
     #[test]
     fn hostile_documents_end_in_an_error() {
         let deep = xml(&format!("<key>a</key>{}", "<array>".repeat(200_000)));
-        let wide = xml(&(0..60_000).map(|n| format!("<key>{n}</key><true/>")).collect::<String>());
+        let wide = xml(&(0..60_000).map(|n| format!("<key>{n}</key><true/>")).collect::<Vec<_>>().concat());
         let truncated = &xml("<key>UpdateMode</key><string>off</string>")[..80];
         for bytes in [deep.as_slice(), &wide, truncated, b"", b"bplist00", b"<plist><array/></plist>"] {
             let start = String::from_utf8_lossy(&bytes[..bytes.len().min(120)]);

@@ -70,7 +70,7 @@ pub fn value(value: &RegistryValue) -> RawValue {
     }
     let other = |what: &str| RawValue::Other(format!("a {} {what}", kind_name(value.kind)));
     match (value.kind, value.bytes.as_slice()) {
-        (REG_SZ | REG_EXPAND_SZ, bytes) => match units(bytes).map(text) {
+        (REG_SZ | REG_EXPAND_SZ, bytes) => match units(bytes).map(|units| text(&units)) {
             None => other("with half a character"),
             Some(None) => other("that is not UTF-16"),
             Some(Some(text)) => RawValue::Str(text),
@@ -81,9 +81,12 @@ pub fn value(value: &RegistryValue) -> RawValue {
             Some(Some(items)) => RawValue::List(items),
         },
         (REG_DWORD, &[a, b, c, d]) => RawValue::Int(u32::from_le_bytes([a, b, c, d]).into()),
-        (REG_QWORD, &[a, b, c, d, e, f, g, h]) => i64::try_from(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
-            .map_or_else(|_| RawValue::Other("a number that is too large".to_owned()), RawValue::Int),
-        (REG_DWORD | REG_QWORD, bytes) => other(&format!("of {} bytes", bytes.len())),
+        (REG_QWORD, bytes) => match <[u8; 8]>::try_from(bytes).map(u64::from_le_bytes).map(i64::try_from) {
+            Ok(Ok(number)) => RawValue::Int(number),
+            Ok(Err(_)) => RawValue::Other("a number that is too large".to_owned()),
+            Err(_) => other(&format!("of {} bytes", bytes.len())),
+        },
+        (REG_DWORD, bytes) => other(&format!("of {} bytes", bytes.len())),
         (kind, _) => RawValue::Other(kind_name(kind)),
     }
 }
@@ -132,7 +135,7 @@ fn units(bytes: &[u8]) -> Option<Vec<u16>> {
 }
 
 /// A text up to its NUL, which some writers leave out.
-fn text(units: Vec<u16>) -> Option<String> {
+fn text(units: &[u16]) -> Option<String> {
     let end = units.iter().position(|unit| *unit == 0).unwrap_or(units.len());
     String::from_utf16(&units[..end]).ok()
 }

@@ -62,6 +62,7 @@ pub async fn try_start(program: &Path, arguments: &[String]) -> io::Result<()> {
 /// The system does not say.
 pub fn free_space(folder: &Path) -> io::Result<u64> {
     let facts = nix::sys::statvfs::statvfs(folder)?;
-    // The widths of both differ between systems.
-    Ok(u64::from(facts.blocks_available()).saturating_mul(facts.fragment_size()))
+    #[expect(clippy::useless_conversion, reason = "macOS counts blocks in 32 bits")]
+    let blocks = u64::from(facts.blocks_available());
+    Ok(blocks.saturating_mul(facts.fragment_size()))
 }
