@@ -42,6 +42,8 @@ const RESTART_LOOK: u64 = 60;
 const QUIET: Duration = Duration::from_millis(50);
 /// What has gone may be about to come back under the same name, as when an editor keeps a copy of the old file.
 const SETTLE: Duration = Duration::from_millis(400);
+/// Changes that never stop coming are not waited for any longer than this.
+const LONGEST_SETTLE: Duration = Duration::from_secs(5);
 /// A changed state is reported within so many milliseconds, so that a fleet does not report in one instant.
 const SPREAD: u16 = 3000;
 
@@ -114,6 +116,8 @@ struct Agent {
     /// When a hint is to be followed, and before when not to look again.
     hinted: Option<Instant>,
     quiet_until: Instant,
+    /// When to look at the latest, while changes keep coming.
+    settle_until: Option<Instant>,
     app_problems: Vec<Problem>,
     app_retry: Option<Timestamp>,
     state_problems: Vec<Problem>,
@@ -172,6 +176,7 @@ impl Agent {
             poll_due: clock::after(now, POLL),
             hinted: None,
             quiet_until: Instant::now(),
+            settle_until: None,
             app_problems: Vec::new(),
             app_retry: None,
             state_problems: Vec::new(),
@@ -207,7 +212,11 @@ impl Agent {
         match event {
             Event::PolicyHint(hint) => {
                 if hint == Hint::Unsettled {
-                    self.quiet_until = self.quiet_until.max(Instant::now() + SETTLE);
+                    // A watch may tell of one change only, and more may be coming.
+                    self.watch.arm(&self.paths);
+                    let now = Instant::now();
+                    let latest = *self.settle_until.get_or_insert(now + LONGEST_SETTLE);
+                    self.quiet_until = self.quiet_until.max((now + SETTLE).min(latest));
                 }
                 if Instant::now() < self.quiet_until {
                     self.hinted = Some(self.quiet_until);
@@ -273,6 +282,7 @@ impl Agent {
     /// Reads policy. That all of it has gone is believed if it is still so in a moment.
     fn read_policy(&mut self) {
         let (now, begun) = (clock::now(), Instant::now());
+        self.settle_until = None;
         self.watch.arm(&self.paths);
         let Some(snapshot) = self.store.read(now) else {
             self.quiet_until = Instant::now() + SETTLE;

@@ -339,3 +339,26 @@ async fn an_app_that_runs_on_with_its_old_configuration_is_told() {
         .status_where("no restart that is due", |status| problem(status, "app.restart-pending").is_none())
         .await;
 }
+
+/// Files that come and go without end once postponed the look at policy for as long as they did.
+#[tokio::test]
+async fn changes_that_never_stop_coming_are_not_waited_for() {
+    let device = Device::new();
+    let _agent = device.start_agent().await;
+    let restless = async {
+        for number in 0..400 {
+            device.push("10-restless.toml", &format!("# {number}\n"));
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            device.withdraw("10-restless.toml");
+        }
+        panic!("the agent waited for all of it");
+    };
+    tokio::select! {
+        () = restless => {}
+        () = async {
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            device.push("50-acme.toml", POLICY);
+            client_id_becomes(&device, &json!("one")).await;
+        } => {}
+    }
+}

@@ -1,5 +1,6 @@
 //! What the device is like. Looked at when a report is made, never on a timer of its own.
 
+use agent_platform::paths::SYSTEM_DISK;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sysinfo::{DiskRefreshKind, Disks, MemoryRefreshKind, System};
@@ -29,7 +30,7 @@ pub(crate) fn observe() -> Posture {
     let disks = Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage()).ok();
     let root = disks
         .as_ref()
-        .and_then(|disks| disks.iter().find(|disk| disk.mount_point() == std::path::Path::new("/")));
+        .and_then(|disks| disks.iter().find(|disk| disk.mount_point() == std::path::Path::new(SYSTEM_DISK)));
     Posture {
         operating_system: System::long_os_version().ok(),
         kernel: System::kernel_version().ok(),

@@ -7,6 +7,9 @@ use crate::environment;
 /// The name of this operating system in app descriptors.
 pub const SYSTEM: &str = "linux";
 
+/// The disk that the system lies on.
+pub const SYSTEM_DISK: &str = "/";
+
 /// The layout of files on this operating system.
 #[derive(Clone, Debug)]
 pub struct Paths {

@@ -9,6 +9,9 @@ use crate::environment;
 /// The name of this operating system in app descriptors.
 pub const SYSTEM: &str = "windows";
 
+/// The disk that the system lies on.
+pub const SYSTEM_DISK: &str = "C:\\";
+
 /// The layout of files and keys on this operating system.
 #[derive(Clone, Debug)]
 pub struct Paths {
