@@ -103,9 +103,13 @@ fn level(tree: &Tree) -> BTreeMap<String, RawEntry> {
         if name.eq_ignore_ascii_case(RECOMMENDED) || subkey.values.is_empty() {
             continue;
         }
-        // A value of the same name says it a second time; spelt apart, both arrive and are told.
-        let name = if entries.contains_key(name) { format!("{name}\\") } else { name.clone() };
-        entries.insert(name, list(subkey).into());
+        let known = entries.keys().find(|known| known.eq_ignore_ascii_case(name)).cloned();
+        let value = if known.is_some() {
+            RawValue::Other("both a value and a subkey of this name".to_owned())
+        } else {
+            list(subkey)
+        };
+        entries.insert(known.unwrap_or_else(|| name.clone()), value.into());
     }
     entries
 }
@@ -237,6 +241,15 @@ mod tests {
         assert_eq!(policy.enforced["Scopes"].value, texts(&["openid", "profile", "email"]));
         assert_eq!(policy.recommended["ProxyBypass"].value, texts(&["a.example"]));
         assert_eq!(policy.recommended["LogLevel"].value, RawValue::Str("debug".to_owned()));
+    }
+
+    #[test]
+    fn a_setting_that_is_there_as_a_value_and_as_a_list_is_neither() {
+        let mut tree = key(&[("Scopes", "openid")]);
+        tree.subkeys.push(("scopes".to_owned(), key(&[("1", "email")])));
+        let policy = read(&tree);
+        assert_eq!(policy.enforced.len(), 1);
+        assert_eq!(policy.enforced["Scopes"].value.kind_name(), "both a value and a subkey of this name");
     }
 
     #[test]
