@@ -185,17 +185,19 @@ fn normal(key: &str, entry: &RawEntry) -> Option<(String, RawEntry)> {
     Some((setting.key.to_owned(), value.to_raw().into()))
 }
 
-/// What cannot be said in ADMX, and so in nothing that follows it.
+/// What cannot be said in ADMX, and so in nothing that follows it. Whether it would allow more to leave it out, and
+/// the sentence.
 #[must_use]
-pub fn remarks(policy: &RawPolicy) -> Vec<String> {
+pub fn remarks(policy: &RawPolicy) -> Vec<(bool, String)> {
     let empty = |entries: &BTreeMap<String, RawEntry>| {
         entries
             .iter()
             .filter(|(_, entry)| entry.value == RawValue::List(Vec::new()))
             .map(|(key, _)| {
-                format!(
-                    "`{key}` is an empty list, which OMA-URI settings cannot say; it is left out there. Use the .reg file."
-                )
+                let weakens = find(SETTINGS, key).is_some_and(|(setting, _)| setting.strict.is_some());
+                (weakens, format!(
+                    "`{key}` is an empty list, which ADMX and OMA-URI settings cannot say. Use the .reg file or the script."
+                ))
             })
             .collect::<Vec<_>>()
     };

@@ -16,7 +16,7 @@ pub mod resolve;
 pub mod settings;
 pub mod value;
 
-pub use message::{did_you_mean as nearest, wrap};
+pub use message::{did_you_mean as nearest, without_query, wrap};
 pub use problem::{Code, Problem, Severity};
 pub use resolve::{LastGood, Resolved, resolve};
 pub use settings::{Policy, SETTINGS, Setting};

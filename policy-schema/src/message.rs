@@ -41,6 +41,15 @@ pub(crate) fn excerpt(text: &str) -> String {
     shown
 }
 
+/// An address without its query, which may hold a key that is nobody's business. Other texts stay as they are.
+#[must_use]
+pub fn without_query(text: &str) -> std::borrow::Cow<'_, str> {
+    match text.split_once('?') {
+        Some((address, _)) if address.contains("://") => format!("{address}?…").into(),
+        Some(_) | None => text.into(),
+    }
+}
+
 /// A text in lines of at most so many characters. Words that are longer stay whole.
 #[must_use]
 pub fn wrap(text: &str, width: usize) -> Vec<String> {

@@ -17,6 +17,9 @@ use crate::raw::{Place, RawEntry, RawValue, ReadErrorKind};
 use crate::settings::{Policy, SETTINGS, Setting, find};
 use crate::value::{Invalid, Kind, Value};
 
+/// So many names of one place that mean nothing are named; the others are counted.
+const MAXIMUM_UNKNOWN: usize = 50;
+
 /// How strongly a place speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "export", derive(schemars::JsonSchema))]
@@ -231,6 +234,7 @@ fn collect<'a>(
                 Level::Recommended => &contents.recommended,
             };
             let mut here: BTreeMap<&'static str, Said<'a>> = BTreeMap::new();
+            let mut unknown = 0;
             for (written, entry) in entries {
                 match find(settings, written) {
                     Some((setting, _)) => here
@@ -238,8 +242,17 @@ fn collect<'a>(
                         .or_insert_with(|| Said { place: &place.name, level, entries: Vec::new() })
                         .entries
                         .push((written, entry)),
-                    None => problems.push(unknown_key(settings, place, written, entry)),
+                    None => {
+                        unknown += 1;
+                        if unknown <= MAXIMUM_UNKNOWN {
+                            problems.push(unknown_key(settings, place, written, entry));
+                        }
+                    }
                 }
+            }
+            if unknown > MAXIMUM_UNKNOWN {
+                let message = format!("{} more names that no setting has", unknown - MAXIMUM_UNKNOWN);
+                problems.push(Problem::new(Code::PolicyUnknownKey, message).at(&place.name));
             }
             for (key, said) in here {
                 all.entry(key).or_default().push(said);

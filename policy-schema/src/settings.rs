@@ -354,9 +354,10 @@ settings! {
             Setting::list(Format::Host, 200, &[".corp.example.com", "10.0.0.1"]).default(Literal::List(&[]));
         /// Additional trusted certificates
         ///
-        /// Certificate authorities to trust besides those of the operating system, in PEM.
+        /// Certificate authorities to trust besides those of the operating system, in PEM. Where a form takes one line for
+        /// each, the line breaks may be left out.
         AdditionalTrustedCertificates => additional_trusted_certificates: Vec<String> =
-            Setting::list(Format::Certificate, 50, &["-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUQ\n-----END CERTIFICATE-----"])
+            Setting::list(Format::Certificate, 50, &[EXAMPLE_CERTIFICATE])
                 .default(Literal::List(&[]));
     }
     "General" {
@@ -375,6 +376,9 @@ settings! {
             .default(Literal::Text("info")).user_may_override();
     }
 }
+
+/// A certificate of a certificate authority that does not exist.
+const EXAMPLE_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMIIBfzCCASWgAwIBAgIUaqmKEKZr/9UqAAHpyzSgik4wkZYwCgYIKoZIzj0EAwIw\nFTETMBEGA1UEAwwKRXhhbXBsZSBDQTAeFw0yNjExMjMwMTIzMDhaFw00NjExMTgw\nMTIzMDhaMBUxEzARBgNVBAMMCkV4YW1wbGUgQ0EwWTATBgcqhkjOPQIBBggqhkjO\nPQMBBwNCAAQthPUS16KClIGjMtBYiehJHFwHyzAukC8VzlqZrLhojPyEPv2pMsK1\nVs1knzNWvJnCfGEKgiBooEsVS46XVoL1o1MwUTAdBgNVHQ4EFgQUjE4FSWCHhWkq\ni2Vg77Gd+m5YZXIwHwYDVR0jBBgwFoAUjE4FSWCHhWkqi2Vg77Gd+m5YZXIwDwYD\nVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiAgSceVwgpVYvcnHw6G6vi+\ndLpRyXBKE9yTr26BlntQvgIhALoostTONdaAry/aookaltUmCnOldk5lmaigfyLa\nkMc7\n-----END CERTIFICATE-----";
 
 /// The setting that a key of policy names, in any capitals, and whether by an old name.
 #[must_use]

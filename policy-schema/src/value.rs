@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::message::{did_you_mean, excerpt, one_of};
+use crate::message::{did_you_mean, excerpt, one_of, without_query};
 use crate::raw::RawValue;
 
 pub use format::Format;
@@ -30,6 +30,18 @@ pub enum Value {
 }
 
 impl Value {
+    /// The value as it may be shown to everybody: secrets as `(set)`, addresses without what may be a key.
+    #[must_use]
+    pub fn to_shown(&self) -> serde_json::Value {
+        match self {
+            Self::Boolean(value) => (*value).into(),
+            Self::Integer(value) => (*value).into(),
+            Self::Text(text) => without_query(text).into(),
+            Self::List(items) => items.clone().into(),
+            Self::Secret(_) => "(set)".into(),
+        }
+    }
+
     /// The value as it is remembered and compared. Exposes secrets: for private files only.
     #[must_use]
     pub fn to_raw(&self) -> RawValue {
@@ -49,7 +61,7 @@ impl fmt::Display for Value {
         match self {
             Self::Boolean(value) => write!(formatter, "`{value}`"),
             Self::Integer(value) => write!(formatter, "{value}"),
-            Self::Text(text) => write!(formatter, "`{}`", excerpt(text)),
+            Self::Text(text) => write!(formatter, "`{}`", excerpt(&without_query(text))),
             Self::List(items) => {
                 let items: Vec<_> = items.iter().map(|item| format!("`{}`", excerpt(item))).collect();
                 write!(formatter, "[{}]", items.join(", "))
@@ -202,7 +214,7 @@ impl Kind {
             }
             (Self::Text { format }, RawValue::Str(text)) => match format.check(text) {
                 Ok(()) => Ok(Value::Text(text.clone())),
-                Err(reason) => Err(self.invalid(&reason.shown(text), reason.hint(text, *format))),
+                Err(reason) => Err(self.invalid(&reason.shown(text, *format), reason.hint(text, *format))),
             },
             (Self::Secret, RawValue::Str(text)) => match Format::Line.check(text) {
                 Ok(()) => Ok(Value::Secret(Secret::new(text.clone()))),
@@ -223,7 +235,7 @@ impl Kind {
                 }
                 for item in items {
                     if let Err(reason) = format.check(item) {
-                        return Err(self.invalid(&reason.shown(item), reason.hint(item, *format)));
+                        return Err(self.invalid(&reason.shown(item, *format), reason.hint(item, *format)));
                     }
                 }
                 Ok(Value::List(items.clone()))
@@ -246,10 +258,11 @@ impl Kind {
 
     fn wrong_type(&self, raw: &RawValue) -> Invalid {
         let shown = match raw {
+            _ if matches!(self, Self::Secret) => raw.kind_name().to_owned(),
             RawValue::Int(number) => format!("the number {number}"),
             RawValue::Bool(value) => format!("the boolean {value}"),
-            RawValue::Str(text) if !matches!(self, Self::Secret) => format!("the text `{}`", excerpt(text)),
-            RawValue::Str(_) | RawValue::List(_) | RawValue::Other(_) => raw.kind_name().to_owned(),
+            RawValue::Str(text) => format!("the text `{}`", excerpt(&without_query(text))),
+            RawValue::List(_) | RawValue::Other(_) => raw.kind_name().to_owned(),
         };
         let hint = match (self, raw) {
             (Self::Boolean | Self::Integer { .. }, RawValue::Str(text)) => {
@@ -389,9 +402,13 @@ mod tests {
     #[test]
     fn a_secret_is_never_repeated() {
         let canary = "canary-7f3a";
-        for raw in [text(&format!("{canary}\nsecond line")), RawValue::List(vec![canary.to_owned()])] {
+        for raw in [
+            text(&format!("{canary}\nsecond line")),
+            RawValue::List(vec![canary.to_owned()]),
+            RawValue::Int(4711),
+        ] {
             let invalid = Kind::Secret.parse(&raw).unwrap_err();
-            assert!(!format!("{invalid:?}").contains(canary));
+            assert!(!format!("{invalid:?}").contains(canary) && !format!("{invalid:?}").contains("4711"));
         }
         let secret = Kind::Secret.parse(&text(canary)).unwrap();
         let everything =
@@ -405,6 +422,17 @@ mod tests {
             let invalid = Kind::Text { format }.parse(&text("http://u:canary@proxy.example:1 ")).unwrap_err();
             assert!(!format!("{invalid:?}").contains("canary"), "{invalid:?}");
         }
+        for (format, wrong) in [
+            (Format::ProxyUrl, "svc:canary@proxy.example:3128"),
+            (Format::Issuer, "//u:canary@x"),
+            (Format::Url, "https://a.example/?sig=canary#fragment"),
+        ] {
+            let invalid = Kind::Text { format }.parse(&text(wrong)).unwrap_err();
+            assert!(!format!("{invalid:?}").contains("canary"), "{invalid:?}");
+        }
+        let address =
+            Kind::Text { format: Format::Url }.parse(&text("https://a.example/?sig=canary")).unwrap();
+        assert!(!format!("{address} {}", address.to_shown()).contains("canary"));
     }
 
     #[test]

@@ -259,5 +259,9 @@ async fn a_policy_with_errors_is_not_exported_and_says_why() {
 
     fs_err::write(&file, "AllowedEmailDomains = []\n").unwrap();
     let text = device.printed(&arguments).await;
-    assert!(text.contains("is an empty list"), "{text}");
+    assert!(text.contains("error: `AllowedEmailDomains` is an empty list"), "{text}");
+    assert!(
+        !device.path("export/intune/oma-uri.csv").exists()
+            && device.path("export/registry/Steward.reg").exists()
+    );
 }

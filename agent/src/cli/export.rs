@@ -1,5 +1,6 @@
 //! `steward export`: one policy file in; everything for Intune, Jamf, Group Policy, Ansible and Linux out.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -48,24 +49,28 @@ pub(super) fn export(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let all = arguments.format.is_empty();
     let apps = app_preferences(&places);
-    for format in Format::ALL {
-        if !all && !arguments.format.contains(&format) {
-            continue;
-        }
+    let wanted = |format: Format| all || arguments.format.contains(&format);
+    let remarks = if wanted(Format::Intune) { remarks(&policy) } else { Vec::new() };
+    let weakens = remarks.iter().any(|(weakens, _)| *weakens);
+    let mut written = BTreeSet::new();
+    for format in Format::ALL.into_iter().filter(|format| wanted(*format)) {
         for artefact in files(format, &policy, &apps) {
+            // A form of the policy that allows more than the policy is not written.
+            let follows_admx = artefact.path.contains("oma-uri") || artefact.path.contains("custom-profile");
+            if (weakens && follows_admx) || !written.insert(artefact.path.clone()) {
+                continue;
+            }
             let path = arguments.output.join(&artefact.path);
             fs_err::create_dir_all(path.parent().unwrap_or(&arguments.output))?;
             fs_err::write(&path, &artefact.bytes)?;
             out!("{}", path.display());
         }
     }
-    if all || arguments.format.contains(&Format::Intune) {
-        for remark in remarks(&policy) {
-            out!("\n{}", super::hanging("note: ", &remark));
-        }
+    for (weakens, remark) in &remarks {
+        out!("\n{}", super::hanging(if *weakens { "error: " } else { "note: " }, remark));
     }
     print_problems(&problems);
-    Ok(ExitCode::SUCCESS)
+    Ok(if weakens { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// What the managed app's own preference domain is to hold on a Mac.

@@ -203,8 +203,10 @@ fn presentation(xml: &mut Xml, setting: &Setting, (suffix, _, _): (&str, &str, &
             xml::text(xml, "decimalTextBox", &[control[0], ("defaultValue", &start.to_string())], &label)
         }
         (Kind::Choice(choices), default) => {
-            let chosen = default
-                .and_then(|default| choices.iter().position(|choice| default == Literal::Text(choice.name)));
+            // Who enables a policy without looking must not allow more than nothing said allows.
+            let start = setting.strict.or(default);
+            let chosen =
+                start.and_then(|start| choices.iter().position(|choice| start == Literal::Text(choice.name)));
             let index = chosen.unwrap_or_default().to_string();
             let attributes = [control[0], ("noSort", "true"), ("defaultItem", &index)];
             xml::text(xml, "dropdownList", &attributes, &label)

@@ -1,6 +1,7 @@
 //! Scripts that put a policy in its place: for a shell on Linux, for PowerShell on Windows, for Ansible.
 //!
-//! Each writes the whole policy in one step, so that a device never sees half of it, and can be run again at any time.
+//! Each can be run again at any time. The files are put in place in one step; the registry has no such thing, so there
+//! the agent waits until changes have settled. Where a policy holds a secret, only root may read the file.
 
 use super::registry::reg_text;
 use super::toml::bare;
@@ -15,14 +16,15 @@ const END: &str = "END-OF-STEWARD-POLICY";
 /// For `sh`, as root. Intune runs it as a custom script on Linux.
 #[must_use]
 pub fn shell(policy: &RawPolicy) -> String {
+    let umask = if holds_secret(policy) { "077" } else { "022" };
     format!(
         "#!/bin/sh\n\
          # Puts the policy of Steward into {FILE}. Run it as root, as often as you like.\n\
          # Another root folder can be given for a try: sh install.sh /tmp/root\n\
          set -eu\n\
-         umask 022\n\
+         umask {umask}\n\
          file=\"${{1:-}}{FILE}\"\n\
-         mkdir -p \"$(dirname \"$file\")\"\n\
+         (umask 022; mkdir -p \"$(dirname \"$file\")\")\n\
          # A name that does not end in .toml is no policy until it is renamed.\n\
          new=\"$file.new.$$\"\n\
          trap 'rm -f \"$new\"' EXIT\n\
@@ -46,7 +48,8 @@ pub fn powershell(policy: &RawPolicy) -> String {
     let text = reg_text(policy, KEY);
     let body = text.replace("\r\n", "\n");
     let script = format!(
-        "# Puts the policy of Steward into HKLM\\{KEY}. Run it as an administrator, as often as you like.\n\
+        "# Puts the policy of Steward into HKLM\\{KEY}, in place of everything there. Run it as an administrator, as often\n\
+         # as you like, on devices where no Group Policy writes there.\n\
          # In Intune: \"Run this script using the logged on credentials\": No; \"Run script in 64 bit PowerShell\": Yes.\n\
          $ErrorActionPreference = 'Stop'\n\
          $registry = @'\n{body}'@\n\
@@ -54,7 +57,8 @@ pub fn powershell(policy: &RawPolicy) -> String {
          try {{\n    \
              # UTF-16 with a byte order mark; reg.exe misreads anything else.\n    \
              [IO.File]::WriteAllText($file, ($registry -replace \"`r?`n\", \"`r`n\"), [Text.Encoding]::Unicode)\n    \
-             & \"$env:SystemRoot\\System32\\reg.exe\" import $file\n    \
+             # Through cmd, as reg.exe writes its success to the error stream, which stops some hosts of PowerShell.\n    \
+             & \"$env:SystemRoot\\System32\\cmd.exe\" /d /c \"reg.exe import `\"$file`\" 2>&1\"\n    \
              if ($LASTEXITCODE -ne 0) {{ throw \"reg.exe ended with $LASTEXITCODE\" }}\n\
          }} finally {{\n    \
              Remove-Item -LiteralPath $file -Force -ErrorAction SilentlyContinue\n\
@@ -70,6 +74,7 @@ pub fn playbook(policy: &RawPolicy) -> String {
         .lines()
         .map(|line| if line.is_empty() { "\n".to_owned() } else { format!("          {line}\n") })
         .collect();
+    let (mode, no_log) = if holds_secret(policy) { ("0600", "      no_log: true\n") } else { ("0644", "") };
     format!(
         "# Installs the policy of Steward on Linux. The agent follows at once; nothing needs to be restarted.\n\
          - name: Steward policy\n  \
@@ -88,9 +93,19 @@ pub fn playbook(policy: &RawPolicy) -> String {
                  dest: {FILE}\n        \
                  owner: root\n        \
                  group: root\n        \
-                 mode: \"0644\"\n        \
-                 validate: steward policy check %s\n        \
+                 mode: \"{mode}\"\n        \
+                 # Before the agent is installed there is nothing to check with.\n        \
+                 validate: sh -c 'PATH=$PATH:/usr/local/bin; ! command -v steward > /dev/null || steward policy check %s'\n        \
                  # Not a template: a value may hold braces.\n        \
-                 content: !unsafe |2\n{content}"
+                 content: !unsafe |2\n{content}{no_log}"
     )
+}
+
+/// Whether a policy holds something that not everybody may read.
+fn holds_secret(policy: &RawPolicy) -> bool {
+    let secret = |key: &String| {
+        crate::settings::find(crate::SETTINGS, key)
+            .is_some_and(|(setting, _)| matches!(setting.kind, crate::value::Kind::Secret))
+    };
+    policy.enforced.keys().chain(policy.recommended.keys()).any(secret)
 }

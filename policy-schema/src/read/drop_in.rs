@@ -28,23 +28,24 @@ pub fn read(bytes: &[u8]) -> Result<RawPolicy, ReadError> {
             Some("`steward policy check FILE` tries it without installing"),
         )
     })?;
+    let lines = Lines::new(bytes);
     let mut policy = RawPolicy::default();
     for (key, value) in table.into_inner() {
         if let (true, DeValue::Table(recommended)) =
             (key.get_ref().eq_ignore_ascii_case(RECOMMENDED), value.get_ref())
         {
             if !policy.recommended.is_empty() {
-                let line = line_at(bytes, key.span().start);
+                let line = lines.at(key.span().start);
                 return Err(syntax(
                     format!("line {line}: a second table of recommended values"),
                     Some("keep one"),
                 ));
             }
             for (key, value) in recommended {
-                insert(&mut policy.recommended, key, value, bytes);
+                insert(&mut policy.recommended, key, value, &lines);
             }
         } else {
-            insert(&mut policy.enforced, &key, &value, bytes);
+            insert(&mut policy.enforced, &key, &value, &lines);
         }
     }
     Ok(policy)
@@ -54,9 +55,9 @@ fn insert(
     entries: &mut BTreeMap<String, RawEntry>,
     key: &Spanned<std::borrow::Cow<'_, str>>,
     value: &Spanned<DeValue<'_>>,
-    bytes: &[u8],
+    lines: &Lines,
 ) {
-    let line = Some(line_at(bytes, key.span().start));
+    let line = Some(lines.at(key.span().start));
     entries.insert(key.get_ref().to_string(), RawEntry { value: raw_value(value.get_ref()), line });
 }
 
@@ -74,6 +75,19 @@ fn raw_value(value: &DeValue<'_>) -> RawValue {
         DeValue::Float(_) => RawValue::Other("a number with a fraction".to_owned()),
         DeValue::Datetime(_) => RawValue::Other("a date".to_owned()),
         DeValue::Table(_) => RawValue::Other("a table".to_owned()),
+    }
+}
+
+/// Where lines begin, so that the line of each of many keys is found without counting from the start.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn new(bytes: &[u8]) -> Self {
+        Self(bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at).collect())
+    }
+
+    fn at(&self, offset: usize) -> usize {
+        self.0.partition_point(|end| *end < offset) + 1
     }
 }
 

@@ -17,8 +17,8 @@ use crate::raw::{RawEntry, RawPolicy, RawValue, ReadError};
 
 const MAXIMUM_EVENTS: usize = 100_000;
 const MAXIMUM_DEPTH: usize = 16;
-/// The library would leave such a reference out of the text without a word.
-const ENTITY: &[u8] = b"<!ENTITY";
+/// The references that XML itself defines.
+const REFERENCES: [&[u8]; 6] = [b"lt;", b"gt;", b"amp;", b"quot;", b"apos;", b"#"];
 
 /// Reads one property list.
 ///
@@ -47,6 +47,49 @@ pub fn read_profile(bytes: &[u8], domain: &str) -> Result<RawPolicy, ReadError> 
         .ok_or_else(|| syntax(format!("has no payload of the type {domain}"), None))
 }
 
+/// The keys at the top, as they are spelt, without those of the profile.
+///
+/// # Errors
+/// As [`read`].
+pub fn keys(bytes: &[u8]) -> Result<Vec<String>, ReadError> {
+    let mut events = Events::begin(bytes)?;
+    let mut keys = Vec::new();
+    while let Some(key) = events.key()? {
+        let start = events.next()?;
+        events.value(start)?;
+        if !key.starts_with("Payload") && key != "_manualProfile" {
+            keys.push(key);
+        }
+    }
+    Ok(keys)
+}
+
+/// Refuses what the library would pass over without a word: references that it does not know, CDATA, and whatever
+/// follows the end. A policy would then be another one than it looks.
+fn check_xml(bytes: &[u8]) -> Result<(), ReadError> {
+    let find = |what: &[u8]| bytes.windows(what.len()).position(|window| window == what);
+    if find(b"<!ENTITY").is_some() {
+        return Err(syntax("declares entities of its own, which no property list needs", None));
+    }
+    if find(b"<![CDATA[").is_some() {
+        return Err(syntax(
+            "has a CDATA section, which property lists do not need",
+            Some("write &lt; and &amp;"),
+        ));
+    }
+    let mut references = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'&');
+    if let Some((at, _)) =
+        references.find(|(at, _)| !REFERENCES.iter().any(|known| bytes[at + 1..].starts_with(known)))
+    {
+        return Err(syntax(format!("byte {at}: `&` begins no reference of XML"), Some("write &amp;")));
+    }
+    const END: &[u8] = b"</plist>";
+    if find(END).is_some_and(|end| !bytes[end + END.len()..].trim_ascii().is_empty()) {
+        return Err(syntax("goes on after its end", Some("it may be two files in one")));
+    }
+    Ok(())
+}
+
 /// A dictionary of preferences, or a payload of a profile.
 #[derive(Default)]
 struct Preferences {
@@ -62,8 +105,8 @@ struct Events<'a> {
 
 impl<'a> Events<'a> {
     fn begin(bytes: &'a [u8]) -> Result<Self, ReadError> {
-        if bytes.windows(ENTITY.len()).any(|window| window == ENTITY) {
-            return Err(syntax("declares entities of its own, which no property list needs", None));
+        if !bytes.starts_with(b"bplist") {
+            check_xml(bytes)?;
         }
         let mut events = Self { reader: Reader::new(Cursor::new(bytes)), count: 0 };
         if !matches!(events.next()?, Event::StartDictionary(_)) {
@@ -85,6 +128,9 @@ impl<'a> Events<'a> {
                     found.kind = Some(kind);
                 }
             } else if key.eq_ignore_ascii_case(RECOMMENDED) {
+                if !found.policy.recommended.is_empty() {
+                    return Err(syntax("a second dictionary of recommended values", Some("keep one")));
+                }
                 match self.next()? {
                     Event::StartDictionary(_) => {
                         while let Some(key) = self.key()? {
@@ -294,6 +340,25 @@ mod tests {
             b"<?xml version=\"1.0\"?><!DOCTYPE plist [<!ENTITY a \"ha\"><!ENTITY b \"&a;&a;&a;&a;\">]>\
             <plist><dict><key>x</key><string>&b;</string></dict></plist>";
         assert!(read(bytes).unwrap_err().message.contains("entities"));
+    }
+
+    #[test]
+    fn what_the_library_would_pass_over_is_an_error() {
+        for (body, reason) in [
+            ("<key>OrganizationName</key><string><![CDATA[a]]>x</string>", "CDATA"),
+            ("<key>ProxyUrl</key><string>evil&foo;.example</string>", "reference"),
+            (
+                "<key>Recommended</key><dict><key>a</key><true/></dict><key>recommended</key><dict></dict>",
+                "second dictionary",
+            ),
+        ] {
+            let error = read(&xml(body)).unwrap_err();
+            assert!(error.message.contains(reason), "{}", error.message);
+        }
+        let two = [xml("<key>a</key><true/>"), xml("<key>b</key><true/>")].concat();
+        assert!(read(&two).unwrap_err().message.contains("after its end"));
+        let text = read(&xml("<key>a</key><string>&lt;&amp;&#228;&gt;</string>")).unwrap();
+        assert_eq!(text.enforced["a"].value, RawValue::Str("<&ä>".into()));
     }
 
     /// Thirty arrays, each holding the one below it twice: a billion leaves in half a kilobyte.

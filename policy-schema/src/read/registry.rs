@@ -100,7 +100,7 @@ fn level(tree: &Tree) -> BTreeMap<String, RawEntry> {
         .map(|one| (one.name.clone(), value(one).into()))
         .collect();
     for (name, subkey) in &tree.subkeys {
-        if name.eq_ignore_ascii_case(RECOMMENDED) || subkey.values.is_empty() {
+        if name.eq_ignore_ascii_case(RECOMMENDED) || subkey.values.iter().all(|value| value.name.is_empty()) {
             continue;
         }
         let known = entries.keys().find(|known| known.eq_ignore_ascii_case(name)).cloned();
@@ -144,12 +144,13 @@ fn text(units: &[u16]) -> Option<String> {
     String::from_utf16(&units[..end]).ok()
 }
 
+/// The texts of a list. An empty one in between stays, for its format to refuse; those at the end are the end.
 fn texts(units: &[u16]) -> Option<Vec<String>> {
-    units
-        .split(|unit| *unit == 0)
-        .take_while(|item| !item.is_empty())
-        .map(|item| String::from_utf16(item).ok())
-        .collect()
+    let end = units.iter().rposition(|unit| *unit != 0).map_or(0, |last| last + 1);
+    if end == 0 {
+        return Some(Vec::new());
+    }
+    units[..end].split(|unit| *unit == 0).map(|item| String::from_utf16(item).ok()).collect()
 }
 
 fn kind_name(kind: u32) -> String {
@@ -200,6 +201,7 @@ mod tests {
             (REG_MULTI_SZ, utf16("a\0b\0\0"), texts(&["a", "b"])),
             (REG_MULTI_SZ, utf16("a\0b"), texts(&["a", "b"])),
             (REG_MULTI_SZ, utf16("\0"), texts(&[])),
+            (REG_MULTI_SZ, utf16("\0a\0\0"), texts(&["", "a"])),
             (REG_MULTI_SZ, Vec::new(), texts(&[])),
             (REG_MULTI_SZ, vec![0], other("a REG_MULTI_SZ with half a character")),
             (REG_DWORD, vec![30, 0, 0, 0], RawValue::Int(30)),
@@ -234,6 +236,7 @@ mod tests {
         tree.subkeys = vec![
             ("Scopes".to_owned(), key(&[("10", "email"), ("2", "profile"), ("1", "openid")])),
             ("AllowedEmailDomains".to_owned(), Tree::default()),
+            ("ProxyBypass".to_owned(), key(&[("", "default value")])),
             ("RECOMMENDED".to_owned(), recommended),
         ];
         let policy = read(&tree);

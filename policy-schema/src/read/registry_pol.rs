@@ -1,12 +1,12 @@
 //! Registry.pol, the file in which Group Policy keeps registry values (Microsoft, "Registry Policy File Format").
 //!
 //! `PReg`, version 1, then `[key;value;type;size;data]` in UTF-16LE. The size says where the data ends, for it may hold
-//! any of these characters. Instructions to delete (`**del.NAME`, `**delvals.` and their like) say nothing of their own
-//! here: what is deleted is not there.
+//! any of these characters. Instructions to delete (`**del.NAME`, `**delvals.` and their like) take away what came before
+//! them in the file.
 
 use super::registry::{RegistryValue, Tree};
 use super::{registry, syntax};
-use crate::raw::{RawPolicy, ReadError};
+use crate::raw::{RawPolicy, RawValue, ReadError};
 
 /// The signature and the version of the format.
 pub const HEADER: [u8; 8] = *b"PReg\x01\0\0\0";
@@ -32,10 +32,8 @@ pub fn read(bytes: &[u8]) -> Result<RawPolicy, ReadError> {
             return Err(syntax(format!("more than {MAXIMUM_ENTRIES} entries"), None));
         }
         let (key, value) = rest.entry()?;
-        if !value.name.starts_with("**")
-            && let Some(path) = below(&key)
-        {
-            insert(&mut tree, path, value);
+        if let Some(path) = below(&key) {
+            apply(&mut tree, path, value);
         }
     }
     Ok(registry::read(&tree))
@@ -50,8 +48,9 @@ fn below(key: &str) -> Option<&str> {
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix('\\') }
 }
 
-/// Puts a value into its place. A second value of the same name replaces the first, as it does on a device.
-fn insert(tree: &mut Tree, path: &str, value: RegistryValue) {
+/// Does what an entry says, in the order of the file as a device does: a second value of the same name replaces the
+/// first, and an instruction takes away what came before it.
+fn apply(tree: &mut Tree, path: &str, value: RegistryValue) {
     let mut here = tree;
     // `Recommended` and one list is as deep as policy goes.
     for name in path.splitn(3, '\\').filter(|name| !name.is_empty()) {
@@ -62,8 +61,26 @@ fn insert(tree: &mut Tree, path: &str, value: RegistryValue) {
         });
         here = &mut here.subkeys[index].1;
     }
-    here.values.retain(|known| !known.name.eq_ignore_ascii_case(&value.name));
-    here.values.push(value);
+    let listed = || match registry::value(&value) {
+        RawValue::Str(text) => text,
+        RawValue::Bool(_) | RawValue::Int(_) | RawValue::List(_) | RawValue::Other(_) => String::new(),
+    };
+    let is_listed = |name: &str, listed: &str| listed.split(';').any(|one| one.eq_ignore_ascii_case(name));
+    let lower = value.name.to_ascii_lowercase();
+    if let Some(name) = lower.strip_prefix("**del.") {
+        here.values.retain(|known| !known.name.eq_ignore_ascii_case(name));
+    } else if lower.starts_with("**delvals") {
+        here.values.clear();
+    } else if lower.starts_with("**deletevalues") {
+        let listed = listed();
+        here.values.retain(|known| !is_listed(&known.name, &listed));
+    } else if lower.starts_with("**deletekeys") {
+        let listed = listed();
+        here.subkeys.retain(|(known, _)| !is_listed(known, &listed));
+    } else if !lower.starts_with("**") {
+        here.values.retain(|known| !known.name.eq_ignore_ascii_case(&value.name));
+        here.values.push(value);
+    }
 }
 
 struct Rest<'a> {
@@ -134,7 +151,6 @@ impl Rest<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raw::RawValue;
 
     fn entry(key: &str, name: &str, kind: u32, data: &[u8]) -> Vec<u8> {
         let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
@@ -161,8 +177,12 @@ mod tests {
             entry(r"Software\Policies\Other", "UpdateMode", 1, b"x\0"),
             entry(r"SOFTWARE\Policies\StewardX", "UpdateMode", 1, b"x\0"),
             entry(r"software\policies\STEWARD", "OrganizationName", 1, &tricky),
-            entry(r"Software\Policies\Steward", "**del.Issuer", 1, b" \0"),
-            entry(r"Software\Policies\Steward\Scopes", "**delvals.", 1, b" \0"),
+            entry(r"Software\Policies\Steward", "Issuer", 1, b"x\0\0\0"),
+            entry(r"Software\Policies\Steward", "**del.Issuer", 1, b" \0\0\0"),
+            entry(r"Software\Policies\Steward\Scopes", "9", 1, b"x\0\0\0"),
+            entry(r"Software\Policies\Steward\Scopes", "**delvals.", 1, b" \0\0\0"),
+            entry(r"Software\Policies\Steward\ProxyBypass", "1", 1, b"x\0\0\0"),
+            entry(r"Software\Policies\Steward", "**DeleteKeys", 1, b"P\0r\0o\0x\0y\0B\0y\0p\0a\0s\0s\0\0\0"),
             entry(r"Software\Policies\Steward\Scopes", "1", 1, b"a\0\0\0"),
             entry(r"Software\Policies\Steward\Recommended", "ReportPosture", 4, &[0, 0, 0, 0]),
             entry(r"Software\Policies\Steward\Recommended", "reportposture", 4, &[1, 0, 0, 0]),

@@ -1,6 +1,10 @@
 //! What a text must look like, by the field's own rules.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use url::{Host, Url};
+
+use crate::message::without_query;
 
 /// The formats of texts. [`Format::check`] decides; [`Format::expectation`] says it in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +44,7 @@ pub enum Reason {
     Empty,
     /// More than the longest allowed text.
     TooLong,
-    /// White space before or behind, or control characters.
+    /// White space before or behind, or characters that nobody can see.
     WhiteSpace,
     /// http to a host that is not this device.
     NotEncrypted,
@@ -76,7 +80,7 @@ impl Format {
         }
     }
 
-    /// The most bytes that a text may have.
+    /// The most characters that a text may have.
     #[must_use]
     pub fn longest(self) -> usize {
         if self == Self::Certificate { MAXIMUM_CERTIFICATE } else { MAXIMUM_LINE }
@@ -116,10 +120,10 @@ impl Format {
         if text.is_empty() {
             return Err(Reason::Empty);
         }
-        if text.len() > MAXIMUM_LINE {
+        if text.chars().count() > MAXIMUM_LINE {
             return Err(Reason::TooLong);
         }
-        if text.trim() != text || text.chars().any(char::is_control) {
+        if text.trim() != text || text.chars().any(is_invisible) {
             return Err(Reason::WhiteSpace);
         }
         match self {
@@ -171,11 +175,12 @@ impl Format {
 
 impl Reason {
     /// The refused text as a message shows it. An address with a password in it is not repeated.
-    pub(super) fn shown(self, text: &str) -> String {
-        if self == Self::Credentials || text.contains("://") && text.contains('@') {
+    pub(super) fn shown(self, text: &str, format: Format) -> String {
+        let address = matches!(format, Format::Issuer | Format::Url | Format::RedirectUri | Format::ProxyUrl);
+        if self == Self::Credentials || (address || text.contains("://")) && text.contains('@') {
             "an address with a user name or password in it".to_owned()
         } else {
-            format!("`{}`", crate::message::excerpt(text))
+            format!("`{}`", crate::message::excerpt(&without_query(text)))
         }
     }
 
@@ -189,10 +194,18 @@ impl Reason {
                 "write only the part after the @".to_owned()
             }
             Self::Form if matches!(format, Format::Issuer | Format::Url) && !text.contains("://") => {
-                format!("write https://{text}")
+                if text.contains('@') {
+                    return None;
+                }
+                format!(
+                    "write https://{}",
+                    crate::message::excerpt(&without_query(text.trim_start_matches('/')))
+                )
             }
             Self::TooLong | Self::Form => return None,
-            Self::WhiteSpace => "remove spaces and line breaks around it".to_owned(),
+            Self::WhiteSpace => {
+                "remove spaces around it, line breaks, and characters that cannot be seen".to_owned()
+            }
             Self::NotEncrypted => "use https".to_owned(),
             Self::Credentials => "remove user name and password from the URL".to_owned(),
             Self::Extra => "remove the part from `?` or `#` on".to_owned(),
@@ -265,11 +278,29 @@ fn check_certificate(text: &str) -> Result<(), Reason> {
         .strip_prefix("-----BEGIN CERTIFICATE-----")
         .and_then(|rest| rest.strip_suffix("-----END CERTIFICATE-----"))
         .ok_or(Reason::Form)?;
-    when(
-        !body.trim().is_empty()
-            && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=\r\n\t ".contains(&byte)),
-        Reason::Form,
-    )
+    // Forms that take one line for each make spaces of line breaks, or nothing.
+    let body: String = body.split_ascii_whitespace().collect();
+    let der = STANDARD.decode(body).map_err(|_| Reason::Form)?;
+    when(is_one_sequence(&der), Reason::Form)
+}
+
+/// Whether bytes are one SEQUENCE of ASN.1 to the last byte, as every certificate is (X.690, section 8.1.3).
+fn is_one_sequence(der: &[u8]) -> bool {
+    let length = match der {
+        [0x30, length @ ..=0x80, ..] => Some(2 + usize::from(*length)),
+        [0x30, 0x81, length, ..] => Some(3 + usize::from(*length)),
+        [0x30, 0x82, high, low, ..] => Some(4 + usize::from(u16::from_be_bytes([*high, *low]))),
+        _ => None,
+    };
+    length == Some(der.len()) && der.len() > 2
+}
+
+/// What nobody can see, or what turns the order of what is seen: controls, line separators, signs for the direction of
+/// writing, and what Unicode calls no characters, which XML and YAML refuse.
+fn is_invisible(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{fdd0}'..='\u{fdef}')
+        || u32::from(character) & 0xfffe == 0xfffe
 }
 
 #[cfg(test)]
@@ -325,7 +356,16 @@ mod tests {
             (Window, "22:00", Err(Reason::Form)),
             (Window, "Someday 22:00-05:00", Err(Reason::Form)),
             (Window, "25:00-26:00", Err(Reason::Form)),
-            (Certificate, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", Ok(())),
+            (Certificate, "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n", Ok(())),
+            (Certificate, "-----BEGIN CERTIFICATE-----MAMC AQE=-----END CERTIFICATE-----", Ok(())),
+            (
+                Certificate,
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+                Err(Reason::Form),
+            ),
+            (Line, "reads \u{202e}backwards", Err(Reason::WhiteSpace)),
+            (Line, "two\u{2028}lines", Err(Reason::WhiteSpace)),
+            (Line, "no character: \u{ffff}", Err(Reason::WhiteSpace)),
             (Certificate, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", Err(Reason::Form)),
         ];
         for (format, text, expected) in cases {
