@@ -55,7 +55,7 @@ pub(crate) struct Explained {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Story {
     pub(crate) key: String,
-    /// Secrets as `(set)`.
+    /// Secrets as `(set)`, addresses without their query.
     pub(crate) value: Option<serde_json::Value>,
     pub(crate) origin: Origin,
     /// Since when policy has said so.
@@ -68,7 +68,7 @@ pub(crate) struct Story {
 /// A remembered value.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct LastGoodValue {
-    /// Secrets as `(set)`.
+    /// Secrets as `(set)`, addresses without their query.
     pub(crate) value: serde_json::Value,
     pub(crate) place: String,
     pub(crate) since: Timestamp,
@@ -96,9 +96,7 @@ impl Explained {
 
 impl Story {
     fn new(resolution: &Resolution, last_good: &LastGood) -> Self {
-        let shown = |value: &Option<policy_schema::Value>| {
-            value.as_ref().and_then(|value| serde_json::to_value(value).ok())
-        };
+        let shown = |value: &Option<policy_schema::Value>| value.as_ref().map(policy_schema::Value::to_shown);
         let last_good = LastGoodValue::of(resolution.key, last_good);
         let since = match (&resolution.origin, &last_good) {
             (Origin::Policy { .. }, Some(known)) => Some(known.since),
@@ -129,7 +127,7 @@ impl LastGoodValue {
     pub(crate) fn of(key: &str, last_good: &LastGood) -> Option<Self> {
         let known = last_good.values.get(key)?;
         let setting = SETTINGS.iter().find(|setting| setting.key == key)?;
-        let value = serde_json::to_value(setting.kind.parse(&known.value).ok()?).ok()?;
+        let value = setting.kind.parse(&known.value).ok()?.to_shown();
         Some(Self { value, place: known.place.clone(), since: known.since })
     }
 }

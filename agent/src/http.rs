@@ -4,8 +4,10 @@
 
 use std::time::Duration;
 
-use policy_schema::Policy;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use policy_schema::settings::ProxyMode;
+use policy_schema::{Code, Policy, Problem};
 use reqwest::{Certificate, Client, NoProxy, Proxy, Response};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -85,14 +87,10 @@ impl Http {
                 builder.proxy(proxy.no_proxy(NoProxy::from_string(&bypass)))
             }
         };
-        let certificates = network
-            .certificates
-            .iter()
-            .map(|pem| Certificate::from_pem(pem.as_bytes()))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(HttpError::Settings)?;
-        if !certificates.is_empty() {
-            builder = builder.tls_certs_merge(certificates);
+        let usable = network.certificates.iter().filter_map(|pem| trusted(pem).ok());
+        let usable: Vec<Certificate> = usable.collect();
+        if !usable.is_empty() {
+            builder = builder.tls_certs_merge(usable);
         }
         Ok(Self { client: builder.build().map_err(HttpError::Settings)? })
     }
@@ -151,6 +149,36 @@ impl Http {
     }
 }
 
+/// What is wrong with the certificates of policy. One that cannot be used is left out: less is trusted then, and
+/// nothing else stops.
+pub(crate) fn unusable_certificates(policy: &Policy) -> Vec<Problem> {
+    let numbered = policy.additional_trusted_certificates.iter().zip(1..);
+    let problems = numbered.filter_map(|(pem, number): (&String, u32)| {
+        let reason = trusted(pem).err()?;
+        Some(
+            Problem::new(Code::PolicyInvalidValue, format!("certificate {number} cannot be used: {reason}"))
+                .key("AdditionalTrustedCertificates")
+                .using("the others")
+                .hint("export it anew, as X.509 in PEM".to_owned()),
+        )
+    });
+    problems.collect()
+}
+
+/// A certificate of policy, which may be on one line, if it can be an authority.
+fn trusted(pem: &str) -> Result<Certificate, String> {
+    let body: String = pem
+        .trim()
+        .trim_start_matches("-----BEGIN CERTIFICATE-----")
+        .trim_end_matches("-----END CERTIFICATE-----")
+        .split_ascii_whitespace()
+        .collect();
+    let der = STANDARD.decode(body).map_err(|error| error.to_string())?;
+    let mut store = rustls::RootCertStore::empty();
+    store.add(der.clone().into()).map_err(|error| error.to_string())?;
+    Certificate::from_der(&der).map_err(|error| error.to_string())
+}
+
 async fn body(mut response: Response, url: &Url, limit: usize) -> Result<Vec<u8>, HttpError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|source| unreachable(url, source))? {
@@ -198,11 +226,26 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_cannot_work_are_errors_and_not_silently_left_out() {
+    fn a_fixed_proxy_without_an_address_is_an_error_and_not_silently_left_out() {
         assert!(matches!(Http::new(&network(ProxyMode::Fixed)), Err(HttpError::ProxyMissing)));
-        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----".to_owned();
-        let untrusted = Network { certificates: vec![broken], ..network(ProxyMode::Direct) };
-        assert!(matches!(Http::new(&untrusted), Err(HttpError::Settings(_))));
+    }
+
+    #[test]
+    fn a_certificate_is_taken_on_one_line_and_one_that_is_none_is_named() {
+        let certificates = policy_schema::SETTINGS
+            .iter()
+            .find(|setting| setting.key == "AdditionalTrustedCertificates")
+            .map(|setting| setting.example.to_raw());
+        let Some(policy_schema::raw::RawValue::List(examples)) = certificates else {
+            panic!("it has examples")
+        };
+        for separator in ["\n", " ", ""] {
+            assert_eq!(trusted(&examples[0].replace('\n', separator)).err(), None, "{separator:?}");
+        }
+        let broken = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----".to_owned();
+        assert!(trusted(&broken).is_err());
+        let mixed = Network { certificates: vec![broken, examples[0].clone()], ..network(ProxyMode::Direct) };
+        assert!(Http::new(&mixed).is_ok());
     }
 
     /// Whoever fixes a proxy must not cut off this device from itself.

@@ -1,5 +1,6 @@
 //! PURE: what has to be done, from what policy means and what is there. Called by the main loop; `apply` does it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -105,12 +106,17 @@ fn leave_old_place(observed: &app::Observed) -> Vec<Step> {
     if noted.place.is_empty() || observed.place.as_ref() == Some(&noted.place) {
         return Vec::new();
     }
+    if noted.seen {
+        return vec![Step::Note(Noted::default())];
+    }
     match &noted.values {
         None => vec![Step::RemoveConfiguration { path: noted.place.clone().into() }],
         Some(ours) => {
             let still = |name: &&String| app::is_ours(name, observed.left.get(*name), Some(noted));
-            let gone = ours.keys().filter(|name| observed.left.contains_key(*name)).filter(still);
-            let change = Change { gone: gone.cloned().collect(), ..Change::default() };
+            let names = ours.keys().chain(noted.before.iter().flat_map(|before| before.keys()));
+            let gone: BTreeSet<&String> =
+                names.filter(|name| observed.left.contains_key(*name)).filter(still).collect();
+            let change = Change { gone: gone.into_iter().cloned().collect(), ..Change::default() };
             if change.gone.is_empty() {
                 return Vec::new();
             }
@@ -177,12 +183,14 @@ fn note_change(
 ) -> Option<Step> {
     let noted = observed.noted.as_ref().filter(|noted| noted.place == place);
     let seen = noted.and_then(|noted| noted.values.as_ref());
-    if seen == Some(found) || (seen.is_none() && found.is_empty()) {
+    let found = app::notable(found);
+    if seen == Some(&found) || (seen.is_none() && found.is_empty()) {
         return None;
     }
     // What lay there before the first look may have lain there before the app started.
     let changed_at = seen.map(|_| now);
-    Some(Step::Note(Noted { place: place.to_owned(), values: Some(found.clone()), changed_at }))
+    let place = place.to_owned();
+    Some(Step::Note(Noted { place, values: Some(found), changed_at, seen: true, ..Noted::default() }))
 }
 
 #[cfg(test)]
@@ -282,7 +290,7 @@ mod tests {
     }
 
     fn wrote(values: &Values) -> Noted {
-        Noted { place: QUICK.to_owned(), values: Some(values.clone()), changed_at: None }
+        Noted { place: QUICK.to_owned(), values: Some(values.clone()), ..Noted::default() }
     }
 
     #[test]
@@ -361,7 +369,8 @@ mod tests {
         let seen = Noted {
             place: "com.aws.QuickWork.mac".to_owned(),
             values: Some(found.clone()),
-            changed_at: None,
+            seen: true,
+            ..Noted::default()
         };
         assert_eq!(quick(None), [Step::Note(seen.clone())]);
         assert_eq!(quick(Some(seen.clone())), []);

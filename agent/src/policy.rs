@@ -50,11 +50,23 @@ pub(crate) struct Store {
 impl Store {
     /// Takes up what an earlier run remembered. A damaged memory is put aside, and said so.
     pub(crate) fn open(paths: Paths) -> Self {
+        Self::take_up(paths, put_aside)
+    }
+
+    /// The same for a look that changes nothing.
+    pub(crate) fn look(paths: Paths) -> Self {
+        Self::take_up(paths, |path, error| {
+            let message = format!("the memory of last good values is damaged: {error}");
+            Problem::new(Code::AgentStateUnwritable, message).at(path.display().to_string())
+        })
+    }
+
+    fn take_up(paths: Paths, damaged: impl Fn(&Path, &serde_json::Error) -> Problem) -> Self {
         let path = last_good_path(&paths);
         let (last_good, damaged) = match fs_err::read(&path) {
             Ok(bytes) => match serde_json::from_slice(&bytes) {
                 Ok(last_good) => (last_good, None),
-                Err(error) => (LastGood::default(), Some(put_aside(&path, &error))),
+                Err(error) => (LastGood::default(), Some(damaged(&path, &error))),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => (LastGood::default(), None),
             Err(error) => (LastGood::default(), Some(unwritable(&path, &error))),
@@ -109,13 +121,17 @@ impl Store {
     }
 
     /// What is remembered.
-    pub(crate) fn last_good(&self) -> &LastGood {
-        &self.last_good
+    ///
+    /// # Errors
+    /// It cannot be read: only an administrator may.
+    pub(crate) fn last_good(&self) -> Result<&LastGood, Problem> {
+        self.damaged.clone().map_or(Ok(&self.last_good), Err)
     }
 
     fn snapshot(&self, resolved: Resolved, places: &[Place], now: Timestamp) -> Snapshot {
         let mut problems = resolved.problems.clone();
         problems.extend(self.damaged.clone());
+        problems.extend(crate::http::unusable_certificates(&resolved.policy));
         if places.is_empty() {
             problems.push(
                 Problem::new(Code::PolicyMissing, "no place holds any policy, so the defaults apply")

@@ -173,7 +173,7 @@ impl Agent {
         let mut agent = Self {
             store,
             watch,
-            poll_due: clock::after(now, POLL),
+            poll_due: next_poll(&snapshot),
             hinted: None,
             quiet_until: Instant::now(),
             settle_until: None,
@@ -287,12 +287,12 @@ impl Agent {
         let Some(snapshot) = self.store.read(now) else {
             self.quiet_until = Instant::now() + SETTLE;
             self.hinted = Some(self.quiet_until);
+            self.poll_due = clock::after(now, POLL);
             return;
         };
         let before = std::mem::replace(&mut self.snapshot, snapshot);
         self.hinted = None;
-        let failed = self.snapshot.problems.iter().any(|problem| problem.code == Code::PolicyUnreadable);
-        self.poll_due = clock::after(now, if failed { RETRY } else { POLL });
+        self.poll_due = next_poll(&self.snapshot);
         self.quiet_until = Instant::now() + QUIET.max(begun.elapsed() * 4);
         if before.problems != self.snapshot.problems {
             self.log_problems();
@@ -449,6 +449,12 @@ impl Agent {
         let soon = now.checked_add(Duration::from_millis(spread.into())).unwrap_or(now);
         self.report.due = self.report.due.map(|due| due.min(soon));
     }
+}
+
+/// When to look even if nothing hints at a change: soon, if something could not be read.
+fn next_poll(snapshot: &Snapshot) -> Timestamp {
+    let failed = snapshot.problems.iter().any(|problem| problem.code == Code::PolicyUnreadable);
+    clock::after(snapshot.read_at, if failed { RETRY } else { POLL })
 }
 
 /// Where the last facts lie, readable by everybody, also when no agent runs.

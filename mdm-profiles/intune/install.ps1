@@ -1,4 +1,5 @@
-﻿# Puts the policy of Steward into HKLM\SOFTWARE\Policies\Steward. Run it as an administrator, as often as you like.
+﻿# Puts the policy of Steward into HKLM\SOFTWARE\Policies\Steward, in place of everything there. Run it as an administrator, as often
+# as you like, on devices where no Group Policy writes there.
 # In Intune: "Run this script using the logged on credentials": No; "Run script in 64 bit PowerShell": Yes.
 $ErrorActionPreference = 'Stop'
 $registry = @'
@@ -37,7 +38,8 @@ $file = Join-Path ([IO.Path]::GetTempPath()) ('steward-' + [Guid]::NewGuid() + '
 try {
     # UTF-16 with a byte order mark; reg.exe misreads anything else.
     [IO.File]::WriteAllText($file, ($registry -replace "`r?`n", "`r`n"), [Text.Encoding]::Unicode)
-    & "$env:SystemRoot\System32\reg.exe" import $file
+    # Through cmd, as reg.exe writes its success to the error stream, which stops some hosts of PowerShell.
+    & "$env:SystemRoot\System32\cmd.exe" /d /c "reg.exe import `"$file`" 2>&1"
     if ($LASTEXITCODE -ne 0) { throw "reg.exe ended with $LASTEXITCODE" }
 } finally {
     Remove-Item -LiteralPath $file -Force -ErrorAction SilentlyContinue

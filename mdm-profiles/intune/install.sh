@@ -4,7 +4,7 @@
 set -eu
 umask 022
 file="${1:-}/etc/steward/policy.d/50-steward.toml"
-mkdir -p "$(dirname "$file")"
+(umask 022; mkdir -p "$(dirname "$file")")
 # A name that does not end in .toml is no policy until it is renamed.
 new="$file.new.$$"
 trap 'rm -f "$new"' EXIT

@@ -362,3 +362,71 @@ async fn changes_that_never_stop_coming_are_not_waited_for() {
         } => {}
     }
 }
+
+/// Found by review: whoever could write the agent's note could have it remove any file.
+#[tokio::test]
+async fn only_what_an_app_reads_is_ever_removed() {
+    let device = Device::new();
+    let victim = device.path("victim");
+    fs_err::write(&victim, "untouched").unwrap();
+    fs_err::create_dir_all(device.path("var/lib/steward")).unwrap();
+    let note = json!({ "place": victim }).to_string();
+    fs_err::write(device.path("var/lib/steward/managed-configuration.json"), note).unwrap();
+    let _agent = device.start_agent().await;
+    assert_eq!(fs_err::read_to_string(&victim).unwrap(), "untouched");
+}
+
+/// Found by review: one certificate that is none stopped every use of the network, and nothing named it.
+#[tokio::test]
+async fn a_certificate_that_is_none_is_named_and_stops_nothing_else() {
+    let device = Device::new();
+    let certificate = "-----BEGIN CERTIFICATE-----MAMCAQE=-----END CERTIFICATE-----";
+    let receiver = e2e::receiver::Receiver::start().await;
+    device.push(
+        "50.toml",
+        &format!(
+            "AdditionalTrustedCertificates = [\"{certificate}\"]\nReportUrl = \"{}\"\nProxyMode = \"direct\"\n",
+            receiver.url()
+        ),
+    );
+    let _agent = device.start_agent().await;
+    let problem = device.problem("policy.invalid-value").await;
+    assert_eq!(problem["key"], "AdditionalTrustedCertificates");
+    assert!(problem["message"].as_str().unwrap().starts_with("certificate 1 cannot be used"), "{problem}");
+    device.status_where("a report", |status| !status["status"]["report"]["delivered_at"].is_null()).await;
+}
+
+/// Found by review: an address in a report, a log or the status of everybody told the key in its query.
+#[tokio::test]
+async fn a_key_in_the_query_of_an_address_is_nowhere_to_be_seen() {
+    let device = Device::new();
+    device.push("50.toml", "ReportUrl = \"https://127.0.0.1:9/?sig=canary-one\"\nProxyMode = \"direct\"\n");
+    device.push("60.toml", "ReportUrl = \"https://127.0.0.1:9/?sig=canary-two\"\n");
+    let _agent = device.start_agent().await;
+    device.problem("policy.conflict").await;
+    for arguments in [
+        &["status", "--json"][..],
+        &["policy", "show"],
+        &["policy", "show", "--json"],
+        &["policy", "explain", "ReportUrl"],
+        &["report", "--format", "json"],
+    ] {
+        let printed = device.printed(arguments).await;
+        assert!(!printed.contains("canary"), "{arguments:?}: {printed}");
+    }
+    let log = fs_err::read_to_string(device.path("agent.log")).unwrap();
+    assert!(!log.contains("canary"), "{log}");
+}
+
+/// Found by review: a file of many names that mean nothing kept the agent busy for minutes.
+#[tokio::test]
+async fn a_file_of_many_unknown_names_is_read_at_once() {
+    let device = Device::new();
+    let many: String = (0..20_000).fold(String::new(), |text, number| text + &format!("k{number}=1\n"));
+    device.push("50.toml", &many);
+    let output = device.steward(&["policy", "show", "--json"]).await;
+    let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let problems = shown["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), 51);
+    assert_eq!(problems[50]["message"], "19950 more names that no setting has");
+}

@@ -50,7 +50,8 @@ fn list(folder: &Path, trust: Trust<'_>) -> Result<Vec<(OsString, PathBuf)>, Rea
         let entry = entry.map_err(|error| unreadable(&error))?;
         let name = entry.file_name();
         let text = name.to_string_lossy();
-        if Path::new(&name).extension().is_some_and(|extension| extension == "toml") && !text.starts_with('.')
+        if Path::new(&name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"))
+            && !text.starts_with('.')
         {
             found.push((name, entry.path()));
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use agent_platform::paths::SYSTEM;
+use agent_platform::paths::{Paths, SYSTEM};
 use serde::Deserialize;
 
 /// One app.
@@ -93,6 +93,15 @@ impl Descriptor {
             Some(system) => system.not_applicable.clone(),
         }
     }
+}
+
+/// Where the configurations of all apps lie on this operating system.
+pub(crate) fn places(paths: &Paths) -> impl Iterator<Item = String> {
+    let configurations = ALL.iter().filter_map(|app| app.system()?.configuration.as_ref());
+    configurations.map(|configuration| match configuration.format {
+        Format::Json => paths.under_root(configuration.path.as_ref()).display().to_string(),
+        Format::Registry | Format::ManagedPreferences => configuration.path.clone(),
+    })
 }
 
 /// The app of a name.

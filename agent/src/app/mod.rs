@@ -59,6 +59,12 @@ pub(crate) struct Noted {
     /// The values that the agent wrote, or saw where it may not write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) values: Option<Values>,
+    /// The values that were the agent's before a change that may not have been finished: they still are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) before: Option<Values>,
+    /// The values were only seen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) seen: bool,
     /// When the app's configuration changed, until the app has been started since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) changed_at: Option<Timestamp>,
@@ -82,7 +88,7 @@ pub(crate) fn observe(paths: &Paths, descriptor: Option<&Descriptor>) -> Observe
     };
     let left = noted
         .as_ref()
-        .filter(|noted| noted.values.is_some() && Some(&noted.place) != place.as_ref())
+        .filter(|noted| noted.values.is_some() && !noted.seen && Some(&noted.place) != place.as_ref())
         .and_then(|noted| native::read(paths, &noted.place).ok())
         .unwrap_or_default();
     let waits = noted.as_ref().is_some_and(|noted| noted.changed_at.is_some());
@@ -149,8 +155,19 @@ pub(crate) fn native_values(system: &System, resolved: &Resolved) -> Values {
 
 /// Whether the agent may write a value: nothing lies there, or what it wrote itself.
 pub(crate) fn is_ours(name: &str, found: Option<&RawValue>, noted: Option<&Noted>) -> bool {
-    let wrote = noted.and_then(|noted| noted.values.as_ref()?.get(name));
-    found.is_none_or(|found| wrote.is_some_and(|wrote| means_the_same(wrote, found)))
+    let wrote = noted.into_iter().flat_map(|noted| [&noted.values, &noted.before]).flatten();
+    found.is_none_or(|found| {
+        wrote.filter_map(|values| values.get(name)).any(|wrote| means_the_same(wrote, found))
+    })
+}
+
+/// Values in a form that can be noted: of a type that no setting has, only its name.
+pub(crate) fn notable(values: &Values) -> Values {
+    let noted = |value: &RawValue| match value {
+        RawValue::Other(kind) => RawValue::Str(format!("({kind})")),
+        RawValue::Bool(_) | RawValue::Int(_) | RawValue::Str(_) | RawValue::List(_) => value.clone(),
+    };
+    values.iter().map(|(name, value)| (name.clone(), noted(value))).collect()
 }
 
 /// Whether two values mean the same to an app: where there are no booleans, they are 0 and 1.
@@ -243,7 +260,8 @@ fn shown(value: &RawValue) -> String {
 /// # Errors
 /// The system refused; the old configuration is then still there.
 pub(crate) fn write(paths: &Paths, path: &Path, bytes: &[u8], now: Timestamp) -> io::Result<()> {
-    note(paths, &Noted { place: path.display().to_string(), values: None, changed_at: Some(now) })?;
+    let place = path.display().to_string();
+    note(paths, &Noted { place, changed_at: Some(now), ..Noted::default() })?;
     if let Some(folder) = path.parent() {
         file::create_folder(folder, file::Access::Public)?;
     }
@@ -259,16 +277,26 @@ pub(crate) fn remove(paths: &Paths, path: &Path, now: Timestamp) -> io::Result<(
     note(paths, &Noted { changed_at: Some(now), ..Noted::default() })
 }
 
-/// Sets and removes values, after noting them: what is not noted would count as somebody else's ever after.
+/// Sets and removes values. Before that, both what was and what will be the agent's is noted: whatever is left by a
+/// crash, or by a system that refuses, is then known to be the agent's own and put right with the next look.
 ///
 /// # Errors
 /// The system refused.
 pub(crate) fn write_values(paths: &Paths, place: &str, change: &Change, now: Timestamp) -> io::Result<()> {
-    note(
-        paths,
-        &Noted { place: place.to_owned(), values: Some(change.ours.clone()), changed_at: Some(now) },
-    )?;
-    native::write(paths, place, &change.set, &change.gone)
+    let mut before = Values::new();
+    if let Some(noted) = noted(paths).filter(|noted| noted.place == place && !noted.seen) {
+        before.extend(noted.before.unwrap_or_default());
+        before.extend(noted.values.unwrap_or_default());
+    }
+    let after = Noted {
+        place: place.to_owned(),
+        values: Some(change.ours.clone()),
+        changed_at: Some(now),
+        ..Noted::default()
+    };
+    note(paths, &Noted { before: Some(before), ..after.clone() })?;
+    native::write(paths, place, &change.set, &change.gone)?;
+    note(paths, &after)
 }
 
 /// What to do with values.
@@ -293,7 +321,10 @@ pub(crate) fn note(paths: &Paths, noted: &Noted) -> io::Result<()> {
 
 fn noted(paths: &Paths) -> Option<Noted> {
     let text = fs_err::read_to_string(marker(paths)).ok()?;
-    serde_json::from_str(&text).ok()
+    let noted: Noted = serde_json::from_str(&text).ok()?;
+    // What is noted is removed one day: nothing but the places of apps.
+    let known = noted.place.is_empty() || descriptor::places(paths).any(|place| place == noted.place);
+    known.then_some(noted)
 }
 
 fn marker(paths: &Paths) -> PathBuf {
@@ -358,6 +389,16 @@ mod tests {
         assert!(!is_ours("A", Some(&RawValue::Int(0)), Some(&noted)));
         assert!(!is_ours("A", Some(&one), None));
         assert!(!is_ours("B", Some(&one), Some(&noted)));
+        // A change from 1 to 2 that a crash may have cut off: either is the agent's.
+        let cut_off = Noted {
+            values: Some(Values::from([("A".to_owned(), RawValue::Int(2))])),
+            before: noted.values.clone(),
+            ..Noted::default()
+        };
+        assert!(
+            is_ours("A", Some(&one), Some(&cut_off)) && is_ours("A", Some(&RawValue::Int(2)), Some(&cut_off))
+        );
+        assert!(!is_ours("A", Some(&RawValue::Int(3)), Some(&cut_off)));
     }
 
     #[test]

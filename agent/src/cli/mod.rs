@@ -171,6 +171,10 @@ fn shown(value: &serde_json::Value) -> String {
 /// A text behind a start, in lines of at most 80 characters; what does not fit begins below the text.
 fn hanging(start: &str, text: &str) -> String {
     let indent = start.chars().count();
+    // Names of files come from elsewhere; a terminal must not obey them.
+    let text: String =
+        text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect();
+    let text = text.as_str();
     let lines = policy_schema::wrap(text, WIDTH.saturating_sub(indent).max(30));
     format!("{start}{}", lines.join(&format!("\n{}", " ".repeat(indent)))).trim_end().to_owned()
 }

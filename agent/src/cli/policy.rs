@@ -71,7 +71,7 @@ async fn ask(paths: &Paths) -> anyhow::Result<Explained> {
     match api::request(&paths.agent_socket(), "GET", "/v1/policy", None).await {
         Err(AskError::Absent { place, .. }) => {
             eprintln!("steward: no agent answers at {place}; this is what it would read now\n");
-            let snapshot = crate::policy::Store::open(paths.clone()).preview(clock::now());
+            let snapshot = crate::policy::Store::look(paths.clone()).preview(clock::now());
             let problems = snapshot.problems.clone();
             Ok(Explained::new(&snapshot, problems))
         }
@@ -99,7 +99,7 @@ fn show(explained: &Explained, all: bool, json: bool) {
             Origin::Default => "  (default)",
             Origin::Policy { .. } | Origin::Unset => "",
         };
-        out!("{}", hanging(&format!("  {:<28}", story.key), &format!("{value}{note}")));
+        out!("{}", hanging(&format!("  {:<30}", story.key), &format!("{value}{note}")));
     }
     if category.is_empty() {
         out!("Policy sets nothing. `--all` shows the defaults.");
@@ -168,7 +168,7 @@ fn explain(explained: &Explained, key: &str) -> anyhow::Result<ExitCode> {
 
 /// What the places say now against what the agent applied last: what it holds if it runs, else what it remembers.
 async fn diff(paths: &Paths) -> anyhow::Result<ExitCode> {
-    let store = crate::policy::Store::open(paths.clone());
+    let store = crate::policy::Store::look(paths.clone());
     let now = store.preview(clock::now());
     let applied: BTreeMap<String, serde_json::Value> =
         match api::request::<Explained>(&paths.agent_socket(), "GET", "/v1/policy", None).await {
@@ -178,8 +178,9 @@ async fn diff(paths: &Paths) -> anyhow::Result<ExitCode> {
             }
             Err(AskError::Absent { place, .. }) => {
                 eprintln!("steward: no agent answers at {place}; compared with what it remembers\n");
+                let last_good = store.last_good().map_err(|problem| anyhow::anyhow!("{problem}"))?;
                 let known = SETTINGS.iter().filter_map(|setting| {
-                    Some((setting.key.to_owned(), LastGoodValue::of(setting.key, store.last_good())?.value))
+                    Some((setting.key.to_owned(), LastGoodValue::of(setting.key, last_good)?.value))
                 });
                 known.collect()
             }
@@ -197,7 +198,7 @@ async fn diff(paths: &Paths) -> anyhow::Result<ExitCode> {
         differences += 1;
         for (sign, value) in [('-', before), ('+', after)] {
             if let Some(value) = value {
-                out!("{}", hanging(&format!("{sign} {:<28}", setting.key), &shown(value)));
+                out!("{}", hanging(&format!("{sign} {:<30}", setting.key), &shown(value)));
             }
         }
     }
@@ -252,6 +253,11 @@ fn read(path: &PathBuf) -> Result<policy_schema::raw::RawPolicy, ReadError> {
         Some("plist") => property_list::read(&bytes),
         Some("mobileconfig") => property_list::read_profile(&bytes, DOMAIN),
         Some("pol") => registry_pol::read(&bytes),
+        Some("reg") => {
+            let message = "is a .reg file, which only Windows reads".to_owned();
+            let hint = "check the policy that it was exported from, or the Registry.pol beside it".to_owned();
+            Err(ReadError { kind: ReadErrorKind::Syntax, message, hint: Some(hint) })
+        }
         _ => drop_in::read(&bytes),
     }
 }

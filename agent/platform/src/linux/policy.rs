@@ -69,7 +69,8 @@ fn may_matter(event: &notify::Event, folders: &[PathBuf]) -> bool {
     event.paths.iter().any(|path| {
         let inside = path.parent().is_some_and(|parent| folders.iter().any(|folder| folder == parent));
         let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        let drop_in = path.extension().is_some_and(|extension| extension == "toml") && !hidden;
+        let drop_in =
+            path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml")) && !hidden;
         !inside || drop_in
     })
 }

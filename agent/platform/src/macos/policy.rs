@@ -49,10 +49,8 @@ pub(super) fn managed(paths: &Paths, domain: &str) -> Option<Result<RawPolicy, R
     // What the system does not call forced did not come from the MDM, whatever lies in the file. A layout below
     // another root is a test's, of which the system knows nothing.
     if paths.root().is_none() {
-        let mut keys: Vec<&str> = policy.enforced.keys().map(String::as_str).collect();
-        if !policy.recommended.is_empty() {
-            keys.push(policy_schema::read::RECOMMENDED);
-        }
+        let keys = property_list::keys(&bytes).unwrap_or_default();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         if let Some(key) = ffi::not_forced(domain, &keys) {
             return Some(Err(ReadError {
                 kind: ReadErrorKind::Insecure,

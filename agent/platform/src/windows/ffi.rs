@@ -8,20 +8,25 @@ use std::path::Path;
 use std::ptr::{null, null_mut};
 
 use policy_schema::read::registry::{MAXIMUM_VALUE, RegistryValue};
-use tokio::net::windows::named_pipe::{NamedPipeServer, ServerOptions};
+use tokio::net::windows::named_pipe::{NamedPipeClient, NamedPipeServer, ServerOptions};
 use windows_registry::Key;
 use windows_sys::Win32::Foundation::{
-    ERROR_MORE_DATA, ERROR_NO_MORE_ITEMS, ERROR_SUCCESS, HANDLE, LocalFree, WAIT_OBJECT_0,
+    ERROR_MORE_DATA, ERROR_NO_MORE_ITEMS, ERROR_SUCCESS, FILETIME, HANDLE, INVALID_HANDLE_VALUE, LocalFree,
+    WAIT_OBJECT_0,
 };
 use windows_sys::Win32::Security::Authorization::{
-    ConvertSidToStringSidW, ConvertStringSecurityDescriptorToSecurityDescriptorW, SDDL_REVISION_1,
+    ConvertSidToStringSidW, ConvertStringSecurityDescriptorToSecurityDescriptorW, GetNamedSecurityInfoW,
+    SDDL_REVISION_1, SE_FILE_OBJECT,
 };
 use windows_sys::Win32::Security::{
-    CheckTokenMembership, CreateWellKnownSid, DuplicateToken, EqualSid, GetTokenInformation,
-    PSECURITY_DESCRIPTOR, SECURITY_ATTRIBUTES, SecurityIdentification, TOKEN_DUPLICATE, TOKEN_QUERY,
-    TOKEN_USER, TokenUser, WinBuiltinAdministratorsSid,
+    CheckTokenMembership, CreateWellKnownSid, DuplicateToken, EqualSid, GetTokenInformation, IsWellKnownSid,
+    OWNER_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, SECURITY_ATTRIBUTES, SecurityIdentification,
+    TOKEN_DUPLICATE, TOKEN_QUERY, TOKEN_USER, TokenUser, WinBuiltinAdministratorsSid, WinLocalSystemSid,
 };
-use windows_sys::Win32::Storage::FileSystem::{CreateDirectoryW, GetDiskFreeSpaceExW};
+use windows_sys::Win32::Storage::FileSystem::{
+    CreateDirectoryW, CreateFileW, FILE_FLAG_OVERLAPPED, GetDiskFreeSpaceExW, OPEN_EXISTING,
+    SECURITY_IDENTIFICATION, SECURITY_SQOS_PRESENT,
+};
 use windows_sys::Win32::System::Pipes::GetNamedPipeClientProcessId;
 use windows_sys::Win32::System::Registry::{
     REG_NOTIFY_CHANGE_ATTRIBUTES, REG_NOTIFY_CHANGE_LAST_SET, REG_NOTIFY_CHANGE_NAME,
@@ -36,11 +41,28 @@ use windows_sys::Win32::System::Threading::{
 /// The longest name of a value has 16383 characters, that of a key 255 (Microsoft, "Registry element size limits").
 const LONGEST_VALUE_NAME: usize = 16_384;
 const LONGEST_KEY_NAME: usize = 256;
+/// How often a key that is being written to is read.
+const READS: u32 = 20;
+/// To read and write data and attributes, but not to make another instance (Microsoft, "Named Pipe Security and Access
+/// Rights": FILE_GENERIC_READ and FILE_GENERIC_WRITE without FILE_CREATE_PIPE_INSTANCE).
+pub(super) const PIPE_RIGHTS: u32 = 0x0012_019b;
 
-/// Every value of a key. A value that is too large to be policy is named but not read.
+/// Every value of a key. A value that is too large to be policy is named but not read. They are counted by number, so
+/// a value that goes meanwhile would hide another: it is read again until nothing has changed.
 pub(super) fn values(key: &Key) -> io::Result<Vec<RegistryValue>> {
+    for _ in 0..READS {
+        let (longest, before) = facts(key)?;
+        let values = values_once(key, longest)?;
+        if facts(key)?.1 == before {
+            return Ok(values);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, "the key does not stop changing"))
+}
+
+fn values_once(key: &Key, longest: usize) -> io::Result<Vec<RegistryValue>> {
     let mut name = vec![0_u16; LONGEST_VALUE_NAME];
-    let mut data = vec![0_u8; longest_value(key)?.clamp(1024, MAXIMUM_VALUE)];
+    let mut data = vec![0_u8; longest.clamp(1024, MAXIMUM_VALUE)];
     let mut values = Vec::new();
     loop {
         let index = u32::try_from(values.len()).map_err(io::Error::other)?;
@@ -102,8 +124,10 @@ pub(super) fn subkeys(key: &Key) -> io::Result<Vec<String>> {
     }
 }
 
-fn longest_value(key: &Key) -> io::Result<usize> {
+/// The length of the longest value of a key, and when it was last written to.
+fn facts(key: &Key) -> io::Result<(usize, u64)> {
     let mut longest = 0;
+    let mut written = FILETIME { dwLowDateTime: 0, dwHighDateTime: 0 };
     // SAFETY: the key is open; every place that is not null can hold what is written to it.
     let code = unsafe {
         RegQueryInfoKeyW(
@@ -118,10 +142,13 @@ fn longest_value(key: &Key) -> io::Result<usize> {
             null_mut(),
             &raw mut longest,
             null_mut(),
-            null_mut(),
+            &raw mut written,
         )
     };
-    if code == ERROR_SUCCESS { Ok(longest as usize) } else { Err(error(code)) }
+    if code != ERROR_SUCCESS {
+        return Err(error(code));
+    }
+    Ok((longest as usize, u64::from(written.dwHighDateTime) << 32 | u64::from(written.dwLowDateTime)))
 }
 
 /// Sets the signal at the next change of a key: once, and never again before it is asked for anew. With `inside`, at
@@ -212,6 +239,58 @@ pub(super) fn own_user() -> io::Result<String> {
     // SAFETY: the buffer holds a SID, as `user` made sure; the text is freed below.
     succeeded(unsafe { ConvertSidToStringSidW(sid(&user), &raw mut text) })?;
     Ok(take_text(text))
+}
+
+/// Whether a file or folder belongs to the system, to administrators or to the user who runs this process.
+pub(super) fn is_trustworthy(path: &Path) -> io::Result<bool> {
+    let (mut owner, mut descriptor) = (null_mut(), null_mut());
+    // SAFETY: the path ends in NUL; the descriptor is freed when it is dropped, and the owner points into it.
+    let code = unsafe {
+        GetNamedSecurityInfoW(
+            wide(path).as_ptr(),
+            SE_FILE_OBJECT,
+            OWNER_SECURITY_INFORMATION,
+            &raw mut owner,
+            null_mut(),
+            null_mut(),
+            null_mut(),
+            &raw mut descriptor,
+        )
+    };
+    if code != ERROR_SUCCESS {
+        return Err(error(code));
+    }
+    let _descriptor = Descriptor(descriptor);
+    // SAFETY: this pseudo handle is always valid and needs no closing.
+    let ours = user(&token(unsafe { GetCurrentProcess() })?)?;
+    // SAFETY: the owner is a SID inside the descriptor, which lives; ours is one, as `user` made sure.
+    Ok(unsafe {
+        IsWellKnownSid(owner, WinLocalSystemSid) != 0
+            || IsWellKnownSid(owner, WinBuiltinAdministratorsSid) != 0
+            || EqualSid(owner, sid(&ours)) != 0
+    })
+}
+
+/// Connects to a pipe with exactly the rights that reading and writing need. What is usually asked for includes the
+/// right to serve the pipe, which the agent gives to nobody. The server learns who is calling and can do no more.
+pub(super) fn open_pipe(name: &Path) -> io::Result<NamedPipeClient> {
+    // SAFETY: the name ends in NUL; the handle is checked below.
+    let handle = unsafe {
+        CreateFileW(
+            wide(name).as_ptr(),
+            PIPE_RIGHTS,
+            0,
+            null(),
+            OPEN_EXISTING,
+            FILE_FLAG_OVERLAPPED | SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION,
+            null_mut(),
+        )
+    };
+    if handle == INVALID_HANDLE_VALUE {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is a pipe that was opened for overlapped use, and nobody else closes it.
+    unsafe { NamedPipeClient::from_raw_handle(handle) }
 }
 
 /// Makes one folder with an access list in SDDL.

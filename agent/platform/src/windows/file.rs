@@ -79,19 +79,30 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a folder and those above it; a new one gets the access.
+/// Makes a folder and those above it; a new one gets the access. One that is there must belong to the system, to
+/// administrators or to whoever runs this process: anybody may make folders in `ProgramData`, and would own what the
+/// agent believes.
 ///
 /// # Errors
-/// The system refused.
+/// It belongs to somebody else, or the system refused.
 pub fn create_folder(path: &Path, access: Access) -> io::Result<()> {
     if path.is_dir() {
-        return Ok(());
+        return if ffi::is_trustworthy(path)? {
+            Ok(())
+        } else {
+            Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("{} belongs to somebody who is no administrator; remove it", path.display()),
+            ))
+        };
     }
-    if let Some(above) = path.parent() {
+    if let Some(above) = path.parent().filter(|above| !above.is_dir()) {
         create_folder(above, access)?;
     }
     match ffi::create_folder(path, &access_list(access)?) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
+            create_folder(path, access)
+        }
         Err(error) => Err(io::Error::new(
             error.kind(),
             format!("failed to create the folder {}: {error}", path.display()),

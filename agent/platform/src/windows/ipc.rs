@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::net::windows::named_pipe::{ClientOptions, NamedPipeClient, NamedPipeServer};
+use tokio::net::windows::named_pipe::{NamedPipeClient, NamedPipeServer};
 
 use super::ffi;
 
@@ -84,11 +84,11 @@ pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
     let all = format!("D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;{owner})");
     let access = match audience {
         Audience::Owner => all,
-        Audience::Everybody => format!("{all}(A;;GRGW;;;AU)"),
+        Audience::Everybody => format!("{all}(A;;{:#x};;;AU)", ffi::PIPE_RIGHTS),
     };
     let taken =
         || io::Error::new(io::ErrorKind::AddrInUse, format!("another process already answers at {name}"));
-    if ClientOptions::new().open(path).is_ok() {
+    if ffi::open_pipe(path).is_ok() {
         return Err(taken());
     }
     let next = ffi::create_pipe(&name, &access, true).map_err(|error| match error.kind() {
@@ -105,7 +105,7 @@ pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
 pub async fn connect(path: &Path) -> io::Result<Connection> {
     let mut tries = 0;
     loop {
-        match ClientOptions::new().open(path) {
+        match ffi::open_pipe(path) {
             Err(error) if error.raw_os_error() == Some(ERROR_PIPE_BUSY) && tries < TRIES => {
                 tries += 1;
                 tokio::time::sleep(PAUSE).await;
