@@ -236,18 +236,16 @@ fn collect<'a>(
             let mut here: BTreeMap<&'static str, Said<'a>> = BTreeMap::new();
             let mut unknown = 0;
             for (written, entry) in entries {
-                match find(settings, written) {
-                    Some((setting, _)) => here
-                        .entry(setting.key)
+                if let Some((setting, _)) = find(settings, written) {
+                    here.entry(setting.key)
                         .or_insert_with(|| Said { place: &place.name, level, entries: Vec::new() })
                         .entries
-                        .push((written, entry)),
-                    None => {
-                        unknown += 1;
-                        if unknown <= MAXIMUM_UNKNOWN {
-                            problems.push(unknown_key(settings, place, written, entry));
-                        }
-                    }
+                        .push((written, entry));
+                    continue;
+                }
+                unknown += 1;
+                if unknown <= MAXIMUM_UNKNOWN {
+                    problems.push(unknown_key(settings, place, written, entry));
                 }
             }
             if unknown > MAXIMUM_UNKNOWN {

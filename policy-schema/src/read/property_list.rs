@@ -17,6 +17,7 @@ use crate::raw::{RawEntry, RawPolicy, RawValue, ReadError};
 
 const MAXIMUM_EVENTS: usize = 100_000;
 const MAXIMUM_DEPTH: usize = 16;
+const END: &[u8] = b"</plist>";
 /// The references that XML itself defines.
 const REFERENCES: [&[u8]; 6] = [b"lt;", b"gt;", b"amp;", b"quot;", b"apos;", b"#"];
 
@@ -83,7 +84,6 @@ fn check_xml(bytes: &[u8]) -> Result<(), ReadError> {
     {
         return Err(syntax(format!("byte {at}: `&` begins no reference of XML"), Some("write &amp;")));
     }
-    const END: &[u8] = b"</plist>";
     if find(END).is_some_and(|end| !bytes[end + END.len()..].trim_ascii().is_empty()) {
         return Err(syntax("goes on after its end", Some("it may be two files in one")));
     }
