@@ -14,6 +14,8 @@ use url::Url;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const READ_LIMIT: Duration = Duration::from_secs(30);
+/// A small document that takes longer than this is not waited for, however busily it trickles in.
+const DOCUMENT_LIMIT: Duration = Duration::from_secs(20);
 
 /// How to reach the network, as policy says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +52,8 @@ pub(crate) enum HttpError {
     },
     #[error("{host} answered {status}")]
     Status { host: String, status: u16 },
+    #[error("{host} did not finish its answer within {} seconds", DOCUMENT_LIMIT.as_secs())]
+    TooSlow { host: String },
     #[error("{host} answered with more than {limit} bytes")]
     TooLarge { host: String, limit: usize },
 }
@@ -139,12 +143,24 @@ impl Http {
     ) -> Result<openidconnect::HttpResponse, HttpError> {
         let request = reqwest::Request::try_from(request).map_err(HttpError::Settings)?;
         let url = request.url().clone();
-        let response = self.client.execute(request).await.map_err(|source| unreachable(&url, source))?;
+        let exchange = self.exchange_at_leisure(request, &url, limit);
+        tokio::time::timeout(DOCUMENT_LIMIT, exchange)
+            .await
+            .unwrap_or_else(|_| Err(HttpError::TooSlow { host: host(&url) }))
+    }
+
+    async fn exchange_at_leisure(
+        &self,
+        request: reqwest::Request,
+        url: &Url,
+        limit: usize,
+    ) -> Result<openidconnect::HttpResponse, HttpError> {
+        let response = self.client.execute(request).await.map_err(|source| unreachable(url, source))?;
         let mut answer = openidconnect::http::Response::builder().status(response.status());
         for (name, value) in response.headers() {
             answer = answer.header(name, value);
         }
-        let body = body(response, &url, limit).await?;
+        let body = body(response, url, limit).await?;
         Ok(answer.body(body).expect("status and headers come from a response"))
     }
 }

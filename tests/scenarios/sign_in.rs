@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use e2e::device::{Device, Process};
 use e2e::keyring::Keyring;
-use e2e::provider::{EMAIL, Misbehaviour, Provider, Rotation};
+use e2e::provider::{EMAIL, Misbehaviour, Oddity, Provider, Rotation};
 use serde_json::Value;
 
 use super::{free_port, sign_in_policy, start_app};
@@ -317,6 +317,15 @@ async fn answers_that_fail_a_check_sign_nobody_in() {
         (M::TokenEndpointAnswersHtml, "token endpoint"),
         (M::TokenEndpointAnswersEndlessly, "more than 1048576 bytes"),
         (M::DiscoveryWithSlash, "unexpected issuer"),
+        (M::NoAudience, "audience"),
+        (M::NoIssueTime, "token endpoint"),
+        (M::NoExpiry, "token endpoint"),
+        (M::ExpiredBeyondLeeway, "Expired"),
+        (M::NoKeyIdOfSeveral, "the ID token is not to be believed"),
+        (M::UnknownKey, "No matching key"),
+        (M::TokenEndpointFailsSilently, "token endpoint"),
+        (M::NoAccessToken, "token endpoint"),
+        (M::UserInfoOfAnotherPerson, "userinfo"),
     ];
     for (misbehaviour, expected) in cases {
         office.provider.behave(|behaviour| behaviour.misbehaviour = Some(misbehaviour));
@@ -329,6 +338,80 @@ async fn answers_that_fail_a_check_sign_nobody_in() {
     office.provider.behave(|behaviour| behaviour.misbehaviour = None);
     let said = office.device.printed(&["login"]).await;
     assert!(said.contains("Signed in"), "{said}");
+}
+
+/// An answer that begins and never ends is not waited for as long as its bytes trickle.
+#[tokio::test]
+async fn an_answer_without_end_is_given_up() {
+    let office = office(FILE_VAULT).await;
+    office.provider.behave(|behaviour| behaviour.misbehaviour = Some(Misbehaviour::TokenEndpointStalls));
+    let said = office.device.printed(&["login"]).await;
+    assert!(said.contains("did not finish its answer within 20 seconds"), "{said}");
+}
+
+/// What is unusual but right signs people in, with every algorithm that the app's vendor names and the library has.
+#[tokio::test]
+async fn answers_that_are_only_unusual_sign_people_in() {
+    use jsonwebtoken::Algorithm as A;
+    let office = office(FILE_VAULT).await;
+    let sign_in = async |what: &str| {
+        let output = office.device.steward(&["login"]).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{what}: {said}");
+        let facts = office.sign_in_facts().await;
+        assert_eq!((&facts["state"], &facts["account"]), (&"signed-in".into(), &EMAIL.into()), "{what}");
+        office.device.printed(&["logout"]).await;
+    };
+    for algorithm in [A::ES256, A::ES384, A::RS256, A::RS384, A::RS512, A::PS256, A::PS384, A::PS512] {
+        office.provider.behave(|behaviour| behaviour.algorithm = algorithm);
+        sign_in(&format!("{algorithm:?}")).await;
+    }
+    office.provider.behave(|behaviour| behaviour.algorithm = A::ES256);
+    for oddity in [
+        Oddity::AudienceIsList,
+        Oddity::NoKeyIdOfOne,
+        Oddity::ExpiredWithinLeeway,
+        Oddity::IssuedWithinLeeway,
+        Oddity::NoLifetime,
+        Oddity::TokenTypeInCapitals,
+        Oddity::FractionalTime,
+        Oddity::NoAccessTokenHash,
+        Oddity::EmailAtUserInfo,
+        Oddity::KeysRotateBeforeSigning,
+    ] {
+        office.provider.behave(|behaviour| behaviour.oddity = Some(oddity));
+        let asked = office.provider.key_requests();
+        sign_in(&format!("{oddity:?}")).await;
+        let rotated = oddity == Oddity::KeysRotateBeforeSigning;
+        assert_eq!(office.provider.key_requests() - asked, if rotated { 2 } else { 1 }, "{oddity:?}");
+    }
+}
+
+/// After a renewal the session is still of the same issuer, person and client (Core 1.0, section 12.2), and what the
+/// answer leaves out stays as it was.
+#[tokio::test]
+async fn a_renewal_keeps_who_it_is() {
+    use Misbehaviour as M;
+    let office = office(FILE_VAULT).await;
+    office.provider.behave(|behaviour| behaviour.lifetime = 10);
+    office.device.printed(&["login"]).await;
+    for misbehaviour in [M::RenewalOfAnotherIssuer, M::RenewalOfAnotherPerson, M::RenewalForAnotherClient] {
+        office.provider.behave(|behaviour| behaviour.misbehaviour = Some(misbehaviour));
+        let refused = office.token().await.unwrap_err();
+        assert!(!refused.contains("nobody is signed in"), "{misbehaviour:?}: {refused}");
+    }
+    office.provider.behave(|behaviour| behaviour.misbehaviour = None);
+    for oddity in
+        [Oddity::RenewalWithoutIdToken, Oddity::RenewalWithoutEmail, Oddity::RenewalWithoutRefreshToken]
+    {
+        office.provider.behave(|behaviour| {
+            behaviour.oddity = Some(oddity);
+            behaviour.rotation = Rotation::OldStaysValid;
+        });
+        office.token().await.unwrap_or_else(|refused| panic!("{oddity:?}: {refused}"));
+        assert_eq!(office.sign_in_facts().await["account"], EMAIL, "{oddity:?}");
+    }
+    assert_eq!(office.provider.logins(), 1);
 }
 
 /// A page of somebody else sends the browser to the open port: it neither ends nor hijacks the sign-in.

@@ -7,21 +7,30 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::extract::{Form, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::{Algorithm, EncodingKey};
 use ring::digest;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
+};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use url::Url;
+
+pub use behaviour::{Behaviour, Misbehaviour, Oddity, Rotation};
+
+use answer::Stalling;
+
+mod answer;
+mod behaviour;
 
 /// The client that is registered.
 pub const CLIENT_ID: &str = "steward-lab";
@@ -31,79 +40,6 @@ pub const USER: &str = "ada";
 pub const PASSWORD: &str = "correct horse battery staple";
 /// Her address.
 pub const EMAIL: &str = "ada@example.com";
-
-/// What happens to a refresh token that was used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rotation {
-    /// It stays valid (Entra ID).
-    OldStaysValid,
-    /// It stays valid for half a minute; after that its use ends the session (Okta with rotation).
-    Grace,
-    /// Its use ends the session at once.
-    Strict,
-}
-
-/// One thing that is wrong with the provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Misbehaviour {
-    /// The ID token names another issuer.
-    WrongIssuer,
-    /// The ID token is for another client.
-    WrongAudience,
-    /// The ID token is for this client and another.
-    ExtraAudience,
-    /// The ID token answers another request.
-    WrongNonce,
-    /// The ID token answers no request.
-    NoNonce,
-    /// The ID token has ended.
-    Expired,
-    /// The ID token was issued in an hour.
-    IssuedInTheFuture,
-    /// The ID token holds in an hour.
-    NotYetValid,
-    /// The ID token was issued to another party.
-    WrongAuthorizedParty,
-    /// The ID token belongs to another access token.
-    WrongAccessTokenHash,
-    /// The signature is somebody else's.
-    WrongSignature,
-    /// No signature (`alg: none`).
-    Unsigned,
-    /// Signed with the client ID as a shared secret.
-    SharedSecret,
-    /// No ID token at all.
-    NoIdToken,
-    /// No subject.
-    NoSubject,
-    /// The browser comes back in another issuer's name (RFC 9207).
-    WrongIssuerInResponse,
-    /// The browser comes back without the issuer's name, although it was promised.
-    NoIssuerInResponse,
-    /// The token endpoint sends the client elsewhere.
-    TokenEndpointRedirects,
-    /// The token endpoint answers with a page.
-    TokenEndpointAnswersHtml,
-    /// The token endpoint's answer is endless.
-    TokenEndpointAnswersEndlessly,
-    /// Discovery names an issuer with a slash at the end.
-    DiscoveryWithSlash,
-}
-
-/// How the provider behaves; may be changed while it runs.
-#[derive(Clone, Debug)]
-pub struct Behaviour {
-    /// Of access tokens, in seconds.
-    pub lifetime: u64,
-    /// What happens to used refresh tokens.
-    pub rotation: Rotation,
-    /// Pause between using up a refresh token and answering.
-    pub stall: Option<Duration>,
-    /// What is wrong.
-    pub misbehaviour: Option<Misbehaviour>,
-    /// A person who is not let in.
-    pub deny: bool,
-}
 
 /// A running provider.
 #[derive(Clone)]
@@ -119,8 +55,15 @@ struct Shared {
     state: Mutex<Inner>,
     key: EncodingKey,
     other_key: EncodingKey,
-    public: (String, String),
+    long_key: EncodingKey,
+    rsa_key: EncodingKey,
+    /// As the provider publishes them: the first two in their turn, the others always.
+    public: [Value; 4],
 }
+
+/// The lab's RSA key: making one takes longer than a scenario.
+const RSA_KEY: &[u8] = include_bytes!("../fixtures/rsa-key.der");
+const RSA_MODULUS: &str = include_str!("../fixtures/rsa-key.modulus");
 
 struct Inner {
     issuer: String,
@@ -130,6 +73,9 @@ struct Inner {
     refresh_tokens: BTreeMap<String, RefreshToken>,
     logins: usize,
     refreshes: usize,
+    key_requests: usize,
+    /// Whether the second key has taken the place of the first.
+    rotated: bool,
 }
 
 #[derive(Clone)]
@@ -146,17 +92,19 @@ impl Provider {
     /// The machine gives no port or no randomness.
     pub async fn start() -> Self {
         let random = SystemRandom::new();
-        let pair = || {
-            let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
-                .expect("there is randomness");
-            let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random)
-                .expect("it was just made");
+        let pair = |id: &str, curve: &str, kind| {
+            let pkcs8 = EcdsaKeyPair::generate_pkcs8(kind, &random).expect("there is randomness");
+            let pair = EcdsaKeyPair::from_pkcs8(kind, pkcs8.as_ref(), &random).expect("it was just made");
             let point = pair.public_key().as_ref()[1..].to_vec();
-            (EncodingKey::from_ec_der(pkcs8.as_ref()), point)
+            let (x, y) = point.split_at(point.len() / 2);
+            let (x, y) = (BASE64.encode(x), BASE64.encode(y));
+            let public = json!({ "kty": "EC", "crv": curve, "use": "sig", "kid": id, "x": x, "y": y });
+            (EncodingKey::from_ec_der(pkcs8.as_ref()), public)
         };
-        let (key, point) = pair();
-        let (other_key, _) = pair();
-        let (x, y) = point.split_at(32);
+        let (key, first) = pair("lab", "P-256", &ECDSA_P256_SHA256_FIXED_SIGNING);
+        let (other_key, second) = pair("lab-2", "P-256", &ECDSA_P256_SHA256_FIXED_SIGNING);
+        let (long_key, third) = pair("lab-long", "P-384", &ECDSA_P384_SHA384_FIXED_SIGNING);
+        let rsa = json!({ "kty": "RSA", "use": "sig", "kid": "lab-rsa", "n": RSA_MODULUS, "e": "AQAB" });
         let shared = Arc::new(Shared {
             state: Mutex::new(Inner {
                 issuer: String::new(),
@@ -165,17 +113,23 @@ impl Provider {
                     rotation: Rotation::Strict,
                     stall: None,
                     misbehaviour: None,
+                    oddity: None,
+                    algorithm: Algorithm::ES256,
                     deny: false,
                 },
+                rotated: false,
                 requests: BTreeMap::new(),
                 codes: BTreeMap::new(),
                 refresh_tokens: BTreeMap::new(),
                 logins: 0,
                 refreshes: 0,
+                key_requests: 0,
             }),
             key,
             other_key,
-            public: (BASE64.encode(x), BASE64.encode(y)),
+            long_key,
+            rsa_key: EncodingKey::from_rsa_der(RSA_KEY),
+            public: [first, second, third, rsa],
         });
         let routes = Router::new()
             .route("/.well-known/openid-configuration", get(discovery))
@@ -183,6 +137,7 @@ impl Provider {
             .route("/login", post(login))
             .route("/token", post(token))
             .route("/jwks", get(jwks))
+            .route("/userinfo", get(user_info))
             .with_state(Arc::clone(&shared));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
         let address = listener.local_addr().expect("it is bound");
@@ -237,6 +192,12 @@ impl Provider {
         self.shared.lock().refreshes
     }
 
+    /// How often somebody asked for the keys.
+    #[must_use]
+    pub fn key_requests(&self) -> usize {
+        self.shared.lock().key_requests
+    }
+
     /// Ends every session.
     pub fn revoke_all(&self) {
         for token in self.shared.lock().refresh_tokens.values_mut() {
@@ -268,6 +229,7 @@ async fn discovery(State(shared): State<Arc<Shared>>) -> Json<Value> {
         "authorization_endpoint": format!("{issuer}/authorize"),
         "token_endpoint": format!("{issuer}/token"),
         "jwks_uri": format!("{issuer}/jwks"),
+        "userinfo_endpoint": format!("{issuer}/userinfo"),
         "response_types_supported": ["code"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["ES256"],
@@ -276,8 +238,31 @@ async fn discovery(State(shared): State<Arc<Shared>>) -> Json<Value> {
 }
 
 async fn jwks(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    let (x, y) = &shared.public;
-    Json(json!({ "keys": [{ "kty": "EC", "crv": "P-256", "use": "sig", "kid": "lab", "x": x, "y": y }] }))
+    let mut state = shared.lock();
+    state.key_requests += 1;
+    let [first, second, third, rsa] = &shared.public;
+    let current = if state.rotated { second } else { first };
+    let keys = if state.behaviour.oddity == Some(Oddity::NoKeyIdOfOne) {
+        vec![current]
+    } else if state.behaviour.misbehaviour == Some(Misbehaviour::NoKeyIdOfSeveral) {
+        vec![first, second]
+    } else {
+        vec![current, third, rsa]
+    };
+    Json(json!({ "keys": keys }))
+}
+
+async fn user_info(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    let state = shared.lock();
+    if !headers.get("authorization").is_some_and(|value| value.as_bytes().starts_with(b"Bearer ")) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let other = state.behaviour.misbehaviour == Some(Misbehaviour::UserInfoOfAnotherPerson);
+    let mut claims = json!({ "sub": if other { "eve" } else { USER } });
+    if state.behaviour.misbehaviour != Some(Misbehaviour::NoEmail) {
+        claims["email"] = json!(EMAIL);
+    }
+    Json(claims).into_response()
 }
 
 async fn authorize(
@@ -357,6 +342,13 @@ async fn token(
         Some(Misbehaviour::TokenEndpointAnswersEndlessly) => {
             return "x".repeat(8 * 1024 * 1024).into_response();
         }
+        Some(Misbehaviour::TokenEndpointStalls) => {
+            let begun = axum::body::Body::from_stream(Stalling(Some("{\"access_token\":")));
+            return ([("content-type", "application/json")], begun).into_response();
+        }
+        Some(Misbehaviour::TokenEndpointFailsSilently) => {
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        }
         Some(_) | None => {}
     }
     let parameter = |name: &str| question.get(name).map_or("", String::as_str);
@@ -410,68 +402,6 @@ fn refresh(state: &mut Inner, token: &str) -> Result<(String, bool), &'static st
     }
     state.refreshes += 1;
     Ok((nonce, false))
-}
-
-impl Shared {
-    fn answer(&self, nonce: &str, first: bool) -> Value {
-        use Misbehaviour as M;
-        let mut state = self.lock();
-        let wrong = state.behaviour.misbehaviour;
-        let (access_token, refresh_token) = (secret(), secret());
-        let entry = RefreshToken { nonce: nonce.to_owned(), used: None, revoked: false };
-        state.refresh_tokens.insert(refresh_token.clone(), entry);
-
-        #[expect(clippy::disallowed_methods, reason = "an identity provider knows the time")]
-        let now = jiff::Timestamp::now().as_second();
-        let hash = digest::digest(&digest::SHA256, access_token.as_bytes());
-        let mut claims = json!({
-            "iss": state.issuer, "sub": USER, "aud": CLIENT_ID, "email": EMAIL, "email_verified": true,
-            "iat": now, "exp": now + 600, "at_hash": BASE64.encode(&hash.as_ref()[..16]),
-        });
-        if first {
-            claims["nonce"] = json!(nonce);
-        }
-        match wrong {
-            Some(M::WrongIssuer) => claims["iss"] = json!("https://elsewhere.example"),
-            Some(M::WrongAudience) => claims["aud"] = json!("another-client"),
-            Some(M::ExtraAudience) => claims["aud"] = json!([CLIENT_ID, "another-client"]),
-            Some(M::WrongNonce) => claims["nonce"] = json!("another-sign-in"),
-            Some(M::NoNonce) => claims["nonce"] = Value::Null,
-            Some(M::Expired) => claims["exp"] = json!(now - 3600),
-            Some(M::IssuedInTheFuture) => claims["iat"] = json!(now + 3600),
-            Some(M::NotYetValid) => claims["nbf"] = json!(now + 3600),
-            Some(M::WrongAuthorizedParty) => claims["azp"] = json!("another-client"),
-            Some(M::WrongAccessTokenHash) => claims["at_hash"] = json!("AAAAAAAAAAAAAAAAAAAAAA"),
-            Some(M::NoSubject) => claims["sub"] = Value::Null,
-            Some(_) | None => {}
-        }
-        if let Some(claims) = claims.as_object_mut() {
-            claims.retain(|_, value| !value.is_null());
-        }
-        let header = |algorithm| Header { kid: Some("lab".to_owned()), ..Header::new(algorithm) };
-        let signed = |key, algorithm| {
-            jsonwebtoken::encode(&header(algorithm), &claims, key).expect("the lab's keys sign")
-        };
-        let id_token = match wrong {
-            Some(M::WrongSignature) => signed(&self.other_key, Algorithm::ES256),
-            Some(M::SharedSecret) => {
-                signed(&EncodingKey::from_secret(CLIENT_ID.as_bytes()), Algorithm::HS256)
-            }
-            Some(M::Unsigned) => {
-                format!("{}.{}.", BASE64.encode("{\"alg\":\"none\"}"), BASE64.encode(claims.to_string()))
-            }
-            Some(_) | None => signed(&self.key, Algorithm::ES256),
-        };
-        let mut answer = json!({
-            "access_token": access_token, "token_type": "bearer", "expires_in": state.behaviour.lifetime,
-            "refresh_token": refresh_token, "id_token": id_token,
-            "scope": "openid email profile offline_access",
-        });
-        if wrong == Some(M::NoIdToken) {
-            answer["id_token"] = Value::Null;
-        }
-        answer
-    }
 }
 
 fn secret() -> String {

@@ -255,17 +255,21 @@ fn shown(value: &RawValue) -> String {
     }
 }
 
-/// Writes a managed configuration, after noting where, so that it is found again even if this is the last step.
+/// Writes a managed configuration, after noting where, so that it is found again even if this is the last step. When it
+/// changed is noted afterwards: the app does not wait for that.
 ///
 /// # Errors
 /// The system refused; the old configuration is then still there.
 pub(crate) fn write(paths: &Paths, path: &Path, bytes: &[u8], now: Timestamp) -> io::Result<()> {
     let place = path.display().to_string();
-    note(paths, &Noted { place, changed_at: Some(now), ..Noted::default() })?;
+    if noted(paths).is_none_or(|noted| noted.place != place) {
+        note(paths, &Noted { place: place.clone(), ..Noted::default() })?;
+    }
     if let Some(folder) = path.parent() {
         file::create_folder(folder, file::Access::Public)?;
     }
-    file::replace(path, bytes, file::Access::Public)
+    file::replace(path, bytes, file::Access::Public)?;
+    note(paths, &Noted { place, changed_at: Some(now), ..Noted::default() })
 }
 
 /// Removes a managed configuration that the agent wrote.

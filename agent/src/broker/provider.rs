@@ -18,7 +18,8 @@ use openidconnect::{
     ClaimsVerificationError, Client, ClientId, ClientSecret, CsrfToken, DiscoveryError, HttpRequest,
     HttpResponse, IdTokenClaims, IdTokenVerifier, IssuerUrl, JsonWebKeySetUrl, Nonce,
     OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken,
-    RequestTokenError, Scope, SignatureVerificationError, TokenResponse as _, TokenUrl,
+    RequestTokenError, Scope, SignatureVerificationError, SubjectIdentifier, TokenResponse as _, TokenUrl,
+    UserInfoClaims, UserInfoError, UserInfoUrl,
 };
 use policy_schema::{Code, Problem};
 use url::Url;
@@ -59,6 +60,7 @@ pub(super) struct Provider {
     keys: CoreJsonWebKeySet,
     /// Whether the authorization response must name the issuer.
     names_issuer: bool,
+    user_info: Option<UserInfoUrl>,
 }
 
 /// An authorization request that is on its way through the browser.
@@ -180,6 +182,7 @@ impl Provider {
             keys_at,
             keys,
             names_issuer,
+            user_info: metadata.and_then(|metadata| metadata.userinfo_endpoint().cloned()),
         })
     }
 
@@ -261,10 +264,13 @@ impl Provider {
     /// Checks an answer of the token endpoint.
     async fn accept(&mut self, answer: Answer, nonce: &str, first: bool) -> Result<Tokens, Problem> {
         let now = clock::now();
-        let person = match answer.id_token() {
+        let mut person = match answer.id_token() {
             Some(token) => Some(self.verify(token, nonce, first, answer.access_token(), now).await?),
             None => None,
         };
+        if first && let Some(person) = &mut person {
+            self.look_up_email(person, answer.access_token()).await?;
+        }
         // A missing lifetime counts as an hour (RFC 6749, section 5.1 leaves it open).
         let lifetime = answer.expires_in().map_or(3600, |lifetime| lifetime.as_secs());
         Ok(Tokens {
@@ -276,6 +282,43 @@ impl Provider {
             person,
             nonce: first.then(|| nonce.to_owned()),
         })
+    }
+
+    /// Some providers give the address at the userinfo endpoint only. It must speak of the same person (Core 1.0,
+    /// section 5.3.2).
+    async fn look_up_email(&self, person: &mut Person, access_token: &AccessToken) -> Result<(), Problem> {
+        let Some(user_info) = self.user_info.clone().filter(|_| person.email.is_none()) else {
+            return Ok(());
+        };
+        let subject = SubjectIdentifier::new(person.subject.clone());
+        let client = self.client.clone().set_user_info_url(user_info);
+        let request = client.user_info(access_token.clone(), Some(subject)).require_signed_response(false);
+        let answer: Result<UserInfoClaims<OtherClaims, CoreGenderClaim>, _> =
+            request.request_async(&self.http).await;
+        match answer {
+            Ok(claims) => {
+                person.email = match self.configuration.email_claim.as_str() {
+                    "email" => claims.email().map(|email| email.to_string()),
+                    other => claims
+                        .additional_claims()
+                        .by_name
+                        .get(other)
+                        .and_then(|value| value.as_str().map(ToOwned::to_owned)),
+                };
+                Ok(())
+            }
+            Err(UserInfoError::ClaimsVerification(error)) => {
+                Err(self.distrust(format!("the userinfo answer is not to be believed: {}", chain(&error))))
+            }
+            Err(error) => {
+                // Whether an address is needed is a matter of policy, which is asked next.
+                tracing::warn!(
+                    "no address in the ID token, and none from userinfo: {}",
+                    one_line(&chain(&error))
+                );
+                Ok(())
+            }
+        }
     }
 
     async fn verify(
