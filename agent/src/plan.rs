@@ -89,13 +89,15 @@ fn plan_configuration(
         };
         steps.extend(step);
     }
-    if steps.is_empty()
-        && let Some(noted) = &observed.noted
-        && noted.changed_at.is_some_and(|changed| {
-            observed.running_since.is_none_or(|started| !app::is_before(started, changed))
-        })
-    {
-        steps.push(Step::Note(Noted { changed_at: None, ..noted.clone() }));
+    if let (true, Some(noted)) = (steps.is_empty(), &observed.noted) {
+        // A change that was cut off has turned out to be finished, and the app has been started since.
+        let waits = |changed: &Timestamp| {
+            observed.running_since.is_some_and(|started| app::is_before(started, *changed))
+        };
+        let settled = Noted { before: None, changed_at: noted.changed_at.filter(waits), ..noted.clone() };
+        if settled != *noted {
+            steps.push(Step::Note(settled));
+        }
     }
     steps
 }

@@ -240,7 +240,7 @@ codes! {
     ///
     /// Fix: use a name that the message lists.
     AppUnknown = "app.unknown", Error;
-    /// The app's managed configuration could not be written.
+    /// The app's managed configuration could not be written, or what lies there could not be read.
     ///
     /// Cause: a full or read-only disk, or permissions.
     ///

@@ -277,6 +277,9 @@ async fn who_is_not_let_in_is_told_why() {
     office.device.status_where("the new policy", |status| status["status"]["policy"]["settings"] == 7).await;
     let said = office.device.printed(&["login"]).await;
     assert!(said.contains("ada@example.com is not an address of example.org"), "{said}");
+    office.provider.behave(|behaviour| behaviour.misbehaviour = Some(Misbehaviour::NoEmail));
+    let said = office.device.printed(&["login"]).await;
+    assert!(said.contains("no claim `email`"), "{said}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //!
 //! OpenID Connect Discovery 1.0 (the issuer must be equal to the letter), Core 1.0 section 3.1.3.7 (validation),
 //! RFC 7636 (PKCE with S256), RFC 9207 (the issuer in the authorization response). Signatures are RS, PS or ES with
-//! 256, 384 or 512; HS and `none` are refused.
+//! 256, 384 or 512 (ES512 is allowed, but the library cannot verify it yet); HS and `none` are refused.
 
 use std::future::Future;
 use std::pin::Pin;

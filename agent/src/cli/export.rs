@@ -55,9 +55,8 @@ pub(super) fn export(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut written = BTreeSet::new();
     for format in Format::ALL.into_iter().filter(|format| wanted(*format)) {
         for artefact in files(format, &policy, &apps) {
-            // A form of the policy that allows more than the policy is not written.
-            let follows_admx = artefact.path.contains("oma-uri") || artefact.path.contains("custom-profile");
-            if (weakens && follows_admx) || !written.insert(artefact.path.clone()) {
+            // The .reg file belongs to two formats.
+            if !written.insert(artefact.path.clone()) {
                 continue;
             }
             let path = arguments.output.join(&artefact.path);

@@ -3,7 +3,7 @@
 use agent_platform::policy::Watch;
 use jiff::Timestamp;
 use policy_schema::resolve::Origin;
-use policy_schema::{Code, Problem};
+use policy_schema::{Code, Problem, without_query};
 
 use super::Agent;
 use crate::app::Found;
@@ -65,7 +65,7 @@ impl Agent {
                 next: self.update.due.filter(|_| plan::updates(resolved, system)),
             },
             report: ReportFacts {
-                url: policy.report_url.as_deref().map(without_query),
+                url: policy.report_url.as_deref().map(|url| without_query(url).into_owned()),
                 queued: self.report.queued,
                 delivered_at: self.report.delivered_at,
                 next: self.report.due.filter(|_| policy.report_url.is_some()),
@@ -104,9 +104,4 @@ impl Agent {
         problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
         problems
     }
-}
-
-/// An address as others may see it: a query can hold a key.
-fn without_query(url: &str) -> String {
-    url.split('?').next().unwrap_or_default().to_owned()
 }

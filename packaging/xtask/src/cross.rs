@@ -95,6 +95,8 @@ fn build(target: &str, folder: &Path, verb: &str) -> anyhow::Result<Command> {
     let mut command = Command::new(real_cargo()?);
     command
         .args([verb, "--locked", "-Zbuild-std=std,panic_unwind,test", "--target", target])
+        // Clippy does not see what is for another system; at least the compiler's own warnings count.
+        .args(["-Zwarnings", "--config", "build.warnings = 'deny'"])
         .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTC", compiler)
         .env_remove("RUSTUP_TOOLCHAIN")
@@ -140,6 +142,8 @@ fn zig() -> anyhow::Result<PathBuf> {
     let ready =
         Command::new(&python).args(["-c", "import ziglang"]).status().is_ok_and(|status| status.success());
     if !ready {
+        tools::debian_packages(&[("python3", "python3")])?;
+        tools::debian_libraries(&["python3-venv"])?;
         println!("installing ziglang from PyPI into {}", environment.display());
         run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
         run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "ziglang==0.17.1"]))?;

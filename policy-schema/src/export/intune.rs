@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::admx::{self, LEVELS, category_name, policy_name};
 use super::jamf::pretty;
 use super::mobileconfig::preferences;
-use super::{Artefact, REG, registry, scripts, xml};
+use super::{Artefact, REG, registry, remarks, scripts, xml};
 use crate::raw::{RawPolicy, RawValue};
 use crate::settings::{SETTINGS, Setting};
 
@@ -28,10 +28,7 @@ struct Row {
 /// All files.
 #[must_use]
 pub fn files(policy: &RawPolicy) -> Vec<Artefact> {
-    let rows = rows(policy);
-    vec![
-        Artefact::new("intune/oma-uri.csv", csv(&rows)),
-        Artefact::new("intune/custom-profile.json", profile(&rows)),
+    let mut files = vec![
         Artefact::new("intune/macos-preferences.xml", preference_fragment(policy)),
         Artefact::new("intune/install.sh", scripts::shell(policy)),
         Artefact::new(
@@ -39,7 +36,14 @@ pub fn files(policy: &RawPolicy) -> Vec<Artefact> {
             [b"\xef\xbb\xbf", scripts::powershell(policy).as_bytes()].concat(),
         ),
         Artefact::new(REG, registry::reg(policy)),
-    ]
+    ];
+    // What would allow more than the policy is not written.
+    if !remarks(policy).iter().any(|(weakens, _)| *weakens) {
+        let rows = rows(policy);
+        files.push(Artefact::new("intune/oma-uri.csv", csv(&rows)));
+        files.push(Artefact::new("intune/custom-profile.json", profile(&rows)));
+    }
+    files
 }
 
 fn rows(policy: &RawPolicy) -> Vec<Row> {

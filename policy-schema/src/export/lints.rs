@@ -215,6 +215,7 @@ fn the_manifest_uses_the_words_of_manifests() {
     }
     let manifest = plist::Value::from_reader(std::io::Cursor::new(manifest::manifest())).unwrap();
     look(&manifest);
+    assert!(manifest.as_dictionary().unwrap()["pfm_last_modified"].as_date().is_some());
     let subkeys = manifest.as_dictionary().unwrap()["pfm_subkeys"].as_array().unwrap();
     assert_eq!(subkeys.len(), 7 + crate::SETTINGS.len() + 1);
 }

@@ -29,21 +29,20 @@ pub fn manifest() -> Vec<u8> {
         ])
         .into(),
     );
-    let all = dictionary([
+    let mut all = dictionary([
         ("pfm_title", "Steward".into()),
         ("pfm_description", "Settings of the Steward fleet agent.".into()),
         ("pfm_domain", DOMAIN.into()),
         ("pfm_format_version", 1.into()),
-        (
-            "pfm_last_modified",
-            Date::from_xml_format(LAST_MODIFIED).map_or(Value::Boolean(false), Value::Date),
-        ),
         ("pfm_platforms", strings(&["macOS"])),
         ("pfm_version", 1.into()),
         ("pfm_unique", true.into()),
         ("pfm_targets", strings(&["system"])),
         ("pfm_subkeys", Value::Array(subkeys)),
     ]);
+    if let Ok(date) = Date::from_xml_format(LAST_MODIFIED) {
+        all.insert("pfm_last_modified".to_owned(), date.into());
+    }
     write(&Value::Dictionary(all))
 }
 

@@ -23,7 +23,7 @@ enum Action {
 /// misread.
 #[must_use]
 pub fn reg(policy: &RawPolicy) -> Vec<u8> {
-    encode(&reg_text(policy, KEY))
+    reg_at(policy, KEY)
 }
 
 /// The same for another key below `HKEY_LOCAL_MACHINE`.

@@ -124,8 +124,6 @@ proptest! {
         for (form, read) in round_trips(&policy) {
             prop_assert_eq!(&meaning(read).settings, &before.settings, "{}", form);
         }
-        let json = json_schema::schema();
-        prop_assert!(serde_json::from_slice::<serde_json::Value>(&json).is_ok());
     }
 
     #[test]
@@ -185,7 +183,7 @@ fn profiles_keep_their_identity_and_the_app_gets_its_own() {
 }
 
 #[test]
-fn schemas_forms_and_formats_agree_on_what_a_text_looks_like() {
+fn every_pattern_speaks_of_the_whole_text() {
     for setting in SETTINGS {
         let (Kind::Text { format } | Kind::List { format, .. }) = setting.kind else { continue };
         let Some(pattern) = format.pattern() else { continue };

@@ -5,7 +5,7 @@ use std::io;
 
 use policy_schema::raw::RawValue;
 
-use super::paths::Paths;
+use crate::paths::Paths;
 
 /// Values by name.
 pub type Values = BTreeMap<String, RawValue>;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::environment;
+use crate::paths::Paths;
 
 /// The name of this operating system in app descriptors.
 pub const SYSTEM: &str = "linux";
@@ -10,34 +11,7 @@ pub const SYSTEM: &str = "linux";
 /// The disk that the system lies on.
 pub const SYSTEM_DISK: &str = "/";
 
-/// The layout of files on this operating system.
-#[derive(Clone, Debug)]
-pub struct Paths {
-    root: Option<PathBuf>,
-}
-
 impl Paths {
-    /// The system's own layout, or the same below `root`.
-    #[must_use]
-    pub fn new(root: Option<PathBuf>) -> Self {
-        Self { root }
-    }
-
-    /// An absolute path of the system, below the root if there is one.
-    #[must_use]
-    pub fn under_root(&self, path: &Path) -> PathBuf {
-        match &self.root {
-            Some(root) => root.join(path.strip_prefix("/").unwrap_or(path)),
-            None => path.to_owned(),
-        }
-    }
-
-    /// The folder that `--root` named.
-    #[must_use]
-    pub fn root(&self) -> Option<&Path> {
-        self.root.as_deref()
-    }
-
     /// The folders with policy drop-ins, weakest first.
     #[must_use]
     pub fn policy_folders(&self) -> Vec<PathBuf> {
@@ -62,7 +36,7 @@ impl Paths {
     /// The broker's local API of the person who runs this process.
     #[must_use]
     pub fn broker_socket(&self) -> PathBuf {
-        let runtime = match &self.root {
+        let runtime = match self.root() {
             None => environment::directory("XDG_RUNTIME_DIR"),
             Some(_) => None,
         };
@@ -85,7 +59,7 @@ impl Paths {
     #[must_use]
     pub fn session_folder(&self) -> PathBuf {
         let user = nix::unistd::geteuid();
-        match &self.root {
+        match self.root() {
             Some(root) => root.join(format!("home/{user}/.local/state/steward")),
             None => environment::directory("XDG_STATE_HOME")
                 .or_else(|| environment::directory("HOME").map(|home| home.join(".local/state")))

@@ -7,8 +7,8 @@ use notify::EventKind;
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
 use policy_schema::raw::{Place, ReadError, ReadErrorKind};
 
-use super::paths::Paths;
 use crate::directory;
+use crate::paths::Paths;
 use crate::watch::{FolderWatch, Hint};
 
 /// How this operating system calls the kind of place, for people.

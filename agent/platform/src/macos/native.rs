@@ -6,8 +6,8 @@ use std::io;
 
 use policy_schema::raw::RawValue;
 
-use super::paths::Paths;
 use super::policy;
+use crate::paths::Paths;
 
 /// Values by name.
 pub type Values = BTreeMap<String, RawValue>;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::environment;
+use crate::paths::Paths;
 
 /// The name of this operating system in app descriptors.
 pub const SYSTEM: &str = "macos";
@@ -10,34 +11,7 @@ pub const SYSTEM: &str = "macos";
 /// The disk that the system lies on.
 pub const SYSTEM_DISK: &str = "/";
 
-/// The layout of files on this operating system.
-#[derive(Clone, Debug)]
-pub struct Paths {
-    root: Option<PathBuf>,
-}
-
 impl Paths {
-    /// The system's own layout, or the same below `root`.
-    #[must_use]
-    pub fn new(root: Option<PathBuf>) -> Self {
-        Self { root }
-    }
-
-    /// An absolute path of the system, below the root if there is one.
-    #[must_use]
-    pub fn under_root(&self, path: &Path) -> PathBuf {
-        match &self.root {
-            Some(root) => root.join(path.strip_prefix("/").unwrap_or(path)),
-            None => path.to_owned(),
-        }
-    }
-
-    /// The folder that `--root` named.
-    #[must_use]
-    pub fn root(&self) -> Option<&Path> {
-        self.root.as_deref()
-    }
-
     /// The managed preferences of a domain.
     #[must_use]
     pub fn managed_preferences(&self, domain: &str) -> PathBuf {

@@ -7,7 +7,7 @@ use policy_schema::raw::{Place, RawPolicy, ReadError, ReadErrorKind};
 use policy_schema::read::{MAXIMUM_BYTES, property_list};
 
 use super::ffi;
-use super::paths::Paths;
+use crate::paths::Paths;
 use crate::watch::{FolderWatch, Hint};
 
 /// How this operating system calls the kind of place, for people.

@@ -5,11 +5,12 @@
 
 use std::io::{self, Write as _};
 use std::os::windows::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fs_err::OpenOptions;
 
 use super::ffi;
+use crate::paths::beside;
 
 /// Who may read what is written. Only administrators and its owner may write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,13 +151,6 @@ fn write_new(path: &Path, bytes: &[u8], _: Access) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".new");
-    path.with_file_name(name)
 }
 
 #[cfg(test)]

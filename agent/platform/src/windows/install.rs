@@ -2,14 +2,11 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use tokio::process::Command;
 
 use super::ffi;
-
-/// How long a program may take to say that it works.
-const START_LIMIT: Duration = Duration::from_secs(20);
+use crate::trial;
 
 /// Points a link at another target. Windows cannot put one link to a folder over another, so there is a moment without
 /// one; a switch that ends there is finished when the agent starts again.
@@ -30,25 +27,8 @@ pub fn switch(link: &Path, target: &Path) -> io::Result<()> {
 /// It could not be started, did not end in time, or ended with something else than success.
 pub async fn try_start(program: &Path, arguments: &[String]) -> io::Result<()> {
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .kill_on_drop(true)
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::piped());
-    let output = tokio::time::timeout(START_LIMIT, command.output()).await.map_err(|_| {
-        io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("it did not end within {} seconds", START_LIMIT.as_secs()),
-        )
-    })??;
-    if output.status.success() {
-        return Ok(());
-    }
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    let complaint: String = complaint.trim().chars().take(300).collect();
-    Err(io::Error::other(format!("it ended with {}: {complaint}", output.status)))
+    command.args(arguments).env_clear();
+    trial::ends_well(command).await
 }
 
 /// How many bytes an ordinary write may still take where a folder lies.

@@ -8,8 +8,8 @@ use policy_schema::read::registry;
 use windows_registry::{Key, LOCAL_MACHINE};
 
 use super::ffi;
-use super::paths::Paths;
 use super::policy::is_absent;
+use crate::paths::Paths;
 
 /// Values by name.
 pub type Values = BTreeMap<String, RawValue>;

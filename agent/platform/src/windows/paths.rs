@@ -1,10 +1,11 @@
 //! Where everything lies. `--root DIR` puts the whole layout below a folder, and its part of the registry below a key
 //! that is named after the folder, for tests and the demo.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::ffi;
 use crate::environment;
+use crate::paths::Paths;
 
 /// The name of this operating system in app descriptors.
 pub const SYSTEM: &str = "windows";
@@ -12,41 +13,7 @@ pub const SYSTEM: &str = "windows";
 /// The disk that the system lies on.
 pub const SYSTEM_DISK: &str = "C:\\";
 
-/// The layout of files and keys on this operating system.
-#[derive(Clone, Debug)]
-pub struct Paths {
-    root: Option<PathBuf>,
-}
-
 impl Paths {
-    /// The system's own layout, or the same below `root`.
-    #[must_use]
-    pub fn new(root: Option<PathBuf>) -> Self {
-        // The system's own way to write an absolute path begins with `\\?\`, which means the same.
-        let plain = |root: PathBuf| match root.to_string_lossy().strip_prefix(r"\\?\") {
-            Some(rest) if !rest.starts_with("UNC") => PathBuf::from(rest),
-            _ => root,
-        };
-        Self { root: root.map(plain) }
-    }
-
-    /// An absolute path of the system, below the root if there is one.
-    #[must_use]
-    pub fn under_root(&self, path: &Path) -> PathBuf {
-        let relative: PathBuf =
-            path.components().filter(|part| matches!(part, std::path::Component::Normal(_))).collect();
-        match &self.root {
-            Some(root) => root.join(relative),
-            None => path.to_owned(),
-        }
-    }
-
-    /// The folder that `--root` named.
-    #[must_use]
-    pub fn root(&self) -> Option<&Path> {
-        self.root.as_deref()
-    }
-
     /// A key of HKEY_LOCAL_MACHINE, below the root's key if there is one. Only administrators can write either.
     #[must_use]
     pub fn key(&self, key: &str) -> String {
@@ -100,7 +67,7 @@ impl Paths {
 
     /// The root as one word.
     fn label(&self) -> Option<String> {
-        let root = self.root.as_ref()?.to_string_lossy().into_owned();
+        let root = self.root()?.to_string_lossy().into_owned();
         Some(root.chars().map(|letter| if letter.is_alphanumeric() { letter } else { '_' }).collect())
     }
 }

@@ -8,7 +8,7 @@ use windows_registry::{Key, LOCAL_MACHINE};
 
 use super::ffi;
 use super::key_watch::KeyWatch;
-use super::paths::Paths;
+use crate::paths::Paths;
 use crate::watch::Hint;
 
 /// How this operating system calls the kind of place, for people.

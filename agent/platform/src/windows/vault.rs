@@ -1,46 +1,8 @@
 //! The secret store of the person's session: Credential Manager.
 
-use std::collections::HashMap;
-
-use keyring_core::Error as StoreError;
-use keyring_core::api::CredentialStoreApi as _;
-use windows_native_keyring_store::Store;
+pub(crate) use windows_native_keyring_store::Store;
 
 /// What the store is called, for people.
-pub const NAME: &str = "Credential Manager";
-
-/// Why the store could not be used.
-#[derive(Debug, thiserror::Error)]
-pub enum VaultError {
-    /// There is no store in this session.
-    #[error("this session has no Credential Manager")]
-    Missing(#[source] StoreError),
-    /// It does not open.
-    #[error("Credential Manager refused")]
-    Refused(#[source] StoreError),
-}
-
-/// Reads an entry; `None` if the store has no such entry. Blocks: call it on a thread of its own.
-///
-/// # Errors
-/// The store is missing or refuses.
-pub fn get(service: &str, user: &str) -> Result<Option<Vec<u8>>, VaultError> {
-    match entry(service, user)?.get_secret() {
-        Ok(secret) => Ok(Some(secret)),
-        Err(StoreError::NoEntry) => Ok(None),
-        Err(error) => Err(VaultError::Refused(error)),
-    }
-}
-
-/// Writes an entry. Blocks: call it on a thread of its own.
-///
-/// # Errors
-/// The store is missing or refuses.
-pub fn set(service: &str, user: &str, secret: &[u8]) -> Result<(), VaultError> {
-    entry(service, user)?.set_secret(secret).map_err(VaultError::Refused)
-}
-
-fn entry(service: &str, user: &str) -> Result<keyring_core::Entry, VaultError> {
-    let store = Store::new().map_err(VaultError::Missing)?;
-    store.build(service, user, Some(&HashMap::new())).map_err(VaultError::Refused)
-}
+pub(crate) const NAME: &str = "Credential Manager";
+/// What an entry gets besides its name.
+pub(crate) const MODIFIERS: &[(&str, &str)] = &[];

@@ -1,0 +1,49 @@
+//! The secret store of the person's session. Portable; which store it is, is the operating system's question.
+
+use std::collections::HashMap;
+
+use keyring_core::Error as StoreError;
+use keyring_core::api::CredentialStoreApi as _;
+
+use crate::os::vault as os;
+
+/// What the store is called, for people.
+pub const NAME: &str = os::NAME;
+
+/// Why the store could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// No store answers in this session.
+    #[error("no {NAME} answers in this session")]
+    Missing(#[source] StoreError),
+    /// A store answers but does not open.
+    #[error("the {NAME} is locked or refused")]
+    Refused(#[source] StoreError),
+}
+
+/// Reads an entry; `None` if the store has no such entry. Blocks: call it on a thread of its own.
+///
+/// # Errors
+/// The store is missing or refuses.
+pub fn get(service: &str, user: &str) -> Result<Option<Vec<u8>>, VaultError> {
+    match entry(service, user)?.get_secret() {
+        Ok(secret) => Ok(Some(secret)),
+        Err(StoreError::NoEntry) => Ok(None),
+        Err(error) => Err(VaultError::Refused(error)),
+    }
+}
+
+/// Writes an entry. Blocks: call it on a thread of its own.
+///
+/// # Errors
+/// The store is missing or refuses.
+pub fn set(service: &str, user: &str, secret: &[u8]) -> Result<(), VaultError> {
+    entry(service, user)?.set_secret(secret).map_err(VaultError::Refused)
+}
+
+/// A new connection each time: a store that was missing a minute ago may be there now.
+fn entry(service: &str, user: &str) -> Result<keyring_core::Entry, VaultError> {
+    let store = os::Store::new().map_err(VaultError::Missing)?;
+    let modifiers: HashMap<&str, &str> = os::MODIFIERS.iter().copied().collect();
+    store.build(service, user, Some(&modifiers)).map_err(VaultError::Refused)
+}
