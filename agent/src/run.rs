@@ -419,7 +419,11 @@ impl Agent {
             status.problems.insert(0, unwritable(&path, &error));
             status.problem_count += 1;
         }
-        let problems = self.snapshot.problems.clone();
+        // What went wrong with a setting later, such as an app that finds another value, belongs to its story.
+        let mut problems = self.snapshot.problems.clone();
+        let later = status.problems.iter().filter(|problem| problem.key.is_some());
+        let later: Vec<Problem> = later.filter(|problem| !problems.contains(problem)).cloned().collect();
+        problems.extend(later);
         let policy = Explained::new(&self.snapshot, problems);
         self.published.send_replace(Arc::new(Published { status, policy }));
         if self.update.due.is_some() {

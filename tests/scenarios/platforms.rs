@@ -234,6 +234,9 @@ async fn an_agent_on_windows_follows_the_registry_and_prepares_the_app() {
         .await;
     let conflict = e2e::device::problem(&status, "app.configuration-conflict").unwrap();
     assert_eq!(conflict["key"], "AppSelfUpdate");
+    let explained = windows.steward(&["policy", "explain", "AppSelfUpdate"]).await.stdout;
+    let explained = String::from_utf8_lossy(&explained).into_owned();
+    assert!(explained.contains("app.configuration-conflict"), "{explained}");
     let written = windows.registry(&windows.key(QUICK)).await;
     assert!(written.contains("DisableAutoUpdates    REG_SZ    major"), "{written}");
 
