@@ -41,6 +41,17 @@ pub fn set(service: &str, user: &str, secret: &[u8]) -> Result<(), VaultError> {
     entry(service, user)?.set_secret(secret).map_err(VaultError::Refused)
 }
 
+/// Removes an entry. One that is not there is fine. Blocks: call it on a thread of its own.
+///
+/// # Errors
+/// The store is missing or refuses.
+pub fn remove(service: &str, user: &str) -> Result<(), VaultError> {
+    match entry(service, user)?.delete_credential() {
+        Ok(()) | Err(StoreError::NoEntry) => Ok(()),
+        Err(error) => Err(VaultError::Refused(error)),
+    }
+}
+
 /// A new connection each time: a store that was missing a minute ago may be there now.
 fn entry(service: &str, user: &str) -> Result<keyring_core::Entry, VaultError> {
     let store = os::Store::new().map_err(VaultError::Missing)?;

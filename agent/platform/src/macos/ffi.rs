@@ -38,3 +38,29 @@ pub(super) fn host_identity() -> Option<[u8; 16]> {
     let failed = unsafe { libc::gethostuuid(identity.as_mut_ptr(), &raw const wait) };
     (failed == 0).then_some(identity)
 }
+
+#[repr(C)]
+struct AuditToken([u32; 8]);
+
+unsafe extern "C" {
+    // libproc.h; since macOS 11.
+    safe fn proc_pidpath_audittoken(
+        token: &AuditToken,
+        buffer: &mut [u8; PATH_BYTES],
+        size: u32,
+    ) -> libc::c_int;
+}
+
+/// `PROC_PIDPATHINFO_MAXSIZE` (libproc.h).
+const PATH_BYTES: usize = 4096;
+
+/// The program of the process that an audit token names; no other process has the token.
+pub(super) fn program(token: &[u32; 8]) -> std::io::Result<std::path::PathBuf> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut path = [0_u8; PATH_BYTES];
+    let length = proc_pidpath_audittoken(&AuditToken(*token), &mut path, 4096);
+    match usize::try_from(length).ok().and_then(|length| path.get(..length)) {
+        Some(path) if !path.is_empty() => Ok(std::ffi::OsStr::from_bytes(path).into()),
+        Some(_) | None => Err(std::io::Error::last_os_error()),
+    }
+}

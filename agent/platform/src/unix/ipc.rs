@@ -7,6 +7,7 @@ use std::path::Path;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::file::{self, Access};
+use crate::os::program::{Process, Program};
 
 /// One connection, as the side that listens has it.
 pub type Stream = UnixStream;
@@ -39,15 +40,33 @@ pub enum Audience {
 }
 
 /// Who is at the other end of a connection, as the kernel says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Peer {
-    /// Effective user ID when it connected.
-    pub user: u32,
-    /// Process ID when it connected.
-    pub process: Option<i32>,
+    user: u32,
+    process: Option<Process>,
 }
 
 impl Peer {
+    /// Process ID when it connected.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// Equal for connections of the same user.
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        u64::from(self.user)
+    }
+
+    /// The program that it runs now.
+    ///
+    /// # Errors
+    /// The process has ended, or the system does not say.
+    pub fn program(&self) -> io::Result<Program> {
+        self.process.as_ref().ok_or_else(|| io::Error::other("the process has ended"))?.program()
+    }
+
     /// Whether it may change what the machine does: root, or whoever runs this process.
     #[must_use]
     pub fn is_administrator(&self) -> bool {
@@ -108,7 +127,8 @@ pub fn remove(path: &Path) -> io::Result<()> {
 
 fn peer(stream: &UnixStream) -> io::Result<Peer> {
     let credentials = stream.peer_cred()?;
-    Ok(Peer { user: credentials.uid(), process: credentials.pid() })
+    let process = credentials.pid().and_then(|process| Process::at_the_other_end(stream, process).ok());
+    Ok(Peer { user: credentials.uid(), process })
 }
 
 #[cfg(test)]
@@ -126,6 +146,9 @@ mod tests {
         assert_eq!(fs_err::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let (client, accepted) = tokio::join!(connect(&path), second.accept());
         drop(client);
-        assert!(accepted.unwrap().1.unwrap().is_owner());
+        let peer = accepted.unwrap().1.unwrap();
+        assert!(peer.is_owner());
+        assert_eq!(peer.process(), Some(std::process::id()));
+        assert!(peer.program().unwrap().is(&std::env::current_exe().unwrap()));
     }
 }

@@ -1,10 +1,11 @@
 //! What Windows offers only as C functions.
 #![expect(unsafe_code, reason = "the one place that calls C")]
 
+use std::ffi::OsString;
 use std::io;
-use std::os::windows::ffi::OsStrExt as _;
+use std::os::windows::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr::{null, null_mut};
 
 use policy_schema::read::registry::{MAXIMUM_VALUE, RegistryValue};
@@ -35,7 +36,7 @@ use windows_sys::Win32::System::Registry::{
 };
 use windows_sys::Win32::System::Threading::{
     CreateEventW, GetCurrentProcess, INFINITE, OpenProcess, OpenProcessToken,
-    PROCESS_QUERY_LIMITED_INFORMATION, SetEvent, WaitForMultipleObjects,
+    PROCESS_QUERY_LIMITED_INFORMATION, QueryFullProcessImageNameW, SetEvent, WaitForMultipleObjects,
 };
 
 /// The longest name of a value has 16383 characters, that of a key 255 (Microsoft, "Registry element size limits").
@@ -218,10 +219,26 @@ pub(super) fn pipe_client(pipe: &NamedPipeServer) -> io::Result<u32> {
     if process == 0 { Err(io::Error::other("the system does not say who is calling")) } else { Ok(process) }
 }
 
-/// Whether a process runs as the user of this one, and whether as an administrator (elevated).
-pub(super) fn process_rights(process: u32) -> io::Result<(bool, bool)> {
+/// A process, to ask about it. As long as this is open, its number is given to no other.
+pub(super) fn open_process(process: u32) -> io::Result<OwnedHandle> {
     // SAFETY: the handle is checked and owned from here on.
-    let process = unsafe { owned(OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, 0, process)) }?;
+    unsafe { owned(OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, 0, process)) }
+}
+
+/// The program that a process runs.
+pub(super) fn process_program(process: &OwnedHandle) -> io::Result<PathBuf> {
+    // The longest path of Windows (Microsoft, "Maximum Path Length Limitation").
+    let mut path = vec![0_u16; 32_768];
+    let mut length = units(path.len());
+    // SAFETY: the process is open; the buffer is as long as its length says.
+    succeeded(unsafe {
+        QueryFullProcessImageNameW(process.as_raw_handle(), 0, path.as_mut_ptr(), &raw mut length)
+    })?;
+    Ok(OsString::from_wide(&path[..length as usize]).into())
+}
+
+/// Whether a process runs as the user of this one, and whether as an administrator (elevated).
+pub(super) fn process_rights(process: &OwnedHandle) -> io::Result<(bool, bool)> {
     let theirs = token(process.as_raw_handle())?;
     // SAFETY: this pseudo handle is always valid and needs no closing.
     let ours = token(unsafe { GetCurrentProcess() })?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::net::windows::named_pipe::{NamedPipeClient, NamedPipeServer};
 
 use super::ffi;
+use super::program::{Process, Program};
 
 /// One connection, as the side that listens has it.
 pub type Stream = NamedPipeServer;
@@ -29,14 +30,34 @@ pub enum Audience {
 }
 
 /// Who is at the other end of a connection, as Windows says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Peer {
-    process: u32,
+    process: Process,
     administrator: bool,
     owner: bool,
 }
 
 impl Peer {
+    /// Process ID when it connected.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        Some(self.process.id())
+    }
+
+    /// Equal for connections of the same process.
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        u64::from(self.process.id())
+    }
+
+    /// The program that it runs.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn program(&self) -> io::Result<Program> {
+        self.process.program()
+    }
+
     /// Whether it may change what the machine does: an administrator, or whoever runs this process.
     #[must_use]
     pub fn is_administrator(&self) -> bool {
@@ -124,8 +145,8 @@ pub fn remove(_: &Path) -> io::Result<()> {
 }
 
 fn peer(stream: &NamedPipeServer) -> io::Result<Peer> {
-    let process = ffi::pipe_client(stream)?;
-    let (owner, administrator) = ffi::process_rights(process)?;
+    let process = Process::open(ffi::pipe_client(stream)?)?;
+    let (owner, administrator) = ffi::process_rights(process.handle())?;
     Ok(Peer { process, administrator, owner })
 }
 
@@ -142,7 +163,9 @@ mod tests {
         for _ in 0..3 {
             let (client, accepted) = tokio::join!(connect(path), first.accept());
             client.unwrap();
-            accepted.unwrap();
+            let peer = accepted.unwrap().1.unwrap();
+            assert_eq!(peer.process(), Some(std::process::id()));
+            assert!(peer.program().unwrap().is(&std::env::current_exe().unwrap()));
         }
     }
 }

@@ -1,0 +1,93 @@
+//! Which program is at the other end of a connection.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::fcntl::{OFlag, open, openat, readlinkat};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::stat::{Mode, fstat};
+use tokio::net::UnixStream;
+
+/// One process, for as long as it lives: its number may be given to another process, this is not.
+#[derive(Clone, Debug)]
+pub struct Process {
+    id: i32,
+    /// Its folder below /proc, which stays that of this process and answers nothing once it has ended.
+    folder: Arc<OwnedFd>,
+}
+
+/// The program that a process runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Where it lies, as that process sees it: in a mount namespace of its own, that may be another file than here.
+    pub path: PathBuf,
+    device: u64,
+    inode: u64,
+    removed: bool,
+}
+
+impl Process {
+    /// The process that connected. The kernel's own handle of it (`SO_PEERPIDFD`, since Linux 6.5) tells whether its
+    /// number was given to another since; an older kernel leaves the moment between connecting and accepting.
+    pub(crate) fn at_the_other_end(stream: &UnixStream, id: i32) -> io::Result<Self> {
+        let kernels = getsockopt(stream, sockopt::PeerPidfd).ok();
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let folder = open(format!("/proc/{id}").as_str(), flags, Mode::empty())?;
+        if kernels.is_some_and(|handle| !still_runs(&handle, id)) {
+            return Err(io::Error::other("the process has ended"));
+        }
+        Ok(Self { id, folder: Arc::new(folder) })
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id.unsigned_abs()
+    }
+
+    /// The program that it runs now.
+    ///
+    /// # Errors
+    /// It has ended, or may not be looked at.
+    pub fn program(&self) -> io::Result<Program> {
+        // Not a name but the very file, whatever was mounted over it or put in its place.
+        let file = openat(self.folder.as_fd(), "exe", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+        let facts = fstat(&file)?;
+        let path = PathBuf::from(readlinkat(self.folder.as_fd(), "exe")?);
+        Ok(Program { path, device: facts.st_dev, inode: facts.st_ino, removed: facts.st_nlink == 0 })
+    }
+}
+
+impl Program {
+    /// Whether it is the file that lies at a path here and now. Links are followed; a file that has taken the place of
+    /// the running one is another.
+    #[must_use]
+    pub fn is(&self, path: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        let same = |facts: std::fs::Metadata| (facts.dev(), facts.ino()) == (self.device, self.inode);
+        !self.removed && fs_err::metadata(path).is_ok_and(same)
+    }
+
+    /// Whether it lies in a folder.
+    #[must_use]
+    pub fn is_inside(&self, folder: &Path) -> bool {
+        fs_err::canonicalize(folder).is_ok_and(|folder| self.path.starts_with(folder)) && self.is(&self.path)
+    }
+
+    /// Whether it has been removed or replaced since it was started.
+    #[must_use]
+    pub fn is_replaced(&self) -> bool {
+        self.removed || !self.is(&self.path)
+    }
+}
+
+/// Whether the process that a handle was made for still runs (`Pid` in proc(5), fdinfo: -1 once it has ended).
+fn still_runs(handle: &OwnedFd, id: i32) -> bool {
+    use std::os::fd::AsRawFd as _;
+    let facts = fs_err::read_to_string(format!("/proc/self/fdinfo/{}", handle.as_raw_fd()));
+    facts.is_ok_and(|facts| {
+        facts.lines().any(|line| line.strip_prefix("Pid:").is_some_and(|rest| rest.trim() == id.to_string()))
+    })
+}
