@@ -355,12 +355,120 @@ codes! {
     ///
     /// Fix: see the identity provider's log.
     SignInDenied = "sign-in.denied", Error;
-    /// An answer of the identity provider failed a security check and was not believed.
+    /// An answer of the identity provider cannot be used.
     ///
-    /// Cause: a faulty or foreign answer: state, issuer, signature, audience, nonce or time do not fit.
+    /// Cause: a faulty or foreign answer; the message says what is wrong with it.
     ///
-    /// Fix: try again; if it persists, compare `Issuer`, `ClientId` and `JwksUri` with the identity provider.
+    /// Fix: try again; if it persists, compare `Issuer`, `ClientId` and the endpoints with the identity provider.
     SignInTokenInvalid = "sign-in.token-invalid", Error;
+    /// The browser came back in the name of another issuer, or of none (RFC 9207).
+    ///
+    /// Cause: a mix-up of two identity providers, or an attack.
+    ///
+    /// Fix: try again; if it persists, compare `Issuer` with the discovery document.
+    SignInResponseIssuerMismatch = "sign-in.response-issuer-mismatch", Error;
+    /// The token endpoint's answer is not what RFC 6749 says: no JSON, no access token, a redirect, an error without a reason, or too long.
+    ///
+    /// Cause: a proxy or captive portal in between, a wrong `TokenEndpoint`, or a fault of the identity provider.
+    ///
+    /// Fix: open the address of the message in a browser on this device and see who answers.
+    SignInTokenEndpointInvalid = "sign-in.token-endpoint-invalid", Error;
+    /// The identity provider sent no ID token.
+    ///
+    /// Cause: `openid` is not among the scopes, or the address belongs to an OAuth server without OpenID Connect.
+    ///
+    /// Fix: add `openid` to `Scopes`; compare `TokenEndpoint` with the discovery document.
+    SignInIdTokenMissing = "sign-in.id-token-missing", Error;
+    /// The ID token lacks a claim that OpenID Connect demands, or has it in a wrong form.
+    ///
+    /// Cause: a faulty identity provider.
+    ///
+    /// Fix: report it to whoever runs the identity provider.
+    SignInClaimMissing = "sign-in.claim-missing", Error;
+    /// The ID token comes from another issuer than `Issuer`.
+    ///
+    /// Cause: `Issuer` names another tenant or version (a missing `/v2.0`), or the answer is foreign.
+    ///
+    /// Fix: set `Issuer` to exactly what the discovery document calls its issuer.
+    SignInIssuerMismatch = "sign-in.issuer-mismatch", Error;
+    /// The ID token was made for another client.
+    ///
+    /// Cause: `ClientId` does not belong to the app registration that answered, or the answer is foreign.
+    ///
+    /// Fix: compare `ClientId` with the app registration.
+    SignInAudienceMismatch = "sign-in.audience-mismatch", Error;
+    /// The ID token was issued to another party (claim `azp`).
+    ///
+    /// Cause: the answer belongs to another client of the same identity provider.
+    ///
+    /// Fix: compare `ClientId` with the app registration.
+    SignInPartyMismatch = "sign-in.authorized-party-mismatch", Error;
+    /// The ID token belongs to another sign-in (claim `nonce`).
+    ///
+    /// Cause: an answer that was replayed, or a provider that mixes up requests.
+    ///
+    /// Fix: try again.
+    SignInNonceMismatch = "sign-in.nonce-mismatch", Error;
+    /// The ID token had ended when it arrived.
+    ///
+    /// Cause: this device's clock is fast, or the answer is old.
+    ///
+    /// Fix: set the clock; then try again.
+    SignInTokenExpired = "sign-in.token-expired", Error;
+    /// The ID token does not hold yet.
+    ///
+    /// Cause: this device's clock is slow.
+    ///
+    /// Fix: set the clock; then try again.
+    SignInTokenNotYetValid = "sign-in.token-not-yet-valid", Error;
+    /// The signature of the ID token is wrong, or it has none.
+    ///
+    /// Cause: a foreign or changed answer.
+    ///
+    /// Fix: compare `JwksUri` with the discovery document; if it fits, report it as an attack.
+    SignInSignatureInvalid = "sign-in.signature-invalid", Error;
+    /// The ID token is signed with an algorithm that is not accepted; RS and PS with 256, 384 or 512 and ES with 256 or 384 are.
+    ///
+    /// Cause: the app registration asks for another algorithm.
+    ///
+    /// Fix: choose RS256 for the app registration.
+    SignInAlgorithmRefused = "sign-in.algorithm-refused", Error;
+    /// The key that signed the ID token is not among the identity provider's keys, also after they were fetched anew.
+    ///
+    /// Cause: `JwksUri` belongs to another tenant, or the answer is foreign.
+    ///
+    /// Fix: compare `JwksUri` with the discovery document.
+    SignInKeyUnknown = "sign-in.key-unknown", Error;
+    /// The access token does not belong to the ID token (claim `at_hash`).
+    ///
+    /// Cause: an answer that was put together from two.
+    ///
+    /// Fix: try again; if it persists, report it to whoever runs the identity provider.
+    SignInAccessTokenMismatch = "sign-in.access-token-mismatch", Error;
+    /// The userinfo endpoint speaks of another person than the ID token.
+    ///
+    /// Cause: a mix-up at the identity provider, or an attack.
+    ///
+    /// Fix: report it to whoever runs the identity provider.
+    SignInUserInfoMismatch = "sign-in.user-info-mismatch", Error;
+    /// After a renewal the answer is about another person.
+    ///
+    /// Cause: a mix-up at the identity provider, or an attack. The session stays with its own person.
+    ///
+    /// Fix: `steward logout`, then sign in again.
+    SignInSubjectChanged = "sign-in.subject-changed", Error;
+    /// Sign-in on another device (RFC 8628) is not possible.
+    ///
+    /// Cause: `DeviceFlow` is `never`, or the identity provider does not offer it.
+    ///
+    /// Fix: set `DeviceFlow` to `fallback`, or use `steward login --paste`.
+    SignInDeviceFlowUnavailable = "sign-in.device-flow-unavailable", Error;
+    /// A program asked for tokens that policy does not allow to have them.
+    ///
+    /// Cause: it is neither the managed app nor listed in `AllowedApplications`.
+    ///
+    /// Fix: if it should have them, add its absolute path to `AllowedApplications`.
+    BrokerCallerRefused = "broker.caller-refused", Note;
     /// The person's address is missing from the ID token or is not of an allowed domain.
     ///
     /// Cause: the e-mail claim is missing at the identity provider, or `AllowedEmailDomains` does not list the domain.

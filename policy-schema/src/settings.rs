@@ -207,9 +207,11 @@ settings! {
             Setting::integer(1, 8760, "hours", 720).strict(Literal::Integer(1));
         /// Allowed applications
         ///
-        /// Programs besides the managed app that may ask for tokens: absolute paths, or names of managed apps.
+        /// Programs besides the managed app and Steward itself that may ask for tokens: absolute paths, or names of
+        /// managed apps. A script cannot be named: whoever allows its interpreter allows every script. Name only programs
+        /// that people cannot write to.
         AllowedApplications => allowed_applications: Vec<String> =
-            Setting::list(Format::Application, 100, &["/opt/example/bin/example"]).default(Literal::List(&[])).not_yet_effective();
+            Setting::list(Format::Application, 100, &["/opt/example/bin/example"]).default(Literal::List(&[]));
         /// Session store without a keyring
         ///
         /// What to do where the operating system offers no secret store.
@@ -219,7 +221,7 @@ settings! {
         ///
         /// Whether people may sign in on another device (RFC 8628) when no browser can be used here.
         DeviceFlow => device_flow: DeviceFlow =
-            Setting::choice(DeviceFlow::CHOICES, "fallback").default(Literal::Text("never")).not_yet_effective();
+            Setting::choice(DeviceFlow::CHOICES, "fallback").default(Literal::Text("never"));
     }
     "App" {
         /// App
