@@ -4,28 +4,28 @@
 //! Every local user may read the machine's status: it holds no secrets. What changes something needs an
 //! administrator's peer credentials.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agent_platform::ipc::{self, Peer};
-use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::{IncomingStream, Listener};
 use axum::{Json, Router};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
 use policy_schema::resolve::{Level, Origin, Resolution};
-use policy_schema::{LastGood, Problem, Resolved, SETTINGS};
+use policy_schema::{Code, LastGood, Problem, Resolved, SETTINGS};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::health::model::Status;
 use crate::policy::Snapshot;
@@ -34,6 +34,11 @@ use crate::run::Event;
 /// The most bytes of a question to, and of an answer of, a local API.
 const MAXIMUM_QUESTION: usize = 64 * 1024;
 const MAXIMUM_ANSWER: usize = 16 * 1024 * 1024;
+/// How long a question may take to arrive, and a connection may be silent.
+const QUESTION_LIMIT: Duration = Duration::from_mins(1);
+/// How many connections are served at once, and how many of one caller; the others wait, or are closed.
+const MAXIMUM_CONNECTIONS: usize = 256;
+const MAXIMUM_SHARE: usize = 64;
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -133,39 +138,8 @@ impl LastGoodValue {
 }
 
 /// Who is calling, as a request sees it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Caller(pub(crate) Option<Peer>);
-
-impl Connected<IncomingStream<'_, Local>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, Local>) -> Self {
-        Self(*stream.remote_addr())
-    }
-}
-
-/// A local API as the server takes it.
-pub(crate) struct Local(ipc::Listener);
-
-impl Listener for Local {
-    type Io = ipc::Stream;
-    type Addr = Option<Peer>;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        loop {
-            match self.0.accept().await {
-                Ok(accepted) => return accepted,
-                // Such as no file descriptor left: whoever holds them gives them back at some time.
-                Err(error) => {
-                    tracing::warn!("a connection could not be accepted: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<Self::Addr> {
-        Ok(None)
-    }
-}
 
 /// An answer that is no success: `{"error": {"code": "...", "message": "...", "hint": "..."}}`.
 pub(crate) struct Refusal {
@@ -180,9 +154,113 @@ impl IntoResponse for Refusal {
 }
 
 /// Serves routes until the process ends.
-pub(crate) async fn serve(listener: ipc::Listener, routes: Router) -> std::io::Result<()> {
-    let routes = routes.layer(DefaultBodyLimit::max(MAXIMUM_QUESTION));
-    axum::serve(Local(listener), routes.into_make_service_with_connect_info::<Caller>()).await
+pub(crate) async fn serve(mut listener: ipc::Listener, routes: Router) {
+    let places = Arc::new(Semaphore::new(MAXIMUM_CONNECTIONS));
+    let held: Arc<Mutex<HashMap<u64, usize>>> = Arc::default();
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            // Such as no file descriptor left: whoever holds them gives them back at some time.
+            Err(error) => {
+                tracing::warn!("a connection could not be accepted: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // One caller must not take the places of all.
+        let Some(share) = Share::take(&held, peer.as_ref().map_or(0, Peer::key)) else { continue };
+        let routes = routes.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| answer(routes.clone(), Caller(peer.clone()), request));
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(QUESTION_LIMIT)
+                .max_buf_size(MAXIMUM_QUESTION)
+                .serve_connection(TokioIo::new(stream), service);
+            // A caller that has gone in the middle, or does not speak HTTP, is its own affair.
+            drop(connection.await);
+            drop((place, share));
+        });
+    }
+}
+
+/// A caller's part of the places, until it is dropped.
+struct Share {
+    held: Arc<Mutex<HashMap<u64, usize>>>,
+    key: u64,
+}
+
+impl Share {
+    fn take(held: &Arc<Mutex<HashMap<u64, usize>>>, key: u64) -> Option<Self> {
+        let mut count = held.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = count.entry(key).or_default();
+        if *count >= MAXIMUM_SHARE {
+            return None;
+        }
+        *count += 1;
+        Some(Self { held: Arc::clone(held), key })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = held.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.key);
+            }
+        }
+    }
+}
+
+/// Checks a question, takes it in within limits of size and time, and hands it to the routes.
+async fn answer(
+    mut routes: Router,
+    caller: Caller,
+    request: hyper::Request<Incoming>,
+) -> Result<Response, Infallible> {
+    let (parts, body) = request.into_parts();
+    let body = match check_headers(&parts) {
+        Ok(()) => tokio::time::timeout(QUESTION_LIMIT, Limited::new(body, MAXIMUM_QUESTION).collect()).await,
+        Err(refusal) => return Ok(refusal.into_response()),
+    };
+    let refuse = |status, message: &str| {
+        Ok(Refusal { status, problem: Problem::new(Code::ApiRefused, message) }.into_response())
+    };
+    let body = match body {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(_)) => return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the question is too long, or broke off"),
+        Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the question did not end in time"),
+    };
+    let mut request = hyper::Request::from_parts(parts, Full::new(body));
+    request.extensions_mut().insert(ConnectInfo(caller));
+    tower_service::Service::call(&mut routes, request).await
+}
+
+/// No web page gets here: not by a name that it controls (DNS rebinding, through whatever forwards TCP to this
+/// place), and not in the name of a person who looks at it (browsers send `Origin` and `Sec-Fetch-Site`).
+fn check_headers(parts: &hyper::http::request::Parts) -> Result<(), Refusal> {
+    let header = |name: &str| parts.headers.get(name).map(hyper::header::HeaderValue::as_bytes);
+    let refuse = |status, message: &str| {
+        let problem = Problem::new(Code::ApiRefused, message);
+        Err(Refusal { status, problem })
+    };
+    if header("host") != Some(b"localhost") {
+        return refuse(StatusCode::MISDIRECTED_REQUEST, "the header `Host` must be `localhost`");
+    }
+    if ["origin", "sec-fetch-site", "referer"].iter().any(|name| header(name).is_some()) {
+        return refuse(StatusCode::FORBIDDEN, "web pages are not answered");
+    }
+    let json = header("content-type").is_some_and(|kind| {
+        let kind = kind.split(|&byte| byte == b';').next().unwrap_or_default();
+        kind.trim_ascii().eq_ignore_ascii_case(b"application/json")
+    });
+    if !json && header("content-length").is_some_and(|length| length != b"0") {
+        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a question is `application/json`");
+    }
+    Ok(())
 }
 
 #[derive(Clone)]
@@ -233,7 +311,7 @@ async fn ask(
     caller: Caller,
     wish: impl FnOnce(oneshot::Sender<()>) -> Event,
 ) -> Result<(), Refusal> {
-    if !caller.0.is_some_and(|peer| peer.is_administrator()) {
+    if !caller.0.as_ref().is_some_and(Peer::is_administrator) {
         return Err(refusal(StatusCode::FORBIDDEN, "only an administrator may do this"));
     }
     let (done, wait) = oneshot::channel();
@@ -243,7 +321,7 @@ async fn ask(
 }
 
 fn refusal(status: StatusCode, message: &str) -> Refusal {
-    let problem = Problem::new(policy_schema::Code::ApiRefused, message)
+    let problem = Problem::new(Code::ApiRefused, message)
         .hint("run the command as root, on Windows as an administrator".to_owned());
     Refusal { status, problem }
 }

@@ -58,6 +58,13 @@ pub(crate) enum HttpError {
     TooLarge { host: String, limit: usize },
 }
 
+impl HttpError {
+    /// Whether the request certainly never reached the server.
+    pub(crate) fn never_arrived(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } if source.is_connect())
+    }
+}
+
 /// A client with its limits.
 pub(crate) struct Http {
     client: Client,
@@ -133,6 +140,20 @@ impl Http {
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.parse().ok());
         Ok((response.status().as_u16(), retry_after))
+    }
+
+    /// Posts a form. Gives the status and at most `limit` bytes of the answer.
+    pub(crate) async fn post_form(
+        &self,
+        url: &Url,
+        form: String,
+        limit: usize,
+    ) -> Result<(u16, Vec<u8>), HttpError> {
+        let request = self.client.post(url.clone()).body(form);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let response = request.send().await.map_err(|source| unreachable(url, source))?;
+        let status = response.status().as_u16();
+        Ok((status, body(response, url, limit).await?))
     }
 
     /// One exchange for the OpenID Connect library, at most `limit` bytes.

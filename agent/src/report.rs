@@ -109,6 +109,7 @@ fn disguise(mut sign_in: SignIn, identity: ReportIdentity, device_id: &str) -> S
         }),
     };
     if identity != ReportIdentity::Email {
+        sign_in.other_accounts.clear();
         // What they say may name a person.
         for problem in &mut sign_in.problems {
             *problem = Problem::new(problem.code, problem.code.as_str());
@@ -127,6 +128,7 @@ mod tests {
         let person = || SignIn {
             state: SignInState::SignedIn,
             account: Some("ada@example.com".to_owned()),
+            other_accounts: vec!["ada.lovelace@example.com".to_owned()],
             issuer: None,
             signed_in_at: None,
             token_expires_at: None,

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_platform::lock::Lock;
 use agent_platform::paths::Paths;
 use agent_platform::policy::Watch;
 use agent_platform::watch::Hint;
@@ -72,6 +73,9 @@ pub(crate) async fn run(paths: Paths) -> anyhow::Result<()> {
     service::clear_umask();
     let mut stop = service::StopSignal::new().context("cannot listen for signals")?;
     let socket = paths.agent_socket();
+    // A deleted socket must not let a second one start beside the first.
+    let _lock = Lock::only_one(&paths.state().join("agent.lock"), file::Access::Public)
+        .context("another agent runs already; stop it first")?;
     let listener = ipc::listen(&socket, ipc::Audience::Everybody)?;
     file::create_folder(&paths.state(), file::Access::Public)?;
 

@@ -71,8 +71,9 @@ async fn port_18080_a_real_browser_signs_in_at_a_certified_provider() {
         "50.toml",
         &format!(
             "App = \"lab-notes\"\nIssuer = \"{}\"\nClientId = \"steward-lab\"\nProxyMode = \"direct\"\n\
-             OrganizationName = \"Example Corp\"\nSupportContact = \"it-help@example.com\"\n",
-            provider.issuer
+             AllowedApplications = [\"{}\"]\nOrganizationName = \"Example Corp\"\nSupportContact = \"it-help@example.com\"\n",
+            provider.issuer,
+            e2e::device::program("lab-notes").display(),
         ),
     );
     let _agent = device.start_agent().await;

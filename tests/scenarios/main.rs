@@ -16,8 +16,10 @@ use e2e::provider::{CLIENT_ID, Provider};
 fn sign_in_policy(provider: &Provider, port: u16) -> String {
     format!(
         "App = \"lab-notes\"\nIssuer = \"{}\"\nClientId = \"{CLIENT_ID}\"\n\
-         RedirectUri = \"http://localhost:{port}\"\nProxyMode = \"direct\"\n",
-        provider.issuer()
+         RedirectUri = \"http://localhost:{port}\"\nProxyMode = \"direct\"\n\
+         AllowedApplications = [\"{}\"]\n",
+        provider.issuer(),
+        e2e::device::program("lab-notes").display(),
     )
 }
 

@@ -255,6 +255,14 @@ impl Process {
         self.child.id().expect("it was not waited for")
     }
 
+    /// Waits until it has ended.
+    ///
+    /// # Panics
+    /// It cannot be waited for.
+    pub async fn gone(&mut self) {
+        self.child.wait().await.expect("it can be waited for");
+    }
+
     /// Ends it without warning, as `kill -9` does.
     ///
     /// # Panics

@@ -34,6 +34,9 @@ pub(crate) struct System {
     /// The app's processes: names of programs, or folders (with a separator in them) that they lie in.
     #[serde(default)]
     pub(crate) processes: Vec<String>,
+    /// Folders that only administrators can write to, whose programs may ask the broker for tokens.
+    #[serde(default)]
+    pub(crate) programs: Vec<String>,
 }
 
 /// The app's managed configuration.

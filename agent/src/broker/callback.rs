@@ -1,24 +1,38 @@
 //! Where the browser comes back to: a listener on both loopback addresses, open only while a sign-in runs (RFC 8252,
 //! sections 7.3 and 8.3), and the page that a person sees at the end.
+//!
+//! The address that the browser comes back with holds a code. It is answered with a redirect to the last page, so that
+//! neither the address bar nor the history keep it. Other requests are refused and change nothing.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use agent_platform::port;
 use askama::Template;
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 use policy_schema::{Code, Problem};
 use serde::Deserialize;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use url::Url;
 
+use super::configuration::Configuration;
+
 /// How long the last page may take to reach the browser.
-const FAREWELL: Duration = Duration::from_secs(2);
+const FAREWELL: Duration = Duration::from_secs(5);
+/// How long an open connection may keep the listener after that.
+const HANGING: Duration = Duration::from_secs(1);
+/// How long to wait for a port that another program holds, and for the app that signs in by itself.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE_WITH_THE_APP: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// What a browser brings back (RFC 6749, sections 4.1.2 and 4.1.2.1; RFC 9207).
 #[derive(Debug, Deserialize)]
@@ -30,6 +44,14 @@ pub(super) struct Parameters {
     pub(super) error_description: Option<String>,
 }
 
+impl Parameters {
+    /// Those of an address that a person copied from a browser.
+    pub(super) fn of(address: &str) -> Option<Self> {
+        let uri: Uri = address.trim().parse().ok()?;
+        Query::try_from_uri(&uri).ok().map(|query: Query<Self>| query.0)
+    }
+}
+
 /// A browser that came back and waits for its page.
 pub(super) struct Return {
     pub(super) parameters: Parameters,
@@ -37,7 +59,7 @@ pub(super) struct Return {
 }
 
 /// The page at the end.
-#[derive(Template)]
+#[derive(Clone, Debug, Template)]
 #[template(path = "finished.html")]
 pub(super) struct Page {
     pub(super) organization: Option<String>,
@@ -48,32 +70,41 @@ pub(super) struct Page {
 
 /// The open listener.
 pub(super) struct Callback {
-    returns: mpsc::Receiver<Return>,
     servers: JoinSet<io::Result<()>>,
     close: watch::Sender<bool>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    returns: mpsc::Sender<Return>,
+    path: String,
+    /// The last page, once there is one.
+    page: Mutex<Option<Page>>,
+    /// Somebody has seen it.
+    seen: Notify,
 }
 
 impl Callback {
-    /// Opens the listener of a redirect URI.
+    /// Opens the listener of the redirect URI. A port that is held is waited for, longer if the managed app holds it:
+    /// it uses the same port for a sign-in of its own.
     ///
     /// # Errors
-    /// The port is taken, or the system refused.
-    pub(super) async fn open(redirect_uri: &str) -> Result<Self, Problem> {
-        let url: Url = redirect_uri.parse().map_err(|_| taken(redirect_uri, "it is no address"))?;
+    /// The port stays taken (by whom), or the system refused.
+    pub(super) async fn open(
+        configuration: &Configuration,
+        returns: mpsc::Sender<Return>,
+    ) -> Result<Self, Problem> {
+        let redirect_uri = &configuration.redirect_uri;
+        let url: Url = redirect_uri.parse().map_err(|_| taken(configuration, "it is no address"))?;
         let port = url.port().unwrap_or(80);
-        let (sender, returns) = mpsc::channel(8);
+        let listeners = bind_patiently(configuration, &url, port).await?;
         let (close, closed) = watch::channel(false);
-        let routes = Router::new().route(url.path(), axum::routing::get(come_back)).with_state(sender);
+        let path = url.path().to_owned();
+        let shared = Arc::new(Shared { returns, path, page: Mutex::default(), seen: Notify::new() });
+        let routes =
+            Router::new().route(url.path(), axum::routing::get(come_back)).with_state(Arc::clone(&shared));
         let mut servers = JoinSet::new();
-        for address in addresses(&url, port) {
-            let listener = match TcpListener::bind(address).await {
-                Ok(listener) => listener,
-                // A device without IPv6 has only one loopback address.
-                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && address.is_ipv6() => {
-                    continue;
-                }
-                Err(error) => return Err(taken(redirect_uri, &error.to_string())),
-            };
+        for listener in listeners {
             let mut closed = closed.clone();
             let routes = routes.clone();
             servers.spawn(async move {
@@ -83,21 +114,85 @@ impl Callback {
                 axum::serve(listener, routes).with_graceful_shutdown(until).await
             });
         }
-        Ok(Self { returns, servers, close })
+        Ok(Self { servers, close, shared })
     }
 
-    /// The next browser that comes back.
-    pub(super) async fn next(&mut self) -> Option<Return> {
-        self.returns.recv().await
-    }
-
-    /// Closes the listener, after the last page is out.
-    pub(super) async fn close(mut self) {
+    /// Closes the listener: if a browser came back, after it has seen the last page, but not much later.
+    pub(super) async fn close(mut self, came_back: bool) {
+        if came_back {
+            // A browser that has gone does not ask for it.
+            drop(tokio::time::timeout(FAREWELL, self.shared.seen.notified()).await);
+        }
         self.close.send_replace(true);
         let all = async { while self.servers.join_next().await.is_some() {} };
         // A browser that holds its connection open does not keep the port.
-        drop(tokio::time::timeout(FAREWELL, all).await);
+        drop(tokio::time::timeout(HANGING, all).await);
     }
+}
+
+impl Shared {
+    fn last_page(&self) -> Option<Page> {
+        self.page.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+async fn bind_patiently(
+    configuration: &Configuration,
+    url: &Url,
+    port: u16,
+) -> Result<Vec<TcpListener>, Problem> {
+    let begun = Instant::now();
+    let mut patience = None;
+    loop {
+        let error = match bind(url, port).await {
+            Ok(listeners) => return Ok(listeners),
+            Err(error) => error,
+        };
+        if error.kind() != io::ErrorKind::AddrInUse {
+            return Err(taken(configuration, &error.to_string()));
+        }
+        let patience = match patience {
+            Some(patience) => patience,
+            None => *patience.insert(match holder(port).await {
+                Some(holder) if is_the_app(configuration, &holder) => PATIENCE_WITH_THE_APP,
+                Some(_) | None => PATIENCE,
+            }),
+        };
+        if begun.elapsed() >= patience {
+            let who = match holder(port).await {
+                None => "another user's program, or one that has just ended, holds the port".to_owned(),
+                Some(port::Holder { process, name, program }) => {
+                    let place = program.map_or_else(String::new, |path| format!(", {}", path.display()));
+                    format!("`{name}` (process {process}{place}) holds the port")
+                }
+            };
+            return Err(taken(configuration, &who));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+async fn bind(url: &Url, port: u16) -> io::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses(url, port) {
+        match TcpListener::bind(address).await {
+            Ok(listener) => listeners.push(listener),
+            // A device without IPv6 has only one loopback address.
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && address.is_ipv6() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(listeners)
+}
+
+/// Who holds a port. Reads much of what the system knows of processes, so on a thread of its own.
+async fn holder(port: u16) -> Option<port::Holder> {
+    tokio::task::spawn_blocking(move || port::holder(port)).await.ok().flatten()
+}
+
+fn is_the_app(configuration: &Configuration, holder: &port::Holder) -> bool {
+    let inside = |folder: &String| holder.program.as_ref().is_some_and(|program| program.starts_with(folder));
+    configuration.app_folders.iter().any(inside)
 }
 
 /// `localhost` may mean either family, and browsers try both.
@@ -111,18 +206,51 @@ fn addresses(url: &Url, port: u16) -> Vec<SocketAddr> {
     named.into_iter().map(|address| SocketAddr::new(address, port)).collect()
 }
 
-fn taken(redirect_uri: &str, reason: &str) -> Problem {
-    Problem::new(Code::SignInPortTaken, format!("{redirect_uri} cannot be listened at: {reason}"))
-        .hint("close the other sign-in or the program that uses the port, then try again".to_owned())
+fn taken(configuration: &Configuration, reason: &str) -> Problem {
+    let device = match configuration.device_flow {
+        policy_schema::settings::DeviceFlow::Fallback => ", `steward login --device` uses another device",
+        policy_schema::settings::DeviceFlow::Never => "",
+    };
+    let uri = &configuration.redirect_uri;
+    Problem::new(Code::SignInPortTaken, format!("{uri} cannot be listened at: {reason}")).hint(format!(
+        "finish the sign-in there or close the program, then try again; `steward login --paste` needs no port{device}"
+    ))
 }
 
-async fn come_back(State(returns): State<mpsc::Sender<Return>>, query: Query<Parameters>) -> Response {
-    let (page, wait) = oneshot::channel();
-    let sent = returns.send(Return { parameters: query.0, page }).await;
-    match (sent, wait.await) {
-        (Ok(()), Ok(page)) => page.into_response(),
-        (_, _) => (StatusCode::GONE, "This sign-in is over.").into_response(),
+async fn come_back(State(shared): State<Arc<Shared>>, query: Query<Parameters>) -> Response {
+    let parameters = query.0;
+    if parameters.state.is_none() {
+        return match shared.last_page() {
+            Some(page) => {
+                shared.seen.notify_one();
+                page.into_response()
+            }
+            None => over(),
+        };
     }
+    let (page, wait) = oneshot::channel();
+    let sent = shared.returns.send(Return { parameters, page }).await;
+    match (sent, wait.await) {
+        (Ok(()), Ok(page)) => {
+            *shared.page.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(page);
+        }
+        // It came a second time, with a page for it; or it belongs to another sign-in.
+        (_, _) if shared.last_page().is_some() => {}
+        (_, _) => return over(),
+    }
+    let last = [("location", shared.path.as_str()), ("cache-control", "no-store"), ("connection", "close")];
+    (StatusCode::SEE_OTHER, last).into_response()
+}
+
+fn over() -> Response {
+    let page = Page {
+        organization: None,
+        heading: "Nothing to do here".to_owned(),
+        text: "This address belongs to no sign-in that is going on. Close this window and begin again in the app."
+            .to_owned(),
+        support: None,
+    };
+    (StatusCode::GONE, page).into_response()
 }
 
 impl IntoResponse for Page {
@@ -132,7 +260,7 @@ impl IntoResponse for Page {
             ("connection", "close"),
             (
                 "content-security-policy",
-                "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+                "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
             ),
             ("referrer-policy", "no-referrer"),
             ("x-content-type-options", "nosniff"),
@@ -168,5 +296,18 @@ mod tests {
         };
         let html = page.render().unwrap();
         assert!(!html.contains("<script>") && !html.contains("<b>"), "{html}");
+    }
+
+    #[test]
+    fn what_a_person_pastes_is_read_as_the_browser_would_have_brought_it() {
+        let found =
+            Parameters::of("  http://localhost:18080/?code=a%20b&state=s&iss=https%3A%2F%2Fi.example ");
+        let found = found.unwrap();
+        assert_eq!((found.code.as_deref(), found.state.as_deref()), (Some("a b"), Some("s")));
+        assert_eq!(found.iss.as_deref(), Some("https://i.example"));
+        // RFC 6749, section 3.1: no parameter more than once.
+        assert!(Parameters::of("http://localhost:18080/?code=a&code=b&state=s").is_none());
+        assert!(Parameters::of("not an address").is_none());
+        assert!(Parameters::of("http://localhost:18080/").is_some_and(|empty| empty.state.is_none()));
     }
 }

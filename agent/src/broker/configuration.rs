@@ -9,10 +9,11 @@ use std::path::PathBuf;
 
 use agent_platform::file;
 use agent_platform::paths::Paths;
-use policy_schema::settings::{IdentityProvider, LogLevel, VaultFallback};
+use policy_schema::settings::{DeviceFlow, IdentityProvider, LogLevel, VaultFallback};
 use policy_schema::{Code, Policy, Problem};
 use serde::{Deserialize, Serialize};
 
+use crate::app::descriptor;
 use crate::http::Network;
 
 /// Everything that sign-in depends on.
@@ -32,6 +33,11 @@ pub(crate) struct Configuration {
     pub(crate) domain_hint: Option<String>,
     pub(crate) session_maximum_hours: Option<u32>,
     pub(crate) vault_fallback: VaultFallback,
+    pub(crate) device_flow: DeviceFlow,
+    /// Folders of apps whose programs may have tokens.
+    pub(crate) app_folders: Vec<String>,
+    /// `AllowedApplications`: more programs, and names of apps.
+    pub(crate) applications: Vec<String>,
     pub(crate) organization: Option<String>,
     pub(crate) support_contact: Option<String>,
     pub(crate) log_level: LogLevel,
@@ -55,6 +61,9 @@ impl From<&Policy> for Configuration {
             domain_hint: policy.domain_hint.clone(),
             session_maximum_hours: policy.session_maximum_hours,
             vault_fallback: policy.vault_fallback,
+            device_flow: policy.device_flow,
+            app_folders: app_folders(policy),
+            applications: policy.allowed_applications.clone(),
             organization: policy.organization_name.clone(),
             support_contact: policy.support_contact.clone(),
             log_level: policy.log_level,
@@ -122,13 +131,15 @@ impl Configuration {
             .filter(move |scope| !google || *scope != "offline_access")
     }
 
-    /// Parameters of the authorization request beyond OpenID Connect's basic ones.
-    pub(crate) fn authorization_parameters(&self) -> Vec<(&'static str, &str)> {
+    /// Parameters of the authorization request beyond OpenID Connect's basic ones. `lasting` says whether this device
+    /// has a refresh token already, which Google gives only together with consent.
+    pub(crate) fn authorization_parameters(&self, lasting: bool) -> Vec<(&'static str, &str)> {
         let mut parameters = Vec::new();
         let offline = self.scopes.iter().any(|scope| scope == "offline_access");
         match self.identity_provider {
             IdentityProvider::Google => {
-                parameters.extend([("access_type", "offline"), ("prompt", "consent")]);
+                parameters.push(("access_type", "offline"));
+                parameters.extend((!lasting).then_some(("prompt", "consent")));
                 parameters.extend(self.domain_hint.as_deref().map(|domain| ("hd", domain)));
             }
             IdentityProvider::Entra => {
@@ -151,4 +162,11 @@ impl Configuration {
             None => "ask your IT support".to_owned(),
         }
     }
+}
+
+/// The folders of the managed app and of those that `AllowedApplications` names.
+fn app_folders(policy: &Policy) -> Vec<String> {
+    let named = std::iter::once(&policy.app).chain(&policy.allowed_applications);
+    let systems = named.filter_map(|name| descriptor::find(name)?.system());
+    systems.flat_map(|system| system.programs.clone()).collect()
 }

@@ -1,66 +1,85 @@
-//! The identity provider: what discovery says, the requests to its token endpoint, and whether an ID token is to be
-//! believed.
+//! The identity provider: what discovery says, and the requests to its endpoints. Whether an answer is to be believed
+//! is decided in [`checks`].
 //!
-//! OpenID Connect Discovery 1.0 (the issuer must be equal to the letter), Core 1.0 section 3.1.3.7 (validation),
-//! RFC 7636 (PKCE with S256), RFC 9207 (the issuer in the authorization response). Signatures are RS, PS or ES with
-//! 256, 384 or 512 (ES512 is allowed, but the library cannot verify it yet); HS and `none` are refused.
+//! | what is kept to | where |
+//! |---|---|
+//! | Discovery 1.0, 4.3: the issuer must be equal to the letter | `Provider::discover` (the library) |
+//! | RFC 7636, 4.1 and 4.2: a new verifier for each request, S256 only | `Provider::begin` |
+//! | RFC 6749, 10.12 and RFC 9700, 4.7: `state` bound to this browser's request | `Pending::is_answered_by` |
+//! | Core 1.0, 3.1.2.1: a new `nonce` for each request | `Provider::begin` |
+//! | RFC 9207, 2.4: `iss` of the response is compared, and demanded where it was promised | `Provider::check_issuer` |
+//! | RFC 9700, 4.12: no redirects from the token endpoint | `crate::http` |
+//! | RFC 8252, 8.5: no secret is believed to protect a native client | `ClientSecret` is optional |
+//! | RFC 6749, 6: fewer scopes on refresh; RFC 8707, 2.2: resources | `Provider::refresh` |
+//! | RFC 7009: a session that is ended here ends there | `Provider::revoke` |
+//! | RFC 8628: sign-in on another device | `Provider::begin_on_another_device` |
+//!
+//! Each has a scenario in `tests/scenarios/sign_in.rs` or `session.rs`.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Mutex;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use openidconnect::core::{
-    CoreAuthenticationFlow, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey, CoreJsonWebKeySet,
-    CoreJwsSigningAlgorithm,
-};
+use openidconnect::core::{CoreAuthenticationFlow, CoreDeviceAuthorizationResponse, CoreJsonWebKeySet};
 use openidconnect::{
-    AccessToken, AccessTokenHash, AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode,
-    ClaimsVerificationError, Client, ClientId, ClientSecret, CsrfToken, DiscoveryError, HttpRequest,
-    HttpResponse, IdTokenClaims, IdTokenVerifier, IssuerUrl, JsonWebKeySetUrl, Nonce,
+    AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, Client, ClientId, ClientSecret, CsrfToken,
+    DeviceAuthorizationUrl, HttpRequest, HttpResponse, IssuerUrl, JsonWebKeySetUrl, Nonce,
     OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken,
-    RequestTokenError, Scope, SignatureVerificationError, SubjectIdentifier, TokenResponse as _, TokenUrl,
-    UserInfoClaims, UserInfoError, UserInfoUrl,
+    RequestTokenError, Scope, TokenResponse as _, TokenUrl, UserInfoUrl,
 };
 use policy_schema::{Code, Problem};
 use url::Url;
 
 use super::configuration::Configuration;
+use super::session::Want;
 use crate::clock;
-use crate::http::{Http, HttpError, chain};
+use crate::http::{Http, HttpError};
+
+pub(super) use explain::refused;
+use explain::{explain_discovery, invalid, unreachable};
+use types::{Answer, Metadata, RelyingParty};
+
+mod checks;
+mod explain;
+mod types;
 
 /// Documents of an identity provider are smaller than this, in bytes.
 const MAXIMUM_ANSWER: usize = 1024 * 1024;
-/// Clocks may differ by this much, in seconds.
-const LEEWAY: i64 = 60;
+/// What discovery said is asked for again after so many seconds.
+const DISCOVERY_LASTS: i64 = 3600;
+/// Keys are fetched anew for the sake of an unknown one no sooner than after so many seconds.
+const KEYS_PAUSE: i64 = 30;
+/// How long to wait for a network that is not there yet, as after sleep, before each further try.
+const NETWORK_PAUSES: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+/// How long the provider may take to end a session.
+const REVOCATION_LIMIT: Duration = Duration::from_secs(5);
 
-use types::{Answer, Failure, Metadata, OtherClaims, RelyingParty, Token};
+/// What a provider said about itself, for a while.
+#[derive(Default)]
+pub(super) struct Known(Mutex<Option<Discovered>>);
 
-mod types;
-
-const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
-    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
-    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha384,
-    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha512,
-    CoreJwsSigningAlgorithm::RsaSsaPssSha256,
-    CoreJwsSigningAlgorithm::RsaSsaPssSha384,
-    CoreJwsSigningAlgorithm::RsaSsaPssSha512,
-    CoreJwsSigningAlgorithm::EcdsaP256Sha256,
-    CoreJwsSigningAlgorithm::EcdsaP384Sha384,
-    CoreJwsSigningAlgorithm::EcdsaP521Sha512,
-];
+#[derive(Clone)]
+struct Discovered {
+    configuration: Configuration,
+    metadata: Option<Metadata>,
+    keys: CoreJsonWebKeySet,
+    at: Timestamp,
+    /// When the keys were last fetched anew for the sake of an unknown one.
+    searched_at: Option<Timestamp>,
+}
 
 /// A provider that answered, and this client of it.
-pub(super) struct Provider {
-    configuration: Configuration,
+pub(super) struct Provider<'k> {
+    known: &'k Known,
+    discovered: Discovered,
     http: Http,
     client: RelyingParty,
     client_id: ClientId,
     issuer: IssuerUrl,
     keys_at: JsonWebKeySetUrl,
-    keys: CoreJsonWebKeySet,
-    /// Whether the authorization response must name the issuer.
-    names_issuer: bool,
-    user_info: Option<UserInfoUrl>,
 }
 
 /// An authorization request that is on its way through the browser.
@@ -77,6 +96,31 @@ impl Pending {
     pub(super) fn is_answered_by(&self, state: &str) -> bool {
         let digest = |text: &str| ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
         digest(state).as_ref() == digest(self.state.secret()).as_ref()
+    }
+}
+
+/// A sign-in that a person finishes on another device (RFC 8628, section 3.2).
+pub(super) struct DeviceRequest(CoreDeviceAuthorizationResponse);
+
+impl DeviceRequest {
+    /// Where to go.
+    pub(super) fn address(&self) -> String {
+        self.0.verification_uri().to_string()
+    }
+
+    /// What to type there.
+    pub(super) fn user_code(&self) -> String {
+        self.0.user_code().secret().clone()
+    }
+
+    /// Where to go without typing anything.
+    pub(super) fn complete_address(&self) -> Option<String> {
+        self.0.verification_uri_complete().map(|url| url.secret().clone())
+    }
+
+    /// How long a person has.
+    pub(super) fn lasts(&self) -> Duration {
+        self.0.expires_in()
     }
 }
 
@@ -105,65 +149,49 @@ pub(crate) struct Tokens {
 pub(crate) struct Person {
     pub(crate) subject: String,
     pub(crate) email: Option<String>,
+    /// When the ID token ends.
+    pub(crate) vouched_until: Timestamp,
 }
 
-impl Provider {
-    /// Asks the provider who it is. Endpoints of policy win over its own; if policy names all three, a provider
-    /// without a discovery document will do.
-    pub(super) async fn discover(configuration: &Configuration) -> Result<Self, Problem> {
+impl<'k> Provider<'k> {
+    /// Asks the provider who it is, or takes what it said not long ago. Endpoints of policy win over its own; if policy
+    /// names all three, a provider without a discovery document will do.
+    pub(super) async fn discover(
+        known: &'k Known,
+        configuration: &Configuration,
+        anew: bool,
+    ) -> Result<Self, Problem> {
         let (issuer, client_id) = configuration.client()?;
         let http = Http::new(&configuration.network).map_err(|error| unreachable(issuer, &error))?;
         let issuer_url =
             IssuerUrl::new(issuer.to_owned()).map_err(|error| invalid(issuer, &error.to_string()))?;
-        let metadata = match Metadata::discover_async(issuer_url.clone(), &http).await {
-            Ok(metadata) => Some(metadata),
-            Err(error) => {
-                let problem = explain_discovery(issuer, error);
-                let complete = configuration.authorization_endpoint.is_some()
-                    && configuration.token_endpoint.is_some()
-                    && configuration.jwks_uri.is_some();
-                if !complete {
-                    return Err(problem);
-                }
-                tracing::info!("going on with the endpoints of policy: {}", problem.message);
-                None
-            }
+        let now = clock::now();
+        let discovered = match known.recent(configuration, now).filter(|_| !anew) {
+            Some(discovered) => discovered,
+            None => look_patiently(configuration, &issuer_url, &http, now, anew).await?,
         };
-        let discovered = |value: Option<String>, name: &str| {
-            value.ok_or_else(|| invalid(issuer, &format!("the discovery document has no {name}")))
+        let metadata = discovered.metadata.as_ref();
+        let endpoint = |policy: &Option<String>, own: Option<String>, name: &str| {
+            let text = policy.clone().or(own);
+            let text =
+                text.ok_or_else(|| invalid(issuer, &format!("the discovery document has no {name}")))?;
+            Url::parse(&text).map_err(|error| invalid(issuer, &format!("{name}: {text}: {error}")))
         };
-        let authorization = discovered(
-            configuration
-                .authorization_endpoint
-                .clone()
-                .or_else(|| metadata.as_ref().map(|metadata| metadata.authorization_endpoint().to_string())),
+        let authorization = endpoint(
+            &configuration.authorization_endpoint,
+            metadata.map(|metadata| metadata.authorization_endpoint().to_string()),
             "authorization_endpoint",
         )?;
-        let token = discovered(
-            configuration.token_endpoint.clone().or_else(|| {
-                metadata.as_ref().and_then(|metadata| metadata.token_endpoint().map(ToString::to_string))
-            }),
+        let token = endpoint(
+            &configuration.token_endpoint,
+            metadata.and_then(|metadata| metadata.token_endpoint().map(ToString::to_string)),
             "token_endpoint",
         )?;
-        let keys_at = discovered(
-            configuration
-                .jwks_uri
-                .clone()
-                .or_else(|| metadata.as_ref().map(|metadata| metadata.jwks_uri().to_string())),
-            "jwks_uri",
-        )?;
-        let keys_at = JsonWebKeySetUrl::new(keys_at).map_err(|error| invalid(issuer, &error.to_string()))?;
-        let keys = match (&metadata, &configuration.jwks_uri) {
-            (Some(metadata), None) => metadata.jwks().clone(),
-            (_, _) => fetch_keys(&http, &keys_at, issuer).await?,
-        };
-
+        let keys_at = keys_address(configuration, metadata, issuer)?;
         let client_id = ClientId::new(client_id.to_owned());
-        let url =
-            |text: String| Url::parse(&text).map_err(|error| invalid(issuer, &format!("{text}: {error}")));
-        let mut client = Client::new(client_id.clone(), issuer_url.clone(), keys.clone())
-            .set_auth_uri(AuthUrl::from_url(url(authorization)?))
-            .set_token_uri(TokenUrl::from_url(url(token)?))
+        let mut client = Client::new(client_id.clone(), issuer_url.clone(), CoreJsonWebKeySet::default())
+            .set_auth_uri(AuthUrl::from_url(authorization))
+            .set_token_uri(TokenUrl::from_url(token))
             .set_redirect_uri(
                 RedirectUrl::new(configuration.redirect_uri.clone())
                     .map_err(|error| invalid(issuer, &error.to_string()))?,
@@ -172,22 +200,13 @@ impl Provider {
         if let Some(secret) = &configuration.client_secret {
             client = client.set_client_secret(ClientSecret::new(secret.clone()));
         }
-        let names_issuer = metadata.as_ref().is_some_and(|metadata| metadata.additional_metadata().supported);
-        Ok(Self {
-            configuration: configuration.clone(),
-            http,
-            client,
-            client_id,
-            issuer: issuer_url,
-            keys_at,
-            keys,
-            names_issuer,
-            user_info: metadata.and_then(|metadata| metadata.userinfo_endpoint().cloned()),
-        })
+        let provider = Self { known, discovered, http, client, client_id, issuer: issuer_url, keys_at };
+        provider.remember();
+        Ok(provider)
     }
 
-    /// Begins a sign-in.
-    pub(super) fn begin(&self) -> Pending {
+    /// Begins a sign-in. `lasting` says whether this device has a refresh token already.
+    pub(super) fn begin(&self, lasting: bool) -> Pending {
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let mut request = self
             .client
@@ -197,10 +216,11 @@ impl Provider {
                 Nonce::new_random,
             )
             .set_pkce_challenge(challenge);
-        for scope in self.configuration.requested_scopes() {
+        let configuration = &self.discovered.configuration;
+        for scope in configuration.requested_scopes() {
             request = request.add_scope(Scope::new(scope.to_owned()));
         }
-        for (name, value) in self.configuration.authorization_parameters() {
+        for (name, value) in configuration.authorization_parameters(lasting) {
             request = request.add_extra_param(name, value);
         }
         let (url, state, nonce) = request.url();
@@ -209,11 +229,14 @@ impl Provider {
 
     /// Checks that the authorization response comes from this provider (RFC 9207, section 2.4).
     pub(super) fn check_issuer(&self, named: Option<&str>) -> Result<(), Problem> {
+        let distrust = |reason: &str| {
+            Err(self.distrust(Code::SignInResponseIssuerMismatch, format!("the browser came back {reason}")))
+        };
         match named {
             Some(named) if named == self.issuer.as_str() => Ok(()),
-            Some(_) => Err(self.distrust("the browser came back from another issuer".to_owned())),
-            None if self.names_issuer => {
-                Err(self.distrust("the browser came back without the issuer's name".to_owned()))
+            Some(_) => distrust("from another issuer"),
+            None if self.more(|more| more.names_issuer).unwrap_or_default() => {
+                distrust("without the issuer's name")
             }
             None => Ok(()),
         }
@@ -228,220 +251,239 @@ impl Provider {
             .request_async(&self.http)
             .await
             .map_err(|failure| self.explain(failure))?;
+        self.accept_first(answer, Some(pending.nonce.secret().clone())).await
+    }
+
+    /// Begins a sign-in on another device.
+    pub(super) async fn begin_on_another_device(&self) -> Result<DeviceRequest, Problem> {
+        let Some(address) = self.more(|more| more.device_authorization_endpoint.clone()).flatten() else {
+            return Err(Problem::new(
+                Code::SignInDeviceFlowUnavailable,
+                "the identity provider does not offer sign-in on another device",
+            )
+            .at(self.issuer.as_str())
+            .hint("`steward login --paste` needs no port and no device".to_owned()));
+        };
+        let address = DeviceAuthorizationUrl::new(address).map_err(|error| {
+            invalid(self.issuer.as_str(), &format!("device_authorization_endpoint: {error}"))
+        })?;
+        let client = self.client.clone().set_device_authorization_url(address);
+        let mut request = client.exchange_device_code();
+        for scope in self.discovered.configuration.requested_scopes() {
+            request = request.add_scope(Scope::new(scope.to_owned()));
+        }
+        request.request_async(&self.http).await.map(DeviceRequest).map_err(|failure| self.explain(failure))
+    }
+
+    /// Waits until the person has finished on the other device. There is no `nonce`: the answer comes straight from
+    /// the provider.
+    pub(super) async fn finish_on_another_device(
+        &mut self,
+        request: &DeviceRequest,
+    ) -> Result<Tokens, Problem> {
+        let answer = self
+            .client
+            .exchange_device_access_token(&request.0)
+            .request_async(&self.http, tokio::time::sleep, Some(request.lasts()))
+            .await
+            .map_err(|failure| self.explain_device(failure))?;
+        self.accept_first(answer, None).await
+    }
+
+    async fn accept_first(&mut self, answer: Answer, nonce: Option<String>) -> Result<Tokens, Problem> {
         if answer.id_token().is_none() {
             return Err(self.distrust(
+                Code::SignInIdTokenMissing,
                 "the identity provider sent no ID token; is `openid` among the scopes?".to_owned(),
             ));
         }
-        let nonce = pending.nonce.secret().clone();
-        self.accept(answer, &nonce, true).await
+        self.accept(answer, nonce.as_deref(), true).await
     }
 
-    /// Renews tokens. An answer that got lost on the way is asked for once more, with the same refresh token.
-    pub(super) async fn refresh(&self, refresh_token: &str) -> Result<Unchecked, Problem> {
+    /// Renews tokens. An answer that got lost on the way is asked for once more at once, with the same refresh token; a
+    /// network that is not there is waited for.
+    pub(super) async fn refresh(&self, refresh_token: &str, want: &Want) -> Result<Unchecked, Problem> {
         let refresh_token = RefreshToken::new(refresh_token.to_owned());
-        let mut failure = None;
-        for _ in 0..2 {
+        let mut pauses = NETWORK_PAUSES.iter();
+        let mut lost = false;
+        loop {
             let mut request = self.client.exchange_refresh_token(&refresh_token);
-            // Entra gives an ID token on refresh only to those who name the scopes again.
-            for scope in std::iter::once("openid").chain(self.configuration.requested_scopes()) {
-                request = request.add_scope(Scope::new(scope.to_owned()));
+            let all: Vec<&str>;
+            let scopes = if want.scopes.is_empty() {
+                // Entra gives an ID token on refresh only to those who name the scopes again.
+                let configuration = &self.discovered.configuration;
+                all = std::iter::once("openid").chain(configuration.requested_scopes()).collect();
+                all.as_slice()
+            } else {
+                all = want.scopes.iter().map(String::as_str).collect();
+                all.as_slice()
+            };
+            for scope in scopes {
+                request = request.add_scope(Scope::new((*scope).to_owned()));
             }
-            match request.request_async(&self.http).await {
+            if let Some(resource) = &want.resource {
+                request = request.add_extra_param("resource", resource.clone());
+            }
+            let failure = match request.request_async(&self.http).await {
                 Ok(answer) => return Ok(Unchecked(answer)),
-                Err(lost @ RequestTokenError::Request(HttpError::Unreachable { .. })) => failure = Some(lost),
-                Err(other) => return Err(self.explain(other)),
+                Err(failure) => failure,
+            };
+            match &failure {
+                RequestTokenError::Request(error) if error.never_arrived() => match pauses.next() {
+                    Some(pause) => tokio::time::sleep(*pause).await,
+                    None => return Err(self.explain(failure)),
+                },
+                RequestTokenError::Request(HttpError::Unreachable { .. } | HttpError::TooSlow { .. })
+                    if !lost =>
+                {
+                    lost = true;
+                }
+                RequestTokenError::Request(_)
+                | RequestTokenError::ServerResponse(_)
+                | RequestTokenError::Parse(..)
+                | RequestTokenError::Other(_) => return Err(self.explain(failure)),
             }
         }
-        Err(failure.map_or_else(|| self.distrust("no answer".to_owned()), |failure| self.explain(failure)))
     }
 
     /// Checks the answer to a renewal.
-    pub(super) async fn check(&mut self, answer: Unchecked, nonce: &str) -> Result<Tokens, Problem> {
+    pub(super) async fn check(&mut self, answer: Unchecked, nonce: Option<&str>) -> Result<Tokens, Problem> {
         self.accept(answer.0, nonce, false).await
     }
 
-    /// Checks an answer of the token endpoint.
-    async fn accept(&mut self, answer: Answer, nonce: &str, first: bool) -> Result<Tokens, Problem> {
-        let now = clock::now();
-        let mut person = match answer.id_token() {
-            Some(token) => Some(self.verify(token, nonce, first, answer.access_token(), now).await?),
-            None => None,
+    /// Ends a session at the provider, if it offers that. Whether it did; an error says why not.
+    pub(super) async fn revoke(&self, refresh_token: &str) -> Result<bool, String> {
+        let Some(address) = self.more(|more| more.revocation_endpoint.clone()).flatten() else {
+            return Ok(false);
         };
-        if first && let Some(person) = &mut person {
-            self.look_up_email(person, answer.access_token()).await?;
-        }
-        // A missing lifetime counts as an hour (RFC 6749, section 5.1 leaves it open).
-        let lifetime = answer.expires_in().map_or(3600, |lifetime| lifetime.as_secs());
-        Ok(Tokens {
-            access_token: answer.access_token().secret().clone(),
-            id_token: answer.id_token().map(ToString::to_string),
-            refresh_token: answer.refresh_token().map(|token| token.secret().clone()),
-            expires_at: clock::after(now, lifetime),
-            scopes: answer.scopes().map(|scopes| scopes.iter().map(|scope| scope.to_string()).collect()),
-            person,
-            nonce: first.then(|| nonce.to_owned()),
-        })
-    }
-
-    /// Some providers give the address at the userinfo endpoint only. It must speak of the same person (Core 1.0,
-    /// section 5.3.2).
-    async fn look_up_email(&self, person: &mut Person, access_token: &AccessToken) -> Result<(), Problem> {
-        let Some(user_info) = self.user_info.clone().filter(|_| person.email.is_none()) else {
-            return Ok(());
-        };
-        let subject = SubjectIdentifier::new(person.subject.clone());
-        let client = self.client.clone().set_user_info_url(user_info);
-        let request = client.user_info(access_token.clone(), Some(subject)).require_signed_response(false);
-        let answer: Result<UserInfoClaims<OtherClaims, CoreGenderClaim>, _> =
-            request.request_async(&self.http).await;
-        match answer {
-            Ok(claims) => {
-                person.email = match self.configuration.email_claim.as_str() {
-                    "email" => claims.email().map(|email| email.to_string()),
-                    other => claims
-                        .additional_claims()
-                        .by_name
-                        .get(other)
-                        .and_then(|value| value.as_str().map(ToOwned::to_owned)),
-                };
-                Ok(())
-            }
-            Err(UserInfoError::ClaimsVerification(error)) => {
-                Err(self.distrust(format!("the userinfo answer is not to be believed: {}", chain(&error))))
-            }
-            Err(error) => {
-                // Whether an address is needed is a matter of policy, which is asked next.
-                tracing::warn!(
-                    "no address in the ID token, and none from userinfo: {}",
-                    one_line(&chain(&error))
-                );
-                Ok(())
-            }
+        let secret = self.discovered.configuration.client_secret.as_deref();
+        let fields = [
+            ("token", refresh_token),
+            ("token_type_hint", "refresh_token"),
+            ("client_id", self.client_id.as_str()),
+        ];
+        let fields = fields.into_iter().chain(secret.map(|secret| ("client_secret", secret)));
+        let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let address = Url::parse(&address).map_err(|error| error.to_string())?;
+        let asked = self.http.post_form(&address, form, MAXIMUM_ANSWER);
+        match tokio::time::timeout(REVOCATION_LIMIT, asked).await {
+            Ok(Ok((200..300, _))) => Ok(true),
+            Ok(Ok((status, _))) => Err(format!("it answered {status}")),
+            Ok(Err(error)) => Err(crate::http::chain(&error)),
+            Err(_) => Err(format!("it took longer than {} seconds", REVOCATION_LIMIT.as_secs())),
         }
     }
 
-    async fn verify(
-        &mut self,
-        token: &Token,
-        nonce: &str,
-        first: bool,
-        access_token: &AccessToken,
-        now: Timestamp,
-    ) -> Result<Person, Problem> {
-        let claims = match self.claims(token, nonce, first, now) {
-            Err(ClaimsVerificationError::SignatureVerification(
-                SignatureVerificationError::NoMatchingKey,
-            )) => {
-                // The provider may have changed its keys since they were fetched: look once more.
-                self.keys = fetch_keys(&self.http, &self.keys_at, self.issuer.as_str()).await?;
-                self.claims(token, nonce, first, now)
-            }
-            result => result,
+    /// Where a browser ends the session at the provider, if it offers that (RP-Initiated Logout 1.0, section 2).
+    pub(super) fn end_session(&self, id_token: &str) -> Option<Url> {
+        let mut url: Url = self.more(|more| more.end_session_endpoint.clone()).flatten()?.parse().ok()?;
+        url.query_pairs_mut()
+            .append_pair("id_token_hint", id_token)
+            .append_pair("client_id", self.client_id.as_str());
+        Some(url)
+    }
+
+    fn more<T>(&self, pick: impl FnOnce(&types::MoreMetadata) -> T) -> Option<T> {
+        self.discovered.metadata.as_ref().map(|metadata| pick(metadata.additional_metadata()))
+    }
+
+    fn user_info_address(&self) -> Option<UserInfoUrl> {
+        self.discovered.metadata.as_ref().and_then(|metadata| metadata.userinfo_endpoint().cloned())
+    }
+
+    /// Fetches the keys anew, if that was not done a moment ago.
+    async fn search_keys(&mut self, now: Timestamp) -> Result<bool, Problem> {
+        let recently = |then: Timestamp| then.duration_until(now).as_secs() < KEYS_PAUSE;
+        if self.discovered.searched_at.is_some_and(recently) {
+            return Ok(false);
         }
-        .map_err(|error| self.distrust(format!("the ID token is not to be believed: {}", chain(&error))))?;
+        self.discovered.keys = fetch_keys(&self.http, &self.keys_at, self.issuer.as_str()).await?;
+        self.discovered.searched_at = Some(now);
+        self.remember();
+        Ok(true)
+    }
 
-        check_parties_and_times(claims, &self.client_id, now)
-            .map_err(|reason| self.distrust(format!("the ID token is not to be believed: {reason}")))?;
-        if let Some(expected) = claims.access_token_hash() {
-            let actual =
-                token.signing_alg().ok().zip(token.signing_key(&self.verifier(now)).ok()).and_then(
-                    |(algorithm, key)| AccessTokenHash::from_token(access_token, algorithm, key).ok(),
-                );
-            if actual.as_ref() != Some(expected) {
-                return Err(self.distrust("the access token does not belong to the ID token".to_owned()));
+    fn remember(&self) {
+        *self.known.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Some(self.discovered.clone());
+    }
+}
+
+impl Known {
+    fn recent(&self, configuration: &Configuration, now: Timestamp) -> Option<Discovered> {
+        let known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        known
+            .as_ref()
+            .filter(|known| known.configuration == *configuration)
+            .filter(|known| (0..DISCOVERY_LASTS).contains(&known.at.duration_until(now).as_secs()))
+            .cloned()
+    }
+}
+
+/// Waits for a network that is not there yet, unless a person waits for the answer.
+async fn look_patiently(
+    configuration: &Configuration,
+    issuer: &IssuerUrl,
+    http: &Http,
+    now: Timestamp,
+    at_once: bool,
+) -> Result<Discovered, Problem> {
+    let mut pauses = NETWORK_PAUSES.iter().filter(|_| !at_once);
+    loop {
+        match (look(configuration, issuer, http, now).await, pauses.next()) {
+            (Err(problem), Some(pause)) if problem.code == Code::SignInProviderUnreachable => {
+                tokio::time::sleep(*pause).await;
             }
-        }
-        let email = match self.configuration.email_claim.as_str() {
-            "email" => claims.email().map(|email| email.to_string()),
-            other => claims
-                .additional_claims()
-                .by_name
-                .get(other)
-                .and_then(|value| value.as_str().map(ToOwned::to_owned))
-                .or_else(|| {
-                    (other == "preferred_username")
-                        .then(|| claims.preferred_username().map(|name| name.to_string()))
-                        .flatten()
-                }),
-        };
-        Ok(Person { subject: claims.subject().to_string(), email })
-    }
-
-    fn claims<'t>(
-        &self,
-        token: &'t Token,
-        nonce: &str,
-        first: bool,
-        now: Timestamp,
-    ) -> Result<&'t IdTokenClaims<OtherClaims, CoreGenderClaim>, ClaimsVerificationError> {
-        token.claims(&self.verifier(now), |found: Option<&Nonce>| match found {
-            Some(found) if found.secret() == nonce => Ok(()),
-            Some(_) => Err("it belongs to another sign-in".to_owned()),
-            // After a refresh it need not be there (Core 1.0, section 12.2).
-            None if first => Err("it is missing".to_owned()),
-            None => Ok(()),
-        })
-    }
-
-    fn verifier(&self, now: Timestamp) -> IdTokenVerifier<'_, CoreJsonWebKey> {
-        let with_leeway = chrono_time(now.as_second() - LEEWAY);
-        IdTokenVerifier::new_public_client(self.client_id.clone(), self.issuer.clone(), self.keys.clone())
-            .set_allowed_algs(ALGORITHMS)
-            .set_time_fn(move || with_leeway)
-            .set_other_audience_verifier_fn(|_| false)
-    }
-
-    fn distrust(&self, reason: String) -> Problem {
-        Problem::new(Code::SignInTokenInvalid, reason)
-            .at(self.issuer.as_str())
-            .hint(format!("try again; if it persists, {}", self.configuration.help()))
-    }
-
-    fn explain(&self, failure: Failure) -> Problem {
-        let issuer = self.issuer.as_str();
-        match failure {
-            RequestTokenError::Request(error) => unreachable(issuer, &error),
-            RequestTokenError::ServerResponse(answer) => {
-                let described =
-                    answer.error_description().map_or_else(String::new, |text| format!(": {text}"));
-                let message = format!("the identity provider refused: {}{described}", answer.error());
-                let ended = *answer.error() == CoreErrorResponseType::InvalidGrant;
-                let code = if ended { Code::SignInRequired } else { Code::SignInDenied };
-                Problem::new(code, one_line(&message)).at(issuer)
-            }
-            // The library keeps the body here, tokens included: it must not be shown.
-            RequestTokenError::Parse(error, _) => self.distrust(format!(
-                "the token endpoint's answer is not what RFC 6749 says: {}",
-                one_line(&error.inner().to_string())
-            )),
-            RequestTokenError::Other(reason) => {
-                self.distrust(format!("the token endpoint gave no answer to use: {}", one_line(&reason)))
-            }
+            (result, _) => return result,
         }
     }
 }
 
-/// What the library leaves to its user: `azp`, `nbf` and a start in the future.
-fn check_parties_and_times(
-    claims: &IdTokenClaims<OtherClaims, CoreGenderClaim>,
-    client_id: &ClientId,
+/// Asks for the discovery document and the keys.
+async fn look(
+    configuration: &Configuration,
+    issuer: &IssuerUrl,
+    http: &Http,
     now: Timestamp,
-) -> Result<(), String> {
-    let authorized = claims.authorized_party();
-    if authorized.is_some_and(|party| party.as_str() != client_id.as_str()) {
-        return Err("it was issued to another client (azp)".to_owned());
-    }
-    let latest = now.as_second() + LEEWAY;
-    if claims.issue_time().timestamp() > latest {
-        return Err("it was issued in the future; is this device's clock right?".to_owned());
-    }
-    let not_before = claims.additional_claims().by_name.get("nbf").and_then(serde_json::Value::as_f64);
-    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^52")]
-    if not_before.is_some_and(|not_before| not_before > latest as f64) {
-        return Err("it does not hold yet (nbf); is this device's clock right?".to_owned());
-    }
-    Ok(())
+) -> Result<Discovered, Problem> {
+    let metadata = match Metadata::discover_async(issuer.clone(), http).await {
+        Ok(metadata) => Some(metadata),
+        Err(error) => {
+            let problem = explain_discovery(issuer, error);
+            let complete = configuration.authorization_endpoint.is_some()
+                && configuration.token_endpoint.is_some()
+                && configuration.jwks_uri.is_some();
+            if !complete {
+                return Err(problem);
+            }
+            tracing::info!("going on with the endpoints of policy: {}", problem.message);
+            None
+        }
+    };
+    let keys = if let (Some(metadata), None) = (&metadata, &configuration.jwks_uri) {
+        metadata.jwks().clone()
+    } else {
+        let keys_at = keys_address(configuration, metadata.as_ref(), issuer)?;
+        fetch_keys(http, &keys_at, issuer).await?
+    };
+    Ok(Discovered { configuration: configuration.clone(), metadata, keys, at: now, searched_at: None })
+}
+
+fn keys_address(
+    configuration: &Configuration,
+    metadata: Option<&Metadata>,
+    issuer: &str,
+) -> Result<JsonWebKeySetUrl, Problem> {
+    let address = configuration
+        .jwks_uri
+        .clone()
+        .or_else(|| metadata.map(|metadata| metadata.jwks_uri().to_string()))
+        .ok_or_else(|| invalid(issuer, "the discovery document has no jwks_uri"))?;
+    JsonWebKeySetUrl::new(address).map_err(|error| invalid(issuer, &format!("jwks_uri: {error}")))
+}
+
+async fn fetch_keys(http: &Http, at: &JsonWebKeySetUrl, issuer: &str) -> Result<CoreJsonWebKeySet, Problem> {
+    CoreJsonWebKeySet::fetch_async(at, http).await.map_err(|error| explain_discovery(issuer, error))
 }
 
 impl<'c> AsyncHttpClient<'c> for Http {
@@ -451,43 +493,4 @@ impl<'c> AsyncHttpClient<'c> for Http {
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(self.exchange(request, MAXIMUM_ANSWER))
     }
-}
-
-async fn fetch_keys(http: &Http, at: &JsonWebKeySetUrl, issuer: &str) -> Result<CoreJsonWebKeySet, Problem> {
-    CoreJsonWebKeySet::fetch_async(at, http).await.map_err(|error| explain_discovery(issuer, error))
-}
-
-#[expect(clippy::wildcard_enum_match_arm, reason = "the errors of the library are not exhaustive")]
-fn explain_discovery(issuer: &str, error: DiscoveryError<HttpError>) -> Problem {
-    match error {
-        DiscoveryError::Request(error) => unreachable(issuer, &error),
-        DiscoveryError::Validation(reason) => invalid(issuer, &reason),
-        DiscoveryError::Response(status, _, _) => {
-            invalid(issuer, &format!("it answered {}, which is no discovery document", status.as_u16()))
-        }
-        DiscoveryError::Parse(error) => invalid(issuer, &format!("no discovery document: {}", error.inner())),
-        other => invalid(issuer, &chain(&other)),
-    }
-}
-
-fn unreachable(issuer: &str, error: &HttpError) -> Problem {
-    Problem::new(Code::SignInProviderUnreachable, chain(error))
-        .at(issuer)
-        .hint("check the network; nothing that was saved is lost".to_owned())
-}
-
-fn invalid(issuer: &str, reason: &str) -> Problem {
-    Problem::new(Code::SignInDiscoveryInvalid, one_line(reason))
-        .at(issuer)
-        .hint("`Issuer` must be exactly what the discovery document calls its issuer".to_owned())
-}
-
-fn one_line(text: &str) -> String {
-    let line: String =
-        text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
-    line.chars().take(300).collect()
-}
-
-fn chrono_time(seconds: i64) -> chrono::DateTime<chrono::Utc> {
-    chrono::DateTime::from_timestamp(seconds, 0).unwrap_or_default()
 }

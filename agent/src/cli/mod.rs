@@ -13,6 +13,7 @@ mod export;
 mod policy;
 mod sign_in;
 mod status;
+mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,8 +48,11 @@ struct Arguments {
 enum Verb {
     /// Run the machine service in the foreground.
     Agent,
-    /// Run the broker of the person who calls it, in the foreground.
-    Broker,
+    /// Run the broker of the person who calls it, in the foreground; or ask the one that runs.
+    Broker {
+        #[command(subcommand)]
+        verb: Option<BrokerVerb>,
+    },
     /// Show how everything is doing, and what to do if something is wrong.
     Status {
         /// Print all facts as JSON.
@@ -72,31 +76,29 @@ enum Verb {
         format: Encoding,
     },
     /// Sign in through the browser.
-    Login {
-        /// Print the address instead of opening a browser.
-        #[arg(long)]
-        no_browser: bool,
-    },
-    /// Print a token; the session renews it as needed.
-    Token {
-        /// Print the ID token instead of the access token.
-        #[arg(long)]
-        id_token: bool,
-        /// Print both with their facts as JSON.
-        #[arg(long, conflicts_with = "id_token")]
-        json: bool,
-        /// Open the browser if nobody is signed in.
-        #[arg(long)]
-        interactive: bool,
-    },
+    Login(sign_in::LoginArguments),
+    /// Print a token for a program; the session renews it as needed.
+    Token(token::Arguments),
     /// Show who is signed in.
     Whoami {
         /// Print it as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// End the session on this device.
-    Logout,
+    /// End a session on this device, and at the identity provider where it offers that.
+    Logout(sign_in::LogoutArguments),
+}
+
+#[derive(Subcommand)]
+enum BrokerVerb {
+    /// Show which programs asked for tokens, and which were refused.
+    Callers {
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the OpenAPI document of the broker's local API.
+    Openapi,
 }
 
 /// Runs what the command line says. 0 is success, 1 a problem, 2 a command line that makes no sense.
@@ -129,21 +131,23 @@ async fn dispatch(paths: Paths, verb: Verb) -> anyhow::Result<ExitCode> {
             logging::start();
             run::run(paths).await?;
         }
-        Verb::Broker => {
+        Verb::Broker { verb: None } => {
             logging::start();
             broker::run(paths).await?;
+        }
+        Verb::Broker { verb: Some(BrokerVerb::Callers { json }) } => sign_in::callers(&paths, json).await?,
+        Verb::Broker { verb: Some(BrokerVerb::Openapi) } => {
+            out!("{}", serde_json::to_string_pretty(&broker::openapi::build())?);
         }
         Verb::Status { json, schema } => return status::status(&paths, json, schema).await,
         Verb::Export(arguments) => return export::export(&arguments),
         Verb::Policy(verb) => return policy::policy(&paths, verb).await,
         Verb::Update => return status::update(&paths).await,
         Verb::Report { format } => return status::report(&paths, format).await,
-        Verb::Login { no_browser } => sign_in::login(&paths, no_browser).await?,
-        Verb::Token { id_token, json, interactive } => {
-            sign_in::token(&paths, id_token, json, interactive).await?;
-        }
+        Verb::Login(arguments) => sign_in::login(&paths, arguments).await?,
+        Verb::Token(arguments) => token::token(&paths, arguments).await?,
         Verb::Whoami { json } => return sign_in::whoami(&paths, json).await,
-        Verb::Logout => sign_in::logout(&paths).await?,
+        Verb::Logout(arguments) => sign_in::logout(&paths, arguments).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

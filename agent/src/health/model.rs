@@ -96,6 +96,9 @@ pub(crate) struct SignIn {
     pub(crate) state: SignInState,
     /// The person's address, or the subject where there is no address.
     pub(crate) account: Option<String>,
+    /// Others who are signed in as well.
+    #[serde(default)]
+    pub(crate) other_accounts: Vec<String>,
     /// The issuer that vouches for it.
     pub(crate) issuer: Option<String>,
     pub(crate) signed_in_at: Option<Timestamp>,

@@ -1,4 +1,4 @@
-//! The library's types with what this client adds to them: every claim by name, and RFC 9207 in the discovery document.
+//! The library's types with what this client adds to them: every claim by name, and more of the discovery document.
 
 use openidconnect::core::{
     CoreAuthDisplay, CoreAuthPrompt, CoreClaimName, CoreClaimType, CoreClientAuthMethod,
@@ -25,17 +25,25 @@ pub(super) struct OtherClaims {
 
 impl AdditionalClaims for OtherClaims {}
 
-/// What RFC 9207 adds to the discovery document.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct IssuerInResponse {
-    #[serde(default, rename = "authorization_response_iss_parameter_supported")]
-    pub(super) supported: bool,
+/// What other specifications add to the discovery document.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(super) struct MoreMetadata {
+    /// RFC 9207.
+    #[serde(rename = "authorization_response_iss_parameter_supported")]
+    pub(super) names_issuer: bool,
+    /// RFC 8414, for RFC 7009.
+    pub(super) revocation_endpoint: Option<String>,
+    /// RFC 8628.
+    pub(super) device_authorization_endpoint: Option<String>,
+    /// OpenID Connect RP-Initiated Logout 1.0.
+    pub(super) end_session_endpoint: Option<String>,
 }
 
-impl AdditionalProviderMetadata for IssuerInResponse {}
+impl AdditionalProviderMetadata for MoreMetadata {}
 
 pub(super) type Metadata = ProviderMetadata<
-    IssuerInResponse,
+    MoreMetadata,
     CoreAuthDisplay,
     CoreClientAuthMethod,
     CoreClaimName,

@@ -1,0 +1,108 @@
+//! What the broker does without being asked: it renews what is used before it ends, at once what was cut off, and saves
+//! what could not be saved. It sleeps until there is something to do.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::accounts::FIRST_SAVE;
+use super::renewal::end_of;
+use super::session::{Freshness, Want};
+use super::{Broker, locked};
+use crate::clock;
+
+/// The longest pause between attempts to save what could not be saved, and before the next renewal of what has ended,
+/// in seconds.
+const LONG_PAUSE: u32 = 3600;
+
+/// What the keeper has to do.
+enum Duty {
+    Renew(String),
+    Save(String),
+}
+
+impl Broker {
+    /// Does so until the broker ends.
+    pub(super) async fn keep(self: Arc<Self>) {
+        // The store is left alone until somebody asks, unless a renewal was cut off: that cannot wait.
+        if self.vault.lock().await.was_interrupted() {
+            self.load().await;
+        }
+        loop {
+            let now = clock::now();
+            let next = self.duties().into_iter().min_by_key(|(due, _)| *due);
+            let Some((due, duty)) = next else {
+                self.changed.notified().await;
+                continue;
+            };
+            if due > now {
+                // The clock of the wall may be set meanwhile; a question notices what has ended, this only hurries.
+                tokio::select! {
+                    () = tokio::time::sleep(clock::until(now, due)) => {}
+                    () = self.changed.notified() => {}
+                }
+                continue;
+            }
+            self.fulfil(duty).await;
+        }
+    }
+
+    /// What is to be done, and when.
+    fn duties(&self) -> Vec<(Timestamp, Duty)> {
+        let Ok(configuration) = self.configuration() else { return Vec::new() };
+        let now = clock::now();
+        let accounts = locked(&self.accounts);
+        let mut duties = Vec::new();
+        for account in accounts.known.iter().filter(|account| account.session.is_of(&configuration)) {
+            let id = account.session.id();
+            if let Some((due, _)) = account.save_again {
+                duties.push((due, Duty::Save(id.clone())));
+            }
+            let freshness = account.session.freshness(&configuration, &Want::default(), now);
+            let due = match (account.interrupted, &freshness) {
+                (_, Freshness::Over(_)) => None,
+                (true, _) => Some(now),
+                (false, _) => account.session.renewal_due(account.used, account.spread),
+            };
+            // What has ended anyway does not hurry: whoever needs it asks.
+            let ended = freshness == Freshness::Expired && !account.interrupted;
+            let rest = SignedDuration::from_secs(if ended { i64::from(LONG_PAUSE) } else { 0 });
+            let rested = account.pause.as_ref().and_then(|pause| pause.until.checked_add(rest).ok());
+            if let Some(due) = due {
+                duties.push((rested.map_or(due, |rested| due.max(rested)), Duty::Renew(id)));
+            }
+        }
+        duties
+    }
+
+    async fn fulfil(self: &Arc<Self>, duty: Duty) {
+        let Ok(configuration) = self.configuration() else { return };
+        match duty {
+            Duty::Renew(id) => {
+                // How it ended is told where it ended.
+                drop(end_of(self.renew(&configuration, &id, &Want::default(), true)).await);
+            }
+            Duty::Save(id) => {
+                let turn = locked(&self.accounts).get(&id).map(|known| Arc::clone(&known.turn));
+                let Some(turn) = turn else { return };
+                let _turn = turn.lock().await;
+                let Some(session) = locked(&self.accounts).get(&id).map(|known| known.session.clone()) else {
+                    return;
+                };
+                match self.prepare(&session, false, &configuration).await {
+                    Ok(prepared) => {
+                        self.keep_session(Some(prepared), session.as_ref().clone()).await;
+                    }
+                    Err(problem) => {
+                        if let Some(account) = locked(&self.accounts).get(&id) {
+                            let pause = account.save_again.map_or(FIRST_SAVE, |(_, pause)| pause);
+                            let next = (pause * 2).min(LONG_PAUSE);
+                            account.save_again = Some((clock::after(clock::now(), next.into()), next));
+                            account.kept_problem = Some(problem);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

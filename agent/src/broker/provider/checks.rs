@@ -1,0 +1,224 @@
+//! Whether an answer is to be believed: OpenID Connect Core 1.0, section 3.1.3.7 (at sign-in) and 12.2 (after a
+//! refresh). The library verifies signature, issuer, audience and end; the rest is here.
+//!
+//! Signatures are RS or PS with 256, 384 or 512, or ES with 256 or 384. ES512 is in the list, but the library cannot verify
+//! it; HS and `none` are refused. Each rule has a case in `tests/scenarios/sign_in.rs`.
+
+use jiff::Timestamp;
+use openidconnect::core::{CoreGenderClaim, CoreJsonWebKey, CoreJwsSigningAlgorithm};
+use openidconnect::{
+    AccessToken, AccessTokenHash, ClaimsVerificationError, ClientId, IdTokenClaims, IdTokenVerifier, Nonce,
+    OAuth2TokenResponse as _, SignatureVerificationError, SubjectIdentifier, TokenResponse as _,
+    UserInfoClaims, UserInfoError,
+};
+use policy_schema::{Code, Problem};
+
+use super::explain::one_line;
+use super::types::{Answer, OtherClaims, Token};
+use super::{Person, Provider, Tokens};
+use crate::clock;
+use crate::http::chain;
+
+/// Clocks may differ by this much, in seconds.
+const LEEWAY: i64 = 60;
+
+const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
+    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
+    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha384,
+    CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha512,
+    CoreJwsSigningAlgorithm::RsaSsaPssSha256,
+    CoreJwsSigningAlgorithm::RsaSsaPssSha384,
+    CoreJwsSigningAlgorithm::RsaSsaPssSha512,
+    CoreJwsSigningAlgorithm::EcdsaP256Sha256,
+    CoreJwsSigningAlgorithm::EcdsaP384Sha384,
+    CoreJwsSigningAlgorithm::EcdsaP521Sha512,
+];
+
+type Claims = IdTokenClaims<OtherClaims, CoreGenderClaim>;
+
+impl Provider<'_> {
+    /// Checks an answer of the token endpoint. `first` says that it ends a sign-in; the nonce is the one that was sent
+    /// then, if one was.
+    pub(super) async fn accept(
+        &mut self,
+        answer: Answer,
+        nonce: Option<&str>,
+        first: bool,
+    ) -> Result<Tokens, Problem> {
+        let now = clock::now();
+        let mut person = match answer.id_token() {
+            Some(token) => Some(self.verify(token, nonce, first, answer.access_token(), now).await?),
+            None => None,
+        };
+        if first && let Some(person) = &mut person {
+            self.look_up_email(person, answer.access_token()).await?;
+        }
+        // A missing lifetime counts as an hour (RFC 6749, section 5.1 leaves it open).
+        let lifetime = answer.expires_in().map_or(3600, |lifetime| lifetime.as_secs());
+        Ok(Tokens {
+            access_token: answer.access_token().secret().clone(),
+            id_token: answer.id_token().map(ToString::to_string),
+            refresh_token: answer.refresh_token().map(|token| token.secret().clone()),
+            expires_at: clock::after(now, lifetime),
+            scopes: answer.scopes().map(|scopes| scopes.iter().map(|scope| scope.to_string()).collect()),
+            person,
+            nonce: nonce.filter(|_| first).map(ToOwned::to_owned),
+        })
+    }
+
+    /// Some providers give the address at the userinfo endpoint only. It must speak of the same person (Core 1.0,
+    /// section 5.3.2).
+    async fn look_up_email(&self, person: &mut Person, access_token: &AccessToken) -> Result<(), Problem> {
+        let Some(user_info) = self.user_info_address().filter(|_| person.email.is_none()) else {
+            return Ok(());
+        };
+        let subject = SubjectIdentifier::new(person.subject.clone());
+        let client = self.client.clone().set_user_info_url(user_info);
+        let request = client.user_info(access_token.clone(), Some(subject)).require_signed_response(false);
+        let answer: Result<UserInfoClaims<OtherClaims, CoreGenderClaim>, _> =
+            request.request_async(&self.http).await;
+        match answer {
+            Ok(claims) => {
+                person.email = match self.discovered.configuration.email_claim.as_str() {
+                    "email" => claims.email().map(|email| email.to_string()),
+                    other => text(claims.additional_claims(), other),
+                };
+                Ok(())
+            }
+            Err(UserInfoError::ClaimsVerification(error)) => Err(self.distrust(
+                Code::SignInUserInfoMismatch,
+                format!("the userinfo answer is not to be believed: {}", chain(&error)),
+            )),
+            Err(error) => {
+                // Whether an address is needed is a matter of policy, which is asked next.
+                tracing::warn!(
+                    "no address in the ID token, and none from userinfo: {}",
+                    one_line(&chain(&error))
+                );
+                Ok(())
+            }
+        }
+    }
+
+    async fn verify(
+        &mut self,
+        token: &Token,
+        nonce: Option<&str>,
+        first: bool,
+        access_token: &AccessToken,
+        now: Timestamp,
+    ) -> Result<Person, Problem> {
+        use SignatureVerificationError::NoMatchingKey;
+        let mut checked = self.claims(token, nonce, first, now);
+        // The provider may have changed its keys since they were fetched: look once more.
+        if matches!(checked, Err(ClaimsVerificationError::SignatureVerification(NoMatchingKey)))
+            && self.search_keys(now).await?
+        {
+            checked = self.claims(token, nonce, first, now);
+        }
+        let claims = checked.map_err(|error| self.distrust_claims(&error))?;
+        check_parties_and_times(claims, &self.client_id, now).map_err(|(code, reason)| {
+            self.distrust(code, format!("the ID token is not to be believed: {reason}"))
+        })?;
+        if let Some(expected) = claims.access_token_hash() {
+            let actual =
+                token.signing_alg().ok().zip(token.signing_key(&self.verifier(now)).ok()).and_then(
+                    |(algorithm, key)| AccessTokenHash::from_token(access_token, algorithm, key).ok(),
+                );
+            if actual.as_ref() != Some(expected) {
+                return Err(self.distrust(
+                    Code::SignInAccessTokenMismatch,
+                    "the access token does not belong to the ID token (at_hash)".to_owned(),
+                ));
+            }
+        }
+        let email = match self.discovered.configuration.email_claim.as_str() {
+            "email" => claims.email().map(|email| email.to_string()),
+            "preferred_username" => claims.preferred_username().map(|name| name.to_string()),
+            other => text(claims.additional_claims(), other),
+        };
+        let vouched_until = Timestamp::from_second(claims.expiration().timestamp()).unwrap_or(Timestamp::MAX);
+        Ok(Person { subject: claims.subject().to_string(), email, vouched_until })
+    }
+
+    fn claims<'t>(
+        &self,
+        token: &'t Token,
+        nonce: Option<&str>,
+        first: bool,
+        now: Timestamp,
+    ) -> Result<&'t Claims, ClaimsVerificationError> {
+        token.claims(&self.verifier(now), |found: Option<&Nonce>| match (found, nonce) {
+            (Some(found), Some(sent)) if found.secret() == sent => Ok(()),
+            (Some(_), _) => Err("it belongs to another sign-in".to_owned()),
+            // After a refresh it need not be there (Core 1.0, section 12.2).
+            (None, Some(_)) if first => Err("it is missing".to_owned()),
+            (None, _) => Ok(()),
+        })
+    }
+
+    fn verifier(&self, now: Timestamp) -> IdTokenVerifier<'_, CoreJsonWebKey> {
+        let with_leeway = chrono::DateTime::from_timestamp(now.as_second() - LEEWAY, 0).unwrap_or_default();
+        let keys = self.discovered.keys.clone();
+        IdTokenVerifier::new_public_client(self.client_id.clone(), self.issuer.clone(), keys)
+            .set_allowed_algs(ALGORITHMS)
+            .set_time_fn(move || with_leeway)
+            .set_other_audience_verifier_fn(|_| false)
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the errors of the library are not exhaustive")]
+    fn distrust_claims(&self, error: &ClaimsVerificationError) -> Problem {
+        use SignatureVerificationError as Signature;
+        let code = match error {
+            ClaimsVerificationError::Expired(_) => Code::SignInTokenExpired,
+            ClaimsVerificationError::InvalidIssuer(_) => Code::SignInIssuerMismatch,
+            ClaimsVerificationError::InvalidAudience(_) => Code::SignInAudienceMismatch,
+            ClaimsVerificationError::InvalidNonce(_) => Code::SignInNonceMismatch,
+            ClaimsVerificationError::InvalidSubject(_) => Code::SignInSubjectChanged,
+            ClaimsVerificationError::SignatureVerification(error) => match error {
+                Signature::NoMatchingKey | Signature::AmbiguousKeyId(_) => Code::SignInKeyUnknown,
+                Signature::DisallowedAlg(_) | Signature::UnsupportedAlg(_) => Code::SignInAlgorithmRefused,
+                _ => Code::SignInSignatureInvalid,
+            },
+            _ => Code::SignInTokenInvalid,
+        };
+        self.distrust(code, format!("the ID token is not to be believed: {}", one_line(&chain(error))))
+    }
+
+    pub(super) fn distrust(&self, code: Code, reason: String) -> Problem {
+        let clock = matches!(code, Code::SignInTokenExpired | Code::SignInTokenNotYetValid);
+        let hint = if clock {
+            "compare this device's clock with the time on your phone, then try again".to_owned()
+        } else {
+            format!("try again; if it persists, {}", self.discovered.configuration.help())
+        };
+        Problem::new(code, reason).at(self.issuer.as_str()).hint(hint)
+    }
+}
+
+/// What the library leaves to its user: `azp`, `nbf` and a start in the future.
+fn check_parties_and_times(
+    claims: &Claims,
+    client_id: &ClientId,
+    now: Timestamp,
+) -> Result<(), (Code, String)> {
+    let authorized = claims.authorized_party();
+    if authorized.is_some_and(|party| party.as_str() != client_id.as_str()) {
+        return Err((Code::SignInPartyMismatch, "it was issued to another client (azp)".to_owned()));
+    }
+    let early = |reason: &str| Err((Code::SignInTokenNotYetValid, reason.to_owned()));
+    let latest = now.as_second() + LEEWAY;
+    if claims.issue_time().timestamp() > latest {
+        return early("it was issued in the future; is this device's clock right?");
+    }
+    let not_before = claims.additional_claims().by_name.get("nbf").and_then(serde_json::Value::as_f64);
+    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^52")]
+    if not_before.is_some_and(|not_before| not_before > latest as f64) {
+        return early("it does not hold yet (nbf); is this device's clock right?");
+    }
+    Ok(())
+}
+
+fn text(claims: &OtherClaims, name: &str) -> Option<String> {
+    claims.by_name.get(name)?.as_str().map(ToOwned::to_owned)
+}

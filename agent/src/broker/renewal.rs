@@ -1,0 +1,381 @@
+//! Tokens, and the renewal of sessions.
+//!
+//! In: what an app wants. Out: a token. A cached one is given out at once. A renewal is a [`Flight`]: one for each account
+//! and want, in a task of its own; whoever wants the same meanwhile waits for the same. What fails is not tried again at
+//! once, but after a pause that grows; only `invalid_grant` ends a session, and only after the vault was looked into
+//! again.
+
+use std::sync::Arc;
+
+use policy_schema::{Code, Problem};
+use tokio::sync::watch;
+
+use super::accounts::{Account, LONGEST_PAUSE, Pause};
+use super::configuration::Configuration;
+use super::provider::{Provider, Unchecked};
+use super::session::{Freshness, Grant, Session, Want};
+use super::vault::Prepared;
+use super::{Broker, locked, nobody, stopping};
+use crate::clock;
+use crate::health::model::Kept;
+
+/// The pause after a first failure, in seconds.
+const FIRST_PAUSE: u32 = 1;
+
+/// A renewal that is going on, and how it ends.
+pub(super) type Flight = watch::Receiver<Option<Result<Arc<Session>, Problem>>>;
+
+impl Broker {
+    /// A token for an app: the cached one if it lasts, else a renewed one.
+    pub(super) async fn token(
+        self: &Arc<Self>,
+        configuration: &Arc<Configuration>,
+        want: &Want,
+        name: Option<&str>,
+        id_token: bool,
+    ) -> Result<Grant, Problem> {
+        configuration.client()?;
+        self.load().await;
+        let now = clock::now();
+        let (session, paused) = {
+            let mut accounts = locked(&self.accounts);
+            let Some(account) = accounts.pick(configuration, name) else {
+                return Err(match (accounts.vault_problems.first(), name) {
+                    (Some(problem), _) if !accounts.loaded => problem.clone(),
+                    (_, Some(name)) if !accounts.known.is_empty() => {
+                        nobody_called(name).hint("`steward whoami` shows who is".to_owned())
+                    }
+                    (_, _) => nobody(),
+                });
+            };
+            let id = account.session.id();
+            let account = accounts.get(&id).ok_or_else(nobody)?;
+            if !std::mem::replace(&mut account.used, true) {
+                self.changed.notify_one();
+            }
+            (Arc::clone(&account.session), account.paused(now).cloned())
+        };
+        let give = |session: &Session| session.grant(want, clock::now()).ok_or_else(nobody);
+        if id_token && !session.vouches(now) {
+            let renewed = end_of(self.renew(configuration, &session.id(), &Want::default(), true)).await?;
+            if !renewed.vouches(clock::now()) {
+                return Err(Problem::new(
+                    Code::SignInIdTokenMissing,
+                    "the ID token has ended, and a renewal brings no new one",
+                )
+                .at(&session.issuer)
+                .hint(
+                    "let the identity provider return ID tokens on refresh, or `steward login`".to_owned(),
+                ));
+            }
+        }
+        match (session.freshness(configuration, want, now), paused) {
+            (Freshness::Over(problem), _) => Err(problem),
+            (Freshness::Fresh, _) | (Freshness::Aging, Some(_)) => give(&session),
+            (Freshness::Aging, None) => {
+                // Nobody waits for it.
+                drop(self.renew(configuration, &session.id(), want, false));
+                give(&session)
+            }
+            (Freshness::Expired, Some(pause)) => Err(pause.problem),
+            (Freshness::Expired, None) => {
+                give(end_of(self.renew(configuration, &session.id(), want, false)).await?.as_ref())
+            }
+        }
+    }
+
+    /// Looks into the vault, until it could be opened. What it holds of accounts that are known already is older.
+    pub(super) async fn load(&self) {
+        if locked(&self.accounts).loaded {
+            return;
+        }
+        let mut vault = self.vault.lock().await;
+        if locked(&self.accounts).loaded {
+            return;
+        }
+        let (sessions, problems) = vault.load().await;
+        let mut accounts = locked(&self.accounts);
+        for loaded in sessions {
+            accounts.add_loaded(loaded);
+        }
+        // Looked at again with the next question: a keyring may be unlocked by then. What is damaged was put aside.
+        accounts.loaded = !problems.iter().any(|problem| problem.code == Code::VaultUnavailable);
+        accounts.vault_problems = problems;
+        self.changed.notify_one();
+    }
+
+    /// Renews a session in a task of its own: a caller that goes away cannot lose an answer that is on its way. Whoever
+    /// wants the same meanwhile joins. `early` renews one that is still fresh.
+    pub(super) fn renew(
+        self: &Arc<Self>,
+        configuration: &Arc<Configuration>,
+        id: &str,
+        want: &Want,
+        early: bool,
+    ) -> Flight {
+        let key = (id.to_owned(), want.clone());
+        let mut flights = locked(&self.flights);
+        if let Some(flight) = flights.get(&key) {
+            return flight.clone();
+        }
+        let (end, flight) = watch::channel(None);
+        flights.insert(key.clone(), flight.clone());
+        let (broker, configuration) = (Arc::clone(self), Arc::clone(configuration));
+        tokio::spawn(async move {
+            let result = broker.renew_once(&configuration, &key.0, &key.1, early).await;
+            locked(&broker.flights).remove(&key);
+            end.send_replace(Some(result));
+            broker.changed.notify_one();
+        });
+        flight
+    }
+
+    async fn renew_once(
+        &self,
+        configuration: &Configuration,
+        id: &str,
+        want: &Want,
+        early: bool,
+    ) -> Result<Arc<Session>, Problem> {
+        let turn =
+            locked(&self.accounts).get(id).map(|account| Arc::clone(&account.turn)).ok_or_else(nobody)?;
+        let _turn = turn.lock().await;
+        let (session, kept, interrupted) = {
+            let mut accounts = locked(&self.accounts);
+            let account = accounts.get(id).ok_or_else(nobody)?;
+            (Arc::clone(&account.session), account.kept, account.interrupted)
+        };
+        // Somebody else may have renewed it while this one waited.
+        let must = early || interrupted;
+        if !must && session.freshness(configuration, want, clock::now()) == Freshness::Fresh {
+            return Ok(session);
+        }
+        let renewed = self.exchange(configuration, &session, kept, want).await;
+        let mut accounts = locked(&self.accounts);
+        match renewed {
+            Ok(session) => {
+                tracing::info!("the session was renewed until {}", session.main().until);
+                accounts.problem = None;
+                let account = accounts.get(id).ok_or_else(nobody)?;
+                account.pause = None;
+                account.interrupted = false;
+                account.used = false;
+                Ok(session)
+            }
+            Err(problem) => {
+                tracing::warn!("{}: {problem}", problem.code.as_str());
+                if problem.code == Code::SignInRequired {
+                    // Said once: from now on nobody is signed in, and the provider is not asked again.
+                    accounts.known.retain(|account| account.session.id() != id);
+                } else if let Some(account) = accounts.get(id) {
+                    let failures = account.pause.as_ref().map_or(0, |pause| pause.failures) + 1;
+                    let pause = doubled(FIRST_PAUSE, failures - 1, LONGEST_PAUSE);
+                    let until = clock::after(clock::now(), pause.into());
+                    account.pause = Some(Pause { until, failures, problem: problem.clone() });
+                }
+                // What one app wants for itself says nothing about the person's sign-in.
+                if want.is_main() {
+                    accounts.problem = Some(problem.clone());
+                }
+                Err(problem)
+            }
+        }
+    }
+
+    /// Asks the provider for new tokens. Key and room on disk are made sure of before. A new refresh token is durable
+    /// before the rest of the answer is looked at: a check that fails, or a crash, must not cost the session.
+    async fn exchange(
+        &self,
+        configuration: &Configuration,
+        session: &Session,
+        kept: Kept,
+        want: &Want,
+    ) -> Result<Arc<Session>, Problem> {
+        let mut provider = Provider::discover(&self.provider, configuration, false).await?;
+        let prepared = match self.prepare(session, false, configuration).await {
+            Ok(prepared) => Some(prepared),
+            // It is not on disk, so nothing that is there can become wrong.
+            Err(_) if kept == Kept::Memory => None,
+            Err(problem) => return Err(problem),
+        };
+        let (answer, session) = match self.ask_for_renewal(&provider, session, want).await {
+            Ok(answered) => answered,
+            Err(problem) => {
+                self.settle_failure(prepared, &problem, session, want).await;
+                return Err(problem);
+            }
+        };
+        let rotated = answer.refresh_token().filter(|next| Some(next) != session.refresh_token.as_ref());
+        let session = Session { refresh_token: rotated.or(session.refresh_token.clone()), ..session };
+        self.keep_session(prepared, session.clone()).await;
+        let tokens = provider.check(answer, session.nonce.as_deref()).await?;
+        let session = session.renew(configuration, want, tokens, clock::now())?;
+        let prepared = self.prepare(&session, false, configuration).await.ok();
+        Ok(self.keep_session(prepared, session).await)
+    }
+
+    /// One renewal. If the provider does not know the refresh token any more, another process may have renewed the
+    /// session: then the vault has a newer one.
+    async fn ask_for_renewal(
+        &self,
+        provider: &Provider<'_>,
+        session: &Session,
+        want: &Want,
+    ) -> Result<(Unchecked, Session), Problem> {
+        let no_token = || Problem::new(Code::SignInRequired, "there is no refresh token");
+        let refresh_token = session.refresh_token.as_ref().ok_or_else(no_token)?;
+        let problem = match provider.refresh(refresh_token, want).await {
+            Ok(answer) => return Ok((answer, session.clone())),
+            Err(problem) => problem,
+        };
+        if problem.code != Code::SignInRequired {
+            return Err(problem);
+        }
+        let saved = self.vault.lock().await.read_again(&session.id()).await;
+        match saved.and_then(|saved| saved.refresh_token.clone().zip(Some(saved))) {
+            Some((other, saved)) if other != *refresh_token => {
+                Ok((provider.refresh(&other, want).await?, saved))
+            }
+            Some(_) | None if want.is_main() => {
+                Err(problem.hint("sign in again: `steward login`, or start the app".to_owned()))
+            }
+            // Perhaps only what this app wants is refused; the session's own renewal will tell.
+            Some(_) | None => Err(Problem { code: Code::SignInDenied, ..problem }),
+        }
+    }
+
+    async fn settle_failure(
+        &self,
+        prepared: Option<Prepared>,
+        problem: &Problem,
+        session: &Session,
+        want: &Want,
+    ) {
+        let mut vault = self.vault.lock().await;
+        if problem.code == Code::SignInRequired && want.is_main() {
+            vault.forget(&session.id()).await.unwrap_or_else(|error| tracing::warn!("{error}"));
+        } else if problem.code != Code::SignInProviderUnreachable {
+            // Where the answer may have got lost, the room stays, and tells the next start to renew at once.
+            prepared.into_iter().for_each(Prepared::abandon);
+        }
+    }
+
+    pub(super) async fn prepare(
+        &self,
+        session: &Session,
+        new_key: bool,
+        configuration: &Configuration,
+    ) -> Result<Prepared, Problem> {
+        let size = serde_json::to_vec(session).map_or(0, |text| text.len());
+        let mut vault = self.vault.lock().await;
+        vault.prepare(&session.id(), size, new_key, configuration.vault_fallback).await
+    }
+
+    /// Saves a session and remembers it; in memory only, if it could not be prepared or the disk fails.
+    pub(super) async fn keep_session(&self, prepared: Option<Prepared>, session: Session) -> Arc<Session> {
+        let saved = match prepared {
+            Some(prepared) => Some(self.vault.lock().await.commit(prepared, &session).await),
+            None => None,
+        };
+        let mut accounts = locked(&self.accounts);
+        let (kept, problem) = match saved {
+            Some(Ok(saved)) => saved,
+            Some(Err(error)) => (Kept::Memory, Some(unsaved(&error))),
+            None => {
+                let known = accounts.get(&session.id());
+                (Kept::Memory, known.and_then(|account| account.kept_problem.clone()))
+            }
+        };
+        let new = Account::new(session, kept, problem);
+        let session = Arc::clone(&new.session);
+        match accounts.get(&session.id()) {
+            // A degraded store is still one after a renewal that did not need it.
+            Some(account) => {
+                let same = account.kept == kept && kept == Kept::File;
+                *account = Account {
+                    turn: Arc::clone(&account.turn),
+                    pause: account.pause.take(),
+                    kept_problem: new.kept_problem.or(account.kept_problem.take().filter(|_| same)),
+                    save_again: new.save_again.map(|first| account.save_again.unwrap_or(first)),
+                    ..new
+                };
+            }
+            None => accounts.known.push(new),
+        }
+        drop(accounts);
+        self.changed.notify_one();
+        session
+    }
+
+    /// The session of a sign-in takes the place of one of the same account. A problem of how it is kept stays with it.
+    pub(super) async fn begin_session(
+        &self,
+        configuration: &Configuration,
+        mut session: Session,
+    ) -> Arc<Session> {
+        let id = session.id();
+        let before = locked(&self.accounts).get(&id).map(|known| (known.turn.clone(), known.session.clone()));
+        let turn = before.as_ref().map(|(turn, _)| Arc::clone(turn)).unwrap_or_default();
+        let _turn = turn.lock().await;
+        // Google gives a refresh token only with consent; the one that is there goes on to hold.
+        if session.refresh_token.is_none() {
+            session.refresh_token = before.and_then(|(_, before)| before.refresh_token.clone());
+        }
+        let (prepared, problem) = match self.prepare(&session, true, configuration).await {
+            Ok(prepared) => (Some(prepared), None),
+            Err(problem) => (None, Some(problem)),
+        };
+        let session = self.keep_session(prepared, session).await;
+        let mut accounts = locked(&self.accounts);
+        accounts.problem = None;
+        accounts.vault_problems.clear();
+        accounts.loaded = true;
+        if let Some(account) = accounts.get(&id) {
+            account.pause = None;
+            if problem.is_some() {
+                account.kept_problem = problem;
+            }
+        }
+        session
+    }
+
+    /// Whether this device has a refresh token for what policy names.
+    pub(super) fn is_lasting(&self, configuration: &Configuration) -> bool {
+        let accounts = locked(&self.accounts);
+        accounts.pick(configuration, None).is_some_and(|account| {
+            account.session.is_of(configuration) && account.session.refresh_token.is_some()
+        })
+    }
+}
+
+/// Waits for the end of a flight.
+pub(super) async fn end_of(mut flight: Flight) -> Result<Arc<Session>, Problem> {
+    let ended = flight.wait_for(Option::is_some).await.map_err(|_| stopping())?;
+    ended.clone().unwrap_or_else(|| Err(stopping()))
+}
+
+fn doubled(first: u32, times: u32, longest: u32) -> u32 {
+    first.saturating_mul(1 << times.min(20)).min(longest)
+}
+
+pub(super) fn nobody_called(name: &str) -> Problem {
+    Problem::new(Code::SignInRequired, format!("nobody called {name} is signed in"))
+}
+
+fn unsaved(error: &std::io::Error) -> Problem {
+    Problem::new(Code::VaultUnavailable, format!("the session could not be saved: {error}"))
+        .using("memory, until it can be saved")
+        .hint("make room on the disk of your home folder".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_end_growing() {
+        let pauses: Vec<u32> = (0..12).map(|times| doubled(1, times, 300)).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+        assert_eq!(doubled(1, u32::MAX, 300), 300);
+    }
+}
