@@ -2,10 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod browser;
+mod callers;
 mod exports;
+mod office;
 mod platforms;
 mod policy;
 mod report;
+mod session;
 mod sign_in;
 mod update;
 

@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use jsonwebtoken::{Algorithm, EncodingKey};
+use jsonwebtoken::EncodingKey;
 use ring::digest;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::signature::{
@@ -26,17 +26,22 @@ use tokio::time::Instant;
 use url::Url;
 
 pub use behaviour::{Behaviour, Misbehaviour, Oddity, Rotation};
+pub use vendor::Vendor;
 
 use answer::Stalling;
 
 mod answer;
 mod behaviour;
+mod more;
+mod vendor;
 
 /// The client that is registered.
 pub const CLIENT_ID: &str = "steward-lab";
-/// The only person.
+/// The person who usually signs in.
 pub const USER: &str = "ada";
-/// Her password.
+/// What Google's desktop clients get, and may show.
+pub const GOOGLE_SECRET: &str = "GOCSPX-lab";
+/// Everybody's password.
 pub const PASSWORD: &str = "correct horse battery staple";
 /// Her address.
 pub const EMAIL: &str = "ada@example.com";
@@ -52,6 +57,7 @@ pub struct Provider {
 }
 
 struct Shared {
+    vendor: Vendor,
     state: Mutex<Inner>,
     key: EncodingKey,
     other_key: EncodingKey,
@@ -71,6 +77,12 @@ struct Inner {
     requests: BTreeMap<String, BTreeMap<String, String>>,
     codes: BTreeMap<String, BTreeMap<String, String>>,
     refresh_tokens: BTreeMap<String, RefreshToken>,
+    /// The last authorization request.
+    asked: BTreeMap<String, String>,
+    /// The last question to the token endpoint.
+    exchanged: BTreeMap<String, String>,
+    devices: BTreeMap<String, more::OtherDevice>,
+    revocations: usize,
     logins: usize,
     refreshes: usize,
     key_requests: usize,
@@ -81,8 +93,25 @@ struct Inner {
 #[derive(Clone)]
 struct RefreshToken {
     nonce: String,
+    user: &'static str,
     used: Option<Instant>,
     revoked: bool,
+}
+
+/// What a token is given for.
+struct Granted {
+    nonce: String,
+    /// A sign-in, not a renewal.
+    first: bool,
+    user: &'static str,
+    scope: String,
+    /// Whether there is a refresh token in the answer.
+    lasting: bool,
+}
+
+/// A person's address.
+fn email(user: &str) -> String {
+    format!("{user}@example.com")
 }
 
 impl Provider {
@@ -91,6 +120,14 @@ impl Provider {
     /// # Panics
     /// The machine gives no port or no randomness.
     pub async fn start() -> Self {
+        Self::start_as(Vendor::Plain).await
+    }
+
+    /// Starts a provider that behaves like a vendor's.
+    ///
+    /// # Panics
+    /// The machine gives no port or no randomness.
+    pub async fn start_as(vendor: Vendor) -> Self {
         let random = SystemRandom::new();
         let pair = |id: &str, curve: &str, kind| {
             let pkcs8 = EcdsaKeyPair::generate_pkcs8(kind, &random).expect("there is randomness");
@@ -106,21 +143,18 @@ impl Provider {
         let (long_key, third) = pair("lab-long", "P-384", &ECDSA_P384_SHA384_FIXED_SIGNING);
         let rsa = json!({ "kty": "RSA", "use": "sig", "kid": "lab-rsa", "n": RSA_MODULUS, "e": "AQAB" });
         let shared = Arc::new(Shared {
+            vendor,
             state: Mutex::new(Inner {
                 issuer: String::new(),
-                behaviour: Behaviour {
-                    lifetime: 3600,
-                    rotation: Rotation::Strict,
-                    stall: None,
-                    misbehaviour: None,
-                    oddity: None,
-                    algorithm: Algorithm::ES256,
-                    deny: false,
-                },
+                behaviour: vendor.behaviour(),
                 rotated: false,
                 requests: BTreeMap::new(),
                 codes: BTreeMap::new(),
                 refresh_tokens: BTreeMap::new(),
+                asked: BTreeMap::new(),
+                exchanged: BTreeMap::new(),
+                devices: BTreeMap::new(),
+                revocations: 0,
                 logins: 0,
                 refreshes: 0,
                 key_requests: 0,
@@ -131,17 +165,22 @@ impl Provider {
             rsa_key: EncodingKey::from_rsa_der(RSA_KEY),
             public: [first, second, third, rsa],
         });
+        let at = vendor.endpoints();
+        let discovery_path = format!("{}/.well-known/openid-configuration", at.issuer);
         let routes = Router::new()
-            .route("/.well-known/openid-configuration", get(discovery))
-            .route("/authorize", get(authorize))
+            .route(&discovery_path, get(discovery))
+            .route(at.authorize, get(authorize))
             .route("/login", post(login))
-            .route("/token", post(token))
-            .route("/jwks", get(jwks))
-            .route("/userinfo", get(user_info))
+            .route(at.token, post(token))
+            .route(at.keys, get(jwks))
+            .route(at.user_info, get(user_info).post(user_info))
+            .route("/revoke", post(more::revoke))
+            .route("/device", post(more::device))
+            .route("/device/done", get(more::device_done))
             .with_state(Arc::clone(&shared));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
         let address = listener.local_addr().expect("it is bound");
-        let issuer = format!("http://{address}");
+        let issuer = format!("http://{address}{}", at.issuer);
         shared.lock().issuer.clone_from(&issuer);
         let server = Arc::new(Mutex::new(serve(listener, routes.clone())));
         Self { issuer, address, routes, server, shared }
@@ -198,6 +237,24 @@ impl Provider {
         self.shared.lock().key_requests
     }
 
+    /// How often a session was ended here at a client's wish (RFC 7009).
+    #[must_use]
+    pub fn revocations(&self) -> usize {
+        self.shared.lock().revocations
+    }
+
+    /// A parameter of the last authorization request.
+    #[must_use]
+    pub fn asked(&self, name: &str) -> Option<String> {
+        self.shared.lock().asked.get(name).cloned()
+    }
+
+    /// A parameter of the last question to the token endpoint.
+    #[must_use]
+    pub fn exchanged(&self, name: &str) -> Option<String> {
+        self.shared.lock().exchanged.get(name).cloned()
+    }
+
     /// Ends every session.
     pub fn revoke_all(&self) {
         for token in self.shared.lock().refresh_tokens.values_mut() {
@@ -220,21 +277,38 @@ impl Shared {
     }
 }
 
-async fn discovery(State(shared): State<Arc<Shared>>) -> Json<Value> {
+async fn discovery(State(shared): State<Arc<Shared>>) -> Response {
     let state = shared.lock();
-    let issuer = &state.issuer;
-    let slash = state.behaviour.misbehaviour == Some(Misbehaviour::DiscoveryWithSlash);
-    Json(json!({
-        "issuer": if slash { format!("{issuer}/") } else { issuer.clone() },
-        "authorization_endpoint": format!("{issuer}/authorize"),
-        "token_endpoint": format!("{issuer}/token"),
-        "jwks_uri": format!("{issuer}/jwks"),
-        "userinfo_endpoint": format!("{issuer}/userinfo"),
+    let (issuer, at) = (&state.issuer, shared.vendor.endpoints());
+    let base = issuer.strip_suffix(at.issuer).unwrap_or(issuer);
+    let named = match state.behaviour.misbehaviour {
+        Some(Misbehaviour::DiscoveryWithSlash) => format!("{issuer}/"),
+        Some(Misbehaviour::DiscoveryOfEveryTenant) => {
+            "https://login.microsoftonline.com/{tenantid}/v2.0".to_owned()
+        }
+        Some(Misbehaviour::DiscoveryRefused) => {
+            let refused = json!({ "errorCode": "E0000015", "errorSummary": "You do not have permission" });
+            return (StatusCode::UNAUTHORIZED, Json(refused)).into_response();
+        }
+        Some(_) | None => issuer.clone(),
+    };
+    let mut document = json!({
+        "issuer": named,
+        "authorization_endpoint": format!("{base}{}", at.authorize),
+        "token_endpoint": format!("{base}{}", at.token),
+        "jwks_uri": format!("{base}{}", at.keys),
+        "userinfo_endpoint": format!("{base}{}", at.user_info),
+        "revocation_endpoint": format!("{base}/revoke"),
+        "end_session_endpoint": format!("{base}/logout"),
         "response_types_supported": ["code"],
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": ["ES256"],
-        "authorization_response_iss_parameter_supported": true,
-    }))
+        "id_token_signing_alg_values_supported": ["RS256", "ES256"],
+        "authorization_response_iss_parameter_supported": shared.vendor.names_issuer(),
+    });
+    if state.behaviour.device_flow {
+        document["device_authorization_endpoint"] = json!(format!("{base}/device"));
+    }
+    Json(document).into_response()
 }
 
 async fn jwks(State(shared): State<Arc<Shared>>) -> Json<Value> {
@@ -258,9 +332,10 @@ async fn user_info(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Res
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let other = state.behaviour.misbehaviour == Some(Misbehaviour::UserInfoOfAnotherPerson);
-    let mut claims = json!({ "sub": if other { "eve" } else { USER } });
+    let user = state.behaviour.user;
+    let mut claims = json!({ "sub": if other { "eve" } else { user } });
     if state.behaviour.misbehaviour != Some(Misbehaviour::NoEmail) {
-        claims["email"] = json!(EMAIL);
+        claims["email"] = json!(email(user));
     }
     Json(claims).into_response()
 }
@@ -275,6 +350,9 @@ async fn authorize(
         () if !parameter("redirect_uri").starts_with("http://localhost:") => "redirect_mismatch",
         () if parameter("response_type") != "code" => "unsupported_response_type",
         () if parameter("code_challenge_method") != "S256" => "PKCE with S256 is required",
+        () if shared.vendor == Vendor::Google && parameter("scope").contains("offline_access") => {
+            "Error 400: invalid_scope"
+        }
         () => {
             let request = secret();
             let form = format!(
@@ -283,7 +361,10 @@ async fn authorize(
                  <label>User <input name=username autocomplete=username></label>\
                  <label>Password <input name=password type=password></label><button>Sign in</button></form>"
             );
-            shared.lock().requests.insert(request, question);
+            let mut state = shared.lock();
+            state.asked.clone_from(&question);
+            state.requests.insert(request, question);
+            drop(state);
             return Html(form).into_response();
         }
     };
@@ -311,11 +392,14 @@ async fn login(State(shared): State<Arc<Shared>>, Form(answer): Form<BTreeMap<St
             pairs.append_pair("iss", "https://elsewhere.example");
         }
         Some(Misbehaviour::NoIssuerInResponse) => {}
-        Some(_) | None => {
+        Some(_) | None if shared.vendor.names_issuer() => {
             pairs.append_pair("iss", &state.issuer);
         }
+        Some(_) | None => {}
     }
-    if state.behaviour.deny {
+    if state.behaviour.misbehaviour == Some(Misbehaviour::NoCode) {
+        // Nothing but the state.
+    } else if state.behaviour.deny {
         pairs.append_pair("error", "access_denied");
         pairs.append_pair("error_description", "User is not assigned to the client application");
     } else {
@@ -351,38 +435,69 @@ async fn token(
         }
         Some(_) | None => {}
     }
+    let before = shared.lock().behaviour.stall_after;
+    tokio::time::sleep(before).await;
     let parameter = |name: &str| question.get(name).map_or("", String::as_str);
-    let granted = match parameter("grant_type") {
-        "authorization_code" => redeem(&mut shared.lock(), parameter("code"), parameter("code_verifier")),
-        "refresh_token" => refresh(&mut shared.lock(), parameter("refresh_token")),
-        _ => Err("unsupported_grant_type"),
-    };
-    let (nonce, first) = match granted {
-        Ok(granted) => granted,
-        Err(error) => {
-            return (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();
+    let granted = {
+        let mut state = shared.lock();
+        state.exchanged.clone_from(&question);
+        match parameter("grant_type") {
+            "authorization_code" => redeem(&mut state, shared.vendor, &question),
+            "refresh_token" => refresh(&mut state, shared.vendor, &question),
+            "urn:ietf:params:oauth:grant-type:device_code" => {
+                more::redeem_device(&mut state, parameter("device_code"))
+            }
+            _ => Err("unsupported_grant_type"),
         }
     };
-    let answer = shared.answer(&nonce, first);
-    let stall = shared.lock().behaviour.stall.filter(|_| !first);
+    let granted = match granted {
+        Ok(granted) => granted,
+        Err(error) => {
+            let described = if error == "invalid_grant" { shared.vendor.ended() } else { "" };
+            let body = json!({ "error": error, "error_description": described });
+            return (StatusCode::BAD_REQUEST, Json(body)).into_response();
+        }
+    };
+    let answer = shared.answer(&granted);
+    let stall = shared.lock().behaviour.stall.filter(|_| !granted.first);
     if let Some(stall) = stall {
         tokio::time::sleep(stall).await;
     }
     Json(answer).into_response()
 }
 
-fn redeem(state: &mut Inner, code: &str, verifier: &str) -> Result<(String, bool), &'static str> {
-    let question = state.codes.remove(code).ok_or("invalid_grant")?;
-    let challenge = BASE64.encode(digest::digest(&digest::SHA256, verifier.as_bytes()));
+fn redeem(
+    state: &mut Inner,
+    vendor: Vendor,
+    asked: &BTreeMap<String, String>,
+) -> Result<Granted, &'static str> {
+    let parameter = |name: &str| asked.get(name).cloned().unwrap_or_default();
+    if vendor == Vendor::Google && parameter("client_secret") != GOOGLE_SECRET {
+        return Err("invalid_client");
+    }
+    let question = state.codes.remove(&parameter("code")).ok_or("invalid_grant")?;
+    let challenge = BASE64.encode(digest::digest(&digest::SHA256, parameter("code_verifier").as_bytes()));
     if question.get("code_challenge") != Some(&challenge) {
         return Err("invalid_grant");
     }
-    Ok((question.get("nonce").cloned().unwrap_or_default(), true))
+    let first = |name: &str| question.get(name).cloned().unwrap_or_default();
+    Ok(Granted {
+        nonce: first("nonce"),
+        first: true,
+        user: state.behaviour.user,
+        scope: first("scope"),
+        lasting: vendor.gives_refresh_token(first),
+    })
 }
 
-fn refresh(state: &mut Inner, token: &str) -> Result<(String, bool), &'static str> {
+fn refresh(
+    state: &mut Inner,
+    vendor: Vendor,
+    asked: &BTreeMap<String, String>,
+) -> Result<Granted, &'static str> {
+    let parameter = |name: &str| asked.get(name).cloned().unwrap_or_default();
     let rotation = state.behaviour.rotation;
-    let known = state.refresh_tokens.get_mut(token).ok_or("invalid_grant")?;
+    let known = state.refresh_tokens.get_mut(&parameter("refresh_token")).ok_or("invalid_grant")?;
     if known.revoked {
         return Err("invalid_grant");
     }
@@ -392,7 +507,7 @@ fn refresh(state: &mut Inner, token: &str) -> Result<(String, bool), &'static st
         (Some(_), Rotation::Strict) => true,
     };
     known.used.get_or_insert(Instant::now());
-    let nonce = known.nonce.clone();
+    let (nonce, user) = (known.nonce.clone(), known.user);
     if reused_too_late {
         // Somebody else may have it: the whole family ends.
         for token in state.refresh_tokens.values_mut().filter(|token| token.nonce == nonce) {
@@ -400,8 +515,16 @@ fn refresh(state: &mut Inner, token: &str) -> Result<(String, bool), &'static st
         }
         return Err("invalid_grant");
     }
+    if parameter("scope").split(' ').any(|scope| scope == "forbidden") {
+        return Err("invalid_scope");
+    }
     state.refreshes += 1;
-    Ok((nonce, false))
+    let scope = match parameter("scope") {
+        scope if scope.is_empty() => "openid email profile offline_access".to_owned(),
+        scope => scope,
+    };
+    // Google's refresh tokens stay what they are.
+    Ok(Granted { nonce, first: false, user, scope, lasting: vendor != Vendor::Google })
 }
 
 fn secret() -> String {

@@ -11,7 +11,7 @@ use ring::digest;
 use serde_json::{Value, json};
 
 use super::behaviour::{Misbehaviour, Oddity};
-use super::{CLIENT_ID, EMAIL, RefreshToken, Shared, USER, secret};
+use super::{CLIENT_ID, Granted, RefreshToken, Shared, email, secret};
 
 /// A body that begins and never ends.
 pub(super) struct Stalling(pub(super) Option<&'static str>);
@@ -28,16 +28,21 @@ impl futures_core::Stream for Stalling {
 }
 
 impl Shared {
-    pub(super) fn answer(&self, nonce: &str, first: bool) -> Value {
+    pub(super) fn answer(&self, granted: &Granted) -> Value {
         use Misbehaviour as M;
+        let vendor = self.vendor;
+        let Granted { nonce, first, user, scope, lasting } = granted;
+        let first = *first;
         let mut state = self.lock();
         let (wrong, odd) = (state.behaviour.misbehaviour, state.behaviour.oddity);
         if odd == Some(Oddity::KeysRotateBeforeSigning) {
             state.rotated = true;
         }
         let (access_token, refresh_token) = (secret(), secret());
-        let entry = RefreshToken { nonce: nonce.to_owned(), used: None, revoked: false };
-        state.refresh_tokens.insert(refresh_token.clone(), entry);
+        let entry = RefreshToken { nonce: nonce.clone(), user, used: None, revoked: false };
+        if *lasting {
+            state.refresh_tokens.insert(refresh_token.clone(), entry);
+        }
 
         #[expect(clippy::disallowed_methods, reason = "an identity provider knows the time")]
         let now = jiff::Timestamp::now().as_second();
@@ -48,11 +53,17 @@ impl Shared {
         };
         let hash = digest::digest(algorithm, access_token.as_bytes());
         let mut claims = json!({
-            "iss": state.issuer, "sub": USER, "aud": CLIENT_ID, "email": EMAIL, "email_verified": true,
+            "iss": state.issuer, "sub": user, "aud": CLIENT_ID, "email": email(user), "email_verified": true,
             "iat": now, "exp": now + 600, "at_hash": BASE64.encode(&hash.as_ref()[..algorithm.output_len() / 2]),
         });
-        if first {
+        if first && !nonce.is_empty() {
             claims["nonce"] = json!(nonce);
+        }
+        if !vendor.tells_email() {
+            claims["email"] = Value::Null;
+        }
+        if !vendor.hashes_access_token() {
+            claims["at_hash"] = Value::Null;
         }
         spoil(&mut claims, (wrong, odd), first, now);
         if let Some(claims) = claims.as_object_mut() {
@@ -86,11 +97,12 @@ impl Shared {
         let mut answer = json!({
             "access_token": access_token, "token_type": "bearer", "expires_in": state.behaviour.lifetime,
             "refresh_token": refresh_token, "id_token": id_token,
-            "scope": "openid email profile offline_access",
+            "scope": scope,
         });
         match wrong {
             Some(M::NoIdToken) => answer["id_token"] = Value::Null,
             Some(M::NoAccessToken) => answer["access_token"] = Value::Null,
+            Some(M::ForeignTokenType) => answer["token_type"] = json!("mac"),
             Some(_) | None => {}
         }
         match odd {
@@ -102,6 +114,12 @@ impl Shared {
                 answer["refresh_token"] = Value::Null;
             }
             Some(_) | None => {}
+        }
+        if !first && !vendor.renews_identity(scope) {
+            answer["id_token"] = Value::Null;
+        }
+        if !lasting {
+            answer["refresh_token"] = Value::Null;
         }
         if let Some(answer) = answer.as_object_mut() {
             answer.retain(|_, value| !value.is_null());

@@ -82,6 +82,14 @@ pub enum Misbehaviour {
     UserInfoOfAnotherPerson,
     /// There is no address anywhere.
     NoEmail,
+    /// The browser comes back with nothing but the state.
+    NoCode,
+    /// The answer has a type of token that nobody knows.
+    ForeignTokenType,
+    /// Discovery answers with the placeholder of all tenants (Entra ID, `common`).
+    DiscoveryOfEveryTenant,
+    /// Discovery is refused, with a reason in the vendor's words (Okta without API Access Management).
+    DiscoveryRefused,
     /// A renewed ID token names another issuer.
     RenewalOfAnotherIssuer,
     /// A renewed ID token names another person.
@@ -130,6 +138,8 @@ pub struct Behaviour {
     pub rotation: Rotation,
     /// Pause between using up a refresh token and answering.
     pub stall: Option<Duration>,
+    /// Pause before a refresh token is looked at.
+    pub stall_after: Duration,
     /// What is wrong.
     pub misbehaviour: Option<Misbehaviour>,
     /// What is unusual.
@@ -138,4 +148,8 @@ pub struct Behaviour {
     pub algorithm: Algorithm,
     /// A person who is not let in.
     pub deny: bool,
+    /// Who signs in next.
+    pub user: &'static str,
+    /// Whether sign-in on another device is offered (RFC 8628).
+    pub device_flow: bool,
 }

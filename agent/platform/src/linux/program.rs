@@ -16,6 +16,8 @@ pub struct Process {
     id: i32,
     /// Its folder below /proc, which stays that of this process and answers nothing once it has ended.
     folder: Arc<OwnedFd>,
+    /// What it ran when it was first looked at.
+    first: Option<Program>,
 }
 
 /// The program that a process runs.
@@ -38,7 +40,9 @@ impl Process {
         if kernels.is_some_and(|handle| !still_runs(&handle, id)) {
             return Err(io::Error::other("the process has ended"));
         }
-        Ok(Self { id, folder: Arc::new(folder) })
+        let mut process = Self { id, folder: Arc::new(folder), first: None };
+        process.first = process.look().ok();
+        Ok(process)
     }
 
     /// Its number.
@@ -47,11 +51,21 @@ impl Process {
         self.id.unsigned_abs()
     }
 
-    /// The program that it runs now.
+    /// The program that it has run since it connected. One that connects first, leaves the connection to somebody
+    /// else and then becomes another program is neither.
     ///
     /// # Errors
-    /// It has ended, or may not be looked at.
+    /// It has ended, may not be looked at, or became another program.
     pub fn program(&self) -> io::Result<Program> {
+        let now = self.look()?;
+        let same = |first: &Program| (first.device, first.inode) == (now.device, now.inode);
+        if self.first.as_ref().is_some_and(same) {
+            return Ok(now);
+        }
+        Err(io::Error::other("it became another program since it connected"))
+    }
+
+    fn look(&self) -> io::Result<Program> {
         // Not a name but the very file, whatever was mounted over it or put in its place.
         let file = openat(self.folder.as_fd(), "exe", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
         let facts = fstat(&file)?;

@@ -1,0 +1,212 @@
+//! Who gets tokens: the program counts, not what it says of itself.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::office::{FILE_VAULT, Office, office};
+
+/// The tokens that a program gets at the broker's socket, or what it is told.
+const CURL: &str = "/usr/bin/curl";
+
+impl Office {
+    fn socket(&self) -> String {
+        let user = nix::unistd::geteuid();
+        self.device.path(&format!("run/user/{user}/steward/broker.sock")).display().to_string()
+    }
+
+    /// What a program like curl gets.
+    async fn asked_by(&self, program: &Path, more: &[&str]) -> String {
+        let socket = self.socket();
+        let question = ["-sS", "--unix-socket", &socket, "-H", "content-type: application/json", "-d", "{}"];
+        let arguments = [&question[..], more, &["http://localhost/v1/token"]].concat();
+        let output = self.device.run(program, &arguments).await;
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+
+    async fn allow(&self, applications: &[&str]) {
+        let before = self.device.status().await["status"]["policy"]["hash"].clone();
+        let applications = format!("AllowedApplications = {applications:?}\n");
+        self.device.push("60.toml", &applications);
+        self.device
+            .status_where("the new policy", |status| status["status"]["policy"]["hash"] != before)
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn only_the_programs_of_policy_get_tokens_and_everybody_is_told_who_asked() {
+    let office = office(FILE_VAULT).await;
+    office.device.printed(&["login"]).await;
+    // Steward itself may.
+    office.token().await.unwrap();
+    let refused = office.asked_by(CURL.as_ref(), &[]).await;
+    assert!(refused.contains("broker.caller-refused") && refused.contains(CURL), "{refused}");
+    assert!(refused.contains("AllowedApplications"), "{refused}");
+    let callers = office.device.printed(&["broker", "callers"]).await;
+    assert!(
+        callers.contains("/usr/bin/curl\n  refused: /v1/token once, last just now by process"),
+        "{callers}"
+    );
+    assert!(callers.contains("steward\n  allowed: /v1/token once"), "{callers}");
+    let problem = office.device.problem("broker.caller-refused").await;
+    assert!(problem["message"].as_str().unwrap().contains(CURL), "{problem}");
+
+    // A link leads to the program; a copy is another program.
+    let link = office.device.path("link");
+    std::os::unix::fs::symlink(CURL, &link).unwrap();
+    let copy = office.device.path("copy");
+    fs_err::copy(CURL, &copy).unwrap();
+    office.allow(&[&link.display().to_string()]).await;
+    assert!(office.asked_by(CURL.as_ref(), &[]).await.contains("access_token"));
+    assert!(office.asked_by(&link, &[]).await.contains("access_token"));
+    let refused = office.asked_by(&copy, &[]).await;
+    assert!(refused.contains("broker.caller-refused"), "{refused}");
+    let log = office.broker.log();
+    assert_eq!(log.matches("may not have tokens").count(), 2, "once for each program: {log}");
+}
+
+/// A script is run by its interpreter, which runs others as well.
+#[tokio::test]
+async fn a_script_cannot_be_allowed_and_policy_is_told_so() {
+    let office = office(FILE_VAULT).await;
+    office.device.printed(&["login"]).await;
+    let script = office.device.path("ask");
+    let text = format!(
+        "#!/usr/bin/python3\nimport socket\ns = socket.socket(socket.AF_UNIX)\ns.connect('{}')\n\
+         s.sendall(b'POST /v1/token HTTP/1.1\\r\\nhost: localhost\\r\\nconnection: close\\r\\ncontent-length: 0\\r\\n\\r\\n')\n\
+         print(s.makefile().read())\n",
+        office.socket()
+    );
+    fs_err::write(&script, text).unwrap();
+    fs_err::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    office.allow(&[&script.display().to_string()]).await;
+    let said = office.device.run(&script, &[]).await;
+    let said = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
+    assert!(said.contains("broker.caller-refused") && said.contains("which is a script"), "{said}");
+}
+
+/// A program that was replaced while it ran is not the one that policy names, and neither is the old one.
+#[tokio::test]
+async fn a_program_that_was_replaced_while_it_runs_is_refused() {
+    let office = office(FILE_VAULT).await;
+    office.device.printed(&["login"]).await;
+    let program = office.device.path("app");
+    fs_err::copy(CURL, &program).unwrap();
+    office.allow(&[&program.display().to_string()]).await;
+    assert!(office.asked_by(&program, &[]).await.contains("access_token"));
+
+    // It reads its question from a pipe that stays open until it has been replaced.
+    let pipe = office.device.path("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let from_pipe = format!("@{}", pipe.display());
+    let more = ["-d", &from_pipe];
+    let asking = office.asked_by(&program, &more);
+    let replacing = async {
+        let opened = tokio::task::spawn_blocking({
+            let pipe = pipe.clone();
+            move || fs_err::OpenOptions::new().write(true).open(pipe)
+        });
+        let writer = opened.await.unwrap().unwrap();
+        fs_err::remove_file(&program).unwrap();
+        fs_err::copy("/usr/bin/true", &program).unwrap();
+        drop(writer);
+    };
+    let (said, ()) = tokio::join!(asking, replacing);
+    assert!(said.contains("replaced or removed since it started"), "{said}");
+}
+
+/// A program of a stranger connects, leaves the connection to its child, and becomes the program that policy names.
+#[tokio::test]
+async fn who_becomes_another_program_after_connecting_is_neither() {
+    let office = office(FILE_VAULT).await;
+    office.device.printed(&["login"]).await;
+    let named = office.device.path("named");
+    fs_err::copy("/usr/bin/sleep", &named).unwrap();
+    office.allow(&[&named.display().to_string()]).await;
+    let script = format!(
+        "import os, socket, time\ns = socket.socket(socket.AF_UNIX)\ns.connect('{}')\ns.set_inheritable(True)\n\
+         if os.fork() == 0:\n    while os.readlink(f'/proc/{{os.getppid()}}/exe') != '{1}': time.sleep(0.01)\n    \
+         s.sendall(b'POST /v1/token HTTP/1.1\\r\\nhost: localhost\\r\\nconnection: close\\r\\ncontent-length: 0\\r\\n\\r\\n')\n    \
+         print(s.makefile().read(), flush=True)\n    os._exit(0)\nos.execv('{1}', ['named', '2'])\n",
+        office.socket(),
+        named.display()
+    );
+    let said = office.device.run("/usr/bin/python3".as_ref(), &["-c", &script]).await;
+    let said = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
+    assert!(said.contains("became another program since it connected"), "{said}");
+}
+
+/// In a mount namespace of its own, a process may give its program any path: here, one that policy names.
+#[tokio::test]
+async fn another_view_of_the_file_system_makes_no_other_program() {
+    let office = office(FILE_VAULT).await;
+    office.device.printed(&["login"]).await;
+    let named = office.device.path("named");
+    fs_err::copy("/usr/bin/true", &named).unwrap();
+    fs_err::set_permissions(&named, std::fs::Permissions::from_mode(0o755)).unwrap();
+    office.allow(&[&named.display().to_string()]).await;
+    let ask = format!(
+        "mount --bind {CURL} {0} && exec {0} -sS --unix-socket {1} -H 'content-type: application/json' -d '{{}}' \
+         http://localhost/v1/token",
+        named.display(),
+        office.socket()
+    );
+    let output = office.device.run("/usr/bin/unshare".as_ref(), &["--mount", "sh", "-c", &ask]).await;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(said.contains("broker.caller-refused") && !said.contains("access_token"), "{said}");
+    assert!(said.contains(&named.display().to_string()), "it runs under the name that policy allows: {said}");
+}
+
+/// A browser that somehow reaches the broker (through a forwarded port, or a name that leads to this device) brings
+/// headers that no app sends.
+#[tokio::test]
+async fn no_web_page_reaches_the_broker_and_questions_have_limits() {
+    let office = office(FILE_VAULT).await;
+    office.device.printed(&["login"]).await;
+    office.allow(&[CURL]).await;
+    let socket = office.socket();
+    for (header, code) in [
+        ("Host: evil.example", "421"),
+        ("Host: localhost:8080", "421"),
+        ("Origin: https://evil.example", "403"),
+        ("Origin: null", "403"),
+        ("Sec-Fetch-Site: cross-site", "403"),
+        ("Referer: http://localhost/", "403"),
+        ("content-type: text/plain", "415"),
+        ("content-type: application/x-www-form-urlencoded", "415"),
+        ("content-type: application/json; charset=utf-8", "200"),
+    ] {
+        let headers = ["-H", "content-type: application/json", "-H", header];
+        let headers = if header.starts_with("content-type") { &headers[2..] } else { &headers[..] };
+        let rest = ["-sS", "-d", "{}", "-o", "/dev/null", "-w", "%{http_code}", "--unix-socket", &socket];
+        let arguments = [headers, &rest[..], &["http://localhost/v1/token"]].concat();
+        let output = office.device.run(CURL.as_ref(), &arguments).await;
+        assert_eq!(String::from_utf8_lossy(&output.stdout), code, "{header}");
+    }
+    let large = office.device.path("large");
+    fs_err::write(&large, vec![b' '; 100_000]).unwrap();
+    let said = office.asked_by(CURL.as_ref(), &["-d", &format!("@{}", large.display())]).await;
+    assert!(said.contains("too long"), "{said}");
+    let said = office.asked_by(CURL.as_ref(), &["-d", "{\"interactiv\": true}"]).await;
+    assert!(said.contains("is not understood"), "{said}");
+}
+
+/// One program that opens connections and says nothing does not keep others out for ever, and takes no memory.
+#[tokio::test]
+async fn silent_connections_have_a_limit() {
+    let office = office(FILE_VAULT).await;
+    office.device.printed(&["login"]).await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(tokio::net::UnixStream::connect(office.socket()).await.unwrap());
+    }
+    // More than its share were closed at once.
+    let mut open = 0;
+    for stream in &silent {
+        let closed = tokio::time::timeout(std::time::Duration::from_millis(20), stream.readable()).await;
+        open += usize::from(closed.is_err());
+    }
+    assert_eq!(open, 64);
+    drop(silent);
+    e2e::wait::until("an answer", async || office.token().await).await;
+}

@@ -1,0 +1,151 @@
+//! What sets the vendors' providers apart: where their endpoints lie, what they leave out, how they refuse.
+
+use std::time::Duration;
+
+use jsonwebtoken::Algorithm;
+
+use super::behaviour::{Behaviour, Rotation};
+
+/// Whose product the provider behaves like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vendor {
+    /// Nobody's: everything that OpenID Connect says.
+    Plain,
+    /// Entra ID, version 2.0.
+    Entra,
+    /// Okta, the authorization server `default`.
+    Okta,
+    /// PingFederate as it is installed.
+    PingFederate,
+    /// PingOne.
+    PingOne,
+    /// Google Workspace.
+    Google,
+}
+
+/// Where a provider's endpoints lie.
+pub(super) struct Endpoints {
+    pub(super) issuer: &'static str,
+    pub(super) authorize: &'static str,
+    pub(super) token: &'static str,
+    pub(super) keys: &'static str,
+    pub(super) user_info: &'static str,
+}
+
+impl Vendor {
+    pub(super) fn endpoints(self) -> Endpoints {
+        let of = |issuer, authorize, token, keys, user_info| Endpoints {
+            issuer,
+            authorize,
+            token,
+            keys,
+            user_info,
+        };
+        match self {
+            Self::Plain => of("", "/authorize", "/token", "/jwks", "/userinfo"),
+            Self::Entra => of(
+                "/6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10/v2.0",
+                "/6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10/oauth2/v2.0/authorize",
+                "/6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10/oauth2/v2.0/token",
+                "/6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10/discovery/v2.0/keys",
+                "/oidc/userinfo",
+            ),
+            Self::Okta => of(
+                "/oauth2/default",
+                "/oauth2/default/v1/authorize",
+                "/oauth2/default/v1/token",
+                "/oauth2/default/v1/keys",
+                "/oauth2/default/v1/userinfo",
+            ),
+            Self::PingFederate => {
+                of("", "/as/authorization.oauth2", "/as/token.oauth2", "/pf/JWKS", "/idp/userinfo.openid")
+            }
+            Self::PingOne => of(
+                "/3fe7c5a1-2f5b-4d13-8f1e-0f7c0c7f3a10/as",
+                "/3fe7c5a1-2f5b-4d13-8f1e-0f7c0c7f3a10/as/authorize",
+                "/3fe7c5a1-2f5b-4d13-8f1e-0f7c0c7f3a10/as/token",
+                "/3fe7c5a1-2f5b-4d13-8f1e-0f7c0c7f3a10/as/jwks",
+                "/3fe7c5a1-2f5b-4d13-8f1e-0f7c0c7f3a10/as/userinfo",
+            ),
+            Self::Google => of("", "/o/oauth2/v2/auth", "/token", "/oauth2/v3/certs", "/v1/userinfo"),
+        }
+    }
+
+    pub(super) fn behaviour(self) -> Behaviour {
+        let rotation = match self {
+            Self::Plain | Self::PingOne => Rotation::Strict,
+            Self::Okta => Rotation::Grace,
+            Self::Entra | Self::PingFederate | Self::Google => Rotation::OldStaysValid,
+        };
+        let algorithm = match self {
+            Self::Plain => Algorithm::ES256,
+            Self::Entra | Self::Okta | Self::PingFederate | Self::PingOne | Self::Google => Algorithm::RS256,
+        };
+        Behaviour {
+            lifetime: 3600,
+            rotation,
+            stall: None,
+            stall_after: Duration::ZERO,
+            misbehaviour: None,
+            oddity: None,
+            algorithm,
+            deny: false,
+            user: "ada",
+            device_flow: self == Self::Plain,
+        }
+    }
+
+    /// Whether authorization responses name the issuer (RFC 9207).
+    pub(super) fn names_issuer(self) -> bool {
+        match self {
+            Self::Plain | Self::Okta | Self::PingOne => true,
+            Self::Entra | Self::PingFederate | Self::Google => false,
+        }
+    }
+
+    /// Whether ID tokens tell the address.
+    pub(super) fn tells_email(self) -> bool {
+        self != Self::PingFederate
+    }
+
+    /// Whether a renewal brings an ID token.
+    pub(super) fn renews_identity(self, scope: &str) -> bool {
+        match self {
+            Self::PingFederate => false,
+            // Only to those who name the scopes again.
+            Self::Entra => scope.split(' ').any(|scope| scope == "openid"),
+            Self::Plain | Self::Okta | Self::PingOne | Self::Google => true,
+        }
+    }
+
+    /// Whether the token endpoint's ID token has `at_hash`.
+    pub(super) fn hashes_access_token(self) -> bool {
+        self != Self::Entra
+    }
+
+    /// Whether a refresh token is given, for the parameters of the authorization request.
+    pub(super) fn gives_refresh_token(self, parameter: impl Fn(&str) -> String) -> bool {
+        match self {
+            Self::Google => {
+                parameter("access_type") == "offline"
+                    && parameter("prompt").split(' ').any(|word| word == "consent")
+            }
+            Self::Plain | Self::Entra | Self::Okta | Self::PingFederate | Self::PingOne => {
+                parameter("scope").split(' ').any(|scope| scope == "offline_access")
+            }
+        }
+    }
+
+    /// What the token endpoint says of a refresh token that is no good, in the vendor's words.
+    pub(super) fn ended(self) -> &'static str {
+        match self {
+            Self::Entra => {
+                "AADSTS700082: The refresh token has expired due to inactivity. Trace ID: 0 Correlation ID: 0"
+            }
+            Self::Google => "Token has been expired or revoked.",
+            Self::Okta => "The refresh token is invalid or expired.",
+            Self::PingFederate => "unknown, invalid, or expired refresh token",
+            Self::Plain | Self::PingOne => "The refresh token is invalid",
+        }
+    }
+}
