@@ -1,37 +1,8 @@
 //! Who gets tokens: the program counts, not what it says of itself.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 
-use super::office::{FILE_VAULT, Office, office};
-
-/// The tokens that a program gets at the broker's socket, or what it is told.
-const CURL: &str = "/usr/bin/curl";
-
-impl Office {
-    fn socket(&self) -> String {
-        let user = nix::unistd::geteuid();
-        self.device.path(&format!("run/user/{user}/steward/broker.sock")).display().to_string()
-    }
-
-    /// What a program like curl gets.
-    async fn asked_by(&self, program: &Path, more: &[&str]) -> String {
-        let socket = self.socket();
-        let question = ["-sS", "--unix-socket", &socket, "-H", "content-type: application/json", "-d", "{}"];
-        let arguments = [&question[..], more, &["http://localhost/v1/token"]].concat();
-        let output = self.device.run(program, &arguments).await;
-        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
-    }
-
-    async fn allow(&self, applications: &[&str]) {
-        let before = self.device.status().await["status"]["policy"]["hash"].clone();
-        let applications = format!("AllowedApplications = {applications:?}\n");
-        self.device.push("60.toml", &applications);
-        self.device
-            .status_where("the new policy", |status| status["status"]["policy"]["hash"] != before)
-            .await;
-    }
-}
+use super::office::{CURL, FILE_VAULT, office};
 
 #[tokio::test]
 async fn only_the_programs_of_policy_get_tokens_and_everybody_is_told_who_asked() {

@@ -1,11 +1,15 @@
 //! A device whose person can sign in, for scenarios about sign-in and sessions.
 
+use std::path::Path;
+
 use e2e::device::{Device, Process};
 use e2e::provider::Provider;
 use serde_json::Value;
 
 use super::{free_port, sign_in_policy};
 
+/// A program that asks for tokens, if policy allows it.
+pub(super) const CURL: &str = "/usr/bin/curl";
 /// For devices without a secret store.
 pub(super) const FILE_VAULT: &str = "VaultFallback = \"encrypted-file\"\n";
 
@@ -58,5 +62,54 @@ impl Office {
         } else {
             Err(String::from_utf8_lossy(&output.stderr).into_owned())
         }
+    }
+
+    /// The broker's socket.
+    pub(super) fn socket(&self) -> String {
+        let user = nix::unistd::geteuid();
+        self.device.path(&format!("run/user/{user}/steward/broker.sock")).display().to_string()
+    }
+
+    /// What a program like curl gets.
+    pub(super) async fn asked_by(&self, program: &Path, more: &[&str]) -> String {
+        let socket = self.socket();
+        let question = ["-sS", "--unix-socket", &socket, "-H", "content-type: application/json", "-d", "{}"];
+        let arguments = [&question[..], more, &["http://localhost/v1/token"]].concat();
+        let output = self.device.run(program, &arguments).await;
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+
+    /// Lets programs have tokens.
+    pub(super) async fn allow(&self, applications: &[&str]) {
+        let before = self.device.status().await["status"]["policy"]["hash"].clone();
+        let applications = format!("AllowedApplications = {applications:?}\n");
+        self.device.push("60.toml", &applications);
+        self.device
+            .status_where("the new policy", |status| status["status"]["policy"]["hash"] != before)
+            .await;
+    }
+
+    /// Asks the broker for something at its socket, as curl.
+    pub(super) async fn post(&self, route: &str, question: &Value) -> Value {
+        let (socket, question) = (self.socket(), question.to_string());
+        let address = format!("http://localhost{route}");
+        let arguments =
+            ["-sS", "--unix-socket", &socket, "-H", "content-type: application/json", "-d", &question];
+        let output = self.device.run(CURL.as_ref(), &[&arguments[..], &[&address]].concat()).await;
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// The files of the person's vault, by name.
+    pub(super) fn vault(&self) -> Vec<String> {
+        let user = nix::unistd::geteuid();
+        let folder = self.device.path(&format!("home/{user}/.local/state/steward"));
+        let entries = fs_err::read_dir(folder).expect("a broker runs");
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name != "broker.lock")
+            .collect();
+        names.sort();
+        names
     }
 }

@@ -6,7 +6,9 @@ use e2e::device::Device;
 use e2e::keyring::Keyring;
 use e2e::provider::{EMAIL, Misbehaviour, Oddity, Rotation};
 
-use super::office::{FILE_VAULT, office, office_on};
+use serde_json::Value;
+
+use super::office::{CURL, FILE_VAULT, office, office_on};
 
 #[tokio::test]
 async fn a_token_is_renewed_silently_and_the_cached_one_never_waits() {
@@ -189,4 +191,271 @@ async fn a_renewal_keeps_who_it_is() {
         assert_eq!(office.sign_in_facts().await["account"], EMAIL, "{oddity:?}");
     }
     assert_eq!(office.provider.logins(), 1);
+}
+
+/// The broker dies while a renewal is on its way; the cached token lasts for a while yet. Waiting until it ends would
+/// use the old refresh token too late for a provider that forgives reuse for half a minute only.
+#[tokio::test]
+async fn a_renewal_that_was_cut_off_is_made_up_for_at_the_next_start() {
+    let mut office = office(FILE_VAULT).await;
+    office.provider.behave(|behaviour| {
+        behaviour.lifetime = 60;
+        behaviour.rotation = Rotation::Grace;
+    });
+    office.device.printed(&["login"]).await;
+    office.provider.behave(|behaviour| {
+        behaviour.lifetime = 3600;
+        behaviour.stall = Some(Duration::from_hours(1));
+    });
+    office.token().await.unwrap();
+    let provider = office.provider.clone();
+    let renewals = async |count: usize| {
+        e2e::wait::until("renewals", async || match provider.refreshes() {
+            found if found == count => Ok(()),
+            found => Err(found),
+        })
+        .await;
+    };
+    renewals(1).await;
+    assert!(office.vault().concat().contains(".next"), "{:?}", office.vault());
+    office.provider.behave(|behaviour| behaviour.stall = None);
+    office.restart_broker().await;
+    // Nobody asks.
+    renewals(2).await;
+    e2e::wait::until("a settled vault", async || {
+        let files = office.vault();
+        if files.concat().contains(".next") { Err(files) } else { Ok(()) }
+    })
+    .await;
+    office.token().await.unwrap();
+    assert_eq!((office.provider.refreshes(), office.provider.logins()), (2, 1));
+}
+
+/// The answer breaks off on its way. It is asked for once more, at once and with the same refresh token, which a
+/// provider with a grace period answers.
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_again_with_the_same_refresh_token() {
+    let office = office(FILE_VAULT).await;
+    office.provider.behave(|behaviour| {
+        behaviour.lifetime = 10;
+        behaviour.rotation = Rotation::Grace;
+    });
+    office.device.printed(&["login"]).await;
+    office.provider.behave(|behaviour| behaviour.lost_answers = 1);
+    office.token().await.unwrap();
+    assert_eq!(office.provider.refreshes(), 2);
+    office.provider.behave(|behaviour| behaviour.lost_answers = 2);
+    let refused = office.token().await.unwrap_err();
+    assert!(refused.contains("nothing that was saved is lost"), "{refused}");
+    e2e::wait::until("a renewal", async || office.token().await).await;
+    assert_eq!(office.provider.logins(), 1);
+}
+
+/// A provider that fails is not asked again by everybody who wants a token.
+#[tokio::test]
+async fn a_provider_that_fails_is_left_alone_for_a_while() {
+    let office = office(FILE_VAULT).await;
+    office.provider.behave(|behaviour| behaviour.lifetime = 10);
+    office.device.printed(&["login"]).await;
+    office.provider.behave(|behaviour| {
+        behaviour.misbehaviour = Some(Misbehaviour::TokenEndpointFailsSilently);
+    });
+    let before = office.provider.exchanges();
+    let socket = office.socket();
+    // Quicker than the pause is long: all over one connection.
+    let again: Vec<&str> = std::iter::repeat_n("http://localhost/v1/token", 50).collect();
+    office.allow(&[CURL]).await;
+    let question = ["-sS", "--unix-socket", &socket, "-H", "content-type: application/json", "-d", "{}"];
+    let arguments = [&question[..], &again].concat();
+    let said = office.device.run(CURL.as_ref(), &arguments).await;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert_eq!(said.matches("sign-in.token-endpoint-invalid").count(), 50, "{said}");
+    let asked = office.provider.exchanges() - before;
+    assert!(asked <= 3, "the provider was asked {asked} times");
+}
+
+/// Rotation needs room on disk. Without it, the old refresh token is not used up: nothing is lost, and the person is
+/// told what to do.
+#[tokio::test]
+async fn a_full_disk_costs_no_session() {
+    let mut office = office(FILE_VAULT).await;
+    office.provider.behave(|behaviour| behaviour.lifetime = 10);
+    let user = nix::unistd::geteuid();
+    let folder = office.device.path(&format!("home/{user}/.local/state/steward"));
+    let disk = SmallDisk::mount(&folder);
+    office.restart_broker().await;
+    office.device.printed(&["login"]).await;
+    office.token().await.unwrap();
+    let filler = folder.join("filler");
+    let mut room = fs_err::File::create(&filler).unwrap();
+    while std::io::Write::write_all(&mut room, &[0; 512]).is_ok() {}
+    drop(room);
+    let before = office.provider.refreshes();
+    let refused = office.token().await.unwrap_err();
+    assert!(refused.contains("cannot be saved") && refused.contains("make room"), "{refused}");
+    assert_eq!(office.provider.refreshes(), before, "the refresh token was not used up");
+    let facts = office.sign_in_facts().await;
+    assert_eq!(facts["state"], "signed-in", "{facts}");
+    // Also after a new start.
+    office.restart_broker().await;
+    assert!(office.token().await.is_err());
+    fs_err::remove_file(&filler).unwrap();
+    e2e::wait::until("a token", async || office.token().await).await;
+    assert_eq!(office.provider.logins(), 1);
+    office.broker.kill().await;
+    drop(disk);
+}
+
+/// A small file system of its own.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(place: &std::path::Path) -> Self {
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=128k", "steward-lab"])
+            .arg(place)
+            .status();
+        assert!(mounted.is_ok_and(|status| status.success()), "mounting needs root");
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Whatever still holds it gives it back when it ends.
+        let gone = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
+        assert!(gone.is_ok_and(|status| status.success()) || std::thread::panicking());
+    }
+}
+
+/// Two brokers would use up each other's refresh tokens, also when the socket of the first has been deleted.
+#[tokio::test]
+async fn a_second_broker_and_a_second_agent_do_not_start() {
+    let office = office(FILE_VAULT).await;
+    for (role, sockets) in
+        [("broker", vec![office.socket()]), ("agent", vec!["run/steward/agent.sock".to_owned()])]
+    {
+        for socket in sockets {
+            fs_err::remove_file(office.device.path(&socket)).unwrap();
+        }
+        let said = office.device.printed(&[role]).await;
+        assert!(said.contains("runs already; stop it first: process "), "{said}");
+    }
+}
+
+/// Somebody deleted the lock and the socket, so there are two brokers after all. The provider takes the first one's
+/// refresh token for used up; the vault has the second one's.
+#[tokio::test]
+async fn before_a_session_is_given_up_the_vault_is_looked_into_again() {
+    let office = office(FILE_VAULT).await;
+    office.provider.behave(|behaviour| {
+        behaviour.lifetime = 10;
+        behaviour.rotation = Rotation::OldIsForgotten;
+    });
+    office.allow(&[CURL]).await;
+    office.device.printed(&["login"]).await;
+    let folder = office.device.path(&format!("home/{}/.local/state/steward", nix::unistd::geteuid()));
+    fs_err::remove_file(folder.join("broker.lock")).unwrap();
+    let aside = office.device.path("first.sock");
+    fs_err::rename(office.socket(), &aside).unwrap();
+    let _second = office.device.start_broker().await;
+    office.token().await.unwrap();
+    assert_eq!(office.provider.refreshes(), 1);
+    let question = ["-sS", "-H", "content-type: application/json", "-d", "{}", "http://localhost/v1/token"];
+    let socket = aside.display().to_string();
+    let said = office.device.run(CURL.as_ref(), &[&["--unix-socket", &socket], &question[..]].concat()).await;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("access_token"), "{said}");
+    assert_eq!((office.provider.refreshes(), office.provider.logins()), (2, 1));
+}
+
+/// A new sign-in gets a new key, and nothing stays behind: neither old keys nor, after a sign-out, anything at all.
+#[tokio::test]
+async fn keys_change_with_each_sign_in_and_go_with_the_session() {
+    let office = office(FILE_VAULT).await;
+    office.device.printed(&["login"]).await;
+    let first = office.vault();
+    assert!(first.len() == 2 && first[0].ends_with("-a.key") && first[1].ends_with(".sealed"), "{first:?}");
+    office.device.printed(&["login"]).await;
+    let second = office.vault();
+    assert!(second.len() == 2 && second[0].ends_with("-b.key") && second[1] == first[1], "{second:?}");
+    assert_eq!(office.provider.revocations(), 0);
+    office.device.printed(&["logout"]).await;
+    assert_eq!(office.vault(), Vec::<String>::new());
+    assert_eq!(office.provider.revocations(), 1, "the provider knows that it is over");
+}
+
+#[tokio::test]
+async fn several_people_are_signed_in_side_by_side() {
+    let mut office = office(FILE_VAULT).await;
+    office.device.printed(&["login"]).await;
+    office.provider.behave(|behaviour| behaviour.user = "grace");
+    let said = office.device.printed(&["login"]).await;
+    assert!(said.contains("Signed in as grace@example.com"), "{said}");
+    office.restart_broker().await;
+    let said = office.device.printed(&["whoami"]).await;
+    assert!(said.starts_with("grace@example.com") && said.contains("--account ada@example.com"), "{said}");
+    let account = async |name: &str| {
+        let output = office.device.steward(&["token", "--json", "--account", name]).await;
+        serde_json::from_slice::<Value>(&output.stdout).map(|grant| grant["account"].clone())
+    };
+    assert_eq!(account(EMAIL).await.unwrap(), EMAIL);
+    assert_eq!(account("GRACE@example.com").await.unwrap(), "grace@example.com");
+    assert!(account("eve@example.com").await.is_err());
+    office.device.printed(&["logout", "--account", "grace@example.com"]).await;
+    assert_eq!(office.sign_in_facts().await["account"], EMAIL);
+    assert_eq!(office.vault().len(), 2);
+    office.device.printed(&["logout", "--all"]).await;
+    assert!(office.token().await.is_err() && office.vault().is_empty());
+}
+
+#[tokio::test]
+async fn fewer_scopes_and_other_resources_have_tokens_of_their_own() {
+    let office = office(FILE_VAULT).await;
+    office.provider.behave(|behaviour| behaviour.rotation = Rotation::Strict);
+    office.device.printed(&["login"]).await;
+    let ask = async |more: &[&str]| {
+        let output = office.device.steward(&[&["token", "--json"], more].concat()).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        serde_json::from_slice::<Value>(&output.stdout).map_err(|_| said)
+    };
+    let main = ask(&[]).await.unwrap();
+    let fewer = ask(&["--scope", "profile email"]).await.unwrap();
+    assert_eq!(fewer["scope"], "email profile");
+    assert_ne!(fewer["access_token"], main["access_token"]);
+    let narrow = ask(&["--scope", "email", "--resource", "https://api.example.com"]).await.unwrap();
+    assert_eq!(office.provider.exchanged("resource").as_deref(), Some("https://api.example.com"));
+    assert_eq!(office.provider.refreshes(), 2);
+    // Each is kept, and the one of the sign-in is still what it was.
+    assert_eq!(ask(&["--scope", "email profile"]).await.unwrap()["access_token"], fewer["access_token"]);
+    let again = ask(&["--resource", "https://api.example.com", "--scope", "email"]).await.unwrap();
+    assert_eq!(again["access_token"], narrow["access_token"]);
+    assert_eq!(ask(&[]).await.unwrap()["access_token"], main["access_token"]);
+    assert_eq!(office.provider.refreshes(), 2);
+    // What one app may not have is no fault of the session.
+    let refused = ask(&["--scope", "forbidden"]).await.unwrap_err();
+    assert!(refused.contains("invalid_scope"), "{refused}");
+    let facts = office.sign_in_facts().await;
+    assert_eq!(
+        (&facts["state"], &facts["problems"][0]["code"]),
+        (&"signed-in".into(), &"vault.degraded".into())
+    );
+}
+
+#[tokio::test]
+async fn a_sign_out_without_network_says_what_it_could_not_do() {
+    let office = office(FILE_VAULT).await;
+    office.allow(&[CURL]).await;
+    office.device.printed(&["login"]).await;
+    let answer = office.post("/v1/logout", &serde_json::json!({})).await;
+    let url = answer["end_session_url"].as_str().unwrap();
+    assert!(url.starts_with(&format!("{}/logout?id_token_hint=", office.provider.issuer())), "{url}");
+    office.device.printed(&["login"]).await;
+    office.provider.vanish().await;
+    let said = office.device.printed(&["logout"]).await;
+    assert!(
+        said.contains("Signed out on this device.\nnote: the session could not be ended at the identity"),
+        "{said}"
+    );
+    assert!(office.vault().is_empty());
 }

@@ -104,44 +104,50 @@ async fn answers_that_fail_a_check_sign_nobody_in() {
     use Misbehaviour as M;
     let office = office(FILE_VAULT).await;
     let cases = [
-        (M::WrongIssuer, "issuer"),
-        (M::WrongAudience, "audience"),
-        (M::ExtraAudience, "audience"),
-        (M::WrongNonce, "another sign-in"),
-        (M::NoNonce, "missing"),
-        (M::Expired, "Expired"),
-        (M::IssuedInTheFuture, "in the future"),
-        (M::NotYetValid, "nbf"),
-        (M::WrongAuthorizedParty, "azp"),
-        (M::WrongAccessTokenHash, "does not belong to the ID token"),
-        (M::WrongSignature, "Signature verification failed"),
-        (M::Unsigned, "the ID token is not to be believed"),
-        (M::SharedSecret, "algorithm"),
-        (M::NoIdToken, "no ID token"),
-        (M::NoSubject, "token endpoint"),
-        (M::WrongIssuerInResponse, "another issuer"),
-        (M::NoIssuerInResponse, "without the issuer's name"),
-        (M::TokenEndpointRedirects, "token endpoint"),
-        (M::TokenEndpointAnswersHtml, "token endpoint"),
-        (M::TokenEndpointAnswersEndlessly, "more than 1048576 bytes"),
-        (M::DiscoveryWithSlash, "unexpected issuer"),
-        (M::NoAudience, "audience"),
-        (M::NoIssueTime, "token endpoint"),
-        (M::NoExpiry, "token endpoint"),
-        (M::ExpiredBeyondLeeway, "Expired"),
-        (M::NoKeyIdOfSeveral, "the ID token is not to be believed"),
-        (M::UnknownKey, "No matching key"),
-        (M::TokenEndpointFailsSilently, "token endpoint"),
-        (M::NoAccessToken, "token endpoint"),
-        (M::UserInfoOfAnotherPerson, "userinfo"),
+        (M::WrongIssuer, "issuer-mismatch", "issuer"),
+        (M::WrongAudience, "audience-mismatch", "audience"),
+        (M::ExtraAudience, "audience-mismatch", "audience"),
+        (M::NoAudience, "audience-mismatch", "audience"),
+        (M::WrongAuthorizedParty, "authorized-party-mismatch", "azp"),
+        (M::WrongNonce, "nonce-mismatch", "another sign-in"),
+        (M::NoNonce, "nonce-mismatch", "missing"),
+        (M::Expired, "token-expired", "Expired"),
+        (M::ExpiredBeyondLeeway, "token-expired", "this device's clock"),
+        (M::IssuedInTheFuture, "token-not-yet-valid", "in the future"),
+        (M::NotYetValid, "token-not-yet-valid", "nbf"),
+        (M::WrongAccessTokenHash, "access-token-mismatch", "does not belong to the ID token"),
+        (M::WrongSignature, "signature-invalid", "Signature verification failed"),
+        (M::Unsigned, "signature-invalid", "the ID token is not to be believed"),
+        (M::SharedSecret, "algorithm-refused", "algorithm"),
+        (M::NoKeyIdOfSeveral, "key-unknown", "the ID token is not to be believed"),
+        (M::UnknownKey, "key-unknown", "No matching key"),
+        (M::NoIdToken, "id-token-missing", "no ID token"),
+        (M::NoSubject, "claim-missing", "sub"),
+        (M::NoIssueTime, "claim-missing", "iat"),
+        (M::NoExpiry, "claim-missing", "exp"),
+        (M::NoCode, "token-invalid", "without a code"),
+        (M::WrongIssuerInResponse, "response-issuer-mismatch", "another issuer"),
+        (M::NoIssuerInResponse, "response-issuer-mismatch", "without the issuer's name"),
+        (M::TokenEndpointRedirects, "token-endpoint-invalid", "token endpoint"),
+        (M::TokenEndpointAnswersHtml, "token-endpoint-invalid", "token endpoint"),
+        (M::TokenEndpointFailsSilently, "token-endpoint-invalid", "token endpoint"),
+        (M::TokenEndpointAnswersEndlessly, "token-endpoint-invalid", "more than 1048576 bytes"),
+        (M::NoAccessToken, "token-endpoint-invalid", "access_token"),
+        (M::ForeignTokenType, "token-endpoint-invalid", "mac"),
+        (M::DiscoveryWithSlash, "discovery-invalid", "unexpected issuer"),
+        (M::DiscoveryOfEveryTenant, "discovery-invalid", "{tenantid}"),
+        (M::DiscoveryRefused, "discovery-invalid", "401"),
+        (M::UserInfoOfAnotherPerson, "user-info-mismatch", "userinfo"),
     ];
-    for (misbehaviour, expected) in cases {
+    for (misbehaviour, code, expected) in cases {
         office.provider.behave(|behaviour| behaviour.misbehaviour = Some(misbehaviour));
         let output = office.device.steward(&["login"]).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains(expected), "{misbehaviour:?}: {said}");
-        assert!(!said.contains("canary"), "{said}");
-        assert_eq!(office.sign_in_facts().await["state"], "signed-out", "{misbehaviour:?}");
+        assert!(said.contains("hint: ") && !said.contains("canary"), "{misbehaviour:?}: {said}");
+        let facts = office.sign_in_facts().await;
+        assert_eq!(facts["state"], "signed-out", "{misbehaviour:?}");
+        assert_eq!(facts["problems"][0]["code"], format!("sign-in.{code}"), "{misbehaviour:?}: {facts}");
     }
     office.provider.behave(|behaviour| behaviour.misbehaviour = None);
     let said = office.device.printed(&["login"]).await;
@@ -193,6 +199,141 @@ async fn answers_that_are_only_unusual_sign_people_in() {
         let rotated = oddity == Oddity::KeysRotateBeforeSigning;
         assert_eq!(office.provider.key_requests() - asked, if rotated { 2 } else { 1 }, "{oddity:?}");
     }
+}
+
+/// The end of a sign-in as a browser sees it: no code stays in the address bar or the history, nothing may be kept, and
+/// coming twice or with something else changes nothing.
+#[tokio::test]
+async fn the_last_page_says_what_happened_and_keeps_no_code() {
+    let port = free_port();
+    let provider = Provider::start().await;
+    let device = Device::new();
+    let about = "OrganizationName = \"Example <Corp>\"\nSupportContact = \"it-help@example.com\"\n";
+    device.push("50.toml", &format!("{}{FILE_VAULT}{about}", sign_in_policy(&provider, port)));
+    let _agent = device.start_agent().await;
+    let broker = device.start_broker().await;
+    let client = e2e::patient_browser();
+    let get = async |address: &str| {
+        let response = client.get(address).send().await.unwrap();
+        let header = |name: &str| {
+            response.headers().get(name).map_or(String::new(), |value| value.to_str().unwrap().to_owned())
+        };
+        let (status, location, cache) =
+            (response.status().as_u16(), header("location"), header("cache-control"));
+        (status, location, cache, response.text().await.unwrap())
+    };
+    for (deny, heading) in [(true, "The sign-in did not work"), (false, "You are signed in")] {
+        provider.behave(|behaviour| behaviour.deny = deny);
+        let mut login = e2e::device::Talk::start(&device, &["login", "--no-browser"]);
+        let back = e2e::person::sign_in(&login.address().await).await;
+        assert!(back.starts_with(&format!("http://localhost:{port}/?")), "{back}");
+        let base = format!("http://localhost:{port}/");
+        // Other paths and methods, and an address without a state, say nothing and change nothing.
+        assert_eq!(get(&format!("{base}favicon.ico")).await.0, 404);
+        assert_eq!(get(&base).await.0, 410);
+        assert_eq!(client.post(&back).send().await.unwrap().status(), 405);
+        assert_eq!(get(&format!("{base}?state=a&state=b&code=c")).await.0, 400);
+
+        let (status, location, cache, body) = get(&back).await;
+        assert_eq!((status, location.as_str(), cache.as_str(), body.as_str()), (303, "/", "no-store", ""));
+        // A second tab, before the last page was seen. (It hung: the broker held both ends of what it waited for.)
+        assert_eq!(get(&back).await.0, 303);
+        let (status, _, cache, page) = get(&base).await;
+        assert_eq!((status, cache.as_str()), (200, "no-store"));
+        assert!(page.contains(heading) && page.contains("lang=\"en\""), "{page}");
+        assert!(
+            page.contains("Example &#60;Corp&#62;") && page.contains("Help: it-help@example.com"),
+            "{page}"
+        );
+        let code = back.split("code=").nth(1).unwrap_or("no code").split('&').next().unwrap();
+        assert!(!page.contains(code) && !page.contains("<script") && !broker.log().contains(code), "{page}");
+        assert_eq!(login.end().await, !deny);
+    }
+    assert_eq!(provider.logins(), 2);
+}
+
+#[tokio::test]
+async fn a_person_without_a_port_pastes_the_last_address() {
+    let port = free_port();
+    let provider = Provider::start().await;
+    let device = Device::new();
+    device.push("50.toml", &format!("{}{FILE_VAULT}", sign_in_policy(&provider, port)));
+    let _agent = device.start_agent().await;
+    let _broker = device.start_broker().await;
+    // Somebody else has the port all the time.
+    let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    for (spoil, expected) in [
+        (Some("https://example.com/"), "not the address that a sign-in ends with"),
+        (Some("http://localhost/?code=a&state=b"), "belongs to another sign-in"),
+        (None, "Signed in as ada@example.com"),
+    ] {
+        let mut login = e2e::device::Talk::start(&device, &["login", "--paste"]);
+        let back = e2e::person::sign_in(&login.address().await).await;
+        login.say(spoil.unwrap_or(&back)).await;
+        let said = login.rest().await;
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_person_signs_in_on_another_device_if_policy_allows_it() {
+    let office = office(FILE_VAULT).await;
+    let refused = office.device.printed(&["login", "--device"]).await;
+    assert!(refused.contains("`DeviceFlow`: policy does not allow it"), "{refused}");
+    office.device.push("60.toml", "DeviceFlow = \"fallback\"\n");
+    office.device.status_where("the policy", |status| status["status"]["policy"]["settings"] == 8).await;
+    let mut login = e2e::device::Talk::start(&office.device, &["login", "--device"]);
+    let line = login.line().await;
+    assert!(line.ends_with("on any device and enter the code WDJB-MJHT."), "{line}");
+    let address = line.split(' ').nth(1).unwrap();
+    let typed = format!("{address}?user_code=WDJB-MJHT");
+    assert!(e2e::browser().get(typed).send().await.unwrap().status().is_success());
+    let said = login.rest().await;
+    assert!(said.contains("Signed in as ada@example.com"), "{said}");
+    office.token().await.unwrap();
+    office.device.printed(&["logout"]).await;
+    office.provider.behave(|behaviour| behaviour.deny = true);
+    let said = office.device.printed(&["login", "--device"]).await;
+    assert!(said.contains("access_denied"), "{said}");
+    office.provider.behave(|behaviour| behaviour.device_flow = false);
+    let said = office.device.printed(&["login", "--device"]).await;
+    assert!(said.contains("does not offer sign-in on another device"), "{said}");
+}
+
+/// The app signs in by itself on the same port: its sign-in ends soon, and ours goes on.
+#[tokio::test]
+async fn a_port_that_is_freed_is_waited_for() {
+    let port = free_port();
+    let provider = Provider::start().await;
+    let device = Device::new();
+    device.push("50.toml", &format!("{}{FILE_VAULT}", sign_in_policy(&provider, port)));
+    let _agent = device.start_agent().await;
+    let _broker = device.start_broker().await;
+    let taken = std::net::TcpListener::bind(("::1", port)).unwrap();
+    let login = device.printed(&["login"]);
+    let release = async {
+        tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+        drop(taken);
+    };
+    let (said, ()) = tokio::join!(login, release);
+    assert!(said.contains("Signed in"), "{said}");
+}
+
+/// A person who has closed the browser asks again: it opens again, for the same sign-in.
+#[tokio::test]
+async fn asking_again_opens_the_browser_again() {
+    let port = free_port();
+    let provider = Provider::start().await;
+    let device = Device::new();
+    device.push("50.toml", &format!("{}{FILE_VAULT}", sign_in_policy(&provider, port)));
+    let _agent = device.start_agent().await;
+    let _broker = device.start_broker().await;
+    // Shown, and closed again.
+    let mut first = e2e::device::Talk::start(&device, &["login", "--no-browser"]);
+    first.address().await;
+    let (again, said) = tokio::join!(device.printed(&["login"]), first.rest());
+    assert!(again.contains("Signed in") && said.contains("Signed in"), "{again} {said}");
+    assert_eq!(provider.logins(), 1);
 }
 
 /// A page of somebody else sends the browser to the open port: it neither ends nor hijacks the sign-in.

@@ -9,7 +9,8 @@ use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
 
 use crate::wait::{LIMIT, until};
 
@@ -18,6 +19,12 @@ pub struct Device {
     root: tempfile::TempDir,
     /// Environment of every process on it; nothing of the machine's own gets in.
     environment: BTreeMap<String, String>,
+}
+
+/// A `steward` that a person talks to; it is killed when this is dropped.
+pub struct Talk {
+    child: Child,
+    says: tokio::io::Lines<BufReader<ChildStdout>>,
 }
 
 /// A process of the device; it is killed when this is dropped.
@@ -217,6 +224,84 @@ impl Device {
     /// Keeps the folder when the device is dropped.
     pub fn keep(&mut self) {
         self.root.disable_cleanup(true);
+    }
+}
+
+impl Talk {
+    /// Starts it.
+    ///
+    /// # Panics
+    /// The program was not built.
+    #[must_use]
+    pub fn start(device: &Device, arguments: &[&str]) -> Self {
+        let mut child = Command::new(program("steward"))
+            .args(["--root", &device.root_text()])
+            .args(arguments)
+            .env_clear()
+            .envs(&device.environment)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("it is built");
+        let says = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        Self { child, says }
+    }
+
+    /// The next line that it says.
+    ///
+    /// # Panics
+    /// It says nothing in time.
+    pub async fn line(&mut self) -> String {
+        let line = tokio::time::timeout(LIMIT, self.says.next_line()).await;
+        line.expect("it speaks in time").expect("it can be read").expect("it has more to say")
+    }
+
+    /// The next line that is an address.
+    pub async fn address(&mut self) -> String {
+        loop {
+            let line = self.line().await;
+            if line.starts_with("http") {
+                return line;
+            }
+        }
+    }
+
+    /// Types a line.
+    ///
+    /// # Panics
+    /// It does not listen.
+    pub async fn say(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().expect("it listens");
+        stdin.write_all(format!("{line}\n").as_bytes()).await.expect("it listens");
+    }
+
+    /// Everything else that it says, with its complaints at the end.
+    ///
+    /// # Panics
+    /// It does not end in time.
+    pub async fn rest(mut self) -> String {
+        let mut text = String::new();
+        let reading = async {
+            while let Ok(Some(line)) = self.says.next_line().await {
+                text.push_str(&line);
+                text.push('\n');
+            }
+        };
+        tokio::time::timeout(LIMIT, reading).await.expect("it ends in time");
+        let complaints = self.child.wait_with_output().await.expect("it ends").stderr;
+        text.push_str(&String::from_utf8_lossy(&complaints));
+        text
+    }
+
+    /// Whether it ends well.
+    ///
+    /// # Panics
+    /// It does not end in time.
+    pub async fn end(mut self) -> bool {
+        let ended = tokio::time::timeout(LIMIT, self.child.wait()).await;
+        ended.expect("it ends in time").expect("it can be waited for").success()
     }
 }
 

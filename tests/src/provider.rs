@@ -81,6 +81,7 @@ struct Inner {
     asked: BTreeMap<String, String>,
     /// The last question to the token endpoint.
     exchanged: BTreeMap<String, String>,
+    exchanges: usize,
     devices: BTreeMap<String, more::OtherDevice>,
     revocations: usize,
     logins: usize,
@@ -153,6 +154,7 @@ impl Provider {
                 refresh_tokens: BTreeMap::new(),
                 asked: BTreeMap::new(),
                 exchanged: BTreeMap::new(),
+                exchanges: 0,
                 devices: BTreeMap::new(),
                 revocations: 0,
                 logins: 0,
@@ -243,6 +245,12 @@ impl Provider {
         self.shared.lock().revocations
     }
 
+    /// How often somebody asked the token endpoint.
+    #[must_use]
+    pub fn exchanges(&self) -> usize {
+        self.shared.lock().exchanges
+    }
+
     /// A parameter of the last authorization request.
     #[must_use]
     pub fn asked(&self, name: &str) -> Option<String> {
@@ -272,6 +280,14 @@ fn serve(listener: TcpListener, routes: Router) -> JoinHandle<()> {
 }
 
 impl Shared {
+    /// Whether the answer to this renewal gets lost.
+    fn loses_answer(&self) -> bool {
+        let mut state = self.lock();
+        let lost = state.behaviour.lost_answers;
+        state.behaviour.lost_answers = lost.saturating_sub(1);
+        lost > 0
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -415,7 +431,11 @@ async fn token(
     State(shared): State<Arc<Shared>>,
     Form(question): Form<BTreeMap<String, String>>,
 ) -> Response {
-    let misbehaviour = shared.lock().behaviour.misbehaviour;
+    let misbehaviour = {
+        let mut state = shared.lock();
+        state.exchanges += 1;
+        state.behaviour.misbehaviour
+    };
     match misbehaviour {
         Some(Misbehaviour::TokenEndpointRedirects) => {
             return Redirect::temporary("http://127.0.0.1:9/token").into_response();
@@ -427,7 +447,7 @@ async fn token(
             return "x".repeat(8 * 1024 * 1024).into_response();
         }
         Some(Misbehaviour::TokenEndpointStalls) => {
-            let begun = axum::body::Body::from_stream(Stalling(Some("{\"access_token\":")));
+            let begun = axum::body::Body::from_stream(Stalling::begun());
             return ([("content-type", "application/json")], begun).into_response();
         }
         Some(Misbehaviour::TokenEndpointFailsSilently) => {
@@ -435,8 +455,6 @@ async fn token(
         }
         Some(_) | None => {}
     }
-    let before = shared.lock().behaviour.stall_after;
-    tokio::time::sleep(before).await;
     let parameter = |name: &str| question.get(name).map_or("", String::as_str);
     let granted = {
         let mut state = shared.lock();
@@ -459,6 +477,10 @@ async fn token(
         }
     };
     let answer = shared.answer(&granted);
+    if !granted.first && shared.loses_answer() {
+        let broken = axum::body::Body::from_stream(Stalling::broken());
+        return ([("content-type", "application/json")], broken).into_response();
+    }
     let stall = shared.lock().behaviour.stall.filter(|_| !granted.first);
     if let Some(stall) = stall {
         tokio::time::sleep(stall).await;
@@ -504,6 +526,7 @@ fn refresh(
     let reused_too_late = match (known.used, rotation) {
         (None, _) | (Some(_), Rotation::OldStaysValid) => false,
         (Some(used), Rotation::Grace) => used.elapsed() > Duration::from_secs(30),
+        (Some(_), Rotation::OldIsForgotten) => return Err("invalid_grant"),
         (Some(_), Rotation::Strict) => true,
     };
     known.used.get_or_insert(Instant::now());

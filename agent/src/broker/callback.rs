@@ -229,9 +229,10 @@ async fn come_back(State(shared): State<Arc<Shared>>, query: Query<Parameters>) 
         };
     }
     let (page, wait) = oneshot::channel();
-    let sent = shared.returns.send(Return { parameters, page }).await;
+    // What could not be sent must go: it holds the other end of what is waited for.
+    let sent = shared.returns.send(Return { parameters, page }).await.is_ok();
     match (sent, wait.await) {
-        (Ok(()), Ok(page)) => {
+        (true, Ok(page)) => {
             *shared.page.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(page);
         }
         // It came a second time, with a page for it; or it belongs to another sign-in.

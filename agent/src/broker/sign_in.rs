@@ -180,9 +180,10 @@ impl Broker {
             )
         })?;
         let (page, wait) = oneshot::channel();
-        let sent = underway.returns.send(Return { parameters, page }).await;
+        // What could not be sent must go: it holds the other end of what is waited for.
+        let sent = underway.returns.send(Return { parameters, page }).await.is_ok();
         match (sent, wait.await) {
-            (Ok(()), Ok(_)) => Ok(underway),
+            (true, Ok(_)) => Ok(underway),
             (_, _) => Err(refuse("this address belongs to another sign-in")
                 .hint("open the address that was shown last, and paste where it leads".to_owned())),
         }
@@ -242,6 +243,7 @@ impl Broker {
                 };
                 // Whoever comes now, a second time or with something foreign, is told that it is over.
                 incoming.close();
+                while incoming.try_recv().is_ok() {}
                 callback.close(came_back).await;
                 outcome
             }
@@ -287,7 +289,8 @@ impl Broker {
             return Err(refused(Code::SignInDenied, error, Some(described)).hint(configuration.help()));
         }
         let Some(code) = parameters.code.clone() else {
-            return Err(Problem::new(Code::SignInTokenInvalid, "the browser came back without a code"));
+            return Err(Problem::new(Code::SignInTokenInvalid, "the browser came back without a code")
+                .hint(format!("try again; if it persists, {}", configuration.help())));
         };
         let tokens = provider.finish(pending, code).await?;
         self.welcome(configuration, tokens).await

@@ -13,17 +13,39 @@ use serde_json::{Value, json};
 use super::behaviour::{Misbehaviour, Oddity};
 use super::{CLIENT_ID, Granted, RefreshToken, Shared, email, secret};
 
-/// A body that begins and never ends.
-pub(super) struct Stalling(pub(super) Option<&'static str>);
+/// A body that begins and then does not go on.
+pub(super) struct Stalling {
+    begun: bool,
+    /// It breaks off, rather than never to end.
+    breaks: bool,
+}
+
+impl Stalling {
+    pub(super) fn begun() -> Self {
+        Self { begun: false, breaks: false }
+    }
+
+    pub(super) fn broken() -> Self {
+        Self { begun: false, breaks: true }
+    }
+}
 
 impl futures_core::Stream for Stalling {
-    type Item = Result<&'static str, std::convert::Infallible>;
+    type Item = std::io::Result<&'static str>;
 
     fn poll_next(
         mut self: std::pin::Pin<&mut Self>,
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Self::Item>> {
-        self.0.take().map_or(std::task::Poll::Pending, |begun| std::task::Poll::Ready(Some(Ok(begun))))
+        use std::task::Poll;
+        if !std::mem::replace(&mut self.begun, true) {
+            return Poll::Ready(Some(Ok("{\"access_token\":")));
+        }
+        if self.breaks {
+            Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionReset.into())))
+        } else {
+            Poll::Pending
+        }
     }
 }
 

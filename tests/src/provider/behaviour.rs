@@ -13,6 +13,8 @@ pub enum Rotation {
     Grace,
     /// Its use ends the session at once.
     Strict,
+    /// It is not known any more, and that is all.
+    OldIsForgotten,
 }
 
 /// One thing that is wrong with the provider.
@@ -138,8 +140,8 @@ pub struct Behaviour {
     pub rotation: Rotation,
     /// Pause between using up a refresh token and answering.
     pub stall: Option<Duration>,
-    /// Pause before a refresh token is looked at.
-    pub stall_after: Duration,
+    /// So many answers to renewals get lost on the way.
+    pub lost_answers: usize,
     /// What is wrong.
     pub misbehaviour: Option<Misbehaviour>,
     /// What is unusual.

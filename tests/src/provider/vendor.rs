@@ -1,7 +1,5 @@
 //! What sets the vendors' providers apart: where their endpoints lie, what they leave out, how they refuse.
 
-use std::time::Duration;
-
 use jsonwebtoken::Algorithm;
 
 use super::behaviour::{Behaviour, Rotation};
@@ -85,7 +83,7 @@ impl Vendor {
             lifetime: 3600,
             rotation,
             stall: None,
-            stall_after: Duration::ZERO,
+            lost_answers: 0,
             misbehaviour: None,
             oddity: None,
             algorithm,

@@ -5,7 +5,7 @@
 //! it; HS and `none` are refused. Each rule has a case in `tests/scenarios/sign_in.rs`.
 
 use jiff::Timestamp;
-use openidconnect::core::{CoreGenderClaim, CoreJsonWebKey, CoreJwsSigningAlgorithm};
+use openidconnect::core::{CoreGenderClaim, CoreJsonWebKey, CoreJwsSigningAlgorithm, CoreTokenType};
 use openidconnect::{
     AccessToken, AccessTokenHash, ClaimsVerificationError, ClientId, IdTokenClaims, IdTokenVerifier, Nonce,
     OAuth2TokenResponse as _, SignatureVerificationError, SubjectIdentifier, TokenResponse as _,
@@ -46,6 +46,11 @@ impl Provider<'_> {
         first: bool,
     ) -> Result<Tokens, Problem> {
         let now = clock::now();
+        // RFC 6749, section 7.1: a token of a type that is not understood is not used.
+        if *answer.token_type() != CoreTokenType::Bearer {
+            let reason = format!("the access token is of the type {:?}, not `Bearer`", answer.token_type());
+            return Err(self.distrust(Code::SignInTokenEndpointInvalid, one_line(&reason)));
+        }
         let mut person = match answer.id_token() {
             Some(token) => Some(self.verify(token, nonce, first, answer.access_token(), now).await?),
             None => None,

@@ -14,6 +14,9 @@ impl Provider<'_> {
     pub(super) fn explain(&self, failure: Failure) -> Problem {
         let issuer = self.issuer.as_str();
         match failure {
+            RequestTokenError::Request(error @ HttpError::TooLarge { .. }) => {
+                self.distrust(Code::SignInTokenEndpointInvalid, format!("the token endpoint: {error}"))
+            }
             RequestTokenError::Request(error) => unreachable(issuer, &error),
             RequestTokenError::ServerResponse(answer) => {
                 let ended = *answer.error() == CoreErrorResponseType::InvalidGrant;
@@ -23,9 +26,9 @@ impl Provider<'_> {
             }
             // The library keeps the body here, tokens included: it must not be shown.
             RequestTokenError::Parse(error, _) => {
-                let claim = error.path().to_string().starts_with("id_token");
                 let reason = one_line(&error.inner().to_string());
-                if claim {
+                // What the library says of the claims of an ID token, which it reads with the answer.
+                if reason.contains("payload JSON") {
                     let reason = format!("the ID token is not what OpenID Connect says: {reason}");
                     return self.distrust(Code::SignInClaimMissing, reason);
                 }
