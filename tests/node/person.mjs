@@ -18,7 +18,7 @@ try {
   await page.fill('input[name=password]', 'any password');
   await page.getByRole('button', { name: 'Sign-in' }).click();
   await page.getByRole('button', { name: 'Continue' }).click();
-  await page.waitForURL('http://localhost:18080/**');
+  await page.waitForURL(/^http:\/\/localhost:\d+\/$/);
   const text = await page.innerText('main');
   await page.screenshot({ path: `${process.env.LAST_PAGE}.png` });
   writeFileSync(process.env.LAST_PAGE, text);

@@ -14,24 +14,29 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use super::start_app;
 
-struct CertifiedProvider {
-    issuer: String,
+pub(super) struct OtherProvider {
+    pub(super) issuer: String,
     _process: Child,
     /// Kept open: it prints remarks later, and ends when nobody can read them.
     _remarks: Lines<BufReader<ChildStdout>>,
 }
 
-impl CertifiedProvider {
-    async fn start(node: &std::path::Path) -> Self {
-        let mut process = Command::new("node")
-            .arg(node.join("provider.mjs"))
-            .arg("http://localhost:18080")
-            .current_dir(node)
+impl OtherProvider {
+    /// The certified provider of `tests/node`.
+    pub(super) async fn start(redirect_uri: &str) -> Self {
+        let node = node();
+        Self::run(Command::new("node").arg(node.join("provider.mjs")).arg(redirect_uri).current_dir(node))
+            .await
+    }
+
+    /// A provider that prints its issuer first.
+    pub(super) async fn run(program: &mut Command) -> Self {
+        let mut process = program
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .expect("Node.js is installed");
+            .expect("`cargo xtask test` installs it");
         let mut lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
         let issuer = lines.next_line().await.expect("it prints").expect("its issuer");
         Self { issuer, _process: process, _remarks: lines }
@@ -49,7 +54,7 @@ async fn until_complaint(path: &std::path::Path) -> String {
 }
 
 /// Where `cargo xtask` installed the packages of `tests/node`.
-fn node() -> PathBuf {
+pub(super) fn node() -> PathBuf {
     #[expect(clippy::disallowed_methods, reason = "the folder of installed packages is the caller's to say")]
     let folder = std::env::var_os("STEWARD_NODE");
     folder
@@ -60,7 +65,7 @@ fn node() -> PathBuf {
 #[tokio::test]
 async fn port_18080_a_real_browser_signs_in_at_a_certified_provider() {
     let node = node();
-    let provider = CertifiedProvider::start(&node).await;
+    let provider = OtherProvider::start("http://localhost:18080").await;
     let mut device = Device::new();
     let _keyring = Keyring::start(&mut device).await;
     let last_page = device.path("last-page.txt");

@@ -7,6 +7,7 @@ mod exports;
 mod office;
 mod platforms;
 mod policy;
+mod providers;
 mod report;
 mod session;
 mod sign_in;

@@ -26,8 +26,18 @@ pub(super) async fn office(more: &str) -> Office {
 }
 
 pub(super) async fn office_on(device: Device, more: &str) -> Office {
-    let provider = Provider::start().await;
-    device.push("50.toml", &format!("{}{more}", sign_in_policy(&provider, free_port())));
+    office_at(device, Provider::start().await, more).await
+}
+
+/// With a provider that runs already.
+pub(super) async fn office_at(device: Device, provider: Provider, more: &str) -> Office {
+    let policy = format!("{}{more}", sign_in_policy(&provider, free_port()));
+    office_by(device, provider, &policy).await
+}
+
+/// With a policy of its own.
+pub(super) async fn office_by(device: Device, provider: Provider, policy: &str) -> Office {
+    device.push("50.toml", policy);
     let agent = device.start_agent().await;
     let broker = device.start_broker().await;
     Office { device, provider, broker, _agent: agent }
@@ -35,20 +45,20 @@ pub(super) async fn office_on(device: Device, more: &str) -> Office {
 
 impl Office {
     pub(super) async fn restart_broker(&mut self) {
-        let next = self.device.start_broker();
-        // The old one must be gone before the new one listens, and takes its lock.
-        let user = nix::unistd::geteuid();
-        let socket = self.device.path(&format!("run/user/{user}/steward/broker.sock"));
+        self.kill_broker().await;
+        self.start_broker_again().await;
+    }
+
+    /// Kills the broker as `kill -9` does.
+    pub(super) async fn kill_broker(&mut self) {
         let id = i32::try_from(self.broker.id()).expect("process IDs are small");
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGKILL)
             .expect("it runs");
         self.broker.gone().await;
-        e2e::wait::until("the broker's end", async || match tokio::net::UnixStream::connect(&socket).await {
-            Ok(_) => Err("it still answers"),
-            Err(_) => Ok(()),
-        })
-        .await;
-        self.broker = next.await;
+    }
+
+    pub(super) async fn start_broker_again(&mut self) {
+        self.broker = self.device.start_broker().await;
     }
 
     pub(super) async fn sign_in_facts(&self) -> Value {

@@ -133,7 +133,7 @@ async fn answers_that_fail_a_check_sign_nobody_in() {
         (M::TokenEndpointFailsSilently, "token-endpoint-invalid", "token endpoint"),
         (M::TokenEndpointAnswersEndlessly, "token-endpoint-invalid", "more than 1048576 bytes"),
         (M::NoAccessToken, "token-endpoint-invalid", "access_token"),
-        (M::ForeignTokenType, "token-endpoint-invalid", "mac"),
+        (M::ForeignTokenType, "token-endpoint-invalid", "not `Bearer`"),
         (M::DiscoveryWithSlash, "discovery-invalid", "unexpected issuer"),
         (M::DiscoveryOfEveryTenant, "discovery-invalid", "{tenantid}"),
         (M::DiscoveryRefused, "discovery-invalid", "401"),

@@ -192,26 +192,40 @@ impl Broker {
         want: &Want,
     ) -> Result<Arc<Session>, Problem> {
         let mut provider = Provider::discover(&self.provider, configuration, false).await?;
-        let prepared = match self.prepare(session, false, configuration).await {
-            Ok(prepared) => Some(prepared),
-            // It is not on disk, so nothing that is there can become wrong.
-            Err(_) if kept == Kept::Memory => None,
-            Err(problem) => return Err(problem),
-        };
-        let (answer, session) = match self.ask_for_renewal(&provider, session, want).await {
-            Ok(answered) => answered,
-            Err(problem) => {
-                self.settle_failure(prepared, &problem, session, want).await;
-                return Err(problem);
+        let mut session = session.clone();
+        let mut once_more = true;
+        loop {
+            let prepared = match self.prepare(&session, false, configuration).await {
+                Ok(prepared) => Some(prepared),
+                // It is not on disk, so nothing that is there can become wrong.
+                Err(_) if kept == Kept::Memory => None,
+                Err(problem) => return Err(problem),
+            };
+            let answer = match self.ask_for_renewal(&provider, &mut session, want).await {
+                Ok(answer) => answer,
+                Err(problem) => {
+                    self.settle_failure(prepared, &problem, &session, want).await;
+                    return Err(problem);
+                }
+            };
+            let next = answer.refresh_token().filter(|next| Some(next) != session.refresh_token.as_ref());
+            let rotated = next.is_some();
+            session.refresh_token = next.or(session.refresh_token);
+            self.keep_session(prepared, session.clone()).await;
+            match provider.check(answer, session.nonce.as_deref()).await {
+                Ok(tokens) => {
+                    let session = session.renew(configuration, want, tokens, clock::now())?;
+                    let prepared = self.prepare(&session, false, configuration).await.ok();
+                    return Ok(self.keep_session(prepared, session).await);
+                }
+                // django-oauth-toolkit answers the second use of a refresh token, after an answer that got lost, with
+                // the tokens of the first and an ID token that is new. The next refresh token is as good as any.
+                Err(problem) if problem.code == Code::SignInAccessTokenMismatch && rotated && once_more => {
+                    once_more = false;
+                }
+                Err(problem) => return Err(problem),
             }
-        };
-        let rotated = answer.refresh_token().filter(|next| Some(next) != session.refresh_token.as_ref());
-        let session = Session { refresh_token: rotated.or(session.refresh_token.clone()), ..session };
-        self.keep_session(prepared, session.clone()).await;
-        let tokens = provider.check(answer, session.nonce.as_deref()).await?;
-        let session = session.renew(configuration, want, tokens, clock::now())?;
-        let prepared = self.prepare(&session, false, configuration).await.ok();
-        Ok(self.keep_session(prepared, session).await)
+        }
     }
 
     /// One renewal. If the provider does not know the refresh token any more, another process may have renewed the
@@ -219,13 +233,13 @@ impl Broker {
     async fn ask_for_renewal(
         &self,
         provider: &Provider<'_>,
-        session: &Session,
+        session: &mut Session,
         want: &Want,
-    ) -> Result<(Unchecked, Session), Problem> {
+    ) -> Result<Unchecked, Problem> {
         let no_token = || Problem::new(Code::SignInRequired, "there is no refresh token");
         let refresh_token = session.refresh_token.as_ref().ok_or_else(no_token)?;
         let problem = match provider.refresh(refresh_token, want).await {
-            Ok(answer) => return Ok((answer, session.clone())),
+            Ok(answer) => return Ok(answer),
             Err(problem) => problem,
         };
         if problem.code != Code::SignInRequired {
@@ -234,7 +248,8 @@ impl Broker {
         let saved = self.vault.lock().await.read_again(&session.id()).await;
         match saved.and_then(|saved| saved.refresh_token.clone().zip(Some(saved))) {
             Some((other, saved)) if other != *refresh_token => {
-                Ok((provider.refresh(&other, want).await?, saved))
+                *session = saved;
+                provider.refresh(&other, want).await
             }
             Some(_) | None if want.is_main() => {
                 Err(problem.hint("sign in again: `steward login`, or start the app".to_owned()))

@@ -156,9 +156,14 @@ fn test(more: &[String]) -> anyhow::Result<()> {
         ("setpriv", "util-linux"),
         ("openssl", "openssl"),
         ("plistutil", "libplist-utils"),
+        ("curl", "curl"),
+        ("git", "git"),
+        ("python3", "python3"),
+        ("unshare", "util-linux"),
     ])?;
-    tools::debian_libraries(&["python3-samba"])?;
+    tools::debian_libraries(&["python3-samba", "python3-venv"])?;
     let node = tools::node_packages()?;
+    let python = tools::python_packages()?;
     let nextest = tools::cargo_tool("cargo-nextest")?;
     run(cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
     let windows = cross::build_for_windows(&["--package", "agent"])?;
@@ -171,6 +176,7 @@ fn test(more: &[String]) -> anyhow::Result<()> {
         .args(["nextest", "run", "--workspace", "--all-features", "--locked"])
         .args(more)
         .env("STEWARD_NODE", node)
+        .env("STEWARD_PYTHON", python)
         .env("STEWARD_WINDOWS", windows)
         .env("STEWARD_WINE", wine);
     run(tools::without_proxies(&mut command))

@@ -124,6 +124,26 @@ pub(crate) fn node_packages() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
+/// The packages of `tests/python` in an environment of their own in the cache, with the scripts beside it.
+pub(crate) fn python_packages() -> anyhow::Result<PathBuf> {
+    let source = repository().join("tests/python");
+    let folder = cache()?.join("python");
+    let wanted = fs_err::read(source.join("requirements.txt"))?;
+    let installed = folder.join("requirements.txt");
+    if fs_err::read(&installed).is_ok_and(|installed| installed == wanted)
+        && folder.join("bin/python").exists()
+    {
+        return Ok(folder);
+    }
+    println!("installing the Python packages of tests/python into {}", folder.display());
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
+    run(Command::new(folder.join("bin/python")).args(pip).arg(source.join("requirements.txt")))?;
+    // Last: half an installation must not pass for a whole one next time.
+    fs_err::write(installed, wanted)?;
+    Ok(folder)
+}
+
 pub(crate) fn cache() -> anyhow::Result<PathBuf> {
     let base = variable("XDG_CACHE_HOME")
         .map(PathBuf::from)
