@@ -18,7 +18,7 @@ pub(super) struct OtherProvider {
     pub(super) issuer: String,
     _process: Child,
     /// Kept open: it prints remarks later, and ends when nobody can read them.
-    _remarks: Lines<BufReader<ChildStdout>>,
+    remarks: Lines<BufReader<ChildStdout>>,
 }
 
 impl OtherProvider {
@@ -39,7 +39,13 @@ impl OtherProvider {
             .expect("`cargo xtask test` installs it");
         let mut lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
         let issuer = lines.next_line().await.expect("it prints").expect("its issuer");
-        Self { issuer, _process: process, _remarks: lines }
+        Self { issuer, _process: process, remarks: lines }
+    }
+
+    /// The next line that it prints.
+    pub(super) async fn line(&mut self) -> String {
+        let line = tokio::time::timeout(e2e::wait::LIMIT, self.remarks.next_line()).await;
+        line.expect("it prints in time").expect("it prints").expect("it runs")
     }
 }
 

@@ -4,6 +4,7 @@
 mod browser;
 mod callers;
 mod exports;
+mod helpers;
 mod office;
 mod platforms;
 mod policy;

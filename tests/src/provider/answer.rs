@@ -76,7 +76,7 @@ impl Shared {
         let hash = digest::digest(algorithm, access_token.as_bytes());
         let mut claims = json!({
             "iss": state.issuer, "sub": user, "aud": CLIENT_ID, "email": email(user), "email_verified": true,
-            "iat": now, "exp": now + 600, "at_hash": BASE64.encode(&hash.as_ref()[..algorithm.output_len() / 2]),
+            "iat": now, "exp": now + state.behaviour.identity_lifetime, "at_hash": BASE64.encode(&hash.as_ref()[..algorithm.output_len() / 2]),
         });
         if first && !nonce.is_empty() {
             claims["nonce"] = json!(nonce);

@@ -136,6 +136,8 @@ pub enum Oddity {
 pub struct Behaviour {
     /// Of access tokens, in seconds.
     pub lifetime: u64,
+    /// Of ID tokens, in seconds.
+    pub identity_lifetime: i64,
     /// What happens to used refresh tokens.
     pub rotation: Rotation,
     /// Pause between using up a refresh token and answering.

@@ -81,6 +81,7 @@ impl Vendor {
         };
         Behaviour {
             lifetime: 3600,
+            identity_lifetime: 600,
             rotation,
             stall: None,
             lost_answers: 0,
