@@ -3,13 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use e2e::device::Device;
+use e2e::device::{Device, Process};
+use e2e::provider::{EMAIL, Provider};
 use e2e::windows::Windows;
 use policy_schema::export::{mobileconfig, registry, toml as drop_in_file};
 use policy_schema::raw::RawPolicy;
 use policy_schema::read::drop_in;
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use super::{free_port, sign_in_policy};
 
 #[derive(Deserialize)]
 struct Cases {
@@ -262,4 +265,73 @@ async fn an_app_on_windows_that_runs_on_with_its_old_configuration_is_told() {
     let policy = drop_in::read(b"SocialSignIn = \"blocked\"\nUpdateMode = \"off\"\n").unwrap();
     windows.import(&registry::reg_at(&policy, &windows.policy_key())).await;
     windows.status_where("no restart that is due", |status| !pending(status)).await;
+}
+
+/// A whole session on Windows: named pipe, Credential Manager, the browser's way back to this device, renewals, a start
+/// after `kill`, a stranger, and the end.
+#[tokio::test]
+async fn a_person_on_windows_signs_in_and_stays_signed_in() {
+    let windows = Windows::new();
+    let provider = Provider::start().await;
+    provider.behave(|behaviour| behaviour.lifetime = 10);
+    let _agent = windows.start_agent().await;
+    let policy = drop_in::read(sign_in_policy(&provider, free_port()).as_bytes()).unwrap();
+    windows.import(&registry::reg_at(&policy, &windows.policy_key())).await;
+    windows.status_where("the policy", |status| status["status"]["policy"]["settings"] == 6).await;
+    let broker: Process = windows.start_broker().await;
+
+    let mut login = windows.talk(&["login", "--no-browser"]);
+    let address = login.address().await;
+    let page = e2e::person::type_password(&e2e::browser(), &address).await.unwrap().text().await.unwrap();
+    assert!(page.contains("You are signed in"), "{page}");
+    let said = login.rest().await;
+    assert!(said.contains(&format!("Signed in as {EMAIL}.")), "{said}");
+    let sign_in = async || windows.json(&["whoami", "--json"]).await;
+    assert_eq!(sign_in().await["kept"], "secret-store");
+    let vault = windows.vault();
+    assert!(vault.len() == 1 && vault[0].contains(".sealed"), "the key is in Credential Manager: {vault:?}");
+
+    let token = async || {
+        let output = windows.steward(&["token"]).await;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        if output.status.success() { Ok(said) } else { Err(said) }
+    };
+    let (first, second) = (token().await.unwrap(), token().await.unwrap());
+    assert_ne!(first, second, "each of these is a renewal");
+    broker.kill().await;
+    let broker = windows.start_broker().await;
+    token().await.unwrap();
+    assert_eq!(provider.logins(), 1);
+
+    let refused = windows.stranger(&["token"]).await;
+    let refused = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.contains("stranger.exe may not have tokens"), "{refused}");
+    let callers = String::from_utf8_lossy(&windows.steward(&["broker", "callers"]).await.stdout).into_owned();
+    assert!(callers.contains("stranger.exe") && callers.contains("refused: /v1/token once"), "{callers}");
+    // One broker for one person.
+    let second = windows.steward(&["broker"]).await;
+    let second = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(second.contains("another broker of yours runs already"), "{second}");
+
+    assert!(windows.steward(&["logout"]).await.status.success());
+    assert_eq!(provider.revocations(), 1);
+    assert_eq!(windows.vault(), Vec::<String>::new());
+    drop(broker);
+}
+
+/// Whoever finds the port taken is told on Windows, too. (Its holder is no Windows program here, so it has no name.)
+#[tokio::test]
+async fn a_taken_port_is_told_on_windows() {
+    let windows = Windows::new();
+    let provider = Provider::start().await;
+    let port = free_port();
+    let _agent = windows.start_agent().await;
+    let policy = drop_in::read(sign_in_policy(&provider, port).as_bytes()).unwrap();
+    windows.import(&registry::reg_at(&policy, &windows.policy_key())).await;
+    windows.status_where("the policy", |status| status["status"]["policy"]["settings"] == 6).await;
+    let _broker = windows.start_broker().await;
+    let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let output = windows.steward(&["login"]).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("cannot be listened at") && said.contains("--paste"), "{said}");
 }

@@ -234,8 +234,17 @@ impl Talk {
     /// The program was not built.
     #[must_use]
     pub fn start(device: &Device, arguments: &[&str]) -> Self {
-        let mut child = Command::new(program("steward"))
-            .args(["--root", &device.root_text()])
+        let root = device.root_text();
+        Self::run(device, &program("steward"), &[&["--root", &root], arguments].concat())
+    }
+
+    /// Starts another program that stands for it.
+    ///
+    /// # Panics
+    /// The program was not built.
+    #[must_use]
+    pub fn run(device: &Device, program: &Path, arguments: &[&str]) -> Self {
+        let mut child = Command::new(program)
             .args(arguments)
             .env_clear()
             .envs(&device.environment)
@@ -255,7 +264,8 @@ impl Talk {
     /// It says nothing in time.
     pub async fn line(&mut self) -> String {
         let line = tokio::time::timeout(LIMIT, self.says.next_line()).await;
-        line.expect("it speaks in time").expect("it can be read").expect("it has more to say")
+        let line = line.expect("it speaks in time").expect("it can be read").expect("it has more to say");
+        line.trim_end().to_owned()
     }
 
     /// The next line that is an address.

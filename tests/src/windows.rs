@@ -7,7 +7,7 @@ use std::process::{Output, Stdio};
 use agent_platform::environment;
 use serde_json::Value;
 
-use crate::device::{Device, Process};
+use crate::device::{Device, Process, Talk};
 use crate::wait::until;
 
 /// A device with a part of the registry of its own.
@@ -123,6 +123,39 @@ impl Windows {
         process
     }
 
+    /// Starts the person's broker and waits until it answers.
+    pub async fn start_broker(&self) -> Process {
+        let root = self.path("");
+        let process = self.device.start(&self.wine, &[&self.steward, "--root", &root, "broker"]);
+        self.status_where("an answering broker", |status| status["sign_in"].is_object()).await;
+        process
+    }
+
+    /// Starts a `steward` that a person talks to.
+    #[must_use]
+    pub fn talk(&self, arguments: &[&str]) -> Talk {
+        let root = self.path("");
+        Talk::run(&self.device, &self.wine, &[&[self.steward.as_str(), "--root", &root], arguments].concat())
+    }
+
+    /// Runs a copy of `steward` that lies elsewhere: a program that policy does not know.
+    ///
+    /// # Panics
+    /// There is no room for a copy.
+    pub async fn stranger(&self, arguments: &[&str]) -> Output {
+        let copy = self.device.path("stranger.exe");
+        fs_err::copy(&self.steward, &copy).expect("room for a program");
+        let root = self.path("");
+        self.wine(&[&[&copy.display().to_string(), "--root", &root], arguments].concat()).await
+    }
+
+    /// The files of the person's vault, by name.
+    #[must_use]
+    pub fn vault(&self) -> Vec<String> {
+        let found = walk(&self.device.path("")).into_iter();
+        found.filter(|name| [".sealed", ".key", ".next"].iter().any(|kind| name.ends_with(kind))).collect()
+    }
+
     /// Starts a copy of the agent's program under another name, as an app that runs on and on.
     ///
     /// # Panics
@@ -153,4 +186,13 @@ impl Drop for Windows {
         // The prefix is a cache; what is left in it harms nobody.
         drop(removal);
     }
+}
+
+/// The names of all files below a folder.
+fn walk(folder: &std::path::Path) -> Vec<String> {
+    let Ok(entries) = fs_err::read_dir(folder) else { return Vec::new() };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths
+        .flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path.display().to_string()] })
+        .collect()
 }
