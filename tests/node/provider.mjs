@@ -1,5 +1,6 @@
 // The certified OpenID provider `oidc-provider` with its own login form, as a public native client meets it.
-// Usage: node provider.mjs REDIRECT_URI; prints its issuer when it listens.
+// Usage: node provider.mjs REDIRECT_URI [pushed]; prints its issuer when it listens. `pushed`: takes requests only that were
+// handed over in advance (RFC 9126).
 import Provider from 'oidc-provider';
 import { createServer } from 'node:http';
 
@@ -12,7 +13,7 @@ server.listen(0, '127.0.0.1', () => {
       client_id: 'steward-lab',
       application_type: 'native',
       token_endpoint_auth_method: 'none',
-      grant_types: ['authorization_code', 'refresh_token'],
+      grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code'],
       response_types: ['code'],
       redirect_uris: [redirectUri],
     }],
@@ -24,7 +25,12 @@ server.listen(0, '127.0.0.1', () => {
     rotateRefreshToken: true,
     // Access tokens that end at once make every question a renewal.
     ttl: { AccessToken: 20, IdToken: 600, RefreshToken: 3600 },
-    features: { devInteractions: { enabled: true } },
+    features: {
+      devInteractions: { enabled: true },
+      deviceFlow: { enabled: true },
+      pushedAuthorizationRequests: { enabled: true, requirePushedAuthorizationRequests: process.argv[3] === 'pushed' },
+      revocation: { enabled: true },
+    },
     async findAccount(_context, id) {
       return { accountId: id, claims: async () => ({ sub: id, email: `${id}@example.com`, email_verified: true, name: id }) };
     },

@@ -24,9 +24,12 @@ pub(super) struct OtherProvider {
 impl OtherProvider {
     /// The certified provider of `tests/node`.
     pub(super) async fn start(redirect_uri: &str) -> Self {
+        Self::start_with(&[redirect_uri]).await
+    }
+
+    pub(super) async fn start_with(arguments: &[&str]) -> Self {
         let node = node();
-        Self::run(Command::new("node").arg(node.join("provider.mjs")).arg(redirect_uri).current_dir(node))
-            .await
+        Self::run(Command::new("node").arg(node.join("provider.mjs")).args(arguments).current_dir(node)).await
     }
 
     /// A provider that prints its issuer first.

@@ -198,3 +198,41 @@ async fn the_certified_provider_ends_a_session_whose_renewal_was_never_saved() {
     let said = office.device.printed(&["logout"]).await;
     assert_eq!(said, "Signed out on this device.\n");
 }
+
+/// A provider may take requests only that were handed to it in advance (RFC 9126).
+#[tokio::test]
+async fn the_certified_provider_gets_its_requests_in_advance_where_it_demands_that() {
+    let port = free_port();
+    let provider = OtherProvider::start_with(&[&format!("http://localhost:{port}"), "pushed"]).await;
+    let browser = format!("node {} %s", node().join("person.mjs").display());
+    let office = office_with(&provider.issuer, port, &browser).await;
+    let mut asked = e2e::device::Talk::start(&office.device, &["login", "--no-browser"]);
+    let address = asked.address().await;
+    assert!(address.contains("request_uri=urn") && !address.contains("code_challenge"), "{address}");
+    let said = office.device.printed(&["login"]).await;
+    assert!(said.contains("Signed in as ada@example.com"), "{said}");
+    office.token().await.unwrap();
+}
+
+/// Sign-in on another device, at a provider that did not learn the protocol from us.
+#[tokio::test]
+async fn the_certified_provider_signs_in_on_another_device() {
+    let provider = OtherProvider::start("http://localhost:18080").await;
+    let office = office_with(&provider.issuer, free_port(), "/usr/bin/false").await;
+    office.device.push("60.toml", "DeviceFlow = \"fallback\"\n");
+    office.device.status_where("the policy", |status| status["status"]["policy"]["settings"] == 8).await;
+    let mut login = e2e::device::Talk::start(&office.device, &["login", "--device"]);
+    let line = login.line().await;
+    let (address, code) =
+        (line.split(' ').nth(1).unwrap(), line.trim_end_matches('.').rsplit(' ').next().unwrap());
+    let person = Command::new("node")
+        .arg(node().join("other-device.mjs"))
+        .arg(format!("{address}?user_code={code}"))
+        .current_dir(node())
+        .output();
+    let person = person.await.unwrap();
+    assert!(person.status.success(), "{}", String::from_utf8_lossy(&person.stderr));
+    let said = login.rest().await;
+    assert!(said.contains("Signed in as ada@example.com"), "{said}");
+    office.token().await.unwrap();
+}

@@ -13,6 +13,7 @@
 //! | RFC 6749, 6: fewer scopes on refresh; RFC 8707, 2.2: resources | `Provider::refresh` |
 //! | RFC 7009: a session that is ended here ends there | `Provider::revoke` |
 //! | RFC 8628: sign-in on another device | `Provider::begin_on_another_device` |
+//! | RFC 9126: requests are pushed where the provider demands it | `Provider::begin` |
 //!
 //! Each has a scenario in `tests/scenarios/sign_in.rs` or `session.rs`.
 
@@ -22,11 +23,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use openidconnect::core::{CoreAuthenticationFlow, CoreDeviceAuthorizationResponse, CoreJsonWebKeySet};
+use openidconnect::core::CoreJsonWebKeySet;
 use openidconnect::{
-    AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, Client, ClientId, ClientSecret, CsrfToken,
-    DeviceAuthorizationUrl, HttpRequest, HttpResponse, IssuerUrl, JsonWebKeySetUrl, Nonce,
-    OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken,
+    AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, Client, ClientId, ClientSecret, HttpRequest,
+    HttpResponse, IssuerUrl, JsonWebKeySetUrl, OAuth2TokenResponse as _, RedirectUrl, RefreshToken,
     RequestTokenError, Scope, TokenResponse as _, TokenUrl, UserInfoUrl,
 };
 use policy_schema::{Code, Problem};
@@ -39,10 +39,12 @@ use crate::http::{Http, HttpError};
 
 pub(super) use explain::refused;
 use explain::{explain_discovery, invalid, unreachable};
+pub(super) use request::{DeviceRequest, Pending};
 use types::{Answer, Metadata, RelyingParty};
 
 mod checks;
 mod explain;
+mod request;
 mod types;
 
 /// Documents of an identity provider are smaller than this, in bytes.
@@ -80,48 +82,6 @@ pub(super) struct Provider<'k> {
     client_id: ClientId,
     issuer: IssuerUrl,
     keys_at: JsonWebKeySetUrl,
-}
-
-/// An authorization request that is on its way through the browser.
-pub(super) struct Pending {
-    /// Where to send the browser.
-    pub(super) url: Url,
-    state: CsrfToken,
-    nonce: Nonce,
-    verifier: PkceCodeVerifier,
-}
-
-impl Pending {
-    /// Whether an answer belongs to this request.
-    pub(super) fn is_answered_by(&self, state: &str) -> bool {
-        let digest = |text: &str| ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-        digest(state).as_ref() == digest(self.state.secret()).as_ref()
-    }
-}
-
-/// A sign-in that a person finishes on another device (RFC 8628, section 3.2).
-pub(super) struct DeviceRequest(CoreDeviceAuthorizationResponse);
-
-impl DeviceRequest {
-    /// Where to go.
-    pub(super) fn address(&self) -> String {
-        self.0.verification_uri().to_string()
-    }
-
-    /// What to type there.
-    pub(super) fn user_code(&self) -> String {
-        self.0.user_code().secret().clone()
-    }
-
-    /// Where to go without typing anything.
-    pub(super) fn complete_address(&self) -> Option<String> {
-        self.0.verification_uri_complete().map(|url| url.secret().clone())
-    }
-
-    /// How long a person has.
-    pub(super) fn lasts(&self) -> Duration {
-        self.0.expires_in()
-    }
 }
 
 /// An answer to a renewal that nobody has checked yet. Its refresh token has to be kept whatever the checks say: the
@@ -205,28 +165,6 @@ impl<'k> Provider<'k> {
         Ok(provider)
     }
 
-    /// Begins a sign-in. `lasting` says whether this device has a refresh token already.
-    pub(super) fn begin(&self, lasting: bool) -> Pending {
-        let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
-        let mut request = self
-            .client
-            .authorize_url(
-                CoreAuthenticationFlow::AuthorizationCode,
-                CsrfToken::new_random,
-                Nonce::new_random,
-            )
-            .set_pkce_challenge(challenge);
-        let configuration = &self.discovered.configuration;
-        for scope in configuration.requested_scopes() {
-            request = request.add_scope(Scope::new(scope.to_owned()));
-        }
-        for (name, value) in configuration.authorization_parameters(lasting) {
-            request = request.add_extra_param(name, value);
-        }
-        let (url, state, nonce) = request.url();
-        Pending { url, state, nonce, verifier }
-    }
-
     /// Checks that the authorization response comes from this provider (RFC 9207, section 2.4).
     pub(super) fn check_issuer(&self, named: Option<&str>) -> Result<(), Problem> {
         let distrust = |reason: &str| {
@@ -252,42 +190,6 @@ impl<'k> Provider<'k> {
             .await
             .map_err(|failure| self.explain(failure))?;
         self.accept_first(answer, Some(pending.nonce.secret().clone())).await
-    }
-
-    /// Begins a sign-in on another device.
-    pub(super) async fn begin_on_another_device(&self) -> Result<DeviceRequest, Problem> {
-        let Some(address) = self.more(|more| more.device_authorization_endpoint.clone()).flatten() else {
-            return Err(Problem::new(
-                Code::SignInDeviceFlowUnavailable,
-                "the identity provider does not offer sign-in on another device",
-            )
-            .at(self.issuer.as_str())
-            .hint("`steward login --paste` needs no port and no device".to_owned()));
-        };
-        let address = DeviceAuthorizationUrl::new(address).map_err(|error| {
-            invalid(self.issuer.as_str(), &format!("device_authorization_endpoint: {error}"))
-        })?;
-        let client = self.client.clone().set_device_authorization_url(address);
-        let mut request = client.exchange_device_code();
-        for scope in self.discovered.configuration.requested_scopes() {
-            request = request.add_scope(Scope::new(scope.to_owned()));
-        }
-        request.request_async(&self.http).await.map(DeviceRequest).map_err(|failure| self.explain(failure))
-    }
-
-    /// Waits until the person has finished on the other device. There is no `nonce`: the answer comes straight from
-    /// the provider.
-    pub(super) async fn finish_on_another_device(
-        &mut self,
-        request: &DeviceRequest,
-    ) -> Result<Tokens, Problem> {
-        let answer = self
-            .client
-            .exchange_device_access_token(&request.0)
-            .request_async(&self.http, tokio::time::sleep, Some(request.lasts()))
-            .await
-            .map_err(|failure| self.explain_device(failure))?;
-        self.accept_first(answer, None).await
     }
 
     async fn accept_first(&mut self, answer: Answer, nonce: Option<String>) -> Result<Tokens, Problem> {

@@ -132,7 +132,17 @@ impl Broker {
             let url = request.complete_address().unwrap_or_else(|| request.address());
             (Way::Device(request), url)
         } else {
-            let pending = provider.begin(self.is_lasting(&configuration));
+            let begun = provider.begin(self.is_lasting(&configuration)).await;
+            let pending = match (begun, &callback) {
+                (Ok(pending), _) => pending,
+                (Err(problem), None) => return Err(problem),
+                (Err(problem), Some(_)) => {
+                    if let Some(callback) = callback {
+                        callback.close(false).await;
+                    }
+                    return Err(problem);
+                }
+            };
             let url = pending.url.to_string();
             match callback {
                 Some(callback) => (Way::Browser(callback, pending), url),

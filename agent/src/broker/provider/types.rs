@@ -36,6 +36,9 @@ pub(super) struct MoreMetadata {
     pub(super) revocation_endpoint: Option<String>,
     /// RFC 8628.
     pub(super) device_authorization_endpoint: Option<String>,
+    /// RFC 9126.
+    pub(super) pushed_authorization_request_endpoint: Option<String>,
+    pub(super) require_pushed_authorization_requests: bool,
     /// OpenID Connect RP-Initiated Logout 1.0.
     pub(super) end_session_endpoint: Option<String>,
 }

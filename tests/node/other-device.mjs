@@ -1,0 +1,25 @@
+// A person at another device: opens the address with the code in it, confirms, and signs in at the certified provider.
+// Usage: node other-device.mjs ADDRESS
+import { chromium } from 'playwright-core';
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+    '--disable-component-update', '--disable-sync', '--password-store=basic'],
+});
+const page = await browser.newPage();
+page.setDefaultTimeout(15_000);
+try {
+  await page.goto(process.argv[2]);
+  await page.getByRole('button', { name: 'Continue' }).click();
+  await page.fill('input[name=login]', 'ada');
+  await page.fill('input[name=password]', 'any password');
+  await page.getByRole('button', { name: 'Sign-in' }).click();
+  await page.getByRole('button', { name: 'Continue' }).click();
+  await page.getByText('Sign-in Success').waitFor();
+} catch (error) {
+  console.error(`${error}\nat ${page.url()}:\n${await page.innerText('body')}`);
+  process.exitCode = 1;
+} finally {
+  await browser.close();
+}
