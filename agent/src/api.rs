@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -139,7 +140,11 @@ impl LastGoodValue {
 
 /// Who is calling, as a request sees it.
 #[derive(Clone, Debug)]
-pub(crate) struct Caller(pub(crate) Option<Peer>);
+pub(crate) struct Caller {
+    pub(crate) peer: Option<Peer>,
+    /// The configuration under which this connection was last let through, by number; 0 if it never was.
+    pub(crate) admitted: Arc<AtomicU64>,
+}
 
 /// An answer that is no success: `{"error": {"code": "...", "message": "...", "hint": "..."}}`.
 pub(crate) struct Refusal {
@@ -172,7 +177,8 @@ pub(crate) async fn serve(mut listener: ipc::Listener, routes: Router) {
         let Some(share) = Share::take(&held, peer.as_ref().map_or(0, Peer::key)) else { continue };
         let routes = routes.clone();
         tokio::spawn(async move {
-            let service = service_fn(move |request| answer(routes.clone(), Caller(peer.clone()), request));
+            let caller = Caller { peer, admitted: Arc::default() };
+            let service = service_fn(move |request| answer(routes.clone(), caller.clone(), request));
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(QUESTION_LIMIT)
@@ -311,7 +317,7 @@ async fn ask(
     caller: Caller,
     wish: impl FnOnce(oneshot::Sender<()>) -> Event,
 ) -> Result<(), Refusal> {
-    if !caller.0.as_ref().is_some_and(Peer::is_administrator) {
+    if !caller.peer.as_ref().is_some_and(Peer::is_administrator) {
         return Err(refusal(StatusCode::FORBIDDEN, "only an administrator may do this"));
     }
     let (done, wait) = oneshot::channel();

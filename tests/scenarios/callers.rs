@@ -181,3 +181,63 @@ async fn silent_connections_have_a_limit() {
     drop(silent);
     e2e::wait::until("an answer", async || office.token().await).await;
 }
+
+/// Questions that are cut, changed, repeated or nothing but noise: each is answered or dropped, none harms, and the next
+/// one is answered as if nothing had been.
+#[tokio::test]
+async fn foreign_bytes_do_the_broker_no_harm() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let office = office(FILE_VAULT).await;
+    office.device.printed(&["login"]).await;
+    // Else it would be refused before it was read.
+    office.allow(&[&std::env::current_exe().unwrap().display().to_string()]).await;
+    let question = |route: &str, body: &str| {
+        format!(
+            "POST {route} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let seeds = [
+        question("/v1/token", "{\"interactive\":false,\"scope\":\"openid email\",\"resource\":\"https://a.example\"}"),
+        question("/v1/login/return", "{\"url\":\"http://localhost:18080/?code=a&state=b&iss=c\"}"),
+        question("/v1/logout", "{\"account\":\"nobody\",\"all\":false}"),
+        "GET /v1/session HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".to_owned(),
+    ];
+    // The same noise each time: a failure can be had again.
+    let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = |below: usize| {
+        noise ^= noise << 13;
+        noise ^= noise >> 7;
+        noise ^= noise << 17;
+        usize::try_from(noise % below as u64).unwrap()
+    };
+    for round in 0..400 {
+        let mut bytes = seeds[next(seeds.len())].clone().into_bytes();
+        for _ in 0..=next(6) {
+            let place = next(bytes.len().max(1));
+            match next(5) {
+                0 => bytes.truncate(place),
+                1 => bytes.insert(place, u8::try_from(next(256)).unwrap()),
+                2 => bytes.extend_from_within(place..),
+                3 => bytes.extend(std::iter::repeat_n(b'{', next(5000))),
+                _ => {
+                    if let Some(byte) = bytes.get_mut(place) {
+                        *byte = u8::try_from(next(256)).unwrap();
+                    }
+                }
+            }
+        }
+        let mut stream = tokio::net::UnixStream::connect(office.socket()).await.unwrap();
+        // It may hang up in the middle, which is its right.
+        drop(stream.write_all(&bytes).await);
+        drop(stream.shutdown().await);
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(e2e::wait::LIMIT, stream.read_to_end(&mut answer)).await;
+        assert!(read.is_ok(), "round {round} has no end: {:?}", String::from_utf8_lossy(&bytes));
+    }
+    // Some of it may have been a sign-out.
+    let said = office.device.printed(&["login"]).await;
+    assert!(said.contains("Signed in"), "{said}");
+    office.token().await.unwrap();
+    assert!(!office.broker.log().contains("panicked"), "{}", office.broker.log());
+}

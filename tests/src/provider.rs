@@ -260,6 +260,15 @@ impl Provider {
         self.shared.lock().exchanged.get(name).cloned()
     }
 
+    /// A refresh token as from a sign-in, for clients that get theirs from elsewhere.
+    #[must_use]
+    pub fn give_refresh_token(&self) -> String {
+        let token = secret();
+        let entry = RefreshToken { nonce: secret(), user: USER, used: None, revoked: false };
+        self.shared.lock().refresh_tokens.insert(token.clone(), entry);
+        token
+    }
+
     /// Ends every session.
     pub fn revoke_all(&self) {
         for token in self.shared.lock().refresh_tokens.values_mut() {
@@ -314,6 +323,8 @@ async fn discovery(State(shared): State<Arc<Shared>>) -> Response {
         "revocation_endpoint": format!("{base}/revoke"),
         "end_session_endpoint": format!("{base}/logout"),
         "response_types_supported": ["code"],
+        "scopes_supported": ["openid", "email", "profile", "offline_access"],
+        "grant_types_supported": ["authorization_code", "refresh_token"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256", "ES256"],
         "authorization_response_iss_parameter_supported": shared.vendor.names_issuer(),

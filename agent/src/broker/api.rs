@@ -171,7 +171,7 @@ async fn session(
     State(broker): State<Arc<Broker>>,
     ConnectInfo(caller): ConnectInfo<Caller>,
 ) -> Result<Json<SignIn>, Refusal> {
-    if !caller.0.as_ref().is_some_and(Peer::is_administrator) {
+    if !caller.peer.as_ref().is_some_and(Peer::is_administrator) {
         return Err(not_yours());
     }
     Ok(Json(broker.describe().await))
@@ -214,13 +214,13 @@ fn ends_with_sign_in(code: Code) -> bool {
 fn admit(broker: &Broker, caller: &Caller, route: &str) -> Result<Arc<Configuration>, Refusal> {
     let peer = check_owner(caller)?;
     let configuration = broker.configuration().map_err(refuse)?;
-    let checked = broker.callers.check(&configuration, &broker.paths, peer, route);
+    let checked = broker.callers.check(&configuration, &broker.paths, peer, &caller.admitted, route);
     checked.map_err(|problem| Refusal { status: StatusCode::FORBIDDEN, problem })?;
     Ok(configuration)
 }
 
 fn check_owner(caller: &Caller) -> Result<&Peer, Refusal> {
-    caller.0.as_ref().filter(|peer| peer.is_owner()).ok_or_else(not_yours)
+    caller.peer.as_ref().filter(|peer| peer.is_owner()).ok_or_else(not_yours)
 }
 
 fn not_yours() -> Refusal {

@@ -7,6 +7,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use agent_platform::ipc::Peer;
 use agent_platform::paths::Paths;
@@ -64,13 +65,23 @@ impl Callers {
         configuration: &Configuration,
         paths: &Paths,
         peer: &Peer,
+        admitted: &AtomicU64,
         route: &str,
     ) -> Result<(), Problem> {
         let program = peer.program();
         let reason = match &program {
+            // What was decided holds for this connection, as long as policy and program stay what they are.
+            Ok(program)
+                if admitted.load(Ordering::Relaxed) == configuration.number && !program.is_removed() =>
+            {
+                None
+            }
             Ok(program) => self.reason_to_refuse(configuration, paths, program),
             Err(error) => Some(format!("the system does not say which program it runs: {error}")),
         };
+        if reason.is_none() {
+            admitted.store(configuration.number, Ordering::Relaxed);
+        }
         let application =
             program.map_or_else(|_| "an unknown program".to_owned(), |program| shown(&program.path));
         let refusal = reason.as_deref().map(|reason| refusal(&application, reason));

@@ -19,6 +19,9 @@ use crate::http::Network;
 /// Everything that sign-in depends on.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Configuration {
+    /// Counts what was read since the start, from 1.
+    #[serde(skip)]
+    pub(crate) number: u64,
     pub(crate) identity_provider: IdentityProvider,
     pub(crate) issuer: Option<String>,
     pub(crate) client_id: Option<String>,
@@ -47,6 +50,7 @@ pub(crate) struct Configuration {
 impl From<&Policy> for Configuration {
     fn from(policy: &Policy) -> Self {
         Self {
+            number: 0,
             identity_provider: policy.identity_provider,
             issuer: policy.issuer.clone(),
             client_id: policy.client_id.clone(),

@@ -19,6 +19,7 @@ pub(crate) mod sign_in;
 mod vault;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agent_platform::lock::Lock;
@@ -61,6 +62,8 @@ pub(crate) async fn run(paths: Paths) -> anyhow::Result<()> {
 struct Broker {
     paths: Paths,
     configuration: Mutex<Option<(file::Mark, Arc<Configuration>)>>,
+    /// How many were read.
+    configurations: AtomicU64,
     accounts: Mutex<Accounts>,
     vault: AsyncMutex<Vault>,
     /// The renewals that are going on, by account and what is wanted.
@@ -81,6 +84,7 @@ impl Broker {
         Self {
             paths,
             configuration: Mutex::default(),
+            configurations: AtomicU64::new(0),
             accounts: Mutex::default(),
             vault,
             flights: Mutex::default(),
@@ -101,7 +105,8 @@ impl Broker {
         {
             return Ok(Arc::clone(configuration));
         }
-        let configuration = Arc::new(Configuration::load(&self.paths)?);
+        let number = self.configurations.fetch_add(1, Ordering::Relaxed) + 1;
+        let configuration = Arc::new(Configuration { number, ..Configuration::load(&self.paths)? });
         logging::set_level(configuration.log_level);
         *read = mark.map(|mark| (mark, Arc::clone(&configuration)));
         Ok(configuration)

@@ -225,7 +225,11 @@ fn bench() -> anyhow::Result<()> {
     run(cargo()
         .args(["build", "--release", "--package", "agent", "--package", "e2e", "--locked"])
         .args(programs))?;
-    run(&mut Command::new(tools::target_folder()?.join("release/bench")))
+    tools::debian_packages(&[("oidc-agent", "oidc-agent-cli"), ("python3", "python3")])?;
+    tools::debian_libraries(&["python3-venv"])?;
+    let python = tools::python_packages()?;
+    let mut command = Command::new(tools::target_folder()?.join("release/bench"));
+    run(tools::without_proxies(command.env("STEWARD_PYTHON", python)))
 }
 
 fn dist() -> anyhow::Result<()> {

@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::fcntl::{OFlag, open, openat, readlinkat};
+use nix::fcntl::{AtFlags, OFlag, open, readlinkat};
 use nix::sys::socket::{getsockopt, sockopt};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::{Mode, fstatat};
 use tokio::net::UnixStream;
 
 /// One process, for as long as it lives: its number may be given to another process, this is not.
@@ -17,7 +17,7 @@ pub struct Process {
     /// Its folder below /proc, which stays that of this process and answers nothing once it has ended.
     folder: Arc<OwnedFd>,
     /// What it ran when it was first looked at.
-    first: Option<Program>,
+    first: Program,
 }
 
 /// The program that a process runs.
@@ -40,9 +40,11 @@ impl Process {
         if kernels.is_some_and(|handle| !still_runs(&handle, id)) {
             return Err(io::Error::other("the process has ended"));
         }
-        let mut process = Self { id, folder: Arc::new(folder), first: None };
-        process.first = process.look().ok();
-        Ok(process)
+        // Not a name but the very file, whatever was mounted over it or put in its place.
+        let facts = fstatat(&folder, "exe", AtFlags::empty())?;
+        let path = PathBuf::from(readlinkat(&folder, "exe")?);
+        let first = Program { path, device: facts.st_dev, inode: facts.st_ino, removed: facts.st_nlink == 0 };
+        Ok(Self { id, folder: Arc::new(folder), first })
     }
 
     /// Its number.
@@ -57,20 +59,11 @@ impl Process {
     /// # Errors
     /// It has ended, may not be looked at, or became another program.
     pub fn program(&self) -> io::Result<Program> {
-        let now = self.look()?;
-        let same = |first: &Program| (first.device, first.inode) == (now.device, now.inode);
-        if self.first.as_ref().is_some_and(same) {
-            return Ok(now);
+        let now = fstatat(self.folder.as_fd(), "exe", AtFlags::empty())?;
+        if (now.st_dev, now.st_ino) != (self.first.device, self.first.inode) {
+            return Err(io::Error::other("it became another program since it connected"));
         }
-        Err(io::Error::other("it became another program since it connected"))
-    }
-
-    fn look(&self) -> io::Result<Program> {
-        // Not a name but the very file, whatever was mounted over it or put in its place.
-        let file = openat(self.folder.as_fd(), "exe", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-        let facts = fstat(&file)?;
-        let path = PathBuf::from(readlinkat(self.folder.as_fd(), "exe")?);
-        Ok(Program { path, device: facts.st_dev, inode: facts.st_ino, removed: facts.st_nlink == 0 })
+        Ok(Program { removed: now.st_nlink == 0, ..self.first.clone() })
     }
 }
 
@@ -88,6 +81,12 @@ impl Program {
     #[must_use]
     pub fn is_inside(&self, folder: &Path) -> bool {
         fs_err::canonicalize(folder).is_ok_and(|folder| self.path.starts_with(folder)) && self.is(&self.path)
+    }
+
+    /// Whether its file has gone since it was started.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.removed
     }
 
     /// Whether it has been removed or replaced since it was started.

@@ -63,9 +63,15 @@ impl Program {
         }
     }
 
+    /// Whether its file has gone since it was started.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        !self.path.exists()
+    }
+
     /// Whether it has been removed since it was started.
     #[must_use]
     pub fn is_replaced(&self) -> bool {
-        !self.path.exists()
+        self.is_removed()
     }
 }

@@ -25,6 +25,8 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+mod rival;
+
 const POLICIES: usize = 60;
 const REQUESTS: usize = 3000;
 const PROCESSES: usize = 200;
@@ -42,10 +44,12 @@ fn main() -> anyhow::Result<()> {
 async fn measure() -> anyhow::Result<()> {
     let provider = Provider::start().await;
     let device = Device::new();
+    let own = std::env::current_exe()?.display().to_string();
     let policy = |number: usize| {
         format!(
             "App = \"lab-notes\"\nIssuer = \"{}\"\nClientId = \"{CLIENT_ID}\"\nVaultFallback = \"encrypted-file\"\n\
-             RedirectUri = \"http://localhost:18081\"\nOrganizationName = \"{number}\"\nJwksUri = \"{}/jwks?{number}\"\n",
+             RedirectUri = \"http://localhost:18081\"\nAllowedApplications = [{own:?}]\n\
+             OrganizationName = \"{number}\"\nJwksUri = \"{}/jwks?{number}\"\n",
             provider.issuer(),
             provider.issuer()
         )
@@ -107,7 +111,7 @@ async fn measure() -> anyhow::Result<()> {
             "8 MiB"
         );
     }
-    Ok(())
+    rival::compare(&device, &provider, &socket).await
 }
 
 fn row(name: &str, ours: Duration, floor: Duration, target: f64) {
