@@ -174,7 +174,12 @@ pub(crate) async fn serve(mut listener: ipc::Listener, routes: Router) {
             }
         };
         // One caller must not take the places of all.
-        let Some(share) = Share::take(&held, peer.as_ref().map_or(0, Peer::key)) else { continue };
+        // Programs of the same person get theirs each; other people one for all of theirs.
+        let key = |peer: &Peer| match peer.process() {
+            Some(process) if peer.is_owner() => u64::from(process) << 32,
+            Some(_) | None => peer.key(),
+        };
+        let Some(share) = Share::take(&held, peer.as_ref().map_or(0, key)) else { continue };
         let routes = routes.clone();
         tokio::spawn(async move {
             let caller = Caller { peer, admitted: Arc::default() };

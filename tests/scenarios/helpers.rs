@@ -289,6 +289,9 @@ async fn an_id_token_that_has_ended_is_renewed_for_whoever_needs_it() {
     let printed = office.device.printed(&["token", "--format", "header", "--id-token"]).await;
     assert!(printed.starts_with("Authorization: Bearer ey"), "{printed}");
     assert_eq!(office.provider.refreshes(), 1);
+    // The new one. (It was the old one, once more.)
+    let again = office.device.printed(&["token", "--format", "header", "--id-token"]).await;
+    assert_eq!((printed, office.provider.refreshes()), (again, 1));
     assert_ne!(office.token().await.unwrap(), access);
     office.device.printed(&["token", "--format", "kubernetes"]).await;
     assert_eq!(office.provider.refreshes(), 1, "it lasts now");

@@ -13,6 +13,7 @@ mod report;
 mod session;
 mod sign_in;
 mod update;
+mod vault;
 
 use e2e::device::Device;
 use e2e::provider::{CLIENT_ID, Provider};

@@ -280,13 +280,18 @@ async fn a_person_signs_in_on_another_device_if_policy_allows_it() {
     let office = office(FILE_VAULT).await;
     let refused = office.device.printed(&["login", "--device"]).await;
     assert!(refused.contains("`DeviceFlow`: policy does not allow it"), "{refused}");
-    office.device.push("60.toml", "DeviceFlow = \"fallback\"\n");
+    office.device.push("70.toml", "DeviceFlow = \"fallback\"\n");
     office.device.status_where("the policy", |status| status["status"]["policy"]["settings"] == 8).await;
     let mut login = e2e::device::Talk::start(&office.device, &["login", "--device"]);
     let line = login.line().await;
     assert!(line.ends_with("on any device and enter the code WDJB-MJHT."), "{line}");
     let address = line.split(' ').nth(1).unwrap();
     let typed = format!("{address}?user_code=WDJB-MJHT");
+    // What is pasted now belongs to no sign-in that waits for it. (It hung until the code had ended.)
+    office.allow(&[super::office::CURL]).await;
+    let pasted = serde_json::json!({ "url": "http://localhost:18080/?code=a&state=b" });
+    let answer = office.post("/v1/login/return", &pasted).await;
+    assert_eq!(answer["error"]["code"], "sign-in.token-invalid", "{answer}");
     assert!(e2e::browser().get(typed).send().await.unwrap().status().is_success());
     let said = login.rest().await;
     assert!(said.contains("Signed in as ada@example.com"), "{said}");
@@ -298,6 +303,19 @@ async fn a_person_signs_in_on_another_device_if_policy_allows_it() {
     office.provider.behave(|behaviour| behaviour.device_flow = false);
     let said = office.device.printed(&["login", "--device"]).await;
     assert!(said.contains("does not offer sign-in on another device"), "{said}");
+}
+
+/// Found by review: a person without a browser waited for five minutes and was told that nobody had come back.
+#[tokio::test]
+async fn a_device_without_a_browser_says_so_at_once() {
+    let mut device = Device::new();
+    device.set("BROWSER", "/nowhere/browser");
+    device.set("PATH", "/nowhere");
+    let office = office_on(device, FILE_VAULT).await;
+    let said = office.device.printed(&["login"]).await;
+    assert!(said.contains("no browser could be opened") && said.contains("--no-browser"), "{said}");
+    let said = office.device.printed(&["token", "ada@example.com"]).await;
+    assert!(said.contains("--account ada@example.com"), "a word in the wrong place: {said}");
 }
 
 /// The app signs in by itself on the same port: its sign-in ends soon, and ours goes on.

@@ -1,20 +1,24 @@
 //! The accounts that are signed in on this device, as the broker knows them. Data; what happens to it is in
 //! [`super::renewal`], [`super::keeper`] and [`super::sign_in`].
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use policy_schema::Problem;
+use policy_schema::{Code, Problem};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::configuration::Configuration;
-use super::session::Session;
+use super::session::{Session, Want};
 use super::vault::Loaded;
 use crate::clock;
 use crate::health::model::Kept;
 
-/// The longest pause after failures, in seconds.
-pub(super) const LONGEST_PAUSE: u32 = 300;
+/// The pause after a first failure, and the longest, in seconds.
+const FIRST_PAUSE: u32 = 1;
+const LONGEST_PAUSE: u32 = 300;
+/// Pauses that are over are forgotten when there are so many.
+const MAXIMUM_PAUSES: usize = 64;
 /// When to try again to save a session that could not be saved, in seconds.
 pub(super) const FIRST_SAVE: u32 = 60;
 /// By how much renewals of a fleet are spread, in seconds.
@@ -26,8 +30,10 @@ pub(super) struct Accounts {
     /// Whether the vault was looked into, with success.
     pub(super) loaded: bool,
     pub(super) known: Vec<Account>,
-    /// What cannot be opened in the vault.
-    pub(super) vault_problems: Vec<Problem>,
+    /// What cannot be opened in the vault, by account.
+    pub(super) vault_problems: Vec<(String, Problem)>,
+    /// Until when the vault is left alone after it could not be opened.
+    pub(super) load_again: Option<Timestamp>,
     /// How the last sign-in or renewal went wrong.
     pub(super) problem: Option<Problem>,
 }
@@ -44,8 +50,8 @@ pub(super) struct Account {
     pub(super) used: bool,
     /// Held while it is renewed, signed out or signed in anew.
     pub(super) turn: Arc<AsyncMutex<()>>,
-    /// Until when it is not renewed after a failure, how often it failed, and how.
-    pub(super) pause: Option<Pause>,
+    /// Until when it is not renewed after a failure, for each thing that was wanted.
+    pub(super) pauses: HashMap<Want, Pause>,
     /// When to try again to save it.
     pub(super) save_again: Option<(Timestamp, u32)>,
     /// By how many seconds it is renewed early.
@@ -77,12 +83,19 @@ impl Accounts {
     /// What is wrong with sign-in, the latest failure first.
     pub(super) fn problems(&self) -> impl Iterator<Item = &Problem> {
         let kept = self.known.iter().filter_map(|account| account.kept_problem.as_ref());
-        self.problem.iter().chain(&self.vault_problems).chain(kept)
+        let vault = self.vault_problems.iter().map(|(_, problem)| problem);
+        self.problem.iter().chain(vault).chain(kept)
     }
 
     /// The account of an identity.
     pub(super) fn get(&mut self, id: &str) -> Option<&mut Account> {
         self.known.iter_mut().find(|account| account.session.id() == id)
+    }
+
+    /// Forgets an account.
+    pub(super) fn remove(&mut self, id: &str) {
+        self.known.retain(|account| account.session.id() != id);
+        self.vault_problems.retain(|(account, _)| account != id);
     }
 
     pub(super) fn add_loaded(&mut self, loaded: Loaded) {
@@ -104,17 +117,36 @@ impl Account {
             interrupted: false,
             used: false,
             turn: Arc::default(),
-            pause: None,
+            pauses: HashMap::new(),
             save_again,
             spread: i64::from(spread % SPREAD),
         }
     }
 
-    pub(super) fn paused(&self, now: Timestamp) -> Option<&Pause> {
+    /// The pause that holds for what is wanted: its own, or the one of a provider that cannot be reached at all.
+    pub(super) fn paused(&self, want: &Want, now: Timestamp) -> Option<&Pause> {
         // A clock that was set back must not make a pause of years.
         let longest = SignedDuration::from_secs(LONGEST_PAUSE.into());
-        self.pause.as_ref().filter(|pause| now < pause.until && now.duration_until(pause.until) <= longest)
+        let holds = |pause: &&Pause| now < pause.until && now.duration_until(pause.until) <= longest;
+        let unreachable = |pause: &&Pause| pause.problem.code == Code::SignInProviderUnreachable;
+        let of_all = self.pauses.values().filter(unreachable).find(holds);
+        self.pauses.get(want).filter(holds).or(of_all)
     }
+
+    /// Leaves the provider alone for a while, longer with each failure.
+    pub(super) fn pause(&mut self, want: &Want, problem: &Problem, now: Timestamp) {
+        if self.pauses.len() >= MAXIMUM_PAUSES {
+            self.pauses.retain(|_, pause| now < pause.until);
+        }
+        let failures = self.pauses.get(want).map_or(0, |pause| pause.failures) + 1;
+        let seconds = doubled(FIRST_PAUSE, failures - 1, LONGEST_PAUSE);
+        let until = clock::after(now, seconds.into());
+        self.pauses.insert(want.clone(), Pause { until, failures, problem: problem.clone() });
+    }
+}
+
+fn doubled(first: u32, times: u32, longest: u32) -> u32 {
+    first.saturating_mul(1 << times.min(20)).min(longest)
 }
 
 #[cfg(test)]
@@ -122,14 +154,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn pauses_grow_and_end_growing() {
+        let pauses: Vec<u32> = (0..12).map(|times| doubled(1, times, 300)).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+        assert_eq!(doubled(1, u32::MAX, 300), 300);
+    }
+
+    /// Found by review: one app that asked for a scope of its own invention kept everybody from renewing.
+    #[test]
+    fn what_one_app_may_not_have_pauses_nobody_else() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let (main, own) = (Want::default(), Want::new(Some("forbidden"), None));
+        let mut account = Account::new(Session::sample(), Kept::File, None);
+        account.pause(&own, &Problem::new(Code::SignInDenied, "invalid_scope"), now);
+        assert!(account.paused(&own, now).is_some() && account.paused(&main, now).is_none());
+        account.pause(&own, &Problem::new(Code::SignInProviderUnreachable, "no network"), now);
+        assert!(account.paused(&main, now).is_some(), "nobody gets anything then");
+    }
+
+    #[test]
     fn a_clock_that_was_set_back_makes_no_pause_of_years() {
         let at = |seconds| Timestamp::from_second(seconds).unwrap();
         let problem = crate::broker::nobody();
-        let pause = Some(Pause { until: at(1_000_010), failures: 1, problem });
-        let account = Account { pause, ..Account::new(Session::sample(), Kept::File, None) };
-        assert!(account.paused(at(1_000_000)).is_some());
-        assert!(account.paused(at(1_000_010)).is_none());
-        assert!(account.paused(at(10)).is_none());
+        let want = Want::default();
+        let pauses = [(want.clone(), Pause { until: at(1_000_010), failures: 1, problem })].into();
+        let account = Account { pauses, ..Account::new(Session::sample(), Kept::File, None) };
+        assert!(account.paused(&want, at(1_000_000)).is_some());
+        assert!(account.paused(&want, at(1_000_010)).is_none());
+        assert!(account.paused(&want, at(10)).is_none());
     }
 
     #[test]

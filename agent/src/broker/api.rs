@@ -163,7 +163,7 @@ async fn logout(
         admit(&broker, &caller, "/v1/logout")?;
     }
     let LogoutQuestion { account, all } = question(&body)?;
-    let (end_session_url, remarks) = broker.sign_out(account.as_deref(), all).await.map_err(refuse)?;
+    let (end_session_url, remarks) = broker.sign_out(account, all).await.map_err(refuse)?;
     Ok(Json(LogoutAnswer { end_session_url, remarks, session: broker.describe().await }))
 }
 

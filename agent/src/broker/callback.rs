@@ -177,8 +177,10 @@ async fn bind(url: &Url, port: u16) -> io::Result<Vec<TcpListener>> {
     for address in addresses(url, port) {
         match TcpListener::bind(address).await {
             Ok(listener) => listeners.push(listener),
-            // A device without IPv6 has only one loopback address.
-            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && address.is_ipv6() => {}
+            // A device without IPv6 has only one loopback address; how it says so depends on how it was switched off.
+            Err(error)
+                if address.is_ipv6() && error.kind() != io::ErrorKind::AddrInUse && !listeners.is_empty() => {
+            }
             Err(error) => return Err(error),
         }
     }

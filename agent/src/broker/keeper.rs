@@ -11,6 +11,7 @@ use super::renewal::end_of;
 use super::session::{Freshness, Want};
 use super::{Broker, locked};
 use crate::clock;
+use crate::health::model::Kept;
 
 /// The longest pause between attempts to save what could not be saved, and before the next renewal of what has ended,
 /// in seconds.
@@ -67,18 +68,20 @@ impl Broker {
                 let Some(session) = locked(&self.accounts).get(&id).map(|known| known.session.clone()) else {
                     return;
                 };
-                match self.prepare(&session, false, &configuration).await {
+                let problem = match self.prepare(&session, false, &configuration).await {
                     Ok(prepared) => {
                         self.keep_session(Some(prepared), session.as_ref().clone()).await;
+                        None
                     }
-                    Err(problem) => {
-                        if let Some(account) = locked(&self.accounts).get(&id) {
-                            let pause = account.save_again.map_or(FIRST_SAVE, |(_, pause)| pause);
-                            let next = (pause * 2).min(LONG_PAUSE);
-                            account.save_again = Some((clock::after(clock::now(), next.into()), next));
-                            account.kept_problem = Some(problem);
-                        }
-                    }
+                    Err(problem) => Some(problem),
+                };
+                if let Some(account) = locked(&self.accounts).get(&id)
+                    && account.kept == Kept::Memory
+                {
+                    let pause = account.save_again.map_or(FIRST_SAVE, |(_, pause)| pause);
+                    let next = (pause * 2).min(LONG_PAUSE);
+                    account.save_again = Some((clock::after(clock::now(), next.into()), next));
+                    account.kept_problem = problem.or(account.kept_problem.take());
                 }
             }
         }
@@ -103,7 +106,8 @@ impl Accounts {
             // What has ended anyway does not hurry: whoever needs it asks.
             let ended = freshness == Freshness::Expired && !account.interrupted;
             let rest = SignedDuration::from_secs(if ended { i64::from(LONG_PAUSE) } else { 0 });
-            let rested = account.pause.as_ref().and_then(|pause| pause.until.checked_add(rest).ok());
+            let rested =
+                account.pauses.get(&Want::default()).and_then(|pause| pause.until.checked_add(rest).ok());
             if let Some(due) = due {
                 duties.push((rested.map_or(due, |rested| due.max(rested)), Duty::Renew(id)));
             }
@@ -117,7 +121,6 @@ mod tests {
     use super::*;
     use crate::broker::accounts::{Account, Pause};
     use crate::broker::session::Session;
-    use crate::health::model::Kept;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
@@ -143,11 +146,12 @@ mod tests {
         assert_eq!(due(Account { used: false, ..account() }, 10), [(24 * 3600, renew())]);
         assert_eq!(due(Account { interrupted: true, ..account() }, 10), [(10, renew())]);
         let problem = crate::broker::nobody();
-        let pause = || Some(Pause { until: at(3400), failures: 1, problem: problem.clone() });
-        assert_eq!(due(Account { pause: pause(), ..account() }, 3390), [(3400, renew())]);
+        let pause =
+            || [(Want::default(), Pause { until: at(3400), failures: 1, problem: problem.clone() })].into();
+        assert_eq!(due(Account { pauses: pause(), ..account() }, 3390), [(3400, renew())]);
         // Once it has ended, whoever needs it asks; the broker alone tries once in an hour.
-        assert_eq!(due(Account { pause: pause(), ..account() }, 3700), [(7000, renew())]);
-        assert_eq!(due(Account { pause: pause(), interrupted: true, ..account() }, 3390), [(3400, renew())]);
+        assert_eq!(due(Account { pauses: pause(), ..account() }, 3700), [(7000, renew())]);
+        assert_eq!(due(Account { pauses: pause(), interrupted: true, ..account() }, 3390), [(3400, renew())]);
     }
 
     #[test]

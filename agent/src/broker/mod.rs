@@ -19,7 +19,7 @@ pub(crate) mod sign_in;
 mod vault;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agent_platform::lock::Lock;
@@ -50,12 +50,13 @@ pub(crate) async fn run(paths: Paths) -> anyhow::Result<()> {
     let listener = ipc::listen(&socket, ipc::Audience::Owner)?;
     let broker = Arc::new(Broker::new(paths));
     tokio::spawn(Arc::clone(&broker).keep());
-    tokio::spawn(crate::api::serve(listener, api::routes(broker)));
+    tokio::spawn(crate::api::serve(listener, api::routes(Arc::clone(&broker))));
     service::ready("waiting for apps");
     tracing::info!("answering at {}", socket.display());
     stop.wait().await;
     service::stopping();
     ipc::remove(&socket).unwrap_or_else(|error| tracing::warn!("{error}"));
+    broker.land().await;
     Ok(())
 }
 
@@ -68,6 +69,8 @@ struct Broker {
     vault: AsyncMutex<Vault>,
     /// The renewals that are going on, by account and what is wanted.
     flights: Mutex<HashMap<(String, Want), Flight>>,
+    /// No renewal begins any more.
+    stopping: AtomicBool,
     /// Something has changed that the keeper plans by.
     changed: Notify,
     provider: provider::Known,
@@ -88,6 +91,7 @@ impl Broker {
             accounts: Mutex::default(),
             vault,
             flights: Mutex::default(),
+            stopping: AtomicBool::new(false),
             changed: Notify::new(),
             provider: provider::Known::default(),
             callers: Callers::new(),

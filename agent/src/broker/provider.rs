@@ -23,7 +23,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use openidconnect::core::CoreJsonWebKeySet;
+use openidconnect::core::{CoreErrorResponseType, CoreJsonWebKeySet};
 use openidconnect::{
     AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, Client, ClientId, ClientSecret, HttpRequest,
     HttpResponse, IssuerUrl, JsonWebKeySetUrl, OAuth2TokenResponse as _, RedirectUrl, RefreshToken,
@@ -204,24 +204,26 @@ impl<'k> Provider<'k> {
 
     /// Renews tokens. An answer that got lost on the way is asked for once more at once, with the same refresh token; a
     /// network that is not there is waited for.
-    pub(super) async fn refresh(&self, refresh_token: &str, want: &Want) -> Result<Unchecked, Problem> {
+    pub(super) async fn refresh(
+        &self,
+        refresh_token: &str,
+        asked: &[String],
+        want: &Want,
+    ) -> Result<Unchecked, Problem> {
         let refresh_token = RefreshToken::new(refresh_token.to_owned());
         let mut pauses = NETWORK_PAUSES.iter();
         let mut lost = false;
+        // Entra gives an ID token on refresh only to those who name the scopes again, and to nobody more than the
+        // sign-in asked for (RFC 6749, section 6). One that granted less may refuse that: it is then not told any.
+        let openid = "openid".to_owned();
+        let mut scopes: Vec<&String> = match want.scopes.as_slice() {
+            [] => std::iter::once(&openid).chain(asked).collect(),
+            fewer => fewer.iter().collect(),
+        };
         loop {
             let mut request = self.client.exchange_refresh_token(&refresh_token);
-            let all: Vec<&str>;
-            let scopes = if want.scopes.is_empty() {
-                // Entra gives an ID token on refresh only to those who name the scopes again.
-                let configuration = &self.discovered.configuration;
-                all = std::iter::once("openid").chain(configuration.requested_scopes()).collect();
-                all.as_slice()
-            } else {
-                all = want.scopes.iter().map(String::as_str).collect();
-                all.as_slice()
-            };
-            for scope in scopes {
-                request = request.add_scope(Scope::new((*scope).to_owned()));
+            for scope in &scopes {
+                request = request.add_scope(Scope::new((*scope).clone()));
             }
             if let Some(resource) = &want.resource {
                 request = request.add_extra_param("resource", resource.clone());
@@ -239,6 +241,13 @@ impl<'k> Provider<'k> {
                     if !lost =>
                 {
                     lost = true;
+                }
+                RequestTokenError::ServerResponse(answer)
+                    if *answer.error() == CoreErrorResponseType::InvalidScope
+                        && want.scopes.is_empty()
+                        && !scopes.is_empty() =>
+                {
+                    scopes.clear();
                 }
                 RequestTokenError::Request(_)
                 | RequestTokenError::ServerResponse(_)

@@ -6,11 +6,14 @@
 //! again.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use policy_schema::{Code, Problem};
 use tokio::sync::watch;
 
-use super::accounts::{Account, LONGEST_PAUSE, Pause};
+use super::accounts::Account;
 use super::configuration::Configuration;
 use super::provider::{Provider, Unchecked};
 use super::session::{Freshness, Grant, Session, Want};
@@ -19,8 +22,10 @@ use super::{Broker, locked, nobody, stopping};
 use crate::clock;
 use crate::health::model::Kept;
 
-/// The pause after a first failure, in seconds.
-const FIRST_PAUSE: u32 = 1;
+/// How long a vault that could not be opened is left alone.
+const LOAD_PAUSE: SignedDuration = SignedDuration::from_secs(1);
+/// How long a broker that is told to stop waits for answers that are on their way.
+const LAST_FLIGHTS: Duration = Duration::from_secs(30);
 
 /// A renewal that is going on, and how it ends.
 pub(super) type Flight = watch::Receiver<Option<Result<Arc<Session>, Problem>>>;
@@ -35,13 +40,17 @@ impl Broker {
         id_token: bool,
     ) -> Result<Grant, Problem> {
         configuration.client()?;
-        self.load().await;
-        let now = clock::now();
-        let (session, paused) = {
+        // A vault that cannot be opened must not slow down those whose session is known.
+        if locked(&self.accounts).pick(configuration, name).is_none() {
+            self.load().await;
+        }
+        let mut now = clock::now();
+        let main = Want::default();
+        let (mut session, mut paused, paused_main) = {
             let mut accounts = locked(&self.accounts);
             let Some(account) = accounts.pick(configuration, name) else {
                 return Err(match (accounts.vault_problems.first(), name) {
-                    (Some(problem), _) if !accounts.loaded => problem.clone(),
+                    (Some((_, problem)), _) if !accounts.loaded => problem.clone(),
                     (_, Some(name)) if !accounts.known.is_empty() => {
                         nobody_called(name).hint("`steward whoami` shows who is".to_owned())
                     }
@@ -53,12 +62,17 @@ impl Broker {
             if !std::mem::replace(&mut account.used, true) {
                 self.changed.notify_one();
             }
-            (Arc::clone(&account.session), account.paused(now).cloned())
+            let paused = account.paused(want, now).cloned();
+            (Arc::clone(&account.session), paused, account.paused(&main, now).cloned())
         };
         let give = |session: &Session| session.grant(want, clock::now()).ok_or_else(nobody);
         if id_token && !session.vouches(now) {
-            let renewed = end_of(self.renew(configuration, &session.id(), &Want::default(), true)).await?;
-            if !renewed.vouches(clock::now()) {
+            if let Some(pause) = paused_main {
+                return Err(pause.problem);
+            }
+            session = end_of(self.renew(configuration, &session.id(), &main, true)).await?;
+            (now, paused) = (clock::now(), None);
+            if !session.vouches(now) {
                 return Err(Problem::new(
                     Code::SignInIdTokenMissing,
                     "the ID token has ended, and a renewal brings no new one",
@@ -86,20 +100,28 @@ impl Broker {
 
     /// Looks into the vault, until it could be opened. What it holds of accounts that are known already is older.
     pub(super) async fn load(&self) {
-        if locked(&self.accounts).loaded {
+        let due = || {
+            let accounts = locked(&self.accounts);
+            let now = clock::now();
+            let near = |again: Timestamp| now < again && now.duration_until(again) <= LOAD_PAUSE;
+            !accounts.loaded && !accounts.load_again.is_some_and(near)
+        };
+        if !due() {
             return;
         }
         let mut vault = self.vault.lock().await;
-        if locked(&self.accounts).loaded {
+        if !due() {
             return;
         }
-        let (sessions, problems) = vault.load().await;
+        let known: Vec<String> = locked(&self.accounts).sessions().map(Session::id).collect();
+        let (sessions, problems) = vault.load(&known).await;
         let mut accounts = locked(&self.accounts);
         for loaded in sessions {
             accounts.add_loaded(loaded);
         }
-        // Looked at again with the next question: a keyring may be unlocked by then. What is damaged was put aside.
-        accounts.loaded = !problems.iter().any(|problem| problem.code == Code::VaultUnavailable);
+        // Looked at again soon: a keyring may be unlocked by then. What is damaged was put aside.
+        accounts.loaded = !problems.iter().any(|(_, problem)| problem.code == Code::VaultUnavailable);
+        accounts.load_again = clock::now().checked_add(LOAD_PAUSE).ok();
         accounts.vault_problems = problems;
         self.changed.notify_one();
     }
@@ -117,6 +139,9 @@ impl Broker {
         let mut flights = locked(&self.flights);
         if let Some(flight) = flights.get(&key) {
             return flight.clone();
+        }
+        if self.stopping.load(Ordering::Relaxed) {
+            return watch::channel(Some(Err(stopping()))).1;
         }
         let (end, flight) = watch::channel(None);
         flights.insert(key.clone(), flight.clone());
@@ -157,7 +182,8 @@ impl Broker {
                 tracing::info!("the session was renewed until {}", session.main().until);
                 accounts.problem = None;
                 let account = accounts.get(id).ok_or_else(nobody)?;
-                account.pause = None;
+                account.pauses.remove(want);
+                account.pauses.remove(&Want::default());
                 account.interrupted = false;
                 account.used = false;
                 Ok(session)
@@ -168,10 +194,7 @@ impl Broker {
                     // Said once: from now on nobody is signed in, and the provider is not asked again.
                     accounts.known.retain(|account| account.session.id() != id);
                 } else if let Some(account) = accounts.get(id) {
-                    let failures = account.pause.as_ref().map_or(0, |pause| pause.failures) + 1;
-                    let pause = doubled(FIRST_PAUSE, failures - 1, LONGEST_PAUSE);
-                    let until = clock::after(clock::now(), pause.into());
-                    account.pause = Some(Pause { until, failures, problem: problem.clone() });
+                    account.pause(want, &problem, clock::now());
                 }
                 // What one app wants for itself says nothing about the person's sign-in.
                 if want.is_main() {
@@ -238,7 +261,7 @@ impl Broker {
     ) -> Result<Unchecked, Problem> {
         let no_token = || Problem::new(Code::SignInRequired, "there is no refresh token");
         let refresh_token = session.refresh_token.as_ref().ok_or_else(no_token)?;
-        let problem = match provider.refresh(refresh_token, want).await {
+        let problem = match provider.refresh(refresh_token, &session.asked, want).await {
             Ok(answer) => return Ok(answer),
             Err(problem) => problem,
         };
@@ -249,7 +272,7 @@ impl Broker {
         match saved.and_then(|saved| saved.refresh_token.clone().zip(Some(saved))) {
             Some((other, saved)) if other != *refresh_token => {
                 *session = saved;
-                provider.refresh(&other, want).await
+                provider.refresh(&other, &session.asked, want).await
             }
             Some(_) | None if want.is_main() => {
                 Err(problem.hint("sign in again: `steward login`, or start the app".to_owned()))
@@ -309,7 +332,7 @@ impl Broker {
                 let same = account.kept == kept && kept == Kept::File;
                 *account = Account {
                     turn: Arc::clone(&account.turn),
-                    pause: account.pause.take(),
+                    pauses: std::mem::take(&mut account.pauses),
                     kept_problem: new.kept_problem.or(account.kept_problem.take().filter(|_| same)),
                     save_again: new.save_again.map(|first| account.save_again.unwrap_or(first)),
                     ..new
@@ -329,12 +352,12 @@ impl Broker {
         mut session: Session,
     ) -> Arc<Session> {
         let id = session.id();
-        let before = locked(&self.accounts).get(&id).map(|known| (known.turn.clone(), known.session.clone()));
-        let turn = before.as_ref().map(|(turn, _)| Arc::clone(turn)).unwrap_or_default();
+        let turn = locked(&self.accounts).get(&id).map(|known| Arc::clone(&known.turn)).unwrap_or_default();
         let _turn = turn.lock().await;
         // Google gives a refresh token only with consent; the one that is there goes on to hold.
         if session.refresh_token.is_none() {
-            session.refresh_token = before.and_then(|(_, before)| before.refresh_token.clone());
+            let before = locked(&self.accounts).get(&id).map(|known| Arc::clone(&known.session));
+            session.refresh_token = before.and_then(|before| before.refresh_token.clone());
         }
         let (prepared, problem) = match self.prepare(&session, true, configuration).await {
             Ok(prepared) => (Some(prepared), None),
@@ -343,15 +366,31 @@ impl Broker {
         let session = self.keep_session(prepared, session).await;
         let mut accounts = locked(&self.accounts);
         accounts.problem = None;
-        accounts.vault_problems.clear();
-        accounts.loaded = true;
+        accounts.vault_problems.retain(|(account, _)| *account != id);
         if let Some(account) = accounts.get(&id) {
-            account.pause = None;
+            account.pauses.clear();
             if problem.is_some() {
                 account.kept_problem = problem;
             }
         }
         session
+    }
+
+    /// Waits for the answers that are on their way: a refresh token that was used up must not be all that is left.
+    pub(super) async fn land(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let all = async {
+            loop {
+                let flight = locked(&self.flights).values().next().cloned();
+                let Some(flight) = flight else { break };
+                // How it ended is told where it ended.
+                drop(end_of(flight).await);
+                tokio::task::yield_now().await;
+            }
+        };
+        if tokio::time::timeout(LAST_FLIGHTS, all).await.is_err() {
+            tracing::warn!("an answer of the identity provider is still missing; the next start asks again");
+        }
     }
 
     /// Whether this device has a refresh token for what policy names.
@@ -369,10 +408,6 @@ pub(super) async fn end_of(mut flight: Flight) -> Result<Arc<Session>, Problem> 
     ended.clone().unwrap_or_else(|| Err(stopping()))
 }
 
-fn doubled(first: u32, times: u32, longest: u32) -> u32 {
-    first.saturating_mul(1 << times.min(20)).min(longest)
-}
-
 pub(super) fn nobody_called(name: &str) -> Problem {
     Problem::new(Code::SignInRequired, format!("nobody called {name} is signed in"))
 }
@@ -381,16 +416,4 @@ fn unsaved(error: &std::io::Error) -> Problem {
     Problem::new(Code::VaultUnavailable, format!("the session could not be saved: {error}"))
         .using("memory, until it can be saved")
         .hint("make room on the disk of your home folder".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_and_end_growing() {
-        let pauses: Vec<u32> = (0..12).map(|times| doubled(1, times, 300)).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
-        assert_eq!(doubled(1, u32::MAX, 300), 300);
-    }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Session {
     pub(crate) id_token: String,
     pub(crate) id_token_until: Timestamp,
     pub(crate) refresh_token: Option<String>,
+    /// The scopes that the sign-in asked for; policy may ask for others by now.
+    pub(crate) asked: Vec<String>,
     pub(crate) signed_in_at: Timestamp,
     /// The access tokens that are known, the one of the sign-in first.
     pub(crate) issued: Vec<Issued>,
@@ -117,6 +119,7 @@ impl Session {
             nonce: tokens.nonce,
             id_token,
             refresh_token: tokens.refresh_token,
+            asked: configuration.requested_scopes().map(ToOwned::to_owned).collect(),
             signed_in_at: now,
             issued: vec![Issued {
                 want: Want::default(),
@@ -281,6 +284,7 @@ impl Session {
             id_token: "i".to_owned(),
             id_token_until: Timestamp::UNIX_EPOCH,
             refresh_token: Some("refresh-canary".to_owned()),
+            asked: vec!["email".to_owned()],
             signed_in_at: Timestamp::UNIX_EPOCH,
             issued: vec![Issued {
                 want: Want::default(),

@@ -2,16 +2,16 @@
 //!
 //! One at a time; whoever asks meanwhile joins it. It has a time limit, and a task of its own that no caller can cancel.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use policy_schema::settings::DeviceFlow;
 use policy_schema::{Code, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
-use super::accounts::Account;
 use super::callback::{Callback, Page, Parameters, Return};
 use super::configuration::Configuration;
 use super::provider::{DeviceRequest, Pending, Provider, Tokens, refused};
@@ -22,6 +22,11 @@ use crate::clock;
 
 /// How long a person may take in the browser.
 const LIMIT: Duration = Duration::from_mins(5);
+
+/// Who asks again sooner than this gets no second window.
+const ONE_WINDOW: Duration = Duration::from_secs(3);
+/// How long the identity provider may take over a sign-out.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(10);
 
 /// How a person signs in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -45,8 +50,10 @@ pub(super) struct Underway {
     pub(super) device: Option<OtherDevice>,
     pub(super) ended: watch::Receiver<Option<Outcome>>,
     returns: mpsc::Sender<Return>,
-    /// Another one takes its place.
-    cancel: Arc<Notify>,
+    /// Ends it: another one takes its place, or there is no browser.
+    cancel: Arc<watch::Sender<Option<Problem>>>,
+    /// When the browser was last opened.
+    opened: Arc<Mutex<Option<Instant>>>,
 }
 
 /// What a person needs to sign in on another device (RFC 8628, section 3.2).
@@ -80,10 +87,13 @@ impl Broker {
         if let Some(mut underway) = underway {
             if underway.method == method {
                 // A person who closed the browser, and asks again.
-                self.send_browser(open_browser, &underway.url);
+                if open_browser {
+                    Self::send_browser(&underway);
+                }
                 return Ok(underway);
             }
-            underway.cancel.notify_one();
+            let replaced = Problem::new(Code::SignInTimedOut, "another sign-in took the place of this one");
+            underway.cancel.send_replace(Some(replaced));
             drop(underway.ended.wait_for(Option::is_some).await);
         }
         let begun = self.begin_sign_in(method, open_browser).await;
@@ -105,6 +115,8 @@ impl Broker {
                 .key("DeviceFlow")
                 .hint("`steward login --paste` needs no port and no device".to_owned()));
         }
+        // Whoever is signed in already stays so.
+        self.load().await;
         let (returns, mut incoming) = mpsc::channel(8);
         // The port comes first: whoever holds it is the only one who signs in.
         let callback = match method {
@@ -151,16 +163,18 @@ impl Broker {
         };
         drop(provider);
         let (end, ended) = watch::channel(None);
-        let cancel = Arc::new(Notify::new());
-        let underway =
-            Underway { method, url: url.clone(), device, ended, returns, cancel: Arc::clone(&cancel) };
+        let (cancel, mut cancelled) = watch::channel(None);
+        let (cancel, opened) = (Arc::new(cancel), Arc::default());
+        let underway = Underway { method, url, device, ended, returns, cancel, opened };
         *locked(&self.sign_in) = Some(underway.clone());
         locked(&self.accounts).problem = None;
-        self.send_browser(open_browser && method != Method::Device, &url);
+        if open_browser && method != Method::Device {
+            Self::send_browser(&underway);
+        }
 
         let broker = Arc::clone(self);
         tokio::spawn(async move {
-            let outcome = broker.complete(&configuration, way, &mut incoming, &cancel).await;
+            let outcome = broker.complete(&configuration, way, &mut incoming, &mut cancelled).await;
             match &outcome {
                 Ok(()) => tracing::info!("signed in"),
                 Err(problem) => {
@@ -189,36 +203,49 @@ impl Broker {
                     .to_owned(),
             )
         })?;
+        let foreign = || {
+            refuse("this address belongs to another sign-in")
+                .hint("open the address that was shown last, and paste where it leads".to_owned())
+        };
+        if underway.method == Method::Device {
+            return Err(foreign());
+        }
         let (page, wait) = oneshot::channel();
         // What could not be sent must go: it holds the other end of what is waited for.
         let sent = underway.returns.send(Return { parameters, page }).await.is_ok();
         match (sent, wait.await) {
             (true, Ok(_)) => Ok(underway),
-            (_, _) => Err(refuse("this address belongs to another sign-in")
-                .hint("open the address that was shown last, and paste where it leads".to_owned())),
+            (_, _) => Err(foreign()),
         }
     }
 
-    /// Opens the browser beside the sign-in: some browsers come back only when they are closed.
-    fn send_browser(self: &Arc<Self>, really: bool, url: &str) {
-        if really {
-            let (broker, url) = (Arc::clone(self), url.to_owned());
-            tokio::spawn(async move { broker.open_browser(&url).await });
+    /// Opens the browser, beside the sign-in: some browsers come back only when they are closed. Several who ask at once
+    /// get one window; without any browser the sign-in ends.
+    fn send_browser(underway: &Underway) {
+        let last = locked(&underway.opened).replace(Instant::now());
+        if last.is_some_and(|last| last.elapsed() < ONE_WINDOW) {
+            return;
         }
-    }
-
-    async fn open_browser(&self, url: &str) {
-        let address = url.to_owned();
-        let opened = tokio::task::spawn_blocking(move || webbrowser::open(&address)).await;
-        let reason = match opened {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => error.to_string(),
-        };
-        locked(&self.accounts).problem = Some(
-            Problem::new(Code::SignInBrowserFailed, format!("no browser could be opened: {reason}"))
-                .hint("`steward login --no-browser` shows the address to open by hand".to_owned()),
-        );
+        let (url, cancel) = (underway.url.clone(), Arc::clone(&underway.cancel));
+        tokio::spawn(async move {
+            let opened = tokio::task::spawn_blocking(move || webbrowser::open(&url)).await;
+            let reason = match opened {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            // Whoever opened it by hand is not kept from going on.
+            let problem =
+                Problem::new(Code::SignInBrowserFailed, format!("no browser could be opened: {reason}"))
+                    .hint("`steward login --no-browser` shows the address to open by hand".to_owned());
+            cancel.send_if_modified(|reason| {
+                let first = last.is_none() && reason.is_none();
+                if first {
+                    *reason = Some(problem);
+                }
+                first
+            });
+        });
     }
 
     /// Waits for the person and finishes the sign-in.
@@ -227,9 +254,14 @@ impl Broker {
         configuration: &Configuration,
         way: Way,
         incoming: &mut mpsc::Receiver<Return>,
-        cancel: &Notify,
+        cancelled: &mut watch::Receiver<Option<Problem>>,
     ) -> Outcome {
-        let replaced = || Problem::new(Code::SignInTimedOut, "another sign-in took the place of this one");
+        let cancelled = async {
+            match cancelled.wait_for(Option::is_some).await.as_deref() {
+                Ok(Some(problem)) => problem.clone(),
+                Ok(None) | Err(_) => super::stopping(),
+            }
+        };
         match way {
             Way::Device(request) => {
                 let finish = async {
@@ -239,17 +271,17 @@ impl Broker {
                 };
                 tokio::select! {
                     outcome = finish => outcome,
-                    () = cancel.notified() => Err(replaced()),
+                    problem = cancelled => Err(problem),
                 }
             }
             Way::Paste(pending) => tokio::select! {
                 (_, outcome) = self.finish(configuration, pending, incoming) => outcome,
-                () = cancel.notified() => Err(replaced()),
+                problem = cancelled => Err(problem),
             },
             Way::Browser(callback, pending) => {
                 let (came_back, outcome) = tokio::select! {
                     finished = self.finish(configuration, pending, incoming) => finished,
-                    () = cancel.notified() => (false, Err(replaced())),
+                    problem = cancelled => (false, Err(problem)),
                 };
                 // Whoever comes now, a second time or with something foreign, is told that it is over.
                 incoming.close();
@@ -311,46 +343,71 @@ impl Broker {
         Ok(self.begin_session(configuration, session).await)
     }
 
-    /// Ends sessions here and at the provider. Gives where a browser can end that of the last one as well, and what
-    /// could not be done.
+    /// Ends sessions here and at the provider, in a task of its own: a caller that goes away leaves nothing half ended.
+    /// Gives where a browser can end that of the last one as well, and what could not be done.
     pub(super) async fn sign_out(
+        self: &Arc<Self>,
+        name: Option<String>,
+        all: bool,
+    ) -> Result<(Option<String>, Vec<String>), Problem> {
+        let broker = Arc::clone(self);
+        let ended = tokio::spawn(async move { broker.sign_out_now(name.as_deref(), all).await });
+        ended.await.unwrap_or_else(|_| Err(super::stopping()))
+    }
+
+    async fn sign_out_now(
         &self,
         name: Option<&str>,
         all: bool,
     ) -> Result<(Option<String>, Vec<String>), Problem> {
         self.load().await;
         let configuration = self.configuration().ok();
-        let chosen: Vec<(String, Arc<AsyncMutex<()>>)> = {
+        let mut chosen: Vec<String> = {
             let mut accounts = locked(&self.accounts);
-            let meant = match &configuration {
-                Some(configuration) if !all => {
-                    accounts.pick(configuration, name).map(|account| account.session.id())
-                }
-                Some(_) | None => None,
+            let named = |session: &&Session| name.is_none_or(|name| session.is_called(name));
+            let meant: Vec<String> = match &configuration {
+                _ if all => accounts.sessions().map(Session::id).collect(),
+                Some(configuration) => accounts
+                    .pick(configuration, name)
+                    .map(|account| account.session.id())
+                    .into_iter()
+                    .collect(),
+                // Without policy nobody knows which one is meant.
+                None => accounts.sessions().filter(named).map(Session::id).collect(),
             };
-            if let (Some(name), None, false) = (name, &meant, all) {
-                return Err(nobody_called(name));
+            match (meant.is_empty(), name, accounts.vault_problems.first()) {
+                (true, Some(name), _) => return Err(nobody_called(name)),
+                (true, None, Some((_, problem))) if !all => return Err(problem.clone()),
+                (_, _, _) => accounts.problem = None,
             }
-            // Without policy nobody knows which one is meant.
-            accounts.problem = None;
-            let chosen = |account: &&Account| meant.as_ref().is_none_or(|id| account.session.id() == *id);
-            accounts.known.iter().filter(chosen).map(|one| (one.session.id(), one.turn.clone())).collect()
+            meant
         };
+        if all {
+            // Those that cannot be opened go as well.
+            chosen.extend(self.vault.lock().await.accounts());
+            chosen.sort_unstable();
+            chosen.dedup();
+        }
         let (mut end_session, mut remarks) = (None, Vec::new());
-        for (id, turn) in chosen {
+        for id in chosen {
+            let known = locked(&self.accounts).get(&id).map(|known| Arc::clone(&known.turn));
+            let turn = known.unwrap_or_default();
             let _turn = turn.lock().await;
             let session = locked(&self.accounts).get(&id).map(|account| Arc::clone(&account.session));
-            self.vault.lock().await.forget(&id).await.map_err(|error| {
-                Problem::new(Code::VaultUnavailable, format!("the saved session stays: {error}"))
-            })?;
-            locked(&self.accounts).known.retain(|account| account.session.id() != id);
+            if let Err(error) = self.vault.lock().await.forget(&id).await {
+                remarks.push(format!("the saved session stays: {error}"));
+                continue;
+            }
+            locked(&self.accounts).remove(&id);
             tracing::info!("signed out");
             let (Some(configuration), Some(session)) = (&configuration, session) else { continue };
-            match self.end_at_provider(configuration, &session).await {
+            let farewell = self.end_at_provider(configuration, &session);
+            let farewell = tokio::time::timeout(FAREWELL_LIMIT, farewell).await;
+            match farewell.unwrap_or_else(|_| Err("it does not answer".to_owned())) {
                 Ok(address) => end_session = address.or(end_session),
                 Err(reason) => {
-                    remarks
-                        .push(format!("the session could not be ended at the identity provider: {reason}"));
+                    let what = "the session could not be ended at the identity provider";
+                    remarks.push(format!("{what}: {reason}"));
                 }
             }
         }

@@ -90,14 +90,14 @@ impl Vault {
         Self { folder: paths.session_folder(), quiet_until: None, keys: HashMap::new() }
     }
 
-    /// The saved sessions, and what is wrong with those that cannot be opened. They stay, unless they are damaged:
+    /// The saved sessions besides those that are known, and what is wrong with those that cannot be opened. They stay, unless they are damaged:
     /// then they are put aside.
-    pub(super) async fn load(&mut self) -> (Vec<Loaded>, Vec<Problem>) {
+    pub(super) async fn load(&mut self, known: &[String]) -> (Vec<Loaded>, Vec<(String, Problem)>) {
         let (mut sessions, mut problems) = (Vec::new(), Vec::new());
-        for account in self.accounts() {
+        for account in self.accounts().into_iter().filter(|account| !known.contains(account)) {
             match self.load_one(&account).await {
                 Ok(loaded) => sessions.extend(loaded),
-                Err(problem) => problems.push(problem),
+                Err(problem) => problems.push((account, problem)),
             }
         }
         (sessions, problems)
@@ -166,16 +166,22 @@ impl Vault {
         let usable = before.filter(|held| {
             !new_key && (held.place == KeyPlace::SecretStore || fallback == VaultFallback::EncryptedFile)
         });
-        let (held, degraded) = match usable {
-            Some(held) => (held, None),
-            None => self.new_key(account, before, fallback).await?,
-        };
         let taken = file::create_folder(&self.folder, file::Access::Private)
             .and_then(|()| Reserve::take(&self.path(account), size + GROWTH));
         let reserve = taken.map_err(|error| {
             unavailable(&format!("the session cannot be saved: {error}"))
                 .hint("make room on the disk of your home folder; the saved session is kept".to_owned())
         })?;
+        let (held, degraded) = match usable {
+            Some(held) => (held, None),
+            None => match self.new_key(account, fallback).await {
+                Ok(found) => found,
+                Err(problem) => {
+                    reserve.give_back().unwrap_or_else(|error| tracing::warn!("{error}"));
+                    return Err(problem);
+                }
+            },
+        };
         Ok(Prepared { held, before, reserve, degraded })
     }
 
@@ -198,15 +204,26 @@ impl Vault {
         Ok((prepared.held.place.kept(), prepared.degraded))
     }
 
-    /// Forgets an account: its file and its keys.
+    /// Forgets an account: its files and its keys.
     pub(super) async fn forget(&mut self, account: &str) -> io::Result<()> {
         let path = self.path(account);
+        let place = self.place_of_key(account).map(|(place, _)| place);
         file::remove(&path)?;
         file::remove(&reserve::place(&path))?;
-        if let Some(held) = self.keys.remove(account) {
-            self.remove_key(account, held.place, held.slot).await;
+        file::remove(&path.with_extension("damaged"))?;
+        let held = self.keys.remove(account).map(|held| held.place);
+        for slot in [Slot::A, Slot::B] {
+            file::remove(&self.key_path(account, slot))?;
+            if place.or(held) == Some(KeyPlace::SecretStore) {
+                self.remove_key(account, KeyPlace::SecretStore, slot).await;
+            }
         }
         Ok(())
+    }
+
+    /// Where the key of the saved session lies, as its file says.
+    fn place_of_key(&self, account: &str) -> Option<(KeyPlace, Slot)> {
+        header(&fs_err::read(self.path(account)).ok()?)
     }
 
     /// What lies in the vault now for an account that another process may have renewed.
@@ -221,10 +238,10 @@ impl Vault {
     async fn new_key(
         &mut self,
         account: &str,
-        before: Option<Held>,
         fallback: VaultFallback,
     ) -> Result<(Held, Option<Problem>), Problem> {
-        let slot = match before.map(|held| held.slot) {
+        // What is saved must stay readable until it is replaced, also if nobody could open it so far.
+        let slot = match self.place_of_key(account).map(|(_, slot)| slot) {
             Some(Slot::A) => Slot::B,
             Some(Slot::B) | None => Slot::A,
         };
@@ -320,7 +337,7 @@ impl Vault {
     }
 
     /// The accounts that have a file, by name.
-    fn accounts(&self) -> Vec<String> {
+    pub(super) fn accounts(&self) -> Vec<String> {
         let Ok(entries) = fs_err::read_dir(&self.folder) else { return Vec::new() };
         let mut accounts: Vec<String> = entries
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())

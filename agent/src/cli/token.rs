@@ -81,6 +81,9 @@ enum Format {
 
 pub(super) async fn token(paths: &Paths, arguments: Arguments) -> anyhow::Result<()> {
     let format = if arguments.json { Format::Json } else { arguments.format };
+    if let Some(word) = arguments.action.as_ref().filter(|_| format != Format::Git) {
+        bail!("unexpected `{word}`; an account is named with `--account {word}`");
+    }
     if format == Format::Git && arguments.action.as_deref().is_some_and(|action| action != "get") {
         // The broker keeps and forgets by itself.
         return Ok(());

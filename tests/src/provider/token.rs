@@ -114,6 +114,9 @@ fn refresh(
     if known.revoked {
         return Err("invalid_grant");
     }
+    if parameter("scope").split(' ').any(|scope| scope == "forbidden") {
+        return Err("invalid_scope");
+    }
     let reused_too_late = match (known.used, rotation) {
         (None, _) | (Some(_), Rotation::OldStaysValid) => false,
         (Some(used), Rotation::Grace) => used.elapsed() > Duration::from_secs(30),
@@ -128,9 +131,6 @@ fn refresh(
             token.revoked = true;
         }
         return Err("invalid_grant");
-    }
-    if parameter("scope").split(' ').any(|scope| scope == "forbidden") {
-        return Err("invalid_scope");
     }
     state.refreshes += 1;
     let scope = match parameter("scope") {
