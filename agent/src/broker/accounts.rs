@@ -40,6 +40,8 @@ pub(super) struct Accounts {
 
 /// One account.
 pub(super) struct Account {
+    /// [`Session::id`], which is asked for often and takes a digest.
+    pub(super) id: String,
     pub(super) session: Arc<Session>,
     pub(super) kept: Kept,
     /// What is wrong with how it is kept.
@@ -89,12 +91,12 @@ impl Accounts {
 
     /// The account of an identity.
     pub(super) fn get(&mut self, id: &str) -> Option<&mut Account> {
-        self.known.iter_mut().find(|account| account.session.id() == id)
+        self.known.iter_mut().find(|account| account.id == id)
     }
 
     /// Forgets an account.
     pub(super) fn remove(&mut self, id: &str) {
-        self.known.retain(|account| account.session.id() != id);
+        self.known.retain(|account| account.id != id);
         self.vault_problems.retain(|(account, _)| account != id);
     }
 
@@ -111,6 +113,7 @@ impl Account {
         let [spread] = clock::random();
         let save_again = (kept == Kept::Memory).then(|| (clock::after(clock::now(), 60), FIRST_SAVE));
         Self {
+            id: session.id(),
             session: Arc::new(session),
             kept,
             kept_problem,

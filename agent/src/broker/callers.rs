@@ -69,13 +69,14 @@ impl Callers {
         route: &str,
     ) -> Result<(), Problem> {
         let program = peer.program();
+        // What was decided holds for this connection, as long as policy and program stay what they are.
+        if admitted.load(Ordering::Relaxed) == configuration.number
+            && program.as_ref().is_ok_and(|program| !program.is_removed())
+            && self.count(peer, route)
+        {
+            return Ok(());
+        }
         let reason = match &program {
-            // What was decided holds for this connection, as long as policy and program stay what they are.
-            Ok(program)
-                if admitted.load(Ordering::Relaxed) == configuration.number && !program.is_removed() =>
-            {
-                None
-            }
             Ok(program) => self.reason_to_refuse(configuration, paths, program),
             Err(error) => Some(format!("the system does not say which program it runs: {error}")),
         };
@@ -105,6 +106,19 @@ impl Callers {
                 Err(refusal)
             }
         }
+    }
+
+    /// Counts one more question of a process that was let through before; whether it was.
+    fn count(&self, peer: &Peer, route: &str) -> bool {
+        let mut asked = self.lock();
+        let known = asked
+            .iter_mut()
+            .find(|known| known.process == peer.process() && known.allowed && known.route == route);
+        known.is_some_and(|known| {
+            known.questions += 1;
+            known.last_at = clock::now();
+            true
+        })
     }
 
     /// Who asked, the latest first.

@@ -93,7 +93,7 @@ impl Accounts {
     fn duties(&self, configuration: &Configuration, now: Timestamp) -> Vec<(Timestamp, Duty)> {
         let mut duties = Vec::new();
         for account in self.known.iter().filter(|account| account.session.is_of(configuration)) {
-            let id = account.session.id();
+            let id = account.id.clone();
             if let Some((due, _)) = account.save_again {
                 duties.push((due, Duty::Save(id.clone())));
             }

@@ -57,7 +57,7 @@ impl Broker {
                     (_, _) => nobody(),
                 });
             };
-            let id = account.session.id();
+            let id = account.id.clone();
             let account = accounts.get(&id).ok_or_else(nobody)?;
             if !std::mem::replace(&mut account.used, true) {
                 self.changed.notify_one();
@@ -192,7 +192,7 @@ impl Broker {
                 tracing::warn!("{}: {problem}", problem.code.as_str());
                 if problem.code == Code::SignInRequired {
                     // Said once: from now on nobody is signed in, and the provider is not asked again.
-                    accounts.known.retain(|account| account.session.id() != id);
+                    accounts.remove(id);
                 } else if let Some(account) = accounts.get(id) {
                     account.pause(want, &problem, clock::now());
                 }
