@@ -111,7 +111,14 @@ async fn measure() -> anyhow::Result<()> {
             "8 MiB"
         );
     }
-    rival::compare(&device, &provider, &socket).await
+    // What is not ours may hang or miss something: the table above stands without it.
+    let compared = tokio::time::timeout(IDLE * 2, rival::compare(&device, &provider, &socket)).await;
+    match compared {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => println!("not compared further: {error:#}"),
+        Err(_) => println!("not compared further: oidc-agent took longer than two minutes"),
+    }
+    Ok(())
 }
 
 fn row(name: &str, ours: Duration, floor: Duration, target: f64) {
