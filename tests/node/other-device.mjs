@@ -1,14 +1,8 @@
 // A person at another device: opens the address with the code in it, confirms, and signs in at the certified provider.
 // Usage: node other-device.mjs ADDRESS
-import { chromium } from 'playwright-core';
+import { open } from './chromium.mjs';
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--password-store=basic'],
-});
-const page = await browser.newPage();
-page.setDefaultTimeout(15_000);
+const { browser, page } = await open();
 try {
   await page.goto(process.argv[2]);
   await page.getByRole('button', { name: 'Continue' }).click();

@@ -19,6 +19,8 @@ pub(super) struct Office {
     _agent: Process,
     pub(super) provider: Provider,
     pub(super) device: Device,
+    /// Of the redirect URI.
+    pub(super) port: u16,
 }
 
 pub(super) async fn office(more: &str) -> Office {
@@ -31,16 +33,17 @@ pub(super) async fn office_on(device: Device, more: &str) -> Office {
 
 /// With a provider that runs already.
 pub(super) async fn office_at(device: Device, provider: Provider, more: &str) -> Office {
-    let policy = format!("{}{more}", sign_in_policy(&provider, free_port()));
-    office_by(device, provider, &policy).await
+    let port = free_port();
+    let policy = format!("{}{more}", sign_in_policy(&provider, port));
+    office_by(device, provider, port, &policy).await
 }
 
 /// With a policy of its own.
-pub(super) async fn office_by(device: Device, provider: Provider, policy: &str) -> Office {
+pub(super) async fn office_by(device: Device, provider: Provider, port: u16, policy: &str) -> Office {
     device.push("50.toml", policy);
     let agent = device.start_agent().await;
     let broker = device.start_broker().await;
-    Office { device, provider, broker, _agent: agent }
+    Office { device, port, provider, broker, _agent: agent }
 }
 
 impl Office {

@@ -91,6 +91,13 @@ async fn pingfederate_tells_the_address_at_userinfo_and_renews_without_an_id_tok
     // The ID token of the sign-in is all there is. Once it has ended, whoever needs one is told why.
     let identity = office.device.printed(&["token", "--id-token"]).await;
     assert_eq!(identity.split('.').count(), 3, "{identity}");
+    office.provider.behave(|behaviour| behaviour.identity_lifetime = 20);
+    office.device.printed(&["login"]).await;
+    let refused = office.device.printed(&["token", "--id-token"]).await;
+    assert!(
+        refused.contains("a renewal brings no new one") && refused.contains("return ID tokens on refresh"),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
@@ -131,7 +138,7 @@ async fn office_with(issuer: &str, port: u16, browser: &str) -> Office {
     // The lab's own provider only lends its place.
     let lab = Provider::start().await;
     let policy = sign_in_policy(&lab, port).replace(lab.issuer(), issuer);
-    super::office::office_by(device, lab, &format!("{policy}{FILE_VAULT}")).await
+    super::office::office_by(device, lab, port, &format!("{policy}{FILE_VAULT}")).await
 }
 
 impl Office {

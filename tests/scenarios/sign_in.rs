@@ -2,11 +2,11 @@
 
 use e2e::device::Device;
 use e2e::keyring::Keyring;
-use e2e::provider::{EMAIL, Misbehaviour, Oddity, Provider};
+use e2e::provider::{EMAIL, Misbehaviour, Oddity};
 use serde_json::Value;
 
 use super::office::{FILE_VAULT, office, office_on};
-use super::{free_port, sign_in_policy, start_app};
+use super::start_app;
 
 #[tokio::test]
 async fn a_person_starts_the_app_and_types_nothing_but_a_password() {
@@ -52,21 +52,17 @@ async fn the_command_line_signs_in_shows_who_it_is_and_signs_out() {
 
 #[tokio::test]
 async fn a_taken_port_is_named() {
-    let port = free_port();
-    let provider = Provider::start().await;
-    let device = Device::new();
-    device.push("50.toml", &format!("{}{FILE_VAULT}", sign_in_policy(&provider, port)));
-    let _agent = device.start_agent().await;
-    let _broker = device.start_broker().await;
+    let office = office(FILE_VAULT).await;
+    let port = office.port;
     let taken = std::net::TcpListener::bind(("::1", port)).unwrap();
-    let said = device.printed(&["login"]).await;
+    let said = office.device.printed(&["login"]).await;
     assert!(said.contains(&format!("http://localhost:{port}")), "{said}");
     // This program holds it.
     let own = std::env::current_exe().unwrap().display().to_string();
     assert!(said.contains(&format!("process {}, {own}) holds the port", std::process::id())), "{said}");
     assert!(said.contains("hint: finish the sign-in there") && said.contains("--paste"), "{said}");
     drop(taken);
-    let said = device.printed(&["login"]).await;
+    let said = office.device.printed(&["login"]).await;
     assert!(said.contains("Signed in"), "{said}");
     std::net::TcpListener::bind(("127.0.0.1", port)).expect("after the sign-in the port is free again");
 }
@@ -205,13 +201,9 @@ async fn answers_that_are_only_unusual_sign_people_in() {
 /// coming twice or with something else changes nothing.
 #[tokio::test]
 async fn the_last_page_says_what_happened_and_keeps_no_code() {
-    let port = free_port();
-    let provider = Provider::start().await;
-    let device = Device::new();
     let about = "OrganizationName = \"Example <Corp>\"\nSupportContact = \"it-help@example.com\"\n";
-    device.push("50.toml", &format!("{}{FILE_VAULT}{about}", sign_in_policy(&provider, port)));
-    let _agent = device.start_agent().await;
-    let broker = device.start_broker().await;
+    let office = office(&format!("{FILE_VAULT}{about}")).await;
+    let port = office.port;
     let client = e2e::patient_browser();
     let get = async |address: &str| {
         let response = client.get(address).send().await.unwrap();
@@ -223,8 +215,8 @@ async fn the_last_page_says_what_happened_and_keeps_no_code() {
         (status, location, cache, response.text().await.unwrap())
     };
     for (deny, heading) in [(true, "The sign-in did not work"), (false, "You are signed in")] {
-        provider.behave(|behaviour| behaviour.deny = deny);
-        let mut login = e2e::device::Talk::start(&device, &["login", "--no-browser"]);
+        office.provider.behave(|behaviour| behaviour.deny = deny);
+        let mut login = e2e::device::Talk::start(&office.device, &["login", "--no-browser"]);
         let back = e2e::person::sign_in(&login.address().await).await;
         assert!(back.starts_with(&format!("http://localhost:{port}/?")), "{back}");
         let base = format!("http://localhost:{port}/");
@@ -246,20 +238,19 @@ async fn the_last_page_says_what_happened_and_keeps_no_code() {
             "{page}"
         );
         let code = back.split("code=").nth(1).unwrap_or("no code").split('&').next().unwrap();
-        assert!(!page.contains(code) && !page.contains("<script") && !broker.log().contains(code), "{page}");
+        assert!(
+            !page.contains(code) && !page.contains("<script") && !office.broker.log().contains(code),
+            "{page}"
+        );
         assert_eq!(login.end().await, !deny);
     }
-    assert_eq!(provider.logins(), 2);
+    assert_eq!(office.provider.logins(), 2);
 }
 
 #[tokio::test]
 async fn a_person_without_a_port_pastes_the_last_address() {
-    let port = free_port();
-    let provider = Provider::start().await;
-    let device = Device::new();
-    device.push("50.toml", &format!("{}{FILE_VAULT}", sign_in_policy(&provider, port)));
-    let _agent = device.start_agent().await;
-    let _broker = device.start_broker().await;
+    let office = office(FILE_VAULT).await;
+    let port = office.port;
     // Somebody else has the port all the time.
     let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     for (spoil, expected) in [
@@ -267,7 +258,7 @@ async fn a_person_without_a_port_pastes_the_last_address() {
         (Some("http://localhost/?code=a&state=b"), "belongs to another sign-in"),
         (None, "Signed in as ada@example.com"),
     ] {
-        let mut login = e2e::device::Talk::start(&device, &["login", "--paste"]);
+        let mut login = e2e::device::Talk::start(&office.device, &["login", "--paste"]);
         let back = e2e::person::sign_in(&login.address().await).await;
         login.say(spoil.unwrap_or(&back)).await;
         let said = login.rest().await;
@@ -321,14 +312,10 @@ async fn a_device_without_a_browser_says_so_at_once() {
 /// The app signs in by itself on the same port: its sign-in ends soon, and ours goes on.
 #[tokio::test]
 async fn a_port_that_is_freed_is_waited_for() {
-    let port = free_port();
-    let provider = Provider::start().await;
-    let device = Device::new();
-    device.push("50.toml", &format!("{}{FILE_VAULT}", sign_in_policy(&provider, port)));
-    let _agent = device.start_agent().await;
-    let _broker = device.start_broker().await;
+    let office = office(FILE_VAULT).await;
+    let port = office.port;
     let taken = std::net::TcpListener::bind(("::1", port)).unwrap();
-    let login = device.printed(&["login"]);
+    let login = office.device.printed(&["login"]);
     let release = async {
         tokio::time::sleep(std::time::Duration::from_millis(600)).await;
         drop(taken);
@@ -340,30 +327,21 @@ async fn a_port_that_is_freed_is_waited_for() {
 /// A person who has closed the browser asks again: it opens again, for the same sign-in.
 #[tokio::test]
 async fn asking_again_opens_the_browser_again() {
-    let port = free_port();
-    let provider = Provider::start().await;
-    let device = Device::new();
-    device.push("50.toml", &format!("{}{FILE_VAULT}", sign_in_policy(&provider, port)));
-    let _agent = device.start_agent().await;
-    let _broker = device.start_broker().await;
+    let office = office(FILE_VAULT).await;
     // Shown, and closed again.
-    let mut first = e2e::device::Talk::start(&device, &["login", "--no-browser"]);
+    let mut first = e2e::device::Talk::start(&office.device, &["login", "--no-browser"]);
     first.address().await;
-    let (again, said) = tokio::join!(device.printed(&["login"]), first.rest());
+    let (again, said) = tokio::join!(office.device.printed(&["login"]), first.rest());
     assert!(again.contains("Signed in") && said.contains("Signed in"), "{again} {said}");
-    assert_eq!(provider.logins(), 1);
+    assert_eq!(office.provider.logins(), 1);
 }
 
 /// A page of somebody else sends the browser to the open port: it neither ends nor hijacks the sign-in.
 #[tokio::test]
 async fn a_browser_with_a_foreign_state_changes_nothing() {
-    let port = free_port();
-    let provider = Provider::start().await;
-    let device = Device::new();
-    device.push("50.toml", &format!("{}{FILE_VAULT}", sign_in_policy(&provider, port)));
-    let _agent = device.start_agent().await;
-    let _broker = device.start_broker().await;
-    let login = device.steward(&["login", "--no-browser"]);
+    let office = office(FILE_VAULT).await;
+    let port = office.port;
+    let login = office.device.steward(&["login", "--no-browser"]);
     let intruder = async {
         let address = format!("http://127.0.0.1:{port}/?code=evil&state=evil");
         let status = e2e::wait::until("the open port", async || {
@@ -372,7 +350,7 @@ async fn a_browser_with_a_foreign_state_changes_nothing() {
         .await
         .status();
         assert_eq!(status, 410);
-        let underway = device.status().await["sign_in"]["state"].clone();
+        let underway = office.device.status().await["sign_in"]["state"].clone();
         assert_eq!(underway, "signing-in");
     };
     tokio::select! {

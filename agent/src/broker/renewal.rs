@@ -238,7 +238,9 @@ impl Broker {
             match provider.check(answer, session.nonce.as_deref()).await {
                 Ok(tokens) => {
                     let session = session.renew(configuration, want, tokens, clock::now())?;
-                    let prepared = self.prepare(&session, false, configuration).await.ok();
+                    // The refresh token is saved already; what is new besides is, else, when there is room again.
+                    let prepared = self.prepare(&session, false, configuration).await;
+                    let prepared = prepared.map_err(|problem| tracing::warn!("{problem}")).ok();
                     return Ok(self.keep_session(prepared, session).await);
                 }
                 // django-oauth-toolkit answers the second use of a refresh token, after an answer that got lost, with
