@@ -1,10 +1,16 @@
 // The certified OpenID provider `oidc-provider` with its own login form, as a public native client meets it.
-// Usage: node provider.mjs REDIRECT_URI [pushed]; prints its issuer when it listens. `pushed`: takes requests only that were
-// handed over in advance (RFC 9126).
+// Usage: node provider.mjs REDIRECT_URI [pushed|ES512]; prints its issuer when it listens. `pushed`: takes requests only that
+// were handed over in advance (RFC 9126). `ES512`: signs ID tokens with that algorithm.
 import Provider from 'oidc-provider';
+import { generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:http';
 
-const redirectUri = process.argv[2];
+const [redirectUri, way] = process.argv.slice(2);
+const long = generateKeyPairSync('ec', { namedCurve: 'P-521' }).privateKey.export({ format: 'jwk' });
+const algorithm = way === 'ES512' ? {
+  client: { id_token_signed_response_alg: way },
+  provider: { jwks: { keys: [{ ...long, use: 'sig', kid: 'long' }] }, enabledJWA: { idTokenSigningAlgValues: [way] } },
+} : {};
 const server = createServer();
 server.listen(0, '127.0.0.1', () => {
   const issuer = `http://127.0.0.1:${server.address().port}`;
@@ -16,7 +22,9 @@ server.listen(0, '127.0.0.1', () => {
       grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code'],
       response_types: ['code'],
       redirect_uris: [redirectUri],
+      ...algorithm.client,
     }],
+    ...algorithm.provider,
     scopes: ['openid', 'email', 'profile', 'offline_access'],
     claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'] },
     // Else claims of scopes are only at the userinfo endpoint.
@@ -28,7 +36,7 @@ server.listen(0, '127.0.0.1', () => {
     features: {
       devInteractions: { enabled: true },
       deviceFlow: { enabled: true },
-      pushedAuthorizationRequests: { enabled: true, requirePushedAuthorizationRequests: process.argv[3] === 'pushed' },
+      pushedAuthorizationRequests: { enabled: true, requirePushedAuthorizationRequests: way === 'pushed' },
       revocation: { enabled: true },
     },
     async findAccount(_context, id) {

@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use e2e::device::Device;
 use e2e::provider::{EMAIL, GOOGLE_SECRET, Misbehaviour, Provider, Vendor};
 use serde_json::Value;
@@ -219,6 +221,22 @@ async fn the_certified_provider_gets_its_requests_in_advance_where_it_demands_th
     let said = office.device.printed(&["login"]).await;
     assert!(said.contains("Signed in as ada@example.com"), "{said}");
     office.token().await.unwrap();
+}
+
+/// The one algorithm of the app's vendor that the library cannot verify, signed by an independent implementation.
+#[tokio::test]
+async fn the_certified_provider_signs_with_es512() {
+    let port = free_port();
+    let provider = OtherProvider::start_with(&[&format!("http://localhost:{port}"), "ES512"]).await;
+    let browser = format!("node {} %s", node().join("person.mjs").display());
+    let office = office_with(&provider.issuer, port, &browser).await;
+    let said = office.device.printed(&["login"]).await;
+    assert!(said.contains("Signed in as ada@example.com"), "{said}");
+    let grant = office.device.printed(&["token", "--json"]).await;
+    let grant: Value = serde_json::from_str(&grant).unwrap();
+    let header = grant["id_token"].as_str().unwrap().split('.').next().unwrap().to_owned();
+    let header = String::from_utf8(BASE64.decode(header).unwrap()).unwrap();
+    assert!(header.contains("ES512"), "{header}");
 }
 
 /// Sign-in on another device, at a provider that did not learn the protocol from us.

@@ -2,7 +2,7 @@
 
 use e2e::device::Device;
 use e2e::keyring::Keyring;
-use e2e::provider::{EMAIL, Misbehaviour, Oddity};
+use e2e::provider::{CLIENT_ID, EMAIL, Misbehaviour, Oddity};
 use serde_json::Value;
 
 use super::office::{FILE_VAULT, office, office_on};
@@ -94,6 +94,54 @@ async fn an_unconfigured_device_says_what_is_missing() {
     assert!(said.contains("`Issuer`: not set, so nobody can sign in"), "{said}");
 }
 
+/// What the provider is asked, as it arrives there (RFC 6749, 4.1.1; RFC 7636, 4; Core 1.0, 3.1.2.1).
+#[tokio::test]
+async fn every_request_is_new_and_says_what_it_must() {
+    let office = office(FILE_VAULT).await;
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..2 {
+        let said = office.device.printed(&["login"]).await;
+        assert!(said.contains("Signed in"), "{said}");
+        let asked = |name: &str| office.provider.asked(name).unwrap_or_default();
+        let redirect_uri = format!("http://localhost:{}", office.port);
+        assert_eq!(
+            (asked("response_type"), asked("redirect_uri")),
+            ("code".to_owned(), redirect_uri.clone())
+        );
+        assert_eq!(
+            (asked("client_id"), asked("code_challenge_method")),
+            (CLIENT_ID.to_owned(), "S256".to_owned())
+        );
+        let scope = asked("scope");
+        assert!(
+            scope.split(' ').any(|scope| scope == "openid") && scope.contains("offline_access"),
+            "{scope}"
+        );
+        let exchanged = |name: &str| office.provider.exchanged(name);
+        assert_eq!(exchanged("redirect_uri"), Some(redirect_uri));
+        assert_eq!(exchanged("client_secret"), None);
+        let verifier = exchanged("code_verifier").expect("RFC 7636, section 4.5");
+        let unreserved = |letter: char| letter.is_ascii_alphanumeric() || "-._~".contains(letter);
+        assert!((43..=128).contains(&verifier.len()) && verifier.chars().all(unreserved), "{verifier}");
+        // The lab's provider has compared it with its challenge.
+        for new in [verifier, asked("code_challenge"), asked("state"), asked("nonce")] {
+            assert!(new.len() >= 16 && seen.insert(new.clone()), "`{new}` is short, or not new");
+        }
+    }
+}
+
+/// RFC 9207, section 2.4: where the issuer is wrong, the rest of the response counts for nothing, not even its error.
+#[tokio::test]
+async fn an_error_in_another_issuers_name_is_not_believed() {
+    let office = office(FILE_VAULT).await;
+    office.provider.behave(|behaviour| {
+        behaviour.deny = true;
+        behaviour.misbehaviour = Some(Misbehaviour::WrongIssuerInResponse);
+    });
+    let said = office.device.printed(&["login"]).await;
+    assert!(said.contains("came back from another issuer") && !said.contains("access_denied"), "{said}");
+}
+
 /// Whatever a provider, or somebody in its name, does wrong: nobody is signed in, and the reason is given.
 #[tokio::test]
 async fn answers_that_fail_a_check_sign_nobody_in() {
@@ -159,7 +207,8 @@ async fn an_answer_without_end_is_given_up() {
     assert!(said.contains("did not finish its answer within 20 seconds"), "{said}");
 }
 
-/// What is unusual but right signs people in, with every algorithm that the app's vendor names and the library has.
+/// What is unusual but right signs people in, with every algorithm that the app's vendor names
+/// (ES512 is the certified provider's part).
 #[tokio::test]
 async fn answers_that_are_only_unusual_sign_people_in() {
     use jsonwebtoken::Algorithm as A;

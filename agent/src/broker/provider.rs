@@ -1,21 +1,43 @@
 //! The identity provider: what discovery says, and the requests to its endpoints. Whether an answer is to be believed
 //! is decided in [`checks`].
 //!
-//! | what is kept to | where |
-//! |---|---|
-//! | Discovery 1.0, 4.3: the issuer must be equal to the letter | `Provider::discover` (the library) |
-//! | RFC 7636, 4.1 and 4.2: a new verifier for each request, S256 only | `Provider::begin` |
-//! | RFC 6749, 10.12 and RFC 9700, 4.7: `state` bound to this browser's request | `Pending::is_answered_by` |
-//! | Core 1.0, 3.1.2.1: a new `nonce` for each request | `Provider::begin` |
-//! | RFC 9207, 2.4: `iss` of the response is compared, and demanded where it was promised | `Provider::check_issuer` |
-//! | RFC 9700, 4.12: no redirects from the token endpoint | `crate::http` |
-//! | RFC 8252, 8.5: no secret is believed to protect a native client | `ClientSecret` is optional |
-//! | RFC 6749, 6: fewer scopes on refresh; RFC 8707, 2.2: resources | `Provider::refresh` |
-//! | RFC 7009: a session that is ended here ends there | `Provider::revoke` |
-//! | RFC 8628: sign-in on another device | `Provider::begin_on_another_device` |
-//! | RFC 9126: requests are pushed where the provider demands it | `Provider::begin` |
+//! What a native, public client must do, and the test of each (`cargo xtask tidy` knows whether they exist):
 //!
-//! Each has a scenario in `tests/scenarios/sign_in.rs` or `session.rs`.
+//! | it must | test |
+//! |---|---|
+//! | RFC 8252, 6: the person's own browser, no view inside the app | `port_18080_a_real_browser_signs_in_at_a_certified_provider` |
+//! | RFC 8252, 7.3: a loopback redirect URI, on IPv4 and on IPv6 | `localhost_means_both_families_and_an_address_only_itself` |
+//! | RFC 8252, 8.1 and RFC 9700, 2.1.1: PKCE | `every_request_is_new_and_says_what_it_must` |
+//! | RFC 8252, 8.3: the listener is open during a request only | `a_taken_port_is_named` |
+//! | RFC 8252, 8.3: the port is shared with nobody | `a_port_is_shared_with_nobody_and_free_again_at_once` |
+//! | RFC 8252, 8.4: answers to no request of ours are refused | `a_browser_with_a_foreign_state_changes_nothing` |
+//! | RFC 8252, 8.5: no secret is believed to protect the client | `every_request_is_new_and_says_what_it_must` |
+//! | RFC 7636, 4.1: a verifier of 43 to 128 characters, new each time | `every_request_is_new_and_says_what_it_must` |
+//! | RFC 7636, 4.2 and 4.3: its challenge is S256 | `every_request_is_new_and_says_what_it_must` |
+//! | RFC 7636, 4.5: the verifier goes to the token endpoint | `every_request_is_new_and_says_what_it_must` |
+//! | RFC 9207, 2.4: `iss` of the response is compared to the letter | `answers_that_fail_a_check_sign_nobody_in` |
+//! | RFC 9207, 2.4: without `iss`, refused where it was promised | `answers_that_fail_a_check_sign_nobody_in` |
+//! | RFC 9207, 2.4: `error` responses are checked as well | `an_error_in_another_issuers_name_is_not_believed` |
+//! | RFC 9700, 2.1: the redirect URI is exactly the one of policy | `every_request_is_new_and_says_what_it_must` |
+//! | RFC 9700, 2.1.2: the code grant, never implicit | `every_request_is_new_and_says_what_it_must` |
+//! | RFC 9700, 4.3: no code stays in the browser's history | `the_last_page_says_what_happened_and_keeps_no_code` |
+//! | RFC 9700, 4.7 and RFC 6749, 10.12: `state`, used once | `the_last_page_says_what_happened_and_keeps_no_code` |
+//! | RFC 9700, 4.12: the token endpoint sends nobody elsewhere | `answers_that_fail_a_check_sign_nobody_in` |
+//! | RFC 9700, 4.14: a refresh token that was used is not used again, but after a lost answer | `many_questions_at_once_renew_once` |
+//! | RFC 6749, 3.1: no parameter twice | `what_a_person_pastes_is_read_as_the_browser_would_have_brought_it` |
+//! | RFC 6749, 6: a renewal asks for no more than the sign-in | `a_scope_that_is_new_in_policy_ends_no_session` |
+//! | RFC 6749, 7.1: a type of token that is not understood is not used | `answers_that_fail_a_check_sign_nobody_in` |
+//! | RFC 7009, 2: a session that is ended here ends there | `keys_change_with_each_sign_in_and_go_with_the_session` |
+//! | RFC 8628, 3.5: waiting for another device ends | `a_person_signs_in_on_another_device_if_policy_allows_it` |
+//! | RFC 8707, 2: a resource has a token of its own | `fewer_scopes_and_other_resources_have_tokens_of_their_own` |
+//! | RFC 9126, 2: requests are handed over in advance on demand | `the_certified_provider_gets_its_requests_in_advance_where_it_demands_that` |
+//! | Discovery 1.0, 4.3: the issuer is equal to the letter | `answers_that_fail_a_check_sign_nobody_in` |
+//! | Core 1.0, 3.1.2.1: `openid`, `nonce`, `state` in each request | `every_request_is_new_and_says_what_it_must` |
+//! | Core 1.0, 3.1.3.7: every check of an ID token | `answers_that_fail_a_check_sign_nobody_in` |
+//! | Core 1.0, 3.1.3.7, 10.1.1: keys are fetched anew for an unknown one, once | `answers_that_are_only_unusual_sign_people_in` |
+//! | Core 1.0, 3.1.3.8: `at_hash`, where it is there | `answers_that_fail_a_check_sign_nobody_in` |
+//! | Core 1.0, 5.3.2: userinfo speaks of the same person | `answers_that_fail_a_check_sign_nobody_in` |
+//! | Core 1.0, 12.2: after a renewal issuer, person and client are the same | `a_renewal_keeps_who_it_is` |
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,7 +45,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use openidconnect::core::{CoreErrorResponseType, CoreJsonWebKeySet};
+use openidconnect::core::CoreErrorResponseType;
 use openidconnect::{
     AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, Client, ClientId, ClientSecret, HttpRequest,
     HttpResponse, IssuerUrl, JsonWebKeySetUrl, OAuth2TokenResponse as _, RedirectUrl, RefreshToken,
@@ -40,10 +62,11 @@ use crate::http::{Http, HttpError};
 pub(super) use explain::refused;
 use explain::{explain_discovery, invalid, unreachable};
 pub(super) use request::{DeviceRequest, Pending};
-use types::{Answer, Metadata, RelyingParty};
+use types::{Answer, Keys, Metadata, RelyingParty};
 
 mod checks;
 mod explain;
+mod key;
 mod request;
 mod types;
 
@@ -67,7 +90,7 @@ pub(super) struct Known(Mutex<Option<Discovered>>);
 struct Discovered {
     configuration: Configuration,
     metadata: Option<Metadata>,
-    keys: CoreJsonWebKeySet,
+    keys: Keys,
     at: Timestamp,
     /// When the keys were last fetched anew for the sake of an unknown one.
     searched_at: Option<Timestamp>,
@@ -149,7 +172,7 @@ impl<'k> Provider<'k> {
         )?;
         let keys_at = keys_address(configuration, metadata, issuer)?;
         let client_id = ClientId::new(client_id.to_owned());
-        let mut client = Client::new(client_id.clone(), issuer_url.clone(), CoreJsonWebKeySet::default())
+        let mut client = Client::new(client_id.clone(), issuer_url.clone(), Keys::default())
             .set_auth_uri(AuthUrl::from_url(authorization))
             .set_token_uri(TokenUrl::from_url(token))
             .set_redirect_uri(
@@ -393,8 +416,14 @@ fn keys_address(
     JsonWebKeySetUrl::new(address).map_err(|error| invalid(issuer, &format!("jwks_uri: {error}")))
 }
 
-async fn fetch_keys(http: &Http, at: &JsonWebKeySetUrl, issuer: &str) -> Result<CoreJsonWebKeySet, Problem> {
-    CoreJsonWebKeySet::fetch_async(at, http).await.map_err(|error| explain_discovery(issuer, error))
+async fn fetch_keys(http: &Http, at: &JsonWebKeySetUrl, issuer: &str) -> Result<Keys, Problem> {
+    Keys::fetch_async(at, http).await.map_err(|error| explain_discovery(issuer, error))
+}
+
+/// Base64 as JOSE writes it (RFC 7515, section 2).
+fn base64(text: &str) -> Option<Vec<u8>> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).ok()
 }
 
 impl<'c> AsyncHttpClient<'c> for Http {

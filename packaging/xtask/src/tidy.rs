@@ -1,5 +1,6 @@
 //! The rules of the house that no compiler checks. Each rule is a function from a file to its complaints.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -24,14 +25,44 @@ fn complaints() -> anyhow::Result<Vec<String>> {
         .output()?;
     ensure!(listed.status.success(), "git does not list the files");
     let mut complaints = Vec::new();
-    for name in String::from_utf8(listed.stdout)?.lines().map(PathBuf::from) {
-        let Ok(text) = fs_err::read_to_string(repository().join(&name)) else { continue };
+    let names = String::from_utf8(listed.stdout)?;
+    let read =
+        |name: &str| Some((PathBuf::from(name), fs_err::read_to_string(repository().join(name)).ok()?));
+    let files: Vec<(PathBuf, String)> = names.lines().filter_map(read).collect();
+    let tests: BTreeSet<&str> =
+        files.iter().filter(|(name, _)| is_rust(name)).flat_map(|(_, text)| tests(text)).collect();
+    for (name, text) in &files {
+        complaints.extend(missing_tests(text, &tests).map(|what| format!("{}: {what}", name.display())));
         for rule in [manifest, crate_root, source, lock] {
-            complaints
-                .extend(rule(&name, &text).into_iter().map(|what| format!("{}: {what}", name.display())));
+            complaints.extend(rule(name, text).into_iter().map(|what| format!("{}: {what}", name.display())));
         }
     }
     Ok(complaints)
+}
+
+/// The names of a file's tests.
+fn tests(text: &str) -> impl Iterator<Item = &str> {
+    let mut marked = false;
+    text.lines().map(str::trim).filter_map(move |line| {
+        let name = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
+        let name = name.and_then(|rest| rest.split(['(', '<']).next());
+        let found = name.filter(|_| marked);
+        // Other attributes and comments may stand between.
+        marked = line == "#[test]" || line == "#[tokio::test]" || (marked && name.is_none());
+        found
+    })
+}
+
+/// A table in a module's documentation whose last column is headed `test` names tests: those that do not exist.
+fn missing_tests<'t>(text: &'t str, tests: &BTreeSet<&str>) -> impl Iterator<Item = String> + use<'t> {
+    let rows = text.lines().scan(false, |inside, line| {
+        let cells = line.strip_prefix("//! |");
+        *inside = cells.is_some_and(|cells| *inside || cells.ends_with("| test |"));
+        Some(cells.filter(|_| *inside).and_then(|cells| cells.trim_end_matches(" |").rsplit(" | ").next()))
+    });
+    let named = rows.flatten().filter_map(|cell| cell.strip_prefix('`')?.strip_suffix('`'));
+    let missing: Vec<&str> = named.filter(|name| !tests.contains(name)).collect();
+    missing.into_iter().map(|name| format!("names the test `{name}`, which does not exist"))
 }
 
 fn manifest(name: &Path, text: &str) -> Option<String> {
@@ -105,6 +136,16 @@ mod tests {
     #[test]
     fn the_house_is_tidy() {
         assert_eq!(complaints().unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_test_that_a_table_names_has_to_exist() {
+        let file = "#[test]\n#[ignore]\nfn one() {}\nfn two() {}\n#[tokio::test]\nasync fn three() {}";
+        let tests: BTreeSet<&str> = tests(file).collect();
+        assert_eq!(tests, ["one", "three"].into());
+        let table = "//! | it must | test |\n//! |---|---|\n//! | a | `one` |\n//! | b | `two` |\n//! text\n//! | c | `four` |";
+        let missing: Vec<String> = missing_tests(table, &tests).collect();
+        assert_eq!(missing, ["names the test `two`, which does not exist"]);
     }
 
     type Rule = fn(&Path, &str) -> Option<String>;

@@ -1,11 +1,11 @@
 //! Whether an answer is to be believed: OpenID Connect Core 1.0, section 3.1.3.7 (at sign-in) and 12.2 (after a
 //! refresh). The library verifies signature, issuer, audience and end; the rest is here.
 //!
-//! Signatures are RS or PS with 256, 384 or 512, or ES with 256 or 384. ES512 is in the list, but the library cannot verify
-//! it; HS and `none` are refused. Each rule has a case in `tests/scenarios/sign_in.rs`.
+//! Signatures are RS, PS or ES with 256, 384 or 512; HS and `none` are refused. Each rule has a case in
+//! `tests/scenarios/sign_in.rs`.
 
 use jiff::Timestamp;
-use openidconnect::core::{CoreGenderClaim, CoreJsonWebKey, CoreJwsSigningAlgorithm, CoreTokenType};
+use openidconnect::core::{CoreGenderClaim, CoreJwsSigningAlgorithm, CoreTokenType};
 use openidconnect::{
     AccessToken, AccessTokenHash, ClaimsVerificationError, ClientId, IdTokenClaims, IdTokenVerifier, Nonce,
     OAuth2TokenResponse as _, SignatureVerificationError, SubjectIdentifier, TokenResponse as _,
@@ -14,6 +14,7 @@ use openidconnect::{
 use policy_schema::{Code, Problem};
 
 use super::explain::one_line;
+use super::key::Key;
 use super::types::{Answer, OtherClaims, Token};
 use super::{Person, Provider, Tokens};
 use crate::clock;
@@ -162,7 +163,7 @@ impl Provider<'_> {
         })
     }
 
-    fn verifier(&self, now: Timestamp) -> IdTokenVerifier<'_, CoreJsonWebKey> {
+    fn verifier(&self, now: Timestamp) -> IdTokenVerifier<'_, Key> {
         let with_leeway = chrono::DateTime::from_timestamp(now.as_second() - LEEWAY, 0).unwrap_or_default();
         let keys = self.discovered.keys.clone();
         IdTokenVerifier::new_public_client(self.client_id.clone(), self.issuer.clone(), keys)

@@ -2,18 +2,19 @@
 
 use openidconnect::core::{
     CoreAuthDisplay, CoreAuthPrompt, CoreClaimName, CoreClaimType, CoreClientAuthMethod,
-    CoreErrorResponseType, CoreGenderClaim, CoreGrantType, CoreJsonWebKey, CoreJweContentEncryptionAlgorithm,
+    CoreErrorResponseType, CoreGenderClaim, CoreGrantType, CoreJweContentEncryptionAlgorithm,
     CoreJweKeyManagementAlgorithm, CoreJwsSigningAlgorithm, CoreResponseMode, CoreResponseType,
     CoreRevocableToken, CoreRevocationErrorResponse, CoreSubjectIdentifierType,
     CoreTokenIntrospectionResponse, CoreTokenType,
 };
 use openidconnect::{
     AdditionalClaims, AdditionalProviderMetadata, Client, EmptyExtraTokenFields, EndpointNotSet, EndpointSet,
-    IdToken, IdTokenFields, ProviderMetadata, RequestTokenError, StandardErrorResponse,
+    IdToken, IdTokenFields, JsonWebKeySet, ProviderMetadata, RequestTokenError, StandardErrorResponse,
     StandardTokenResponse,
 };
 use serde::{Deserialize, Serialize};
 
+use super::key::Key;
 use crate::http::HttpError;
 
 /// The claims that the library does not know, by name.
@@ -54,11 +55,12 @@ pub(super) type Metadata = ProviderMetadata<
     CoreGrantType,
     CoreJweContentEncryptionAlgorithm,
     CoreJweKeyManagementAlgorithm,
-    CoreJsonWebKey,
+    Key,
     CoreResponseMode,
     CoreResponseType,
     CoreSubjectIdentifierType,
 >;
+pub(super) type Keys = JsonWebKeySet<Key>;
 pub(super) type Fields = IdTokenFields<
     OtherClaims,
     EmptyExtraTokenFields,
@@ -75,7 +77,7 @@ pub(super) type RelyingParty = Client<
     CoreAuthDisplay,
     CoreGenderClaim,
     CoreJweContentEncryptionAlgorithm,
-    CoreJsonWebKey,
+    Key,
     CoreAuthPrompt,
     StandardErrorResponse<CoreErrorResponseType>,
     Answer,
