@@ -1,8 +1,16 @@
-//! Who listens at a TCP port of this device. Portable.
+//! TCP ports of this device: listening at one, and who listens at one. Portable but for what keeps others from a port.
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use listeners::Protocol;
+use tokio::net::{TcpListener, TcpSocket};
+
+use crate::os::ipc;
+
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 128;
 
 /// A process that listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +21,17 @@ pub struct Holder {
     pub name: String,
     /// Where its program lies, if the system says so.
     pub program: Option<PathBuf>,
+}
+
+/// Listens at an address that nobody else may share, whatever options they set.
+///
+/// # Errors
+/// Somebody listens there already (`AddrInUse`), or the system refused.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    ipc::keep_port_to_ourselves(&socket)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// The process that listens at a port; `None` if there is none, or it is another user's and the system does not say.
@@ -26,6 +45,24 @@ pub fn holder(port: u16) -> Option<Holder> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_port_is_shared_with_nobody_and_free_again_at_once() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let first = listen(address.parse().unwrap()).unwrap();
+            let taken = first.local_addr().unwrap();
+            assert_eq!(listen(taken).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            // On Windows, this option alone lets a program take a share of another's port.
+            let intruder = if taken.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
+            intruder.set_reuseaddr(true).unwrap();
+            assert!(intruder.bind(taken).and_then(|()| intruder.listen(1)).is_err(), "{address}");
+            // Connections of a moment ago do not hold the port of the next sign-in.
+            let (client, accepted) = tokio::join!(tokio::net::TcpStream::connect(taken), first.accept());
+            drop((accepted.unwrap(), first));
+            drop(client.unwrap());
+            listen(taken).unwrap();
+        }
+    }
 
     #[test]
     #[cfg_attr(windows, ignore = "Wine 8 finds no owner here; on Windows itself it was not tried")]

@@ -144,7 +144,7 @@ async fn bind_patiently(
     let begun = Instant::now();
     let mut patience = None;
     loop {
-        let error = match bind(url, port).await {
+        let error = match bind(url, port) {
             Ok(listeners) => return Ok(listeners),
             Err(error) => error,
         };
@@ -172,10 +172,10 @@ async fn bind_patiently(
     }
 }
 
-async fn bind(url: &Url, port: u16) -> io::Result<Vec<TcpListener>> {
+fn bind(url: &Url, port: u16) -> io::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for address in addresses(url, port) {
-        match TcpListener::bind(address).await {
+        match port::listen(address) {
             Ok(listener) => listeners.push(listener),
             // A device without IPv6 has only one loopback address; how it says so depends on how it was switched off.
             Err(error)

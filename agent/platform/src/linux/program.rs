@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 
 use nix::fcntl::{AtFlags, OFlag, open, readlinkat};
@@ -94,6 +95,25 @@ impl Program {
     pub fn is_replaced(&self) -> bool {
         self.removed || !self.is(&self.path)
     }
+}
+
+/// Which package brought a program onto this device, as its package manager says. Takes some milliseconds.
+#[must_use]
+pub fn origin(program: &Path) -> Option<String> {
+    let asked = |manager: &str, question: &[&str], program: &Path| {
+        let mut command = std::process::Command::new(manager);
+        command.args(question).arg(program).stdin(Stdio::null()).stderr(Stdio::null());
+        let output = command.output().ok().filter(|output| output.status.success())?;
+        String::from_utf8_lossy(&output.stdout).lines().next().map(ToOwned::to_owned)
+    };
+    // Packages of before the merger name `/bin/x`, the kernel `/usr/bin/x`.
+    let merged = program.strip_prefix("/usr").ok().map(|rest| Path::new("/").join(rest));
+    let debian = std::iter::once(program.to_owned()).chain(merged).find_map(|program| {
+        let line = asked("/usr/bin/dpkg-query", &["--search"], &program)?;
+        Some(format!("Debian package {}", line.split(": ").next()?))
+    });
+    debian
+        .or_else(|| Some(format!("RPM package {}", asked("/usr/bin/rpm", &["--query", "--file"], program)?)))
 }
 
 /// Whether the process that a handle was made for still runs (`Pid` in proc(5), fdinfo: -1 once it has ended).

@@ -75,3 +75,17 @@ impl Program {
         self.is_removed()
     }
 }
+
+/// Who signed a program, if its signature is good (codesign(1)).
+#[must_use]
+pub fn origin(program: &Path) -> Option<String> {
+    let ask = |question: &[&str]| {
+        let mut command = std::process::Command::new("/usr/bin/codesign");
+        command.args(question).arg(program).stdin(std::process::Stdio::null()).output().ok()
+    };
+    ask(&["--verify"]).filter(|answer| answer.status.success())?;
+    let shown = ask(&["--display", "--verbose=2"])?;
+    let text = String::from_utf8_lossy(&shown.stderr).into_owned();
+    let signer = text.lines().find_map(|line| line.strip_prefix("Authority="))?;
+    Some(format!("signed by {signer}"))
+}

@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpSocket, UnixListener, UnixStream};
 
 use super::file::{self, Access};
 use crate::os::program::{Process, Program};
@@ -123,6 +123,12 @@ pub async fn connect(path: &Path) -> io::Result<Connection> {
 /// The system refused.
 pub fn remove(path: &Path) -> io::Result<()> {
     file::remove(path)
+}
+
+/// Makes a TCP port ours alone once it is bound. Unix shares no port that is listened at; this option only lets one be
+/// taken again while connections of before are still remembered.
+pub(crate) fn keep_port_to_ourselves(socket: &TcpSocket) -> io::Result<()> {
+    socket.set_reuseaddr(true)
 }
 
 fn peer(stream: &UnixStream) -> io::Result<Peer> {

@@ -4,17 +4,19 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::windows::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle};
+use std::os::windows::io::{AsRawHandle as _, AsRawSocket as _, FromRawHandle as _, OwnedHandle};
 use std::path::{Path, PathBuf};
 use std::ptr::{null, null_mut};
 
 use policy_schema::read::registry::{MAXIMUM_VALUE, RegistryValue};
+use tokio::net::TcpSocket;
 use tokio::net::windows::named_pipe::{NamedPipeClient, NamedPipeServer, ServerOptions};
 use windows_registry::Key;
 use windows_sys::Win32::Foundation::{
     ERROR_MORE_DATA, ERROR_NO_MORE_ITEMS, ERROR_SUCCESS, FILETIME, HANDLE, INVALID_HANDLE_VALUE, LocalFree,
     WAIT_OBJECT_0,
 };
+use windows_sys::Win32::Networking::WinSock::{SO_EXCLUSIVEADDRUSE, SOL_SOCKET, setsockopt};
 use windows_sys::Win32::Security::Authorization::{
     ConvertSidToStringSidW, ConvertStringSecurityDescriptorToSecurityDescriptorW, GetNamedSecurityInfoW,
     SDDL_REVISION_1, SE_FILE_OBJECT,
@@ -95,6 +97,16 @@ fn values_once(key: &Key, longest: usize) -> io::Result<Vec<RegistryValue>> {
         let name = String::from_utf16_lossy(&name[..name_length as usize]);
         values.push(RegistryValue { name, kind, bytes });
     }
+}
+
+/// Lets nobody else bind the port that a socket will be bound to. Without it, a program of any user may take a share of
+/// the port with `SO_REUSEADDR` (Microsoft, "Using SO_REUSEADDR and SO_EXCLUSIVEADDRUSE").
+pub(super) fn use_port_exclusively(socket: &TcpSocket) -> io::Result<()> {
+    let on = 1_i32;
+    let socket = usize::try_from(socket.as_raw_socket()).map_err(io::Error::other)?;
+    // SAFETY: the socket is open; the value has the four bytes that its length says.
+    let failed = unsafe { setsockopt(socket, SOL_SOCKET, SO_EXCLUSIVEADDRUSE, (&raw const on).cast(), 4) };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The names of all subkeys of a key.

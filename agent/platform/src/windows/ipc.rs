@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::net::TcpSocket;
 use tokio::net::windows::named_pipe::{NamedPipeClient, NamedPipeServer};
 
 use super::ffi;
@@ -142,6 +143,11 @@ pub async fn connect(path: &Path) -> io::Result<Connection> {
 /// Never.
 pub fn remove(_: &Path) -> io::Result<()> {
     Ok(())
+}
+
+/// Makes a TCP port ours alone once it is bound.
+pub(crate) fn keep_port_to_ourselves(socket: &TcpSocket) -> io::Result<()> {
+    ffi::use_port_exclusively(socket)
 }
 
 fn peer(stream: &NamedPipeServer) -> io::Result<Peer> {

@@ -77,3 +77,11 @@ impl Program {
 fn plain(path: &Path) -> Option<String> {
     Some(fs_err::canonicalize(path).ok()?.to_string_lossy().to_lowercase())
 }
+
+/// Which MSIX package brought a program onto this device: only Windows itself writes to their folder.
+#[must_use]
+pub fn origin(program: &Path) -> Option<String> {
+    let mut parts = program.components().map(|part| part.as_os_str().to_string_lossy());
+    parts.find(|part| part.eq_ignore_ascii_case("WindowsApps"))?;
+    Some(format!("MSIX package {}", parts.next()?))
+}
