@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use agent_platform::paths::Paths;
+use agent_platform::program;
 use clap::Args;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::hanging;
@@ -126,8 +127,19 @@ pub(super) async fn logout(paths: &Paths, arguments: LogoutArguments) -> anyhow:
     Ok(())
 }
 
+/// An application that asked, and what brought it onto this device.
+#[derive(Serialize)]
+struct Known {
+    #[serde(flatten)]
+    asked: Asked,
+    /// Its package, or who signed it, as far as the system can tell.
+    origin: Option<String>,
+}
+
 pub(super) async fn callers(paths: &Paths, json: bool) -> anyhow::Result<()> {
     let asked: Vec<Asked> = look(paths, "/v1/callers").await?;
+    let known = |asked: Asked| Known { origin: program::origin(asked.application.as_ref()), asked };
+    let asked: Vec<Known> = asked.into_iter().map(known).collect();
     if json {
         out!("{}", serde_json::to_string_pretty(&asked)?);
         return Ok(());
@@ -136,10 +148,11 @@ pub(super) async fn callers(paths: &Paths, json: bool) -> anyhow::Result<()> {
         out!("Nobody has asked for anything since the broker started.");
     }
     let now = clock::now();
-    for asked in &asked {
+    for Known { asked, origin } in &asked {
         let process = asked.process.map_or_else(String::new, |process| format!(" by process {process}"));
         let verdict = if asked.allowed { "allowed" } else { "refused" };
-        out!("{}", hanging("", &asked.application));
+        let origin = origin.as_ref().map_or_else(String::new, |origin| format!(" ({origin})"));
+        out!("{}", hanging("", &format!("{}{origin}", asked.application)));
         let times =
             if asked.questions == 1 { "once".to_owned() } else { format!("{} times", asked.questions) };
         let last = ago(now, asked.last_at);

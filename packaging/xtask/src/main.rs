@@ -59,9 +59,10 @@ enum Task {
         #[arg(long)]
         output: PathBuf,
     },
-    /// Feed foreign bytes to every reader of policy, beginning with `policy-schema/fuzz/seeds`. Needs a nightly compiler.
+    /// Feed foreign bytes to every reader of policy, beginning with `policy-schema/fuzz/seeds`, and to the broker's API.
+    /// Needs a nightly compiler.
     Fuzz {
-        /// How long for each reader, in seconds.
+        /// How long for each, in seconds.
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
@@ -217,7 +218,12 @@ fn fuzz(seconds: u32) -> anyhow::Result<()> {
             .arg(format!("-max_total_time={seconds}"))
             .env("RUSTUP_TOOLCHAIN", "nightly"))?;
     }
-    Ok(())
+    tools::step(&format!("the broker's API, {seconds} seconds"));
+    run(cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
+    let scenario = ["test", "--package", "e2e", "--test", "scenarios", "--locked", "--", "--nocapture"];
+    let mut command = cargo();
+    command.args(scenario).arg("foreign_bytes_do_the_broker_no_harm");
+    run(tools::without_proxies(command.env("STEWARD_NOISE_SECONDS", seconds.to_string())))
 }
 
 fn bench() -> anyhow::Result<()> {
