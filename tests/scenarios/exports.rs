@@ -73,6 +73,28 @@ async fn property_lists_are_what_apple_s_format_says() {
     assert!(checked.starts_with(&format!("{} settings, 0 errors", SETTINGS.len())), "{checked}");
 }
 
+/// What launchd reads at its start; it ignores a file that it cannot read without a word to anybody.
+#[tokio::test]
+async fn what_launchd_starts_is_what_the_command_line_has() {
+    let device = Device::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/macos");
+    for (name, verb) in [("dev.steward.agent", "agent"), ("dev.steward.broker", "broker")] {
+        let source = folder.join(format!("{name}.plist"));
+        let target = device.path("converted.plist");
+        let converted = device
+            .run(Path::new("plistutil"), &["-i", source.to_str().unwrap(), "-o", target.to_str().unwrap()])
+            .await;
+        assert!(converted.status.success(), "{}", String::from_utf8_lossy(&converted.stderr));
+        let job = plist::Value::from_file(&source).unwrap().into_dictionary().unwrap();
+        assert_eq!(job["Label"].as_string(), Some(name));
+        let arguments: Vec<_> =
+            job["ProgramArguments"].as_array().unwrap().iter().filter_map(plist::Value::as_string).collect();
+        assert_eq!(arguments, ["/usr/local/bin/steward", verb]);
+        let help = device.steward(&[verb, "--help"]).await;
+        assert!(help.status.success(), "{}", String::from_utf8_lossy(&help.stderr));
+    }
+}
+
 #[tokio::test]
 async fn a_signed_profile_is_verified_by_openssl_and_holds_the_profile() {
     let export = Export::new("UpdateMode = \"off\"\n").await;
