@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use e2e::provider::{EMAIL, Misbehaviour, Oddity, Rotation};
+use e2e::trap::Trap;
 
 use serde_json::Value;
 
@@ -190,6 +191,43 @@ async fn a_renewal_that_was_cut_off_is_made_up_for_at_the_next_start() {
     .await;
     office.token().await.unwrap();
     assert_eq!((office.provider.refreshes(), office.provider.logins()), (2, 1));
+}
+
+/// The broker dies at each single step of a renewal and of saving it, as in a crash or a power loss (what was not synced
+/// by then is another matter). A provider that forgives the second use of a refresh token keeps the session alive.
+#[tokio::test]
+async fn killed_at_every_step_of_a_renewal() {
+    let mut office = office(FILE_VAULT).await;
+    office.provider.behave(|behaviour| {
+        // Shorter than what is given out: every question is a renewal.
+        behaviour.lifetime = 10;
+        behaviour.rotation = Rotation::Grace;
+    });
+    office.device.printed(&["login"]).await;
+    let folder = office.device.path(&format!("home/{}/.local/state/steward", nix::unistd::geteuid()));
+    let sealed = office.vault().into_iter().find(|name| name.contains(".sealed")).unwrap();
+    let (sealed, next) = (folder.join(&sealed), folder.join(sealed.replace(".sealed", ".next")));
+    let mut deaths = 0;
+    for call in ["openat", "write", "ftruncate", "fsync", "rename", "unlink"] {
+        for when in 1..20 {
+            let trap = Trap::set(office.broker.id(), call, when, &[&folder, &sealed, &next]).await.unwrap();
+            let asked = office.token().await;
+            trap.take_away().await.unwrap();
+            if asked.is_ok() {
+                // There are no more of these.
+                break;
+            }
+            deaths += 1;
+            office.broker.gone().await;
+            office.start_broker_again().await;
+            office.token().await.unwrap_or_else(|error| panic!("lost at {call} {when}: {error}"));
+        }
+    }
+    assert!(deaths >= 12, "only {deaths} steps: is the trap at the right files?");
+    assert_eq!(
+        (office.provider.logins(), office.sign_in_facts().await["state"].as_str()),
+        (1, Some("signed-in"))
+    );
 }
 
 /// The answer breaks off on its way. It is asked for once more, at once and with the same refresh token, which a

@@ -66,8 +66,12 @@ enum Task {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
-    /// Measure against floors of the same run, and print a table.
-    Bench,
+    /// Measure against floors of the same run and against Debian's oidc-agent, and print tables. `oidc-agent` alone for the
+    /// second.
+    Bench {
+        /// Nothing, or `oidc-agent`.
+        part: Option<String>,
+    },
     /// Build the binary for release into `target/dist`.
     Dist,
     /// Build the agent for Windows.
@@ -92,7 +96,7 @@ fn main() -> anyhow::Result<()> {
             sign_profile(&profile, &certificate, chain.as_deref(), &key, &output)
         }
         Task::Fuzz { seconds } => fuzz(seconds),
-        Task::Bench => bench(),
+        Task::Bench { part } => bench(part),
         Task::Dist => dist(),
         Task::Windows => {
             let folder = cross::build_for_windows(&["--package", "agent"])?;
@@ -161,6 +165,7 @@ fn test(more: &[String]) -> anyhow::Result<()> {
         ("git", "git"),
         ("python3", "python3"),
         ("unshare", "util-linux"),
+        ("strace", "strace"),
     ])?;
     tools::debian_libraries(&["python3-samba", "python3-venv"])?;
     let node = tools::node_packages()?;
@@ -226,16 +231,20 @@ fn fuzz(seconds: u32) -> anyhow::Result<()> {
     run(tools::without_proxies(command.env("STEWARD_NOISE_SECONDS", seconds.to_string())))
 }
 
-fn bench() -> anyhow::Result<()> {
+fn bench(part: Option<String>) -> anyhow::Result<()> {
     let programs = ["--bin", "steward", "--bin", "person", "--bin", "bench"];
     run(cargo()
         .args(["build", "--release", "--package", "agent", "--package", "e2e", "--locked"])
         .args(programs))?;
-    tools::debian_packages(&[("oidc-agent", "oidc-agent-cli"), ("python3", "python3")])?;
+    tools::debian_packages(&[
+        ("oidc-agent", "oidc-agent-cli"),
+        ("python3", "python3"),
+        ("strace", "strace"),
+    ])?;
     tools::debian_libraries(&["python3-venv"])?;
     let python = tools::python_packages()?;
     let mut command = Command::new(tools::target_folder()?.join("release/bench"));
-    run(tools::without_proxies(command.env("STEWARD_PYTHON", python)))
+    run(tools::without_proxies(command.args(part).env("STEWARD_PYTHON", python)))
 }
 
 fn dist() -> anyhow::Result<()> {

@@ -13,7 +13,7 @@ use agent_platform::file;
 use anyhow::Context as _;
 use axum::Router;
 use axum::routing::post;
-use e2e::device::{Device, program};
+use e2e::device::{Device, Process, program};
 use e2e::provider::{CLIENT_ID, Provider};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
@@ -34,14 +34,16 @@ const IDLE: Duration = Duration::from_mins(1);
 
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    if let Some(folder) = std::env::args().nth(1) {
-        return runtime.block_on(floor_process(Path::new(&folder)));
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => runtime.block_on(measure(true)),
+        ["oidc-agent"] => runtime.block_on(measure(false)),
+        ["floor", folder] => runtime.block_on(floor_process(Path::new(folder))),
+        _ => anyhow::bail!("nothing, or `oidc-agent` for the comparison alone"),
     }
-    println!("{:<44} {:>10} {:>10} {:>7} {:>7}", "", "ours", "floor", "ratio", "target");
-    runtime.block_on(measure())
 }
 
-async fn measure() -> anyhow::Result<()> {
+async fn measure(all: bool) -> anyhow::Result<()> {
     let provider = Provider::start().await;
     let device = Device::new();
     let own = std::env::current_exe()?.display().to_string();
@@ -60,21 +62,44 @@ async fn measure() -> anyhow::Result<()> {
 
     let configuration = device.path("etc/opt/lab-notes/managed.json");
     e2e::wait::until("the first configuration", async || fs_err::metadata(&configuration)).await;
+    let login = device.steward(&["login"]).await;
+    anyhow::ensure!(login.status.success(), "{}", String::from_utf8_lossy(&login.stderr));
+    let user = nix::unistd::geteuid();
+    let socket = device.path(&format!("run/user/{user}/steward/broker.sock"));
+    if all {
+        table(&device, &agent, &broker, &socket, &policy).await?;
+    }
+    // What is not ours may hang or miss something: the table above stands without it.
+    let compared = tokio::time::timeout(IDLE * 2, rival::compare(&device, &broker, &provider, &socket)).await;
+    match compared {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => println!("not compared further: {error:#}"),
+        Err(_) => println!("not compared further: oidc-agent took longer than two minutes"),
+    }
+    Ok(())
+}
+
+/// What is compared with a floor.
+async fn table(
+    device: &Device,
+    agent: &Process,
+    broker: &Process,
+    socket: &Path,
+    policy: &impl Fn(usize) -> String,
+) -> anyhow::Result<()> {
+    println!("{:<44} {:>10} {:>10} {:>7} {:>7}", "", "ours", "floor", "ratio", "target");
+    let configuration = device.path("etc/opt/lab-notes/managed.json");
     let ours =
         replacements(&configuration, POLICIES, |number| device.push("50.toml", &policy(number + 1))).await?;
     let floor = floor_of_replacements(&device.path("floor")).await?;
     row("policy written to app configuration on disk", ours, floor, 2.0);
 
-    let login = device.steward(&["login"]).await;
-    anyhow::ensure!(login.status.success(), "{}", String::from_utf8_lossy(&login.stderr));
-    let user = nix::unistd::geteuid();
-    let socket = device.path(&format!("run/user/{user}/steward/broker.sock"));
     let echo = device.path("echo.sock");
-    let answer = ask(&mut connect(&socket).await?).await?;
+    let answer = ask(&mut connect(socket).await?).await?;
     let listener = UnixListener::bind(&echo)?;
     std::thread::spawn(move || echo_server(listener.into_std()?, answer));
-    row("cached token, connection kept open", kept_open(&socket).await?, kept_open(&echo).await?, 2.0);
-    row("cached token, connecting", connecting(&socket).await?, connecting(&echo).await?, 2.0);
+    row("cached token, connection kept open", kept_open(socket).await?, kept_open(&echo).await?, 2.0);
+    row("cached token, connecting", connecting(socket).await?, connecting(&echo).await?, 2.0);
     let root = device.root_text();
     let token = processes(&program("steward"), &["--root", &root, "token"]).await?;
     row(
@@ -85,7 +110,11 @@ async fn measure() -> anyhow::Result<()> {
     );
 
     // Everything that runs after a change has run by then.
-    let floor = Command::new(std::env::current_exe()?).arg(device.path("etc")).kill_on_drop(true).spawn()?;
+    let floor = Command::new(std::env::current_exe()?)
+        .arg("floor")
+        .arg(device.path("etc"))
+        .kill_on_drop(true)
+        .spawn()?;
     // Threads for blocking work end after ten quiet seconds.
     tokio::time::sleep(Duration::from_secs(13)).await;
     let processes =
@@ -110,13 +139,6 @@ async fn measure() -> anyhow::Result<()> {
             ours / floor,
             "8 MiB"
         );
-    }
-    // What is not ours may hang or miss something: the table above stands without it.
-    let compared = tokio::time::timeout(IDLE * 2, rival::compare(&device, &provider, &socket)).await;
-    match compared {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => println!("not compared further: {error:#}"),
-        Err(_) => println!("not compared further: oidc-agent took longer than two minutes"),
     }
     Ok(())
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use agent_platform::environment;
 use anyhow::{Context as _, ensure};
-use e2e::device::{Device, program};
+use e2e::device::{Device, Process, program};
 use e2e::provider::{CLIENT_ID, Provider, Rotation};
+use e2e::trap::Trap;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
@@ -114,7 +115,12 @@ impl Rival {
 }
 
 /// Prints the comparison.
-pub(super) async fn compare(device: &Device, provider: &Provider, socket: &Path) -> anyhow::Result<()> {
+pub(super) async fn compare(
+    device: &Device,
+    broker: &Process,
+    provider: &Provider,
+    socket: &Path,
+) -> anyhow::Result<()> {
     println!("\n{:<44} {:>10} {:>10}", "", "ours", "oidc-agent");
     let mut rival = Rival::start(device, provider).await?;
     let line = |name: &str, ours: String, theirs: String| println!("{name:<44} {ours:>10} {theirs:>10}");
@@ -155,40 +161,47 @@ pub(super) async fn compare(device: &Device, provider: &Provider, socket: &Path)
     drop(waiting);
     tokio::time::sleep(STALL).await;
 
-    // Each renews once, with an answer; then it is killed and started again.
+    // Each is killed in the middle of saving what a renewal brought, and started again. The provider forgives the second
+    // use of a refresh token for half a minute.
     provider.behave(|behaviour| {
         behaviour.stall = None;
-        behaviour.rotation = Rotation::Strict;
+        behaviour.rotation = Rotation::Grace;
     });
+    let account = rival.folder.join(ACCOUNT);
+    let saving = rival.agent.id().context("it runs")?;
+    let trap = Trap::set(saving, "write", 1, &[&account]).await?;
     rival.ask("oidc-token", &["--time", "999999", ACCOUNT]).await?;
+    trap.take_away().await?;
     rival.agent.kill().await?;
     fs_err::remove_file(rival.folder.join("socket"))?;
     rival.agent = Rival::run(&rival.folder).await?;
     rival.ask("oidc-add", &[ACCOUNT]).await?;
     let theirs = rival.ask("oidc-token", &["--time", "999999", ACCOUNT]).await?.status.success();
-    let ours = survives(device).await?;
+    let ours = survives(device, broker).await?;
     let kept = |kept: bool| if kept { "kept" } else { "LOST" }.to_owned();
-    line("session after a renewal and `kill -9`", kept(ours), kept(theirs));
+    line("session after `kill -9` while it is saved", kept(ours), kept(theirs));
     Ok(())
 }
 
-/// Renews, kills the broker, starts another and renews again.
-async fn survives(device: &Device) -> anyhow::Result<bool> {
+/// Kills the broker while it saves what a renewal brought, starts another and renews again.
+async fn survives(device: &Device, broker: &Process) -> anyhow::Result<bool> {
     let root = device.root_text();
-    let other = ["--root", &root, "token", "--scope", "profile"];
-    let run = async |arguments: &[&str]| {
+    let renew = async |scope: &str| {
+        let arguments = ["--root", &root, "token", "--scope", scope];
         let output = Command::new(program("steward")).args(arguments).output();
         Ok::<_, anyhow::Error>(output.await?.status.success())
     };
-    ensure!(run(&other).await?, "the broker renews");
-    let lock = device.path(&format!("home/{}/.local/state/steward/broker.lock", nix::unistd::geteuid()));
-    let text = fs_err::read_to_string(lock)?;
-    let process = text.trim().trim_start_matches("process ").parse()?;
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL)?;
-    // Its lock goes with it.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let folder = device.path(&format!("home/{}/.local/state/steward", nix::unistd::geteuid()));
+    let sealed = fs_err::read_dir(&folder)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|kind| kind == "sealed"))
+        .context("somebody is signed in")?;
+    // The first write takes room, before the refresh token is used.
+    let trap = Trap::set(broker.id(), "write", 2, &[&sealed.with_extension("next")]).await?;
+    ensure!(!renew("profile").await?, "the broker was to die");
+    trap.take_away().await?;
     let _broker = device.start_broker().await;
-    run(&["--root", &root, "token", "--scope", "openid"]).await
+    renew("openid").await
 }
 
 async fn theirs_as_processes(rival: &Rival) -> anyhow::Result<Vec<Duration>> {
