@@ -101,9 +101,35 @@ enum BrokerVerb {
     Openapi,
 }
 
+/// The same for what programs run again and again: to describe every verb first would take longer than their question.
+#[derive(Parser)]
+struct Short {
+    #[arg(long, global = true)]
+    root: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: ShortVerb,
+}
+
+#[derive(Subcommand)]
+enum ShortVerb {
+    Token(token::Arguments),
+}
+
+impl Arguments {
+    fn read() -> Self {
+        match Short::try_parse() {
+            Ok(Short { root, verb: ShortVerb::Token(arguments) }) => {
+                Self { root, verb: Verb::Token(arguments) }
+            }
+            // Another verb, a question for help, or a mistake, which the whole description explains best.
+            Err(_) => Self::parse(),
+        }
+    }
+}
+
 /// Runs what the command line says. 0 is success, 1 a problem, 2 a command line that makes no sense.
 pub(crate) fn main() -> ExitCode {
-    let Arguments { root, verb } = Arguments::parse();
+    let Arguments { root, verb } = Arguments::read();
     let root = match root.map(fs_err::canonicalize).transpose() {
         Ok(root) => root,
         Err(error) => return fail(&format!("--root: {error}")),
