@@ -1,6 +1,9 @@
 //! How the binary is linked. A process of the command line lives for a millisecond, and a good part of it goes into
 //! loading libraries: `libgcc_s` alone costs a tenth of that. It is therefore linked in where the compiler has it.
-#![expect(clippy::disallowed_methods, reason = "cargo tells a build script everything through its environment")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "cargo tells a build script everything through its environment"
+)]
 
 use std::path::Path;
 use std::process::Command;

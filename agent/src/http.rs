@@ -8,9 +8,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use policy_schema::settings::ProxyMode;
 use policy_schema::{Code, Policy, Problem};
-use reqwest::{Certificate, Client, NoProxy, Proxy, Response};
+use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, Response};
 use serde::{Deserialize, Serialize};
 use url::Url;
+
+pub(crate) use witness::Witness;
+
+mod witness;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const READ_LIMIT: Duration = Duration::from_secs(30);
@@ -42,6 +46,8 @@ impl From<&Policy> for Network {
 pub(crate) enum HttpError {
     #[error("the network settings cannot be used")]
     Settings(#[source] reqwest::Error),
+    #[error("this device has no certificates to trust")]
+    Trust(#[source] rustls::Error),
     #[error("`ProxyMode` is `fixed`, but `ProxyUrl` is not set")]
     ProxyMissing,
     #[error("{host} could not be reached")]
@@ -65,6 +71,15 @@ impl HttpError {
     }
 }
 
+/// An answer as it came.
+#[derive(Debug)]
+pub(crate) struct Look {
+    pub(crate) status: u16,
+    pub(crate) location: Option<String>,
+    pub(crate) date: Option<String>,
+    pub(crate) body: Vec<u8>,
+}
+
 /// A client with its limits.
 pub(crate) struct Http {
     client: Client,
@@ -76,15 +91,37 @@ impl Http {
     /// # Errors
     /// A proxy address or a certificate that cannot be used.
     pub(crate) fn new(network: &Network) -> Result<Self, HttpError> {
+        let mut builder = Self::builder(network)?;
+        let usable = network.certificates.iter().filter_map(|pem| trusted(pem).ok());
+        let usable: Vec<Certificate> = usable.filter_map(|der| Certificate::from_der(&der).ok()).collect();
+        if !usable.is_empty() {
+            builder = builder.tls_certs_merge(usable);
+        }
+        Ok(Self { client: builder.build().map_err(HttpError::Settings)? })
+    }
+
+    /// Makes a client whose encrypted connections are watched: the witness knows which certificates were shown, also
+    /// where they were not trusted.
+    ///
+    /// # Errors
+    /// A proxy address that cannot be used, or no certificates on this device at all.
+    pub(crate) fn watched(network: &Network) -> Result<(Self, Witness), HttpError> {
+        let certificates = network.certificates.iter().filter_map(|pem| trusted(pem).ok());
+        let (tls, witness) = witness::watched(certificates).map_err(HttpError::Trust)?;
+        let builder = Self::builder(network)?.tls_backend_preconfigured(tls);
+        Ok((Self { client: builder.build().map_err(HttpError::Settings)? }, witness))
+    }
+
+    fn builder(network: &Network) -> Result<ClientBuilder, HttpError> {
         // Repeated calls find a provider installed already, which is the aim.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let mut builder = Client::builder()
+        let builder = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_LIMIT)
             .read_timeout(READ_LIMIT)
             .pool_max_idle_per_host(0)
             .user_agent(concat!("steward/", env!("CARGO_PKG_VERSION")));
-        builder = match (network.proxy_mode, &network.proxy_url) {
+        Ok(match (network.proxy_mode, &network.proxy_url) {
             (ProxyMode::System, _) => builder,
             (ProxyMode::Direct, _) => builder.no_proxy(),
             (ProxyMode::Fixed, None) => return Err(HttpError::ProxyMissing),
@@ -97,13 +134,30 @@ impl Http {
                 let proxy = Proxy::all(url).map_err(HttpError::Settings)?;
                 builder.proxy(proxy.no_proxy(NoProxy::from_string(&bypass)))
             }
-        };
-        let usable = network.certificates.iter().filter_map(|pem| trusted(pem).ok());
-        let usable: Vec<Certificate> = usable.collect();
-        if !usable.is_empty() {
-            builder = builder.tls_certs_merge(usable);
+        })
+    }
+
+    /// Gets whatever lies there, with whatever status; of its body, the first `limit` bytes. With a bearer token if there
+    /// is one (RFC 6750).
+    pub(crate) async fn look(&self, url: &Url, token: Option<&str>, limit: usize) -> Result<Look, HttpError> {
+        let mut request = self.client.get(url.clone());
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
         }
-        Ok(Self { client: builder.build().map_err(HttpError::Settings)? })
+        let mut response = request.send().await.map_err(|source| unreachable(url, source))?;
+        let header = |name: &str| {
+            let value = response.headers().get(name)?;
+            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        let (status, location, date) = (response.status().as_u16(), header("location"), header("date"));
+        let mut body = Vec::new();
+        while body.len() < limit
+            && let Some(chunk) = response.chunk().await.map_err(|source| unreachable(url, source))?
+        {
+            body.extend_from_slice(&chunk);
+        }
+        body.truncate(limit);
+        Ok(Look { status, location, date, body })
     }
 
     /// Starts a GET; the body is the caller's to read. Another answer than 200 is an error.
@@ -202,8 +256,8 @@ pub(crate) fn unusable_certificates(policy: &Policy) -> Vec<Problem> {
     problems.collect()
 }
 
-/// A certificate of policy, which may be on one line, if it can be an authority.
-fn trusted(pem: &str) -> Result<Certificate, String> {
+/// A certificate of policy, which may be on one line, in DER, if it can be an authority.
+fn trusted(pem: &str) -> Result<Vec<u8>, String> {
     let body: String = pem
         .trim()
         .trim_start_matches("-----BEGIN CERTIFICATE-----")
@@ -213,7 +267,7 @@ fn trusted(pem: &str) -> Result<Certificate, String> {
     let der = STANDARD.decode(body).map_err(|error| error.to_string())?;
     let mut store = rustls::RootCertStore::empty();
     store.add(der.clone().into()).map_err(|error| error.to_string())?;
-    Certificate::from_der(&der).map_err(|error| error.to_string())
+    Ok(der)
 }
 
 async fn body(mut response: Response, url: &Url, limit: usize) -> Result<Vec<u8>, HttpError> {
@@ -232,7 +286,7 @@ fn unreachable(url: &Url, source: reqwest::Error) -> HttpError {
     HttpError::Unreachable { host: host(url), source: source.without_url() }
 }
 
-fn host(url: &Url) -> String {
+pub(crate) fn host(url: &Url) -> String {
     match (url.host_str(), url.port()) {
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (Some(host), None) => host.to_owned(),

@@ -6,6 +6,7 @@ mod app;
 mod broker;
 mod cli;
 mod clock;
+mod doctor;
 mod health;
 mod http;
 mod logging;
@@ -13,6 +14,8 @@ mod plan;
 mod policy;
 mod report;
 mod run;
+mod setup;
+mod support;
 mod update;
 
 use std::process::ExitCode;

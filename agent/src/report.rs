@@ -10,14 +10,14 @@ use policy_schema::settings::ReportIdentity;
 use policy_schema::{Code, Policy, Problem};
 use ring::digest;
 
-use crate::api;
-use crate::clock;
-use crate::health::model::{FORMAT, Report, SignIn, Status, assess};
+use crate::broker::configuration::Configuration;
+use crate::health::model::{FORMAT, KnownCause, Report, SignIn, Status, assess};
 use crate::health::posture;
 use crate::health::queue::{Identity, Queue};
 use crate::health::send::{self, Delivery, Receiver};
 use crate::http::Network;
 use crate::policy::hex;
+use crate::{api, clock, doctor};
 
 /// A broker is its person's: what it says is believed about that person only, and only so many bytes of it.
 const BROKER_ANSWER: usize = 16 * 1024;
@@ -71,13 +71,16 @@ pub(crate) async fn make_and_send(receiver: Receiver, mut queue: Queue, material
 /// Makes a report of what is known now.
 pub(crate) async fn make(material: &Material, identity: &Identity) -> Report {
     let now = clock::now();
-    let mut sign_in = Vec::new();
+    let mut heard = Vec::new();
     for socket in material.paths.broker_sockets() {
         let question = api::request_within::<SignIn>(BROKER_ANSWER, &socket, "GET", "/v1/session", None);
         if let Ok(Ok(one)) = tokio::time::timeout(BROKER_LIMIT, question).await {
-            sign_in.push(disguise(one, material.identity, &identity.device_id));
+            heard.push(one);
         }
     }
+    let diagnoses = diagnose(material, &heard);
+    let named = |one| disguise(one, material.identity, &identity.device_id);
+    let sign_in: Vec<SignIn> = heard.into_iter().map(named).collect();
     let posture =
         if material.posture { tokio::task::spawn_blocking(posture::observe).await.ok() } else { None };
     let mut status = material.status.clone();
@@ -94,8 +97,17 @@ pub(crate) async fn make(material: &Material, identity: &Identity) -> Report {
         health: assess(Some(&status), true, &sign_in, now),
         status,
         sign_in,
+        diagnoses,
         posture,
     }
+}
+
+/// What is known to be the matter. Only the names of causes: the words of a problem may name a person.
+fn diagnose(material: &Material, sign_in: &[SignIn]) -> Vec<KnownCause> {
+    let Ok(configuration) = Configuration::load(&material.paths) else { return Vec::new() };
+    let problems = material.status.problems.iter().chain(sign_in.iter().flat_map(|one| &one.problems));
+    let found = doctor::of_problems(&configuration, problems).into_iter();
+    found.map(|one| KnownCause { id: one.id, confidence: one.confidence }).collect()
 }
 
 /// Names the person as policy allows.
@@ -133,6 +145,7 @@ mod tests {
             signed_in_at: None,
             token_expires_at: None,
             kept: None,
+            lasting: false,
             problems: vec![Problem::new(Code::SignInAddressRefused, "ada@example.com is not allowed")],
         };
         let text = |identity| serde_json::to_string(&disguise(person(), identity, "device")).unwrap();

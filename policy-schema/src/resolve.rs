@@ -57,6 +57,14 @@ pub enum Origin {
     Unset,
 }
 
+impl Origin {
+    /// Whether policy says it, now or before it could not be understood.
+    #[must_use]
+    pub fn is_of_policy(&self) -> bool {
+        !matches!(self, Self::Default | Self::Unset)
+    }
+}
+
 /// A value that did not win.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Loser {

@@ -3,6 +3,7 @@
 
 mod browser;
 mod callers;
+mod doctor;
 mod exports;
 mod helpers;
 mod office;
@@ -11,7 +12,9 @@ mod policy;
 mod providers;
 mod report;
 mod session;
+mod setup;
 mod sign_in;
+mod support;
 mod update;
 mod vault;
 

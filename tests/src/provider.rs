@@ -213,6 +213,20 @@ impl Provider {
         &self.issuer
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Is reached at another address, which it goes by from now on.
+    #[must_use]
+    pub fn behind(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.issuer);
+        self.shared.lock().issuer.clone_from(&self.issuer);
+        self
+    }
+
     /// Changes the behaviour.
     pub fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
         change(&mut self.shared.lock().behaviour);
@@ -329,10 +343,30 @@ async fn discovery(State(shared): State<Arc<Shared>>) -> Response {
         "id_token_signing_alg_values_supported": ["RS256", "ES256"],
         "authorization_response_iss_parameter_supported": shared.vendor.names_issuer(),
     });
+    match state.behaviour.misbehaviour {
+        Some(Misbehaviour::Portal) => {
+            return Redirect::temporary("http://portal.example/login").into_response();
+        }
+        Some(Misbehaviour::PortalPage) => return Html("<h1>Welcome to the hotel</h1>").into_response(),
+        Some(Misbehaviour::OffersLittle) => {
+            document["scopes_supported"] = json!(["openid", "email"]);
+            document["grant_types_supported"] = json!(["authorization_code"]);
+            document["code_challenge_methods_supported"] = json!(["plain"]);
+            document["id_token_signing_alg_values_supported"] = json!(["HS256"]);
+        }
+        Some(_) | None => {}
+    }
     if state.behaviour.device_flow {
         document["device_authorization_endpoint"] = json!(format!("{base}/device"));
     }
-    Json(document).into_response()
+    let mut answer = Json(document).into_response();
+    if state.behaviour.misbehaviour == Some(Misbehaviour::ClockSlow) {
+        #[expect(clippy::disallowed_methods, reason = "an identity provider knows the time, or thinks so")]
+        let slow = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(2);
+        let date = slow.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        answer.headers_mut().insert("date", date.parse().expect("it is plain text"));
+    }
+    answer
 }
 
 async fn jwks(State(shared): State<Arc<Shared>>) -> Json<Value> {
@@ -347,6 +381,9 @@ async fn jwks(State(shared): State<Arc<Shared>>) -> Json<Value> {
     } else {
         vec![current, third, rsa]
     };
+    if state.behaviour.misbehaviour == Some(Misbehaviour::KeysUnusable) {
+        return Json(json!({ "keys": [{ "kty": "oct", "k": "c2VjcmV0" }] }));
+    }
     Json(json!({ "keys": keys }))
 }
 
@@ -357,6 +394,9 @@ async fn user_info(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Res
     }
     let other = state.behaviour.misbehaviour == Some(Misbehaviour::UserInfoOfAnotherPerson);
     let user = state.behaviour.user;
+    if state.behaviour.misbehaviour == Some(Misbehaviour::UserInfoRefused) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
     let mut claims = json!({ "sub": if other { "eve" } else { user } });
     if state.behaviour.misbehaviour != Some(Misbehaviour::NoEmail) {
         claims["email"] = json!(email(user));
@@ -369,6 +409,10 @@ async fn authorize(
     Query(question): Query<BTreeMap<String, String>>,
 ) -> Response {
     let parameter = |name: &str| question.get(name).map_or("", String::as_str);
+    if let Some((status, page)) = shared.lock().behaviour.page {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+        return (status, Html(page)).into_response();
+    }
     let complaint = match () {
         () if parameter("client_id") != CLIENT_ID => "unknown client",
         () if !parameter("redirect_uri").starts_with("http://localhost:") => "redirect_mismatch",
@@ -376,6 +420,17 @@ async fn authorize(
         () if parameter("code_challenge_method") != "S256" => "PKCE with S256 is required",
         () if shared.vendor == Vendor::Google && parameter("scope").contains("offline_access") => {
             "Error 400: invalid_scope"
+        }
+        () if at_once(&shared, parameter("prompt")).is_some() => {
+            let (error, description) = at_once(&shared, parameter("prompt")).unwrap_or_default();
+            let Ok(mut back) = parameter("redirect_uri").parse::<Url>() else {
+                return (StatusCode::BAD_REQUEST, "redirect_mismatch").into_response();
+            };
+            back.query_pairs_mut()
+                .append_pair("state", parameter("state"))
+                .append_pair("error", error)
+                .append_pair("error_description", description);
+            return Redirect::to(back.as_str()).into_response();
         }
         () => {
             let request = secret();
@@ -393,6 +448,12 @@ async fn authorize(
         }
     };
     (StatusCode::BAD_REQUEST, complaint).into_response()
+}
+
+/// Why a browser is sent back before it sees a page: the provider refuses, or must not ask anybody (Core 1.0, 3.1.2.6).
+fn at_once(shared: &Shared, prompt: &str) -> Option<(&'static str, &'static str)> {
+    let silent = prompt.split(' ').any(|word| word == "none");
+    shared.lock().behaviour.refusal.or(silent.then_some(("login_required", "nobody is signed in here")))
 }
 
 async fn login(State(shared): State<Arc<Shared>>, Form(answer): Form<BTreeMap<String, String>>) -> Response {
@@ -424,8 +485,8 @@ async fn login(State(shared): State<Arc<Shared>>, Form(answer): Form<BTreeMap<St
     if state.behaviour.misbehaviour == Some(Misbehaviour::NoCode) {
         // Nothing but the state.
     } else if state.behaviour.deny {
-        pairs.append_pair("error", "access_denied");
-        pairs.append_pair("error_description", "User is not assigned to the client application");
+        let (error, description) = state.behaviour.denial;
+        pairs.append_pair("error", error).append_pair("error_description", description);
     } else {
         let code = secret();
         pairs.append_pair("code", &code);

@@ -31,6 +31,19 @@ impl Paths {
         root.join(path.components().filter(|part| matches!(part, Component::Normal(_))).collect::<PathBuf>())
     }
 
+    /// A path in a person's own folders as people write it: `~/Library/Logs`, `%APPDATA%\QuickWork`. The environment says
+    /// where these are, also where there is another root.
+    #[must_use]
+    pub fn of_person(&self, text: &str) -> PathBuf {
+        let (name, rest) = match (text.strip_prefix("~/"), text.strip_prefix('%')) {
+            (Some(rest), _) => ("HOME", rest),
+            (None, Some(text)) => text.split_once('%').unwrap_or(("", text)),
+            (None, None) => return self.under_root(Path::new(text)),
+        };
+        let folder = crate::environment::directory(name).unwrap_or_default();
+        folder.join(rest.trim_start_matches(['/', '\\']))
+    }
+
     /// The folder that `--root` named.
     #[must_use]
     pub fn root(&self) -> Option<&Path> {

@@ -14,6 +14,9 @@ pub(crate) struct Descriptor {
     pub(crate) name: String,
     /// As people know it.
     pub(crate) title: String,
+    /// The hosts that it has to reach besides the identity provider, some as patterns with `*`.
+    #[serde(default)]
+    domains: Vec<String>,
     /// By operating system.
     #[serde(flatten)]
     pub(crate) systems: BTreeMap<String, System>,
@@ -34,6 +37,9 @@ pub(crate) struct System {
     /// The app's processes: names of programs, or folders (with a separator in them) that they lie in.
     #[serde(default)]
     pub(crate) processes: Vec<String>,
+    /// Folders with its logs, as people write them: `~/...`, `%APPDATA%\...`.
+    #[serde(default)]
+    pub(crate) logs: Vec<String>,
     /// Folders that only administrators can write to, whose programs may ask the broker for tokens.
     #[serde(default)]
     pub(crate) programs: Vec<String>,
@@ -87,6 +93,14 @@ impl Descriptor {
     /// The app on this operating system; `None` if it does not exist here.
     pub(crate) fn system(&self) -> Option<&System> {
         self.systems.get(SYSTEM).filter(|system| system.not_applicable.is_none())
+    }
+
+    /// The hosts that it has to reach, some as patterns with `*`.
+    pub(crate) fn domains(&self) -> impl Iterator<Item = &'static str> + use<>
+    where
+        Self: 'static,
+    {
+        find(&self.name).into_iter().flat_map(|app| app.domains.iter().map(String::as_str))
     }
 
     /// Why there is nothing to do on this operating system.

@@ -48,6 +48,8 @@ pub(super) struct TokenQuestion {
     resource: Option<String>,
     /// The ID token matters: renew the session if it has ended, although the access token lasts.
     id_token: bool,
+    /// Renew the session first, however long its tokens last.
+    renew: bool,
 }
 
 async fn token(
@@ -56,8 +58,11 @@ async fn token(
     body: Bytes,
 ) -> Result<Json<Grant>, Refusal> {
     let configuration = admit(&broker, &caller, "/v1/token")?;
-    let TokenQuestion { interactive, account, scope, resource, id_token } = question(&body)?;
+    let TokenQuestion { interactive, account, scope, resource, id_token, renew } = question(&body)?;
     let want = Want::new(scope.as_deref(), resource);
+    if renew {
+        broker.renew_now(&configuration, account.as_deref()).await.map_err(refuse)?;
+    }
     let ask = || broker.token(&configuration, &want, account.as_deref(), id_token);
     match ask().await {
         Err(problem) if interactive && ends_with_sign_in(problem.code) => {

@@ -16,7 +16,7 @@ mod provider;
 mod renewal;
 pub(crate) mod session;
 pub(crate) mod sign_in;
-mod vault;
+pub(crate) mod vault;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -165,6 +165,7 @@ impl Broker {
             signed_in_at: session.map(|session| session.signed_in_at),
             token_expires_at: session.map(|session| session.main().until),
             kept: valid.map(|account| account.kept),
+            lasting: session.is_some_and(|session| session.refresh_token.is_some()),
             problems,
         }
     }

@@ -98,6 +98,18 @@ impl Broker {
         }
     }
 
+    /// Renews the session of an account now.
+    pub(super) async fn renew_now(
+        self: &Arc<Self>,
+        configuration: &Arc<Configuration>,
+        name: Option<&str>,
+    ) -> Result<(), Problem> {
+        self.load().await;
+        let id = locked(&self.accounts).pick(configuration, name).map(|account| account.id.clone());
+        let id = id.ok_or_else(nobody)?;
+        end_of(self.renew(configuration, &id, &Want::default(), true)).await.map(drop)
+    }
+
     /// Looks into the vault, until it could be opened. What it holds of accounts that are known already is older.
     pub(super) async fn load(&self) {
         let due = || {

@@ -18,7 +18,7 @@ use super::provider::{DeviceRequest, Pending, Provider, Tokens, refused};
 use super::renewal::nobody_called;
 use super::session::Session;
 use super::{Broker, locked};
-use crate::clock;
+use crate::{clock, doctor};
 
 /// How long a person may take in the browser.
 const LIMIT: Duration = Duration::from_mins(5);
@@ -328,7 +328,9 @@ impl Broker {
         provider.check_issuer(parameters.iss.as_deref())?;
         if let Some(error) = &parameters.error {
             let described = parameters.error_description.as_deref().unwrap_or("it gives no reason");
-            return Err(refused(Code::SignInDenied, error, Some(described)).hint(configuration.help()));
+            let problem = refused(Code::SignInDenied, error, Some(described));
+            let fix = doctor::fix_for(configuration, &problem.message);
+            return Err(problem.hint(fix.unwrap_or_else(|| configuration.help())));
         }
         let Some(code) = parameters.code.clone() else {
             return Err(Problem::new(Code::SignInTokenInvalid, "the browser came back without a code")

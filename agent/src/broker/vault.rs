@@ -33,7 +33,7 @@ const STORE_LIMIT: Duration = Duration::from_secs(5);
 /// How long a store that did not answer is left alone.
 const STORE_PAUSE: Duration = Duration::from_mins(1);
 const VERSION: u8 = 1;
-const SERVICE: &str = "dev.steward.broker";
+pub(crate) const SERVICE: &str = "dev.steward.broker";
 /// What a session may grow by, in bytes: other tokens are longer or shorter.
 const GROWTH: usize = 16 * 1024;
 

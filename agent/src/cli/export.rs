@@ -1,12 +1,11 @@
 //! `steward export`: one policy file in; everything for Intune, Jamf, Group Policy, Ansible and Linux out.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
 use policy_schema::export::{AppPreferences, EXAMPLE, Format, export as files, policy_of, remarks};
-use policy_schema::raw::Place;
+use policy_schema::raw::{Place, RawPolicy};
 use policy_schema::read::drop_in;
 use policy_schema::{LastGood, resolve};
 
@@ -48,28 +47,45 @@ pub(super) fn export(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     let all = arguments.format.is_empty();
-    let apps = app_preferences(&places);
     let wanted = |format: Format| all || arguments.format.contains(&format);
     let remarks = if wanted(Format::Intune) { remarks(&policy) } else { Vec::new() };
     let weakens = remarks.iter().any(|(weakens, _)| *weakens);
-    let mut written = BTreeSet::new();
-    for format in Format::ALL.into_iter().filter(|format| wanted(*format)) {
-        for artefact in files(format, &policy, &apps) {
-            // The .reg file belongs to two formats.
-            if !written.insert(artefact.path.clone()) {
-                continue;
-            }
-            let path = arguments.output.join(&artefact.path);
-            fs_err::create_dir_all(path.parent().unwrap_or(&arguments.output))?;
-            fs_err::write(&path, &artefact.bytes)?;
-            out!("{}", path.display());
-        }
+    for path in write_some(&policy, &places, &arguments.output, wanted)? {
+        out!("{}", arguments.output.join(path).display());
     }
     for (weakens, remark) in &remarks {
         out!("\n{}", super::hanging(if *weakens { "error: " } else { "note: " }, remark));
     }
     print_problems(&problems);
     Ok(if weakens { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Writes every format; gives the paths in the folder.
+pub(super) fn write(policy: &RawPolicy, places: &[Place], output: &Path) -> anyhow::Result<Vec<String>> {
+    write_some(policy, places, output, |_| true)
+}
+
+fn write_some(
+    policy: &RawPolicy,
+    places: &[Place],
+    output: &Path,
+    wanted: impl Fn(Format) -> bool,
+) -> anyhow::Result<Vec<String>> {
+    let apps = app_preferences(places);
+    let mut written: Vec<String> = Vec::new();
+    for format in Format::ALL.into_iter().filter(|format| wanted(*format)) {
+        for artefact in files(format, policy, &apps) {
+            // The .reg file belongs to two formats.
+            if written.contains(&artefact.path) {
+                continue;
+            }
+            let path = output.join(&artefact.path);
+            fs_err::create_dir_all(path.parent().unwrap_or(output))?;
+            fs_err::write(&path, &artefact.bytes)?;
+            written.push(artefact.path);
+        }
+    }
+    Ok(written)
 }
 
 /// What the managed app's own preference domain is to hold on a Mac.

@@ -9,10 +9,13 @@ macro_rules! out {
     }};
 }
 
+mod doctor;
 mod export;
 mod policy;
+mod setup;
 mod sign_in;
 mod status;
+mod support;
 mod token;
 
 use std::path::PathBuf;
@@ -62,6 +65,17 @@ enum Verb {
         #[arg(long, conflicts_with = "json")]
         schema: bool,
     },
+    /// Set sign-in up: from a few answers to the policy, every profile, and what to do where.
+    ///
+    /// Asks for what is not given, compares it with what the identity provider says of itself, and writes a folder: the
+    /// policy, every profile, and what to click, run and paste at the identity provider, in AWS, in the Amazon Quick
+    /// console and in the MDM.
+    Setup(setup::Arguments),
+    /// Find out what is wrong with sign-in, app and network, and what to do about it.
+    ///
+    /// Examines the policy that is in effect here, or one that is not installed yet (`--policy`). Ends with 0 if nothing is
+    /// wrong, with 1 if there are warnings, with 2 if something does not work.
+    Doctor(doctor::Arguments),
     /// Show, explain, check or reload policy.
     #[command(subcommand)]
     Policy(policy::Verb),
@@ -75,6 +89,8 @@ enum Verb {
         #[arg(long, value_enum, default_value = "text")]
         format: Encoding,
     },
+    /// Write a file for whoever helps: status, policy, findings of the doctor and logs, without anything secret.
+    SupportBundle(support::Arguments),
     /// Sign in through the browser.
     Login(sign_in::LoginArguments),
     /// Print a token for a program; the session renews it as needed.
@@ -166,6 +182,9 @@ async fn dispatch(paths: Paths, verb: Verb) -> anyhow::Result<ExitCode> {
             out!("{}", serde_json::to_string_pretty(&broker::openapi::build())?);
         }
         Verb::Status { json, schema } => return status::status(&paths, json, schema).await,
+        Verb::Setup(arguments) => return setup::setup(&paths, arguments).await,
+        Verb::SupportBundle(arguments) => return support::support_bundle(&paths, arguments).await,
+        Verb::Doctor(arguments) => return doctor::doctor(&paths, arguments).await,
         Verb::Export(arguments) => return export::export(&arguments),
         Verb::Policy(verb) => return policy::policy(&paths, verb).await,
         Verb::Update => return status::update(&paths).await,

@@ -58,7 +58,7 @@ pub(super) async fn policy(paths: &Paths, verb: Verb) -> anyhow::Result<ExitCode
         Verb::Reload => {
             let socket = paths.agent_socket();
             let explained: Explained = api::request(&socket, "POST", "/v1/policy/reload", None).await?;
-            let set = explained.settings.iter().filter(|story| is_set(story)).count();
+            let set = explained.settings.iter().filter(|story| story.origin.is_of_policy()).count();
             out!("Policy was read: {set} settings, {} problems.", explained.problems.len());
             print_problems(&explained.problems);
         }
@@ -86,7 +86,7 @@ fn show(explained: &Explained, all: bool, json: bool) {
     }
     let stories = || SETTINGS.iter().filter_map(|setting| Some((setting, find(explained, setting.key)?)));
     let mut category = "";
-    for (setting, story) in stories().filter(|(_, story)| all || is_set(story)) {
+    for (setting, story) in stories().filter(|(_, story)| all || story.origin.is_of_policy()) {
         if category != setting.category {
             out!("{}{}", if category.is_empty() { "" } else { "\n" }, setting.category);
             category = setting.category;
@@ -173,7 +173,7 @@ async fn diff(paths: &Paths) -> anyhow::Result<ExitCode> {
     let applied: BTreeMap<String, serde_json::Value> =
         match api::request::<Explained>(&paths.agent_socket(), "GET", "/v1/policy", None).await {
             Ok(explained) => {
-                let set = explained.settings.into_iter().filter(is_set);
+                let set = explained.settings.into_iter().filter(|story| story.origin.is_of_policy());
                 set.filter_map(|story| Some((story.key, story.value?))).collect()
             }
             Err(AskError::Absent { place, .. }) => {
@@ -190,8 +190,9 @@ async fn diff(paths: &Paths) -> anyhow::Result<ExitCode> {
     let mut differences = 0;
     for setting in SETTINGS {
         let before = applied.get(setting.key);
-        let after =
-            find(&says, setting.key).filter(|story| is_set(story)).and_then(|story| story.value.as_ref());
+        let after = find(&says, setting.key)
+            .filter(|story| story.origin.is_of_policy())
+            .and_then(|story| story.value.as_ref());
         if before == after {
             continue;
         }
@@ -264,10 +265,6 @@ fn read(path: &PathBuf) -> Result<policy_schema::raw::RawPolicy, ReadError> {
 
 fn find<'a>(explained: &'a Explained, key: &str) -> Option<&'a Story> {
     explained.settings.iter().find(|story| story.key.eq_ignore_ascii_case(key))
-}
-
-fn is_set(story: &Story) -> bool {
-    !matches!(story.origin, Origin::Default | Origin::Unset)
 }
 
 fn level(level: Level) -> &'static str {

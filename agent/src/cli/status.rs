@@ -78,7 +78,7 @@ pub(super) async fn update(paths: &Paths) -> anyhow::Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-async fn overview(paths: &Paths) -> anyhow::Result<Overview> {
+pub(super) async fn overview(paths: &Paths) -> anyhow::Result<Overview> {
     let asked = api::request(&paths.agent_socket(), "GET", "/v1/status", None).await;
     let (agent_running, status) = match asked {
         Ok(status) => (true, Some(status)),

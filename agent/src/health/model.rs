@@ -8,6 +8,7 @@ use policy_schema::{Problem, Severity};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::doctor::Confidence;
 use crate::policy::PlaceSummary;
 
 /// The version of this model. Grows when a field changes its meaning; new fields alone do not change it.
@@ -106,6 +107,9 @@ pub(crate) struct SignIn {
     pub(crate) token_expires_at: Option<Timestamp>,
     /// Where the session is kept.
     pub(crate) kept: Option<Kept>,
+    /// Whether it can be renewed: there is a refresh token.
+    #[serde(default)]
+    pub(crate) lasting: bool,
     pub(crate) problems: Vec<Problem>,
 }
 
@@ -160,11 +164,22 @@ pub(crate) struct Report {
     pub(crate) next_report_by: Timestamp,
     pub(crate) status: Status,
     pub(crate) sign_in: Vec<SignIn>,
+    /// What the problems of all parts come from, as far as that is known without asking anybody.
+    #[serde(default)]
+    pub(crate) diagnoses: Vec<KnownCause>,
     pub(crate) posture: Option<posture::Posture>,
     pub(crate) health: Component,
 }
 
 use super::posture;
+
+/// What a problem comes from; `steward doctor` on the device says more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct KnownCause {
+    /// The cause, by a stable name.
+    pub(crate) id: String,
+    pub(crate) confidence: Confidence,
+}
 
 /// How a component is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -399,6 +414,7 @@ pub(crate) fn sample_report(status: Status, sequence: u64) -> Report {
         health: assess(Some(&status), true, &[], Timestamp::UNIX_EPOCH),
         status,
         sign_in: Vec::new(),
+        diagnoses: Vec::new(),
         posture: None,
     }
 }

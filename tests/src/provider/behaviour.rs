@@ -98,6 +98,20 @@ pub enum Misbehaviour {
     RenewalOfAnotherPerson,
     /// A renewed ID token is for another client.
     RenewalForAnotherClient,
+    /// The userinfo endpoint takes no access token.
+    UserInfoRefused,
+    /// There is no refresh token.
+    NoRefreshToken,
+    /// The keys are not such as check a signature.
+    KeysUnusable,
+    /// A captive portal sends everybody who asks for discovery to itself.
+    Portal,
+    /// The same with a page in the place of the document.
+    PortalPage,
+    /// The provider's clock is two hours slow.
+    ClockSlow,
+    /// Discovery lists little of what is needed.
+    OffersLittle,
 }
 
 /// Something unusual that is allowed all the same.
@@ -152,6 +166,12 @@ pub struct Behaviour {
     pub algorithm: Algorithm,
     /// A person who is not let in.
     pub deny: bool,
+    /// What such a person's browser comes back with: `error` and `error_description`.
+    pub denial: (&'static str, &'static str),
+    /// What a browser comes back with at once, before any page is shown.
+    pub refusal: Option<(&'static str, &'static str)>,
+    /// What a browser is shown in the place of the sign-in: status and page.
+    pub page: Option<(u16, &'static str)>,
     /// Who signs in next.
     pub user: &'static str,
     /// Whether sign-in on another device is offered (RFC 8628).

@@ -99,7 +99,8 @@ fn redeem(
         first: true,
         user: state.behaviour.user,
         scope: first("scope"),
-        lasting: vendor.gives_refresh_token(first),
+        lasting: vendor.gives_refresh_token(first)
+            && state.behaviour.misbehaviour != Some(Misbehaviour::NoRefreshToken),
     })
 }
 

@@ -89,6 +89,9 @@ impl Vendor {
             oddity: None,
             algorithm,
             deny: false,
+            denial: ("access_denied", "User is not assigned to the client application"),
+            refusal: None,
+            page: None,
             user: "ada",
             device_flow: self == Self::Plain,
         }

@@ -10,3 +10,17 @@ pub fn ready(_: &str) {}
 
 /// The service is about to end. launchd sees that itself.
 pub fn stopping() {}
+
+/// The end of the services' logs, by name: where `packaging/macos` has launchd write them.
+#[must_use]
+pub fn logs(bytes: u64) -> Vec<(&'static str, String)> {
+    let read = |path: &str| {
+        let text = String::from_utf8_lossy(&fs_err::read(path).ok()?).into_owned();
+        let from = text.len().saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX));
+        Some(text[text.ceil_char_boundary(from)..].to_owned())
+    };
+    [("agent.log", "/Library/Logs/Steward/agent.log")]
+        .into_iter()
+        .filter_map(|(name, path)| Some((name, read(path)?)))
+        .collect()
+}

@@ -50,3 +50,9 @@ pub fn stopping() {}
 
 /// Access comes with folders here ([`super::file`]); there is no umask.
 pub fn clear_umask() {}
+
+/// The services' logs: none are kept on Windows yet.
+#[must_use]
+pub fn logs(_: u64) -> Vec<(&'static str, String)> {
+    Vec::new()
+}

@@ -22,7 +22,9 @@ impl Provider<'_> {
                 let ended = *answer.error() == CoreErrorResponseType::InvalidGrant;
                 let code = if ended { Code::SignInRequired } else { Code::SignInDenied };
                 let described = answer.error_description().map(String::as_str);
-                refused(code, answer.error().as_ref(), described).at(issuer)
+                let problem = refused(code, answer.error().as_ref(), described).at(issuer);
+                let fix = crate::doctor::fix_for(&self.discovered.configuration, &problem.message);
+                problem.hint(fix)
             }
             // The library keeps the body here, tokens included: it must not be shown.
             RequestTokenError::Parse(error, _) => {

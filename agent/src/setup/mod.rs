@@ -1,0 +1,329 @@
+//! From what an administrator knows to everything that has to be filled in elsewhere.
+//!
+//! In: answers ([`preset`] understands what is pasted). Out: the policy, and files that say what to do at the identity
+//! provider, in AWS, in the Amazon Quick console and in the MDM ([`documents`]). Pure but for [`discover`], which asks the
+//! identity provider. Called by `steward setup`.
+
+pub(crate) mod documents;
+pub(crate) mod preset;
+mod registration;
+
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use policy_schema::settings::IdentityProvider;
+use regex_lite::Regex;
+use serde_json::Value;
+
+use crate::doctor::{self, Diagnosis, Subject};
+use preset::{Endpoints, Preset};
+
+/// What an administrator answered, and what follows from it.
+#[derive(Clone, Debug)]
+pub(crate) struct Answers {
+    pub(crate) preset: Preset,
+    /// Known, or asked for.
+    pub(crate) endpoints: Option<Endpoints>,
+    /// Not there before the app is registered.
+    pub(crate) client_id: Option<String>,
+    /// Google's only.
+    pub(crate) client_secret: Option<String>,
+    pub(crate) identity_center: Option<IdentityCenter>,
+    pub(crate) organization: Option<String>,
+    pub(crate) support_contact: Option<String>,
+    pub(crate) email_domains: Vec<String>,
+    pub(crate) app: String,
+    pub(crate) redirect_uri: String,
+    /// The identity provider was asked, and says the same.
+    pub(crate) checked: bool,
+}
+
+/// An Amazon Quick account that uses IAM Identity Center.
+#[derive(Clone, Debug)]
+pub(crate) struct IdentityCenter {
+    /// The ARN of the instance.
+    pub(crate) instance: String,
+    /// The claim of the token that names a person.
+    pub(crate) claim: String,
+    /// The attribute of the identity store that it has to be equal to.
+    pub(crate) attribute: String,
+    /// The ARN of the trusted token issuer, once there is one.
+    pub(crate) trusted_token_issuer: Option<String>,
+}
+
+impl Answers {
+    /// The policy that follows, as a drop-in.
+    pub(crate) fn policy(&self) -> String {
+        let mut text = String::new();
+        let mut set = |key: &str, value: toml::Value| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{key} = {value}");
+        };
+        let one = |text: &str| toml::Value::from(text);
+        set("IdentityProvider", one(self.preset.provider.as_str()));
+        set("Issuer", one(&self.preset.issuer));
+        if let Some(client_id) = &self.client_id {
+            set("ClientId", one(client_id));
+        }
+        if let Some(secret) = &self.client_secret {
+            set("ClientSecret", one(secret));
+        }
+        if let Some(endpoints) = &self.endpoints {
+            set("AuthorizationEndpoint", one(&endpoints.authorization_endpoint));
+            set("TokenEndpoint", one(&endpoints.token_endpoint));
+            set("JwksUri", one(&endpoints.jwks_uri));
+        }
+        if !self.email_domains.is_empty() {
+            set("AllowedEmailDomains", self.email_domains.clone().into());
+        }
+        set("App", one(&self.app));
+        if let Some(organization) = &self.organization {
+            set("OrganizationName", one(organization));
+        }
+        if let Some(contact) = &self.support_contact {
+            set("SupportContact", one(contact));
+        }
+        text
+    }
+
+    /// What is wrong with the answers before anybody is asked.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        let google = self.preset.provider == IdentityProvider::Google;
+        if let Some(client_id) = &self.client_id {
+            if client_id.chars().any(|letter| letter.is_whitespace() || letter.is_control()) {
+                complaints.push(format!("`{client_id}` is no client ID: there is white space in it"));
+            }
+            if google && !client_id.ends_with(".apps.googleusercontent.com") {
+                complaints.push(format!(
+                    "`{client_id}` is no client ID of Google's: those end in .apps.googleusercontent.com"
+                ));
+            }
+            if self.preset.provider == IdentityProvider::Entra && uuid::Uuid::try_parse(client_id).is_err() {
+                complaints.push(format!("`{client_id}` is no Application (client) ID: those look like 3c1f2d9e-7a54-4a0c-8f54-5f8f9f1d2b77"));
+            }
+        }
+        if self.client_secret.is_some() && !google {
+            complaints.push(
+                "a client secret is for Google's desktop clients only; register a public client".to_owned(),
+            );
+        }
+        if let Some(center) = &self.identity_center {
+            complaints.extend(center.complaints(&self.preset.issuer));
+        }
+        complaints
+    }
+}
+
+impl IdentityCenter {
+    /// What AWS would refuse (`sso-admin`, the patterns of its model).
+    fn complaints(&self, issuer: &str) -> Vec<String> {
+        let checks = [
+            ("--identity-center", self.instance.as_str(), &*INSTANCE, "arn:aws:sso:::instance/ssoins-..."),
+            (
+                "--claim",
+                self.claim.as_str(),
+                &*CLAIM,
+                "up to three words of letters with `.` or `_` between them, such as email",
+            ),
+            (
+                "--identity-store-attribute",
+                self.attribute.as_str(),
+                &*ATTRIBUTE,
+                "up to three words of letters with `.` between them, such as emails.value",
+            ),
+            ("the issuer", issuer, &*ISSUER, "an address without `?` and `#` for a trusted token issuer"),
+        ];
+        let wrong = checks.iter().filter(|(_, value, pattern, _)| !pattern.is_match(value));
+        wrong
+            .map(|(name, value, _, expected)| format!("{name}: expected {expected}, got `{value}`"))
+            .collect()
+    }
+}
+
+static INSTANCE: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"^arn:aws(-[a-z]{1,5}){0,3}:sso:::instance/(sso)?ins-[a-zA-Z0-9.-]{16}$"));
+static CLAIM: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[A-Za-z]+([._][A-Za-z]+){0,2}$"));
+static ATTRIBUTE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[A-Za-z]+(\.[A-Za-z]+){0,2}$"));
+static ISSUER: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"^https?://[-a-zA-Z0-9+&@/%=~_|!:,.;]*[-a-zA-Z0-9+&@/%=~_|]$"));
+
+fn pattern(text: &str) -> Regex {
+    Regex::new(text).expect("a test uses every pattern")
+}
+
+/// Asks the identity provider for what is not known without it: the endpoints of any other product, the tenant ID behind
+/// a domain, the issuer behind a slash too many.
+pub(crate) async fn discover(subject: &Subject, preset: &Preset) -> Result<Preset, Diagnosis> {
+    let document = doctor::discovery(subject, &preset.issuer).await?;
+    let text = |name: &str| document.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let issuer = text("issuer");
+    let mut found = preset.clone();
+    if issuer.trim_end_matches('/') == preset.issuer.trim_end_matches('/') && issuer != preset.issuer {
+        found.notes.push(format!("the issuer is {issuer}, to the letter"));
+        found.issuer.clone_from(&issuer);
+    }
+    let domain = preset.issuer.split('/').nth(3).filter(|tenant| tenant.contains('.'));
+    if let (IdentityProvider::Entra, Some(domain)) = (preset.provider, domain)
+        && let Ok(by_id) = preset::entra(&issuer)
+    {
+        found = Preset { notes: found.notes, ..by_id };
+        found.notes.push(format!("{domain} is the tenant of {}", found.issuer));
+    }
+    if found.endpoints.is_none() {
+        found.endpoints = Some(Endpoints {
+            issuer: found.issuer.clone(),
+            authorization_endpoint: text("authorization_endpoint"),
+            token_endpoint: text("token_endpoint"),
+            jwks_uri: text("jwks_uri"),
+        });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers() -> Answers {
+        let preset = preset::okta("example.okta.com", None).unwrap();
+        Answers {
+            endpoints: preset.endpoints.clone(),
+            preset,
+            client_id: Some("0oa1".to_owned()),
+            client_secret: None,
+            identity_center: Some(IdentityCenter {
+                instance: "arn:aws:sso:::instance/ssoins-1234567890abcdef".to_owned(),
+                claim: "email".to_owned(),
+                attribute: "emails.value".to_owned(),
+                trusted_token_issuer: None,
+            }),
+            organization: Some("A \"quoted\" company".to_owned()),
+            support_contact: None,
+            email_domains: vec!["example.com".to_owned()],
+            app: "amazon-quick".to_owned(),
+            redirect_uri: "http://localhost:18080".to_owned(),
+            checked: true,
+        }
+    }
+
+    #[test]
+    fn the_policy_is_valid_and_says_what_was_answered() {
+        use policy_schema::raw::Place;
+        use policy_schema::read::drop_in;
+        use policy_schema::{LastGood, resolve};
+        let text = answers().policy();
+        let place = Place { rank: 1, name: "setup".to_owned(), contents: drop_in::read(text.as_bytes()) };
+        let resolved = resolve(&[place], &LastGood::default());
+        assert_eq!(resolved.problems, [], "{text}");
+        assert_eq!(resolved.policy.organization_name.as_deref(), Some("A \"quoted\" company"));
+        assert_eq!(
+            resolved.policy.jwks_uri.as_deref(),
+            Some("https://example.okta.com/oauth2/default/v1/keys")
+        );
+    }
+
+    #[test]
+    fn what_aws_or_a_provider_would_refuse_is_refused_here() {
+        assert_eq!(answers().complaints(), Vec::<String>::new());
+        let center = |change: fn(&mut IdentityCenter)| {
+            let mut answers = answers();
+            change(answers.identity_center.as_mut().unwrap());
+            answers.complaints().join(" ")
+        };
+        assert!(center(|one| one.instance = "ssoins-1".to_owned()).contains("--identity-center"));
+        assert!(center(|one| one.claim = "custom:email".to_owned()).contains("--claim"));
+        assert!(
+            center(|one| one.attribute = "emails[0].value".to_owned()).contains("--identity-store-attribute")
+        );
+        let of = |preset: Preset, client_id: &str| {
+            Answers { preset, client_id: Some(client_id.to_owned()), ..answers() }.complaints().join(" ")
+        };
+        let tenant = "6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10";
+        assert!(of(preset::entra(tenant).unwrap(), "my app").contains("no Application (client) ID"));
+        assert!(of(preset::google(), "abc").contains(".apps.googleusercontent.com"));
+        let secret = Answers { client_secret: Some("x".to_owned()), ..answers() };
+        assert!(secret.complaints().join(" ").contains("Google's desktop clients only"));
+    }
+
+    #[test]
+    fn the_console_gets_the_eight_values_of_its_form_and_google_s_secret_where_it_belongs() {
+        let values = documents::console_values(&answers());
+        let names: Vec<&str> = values.iter().map(|(name, _)| *name).collect();
+        assert_eq!(
+            names,
+            [
+                "Trusted Token Issuer ARN",
+                "Aud claim",
+                "Name",
+                "Issuer URL",
+                "Authorization Endpoint",
+                "Token Endpoint",
+                "JWKS URI",
+                "Client ID"
+            ]
+        );
+        let google = preset::google();
+        let google = Answers {
+            endpoints: google.endpoints.clone(),
+            preset: google,
+            client_secret: Some("GOCSPX-a&b".to_owned()),
+            identity_center: None,
+            ..answers()
+        };
+        let values = documents::console_values(&google);
+        assert_eq!(values[3].1, "https://oauth2.googleapis.com/token?client_secret=GOCSPX-a%26b");
+        assert!(!google.policy().contains("?client_secret"));
+    }
+
+    /// What makes a client public, native, lasting and safe, in each vendor's words.
+    #[test]
+    fn registrations_ask_for_a_public_native_client_with_refresh_tokens() {
+        let bodies = |preset: Preset| {
+            let answers = Answers { endpoints: preset.endpoints.clone(), preset, ..answers() };
+            let files = documents::identity_provider(&answers).unwrap();
+            let text =
+                |file: &policy_schema::export::Artefact| String::from_utf8(file.bytes.clone()).unwrap();
+            files
+                .iter()
+                .map(|file| (file.path.clone(), text(file)))
+                .collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let tenant = "6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10";
+        let entra = bodies(preset::entra(tenant).unwrap());
+        let app: Value = serde_json::from_str(&entra["identity-provider/app.json"]).unwrap();
+        assert_eq!(app["publicClient"]["redirectUris"], serde_json::json!(["http://localhost:18080"]));
+        assert_eq!(
+            (&app["isFallbackPublicClient"], app.get("web"), app.get("spa")),
+            (&true.into(), None, None)
+        );
+        assert_eq!(app["requiredResourceAccess"][0]["resourceAccess"].as_array().unwrap().len(), 4);
+        let okta = bodies(preset::okta("example.okta.com", None).unwrap());
+        let app: Value = serde_json::from_str(&okta["identity-provider/app.json"]).unwrap();
+        let client = &app["settings"]["oauthClient"];
+        assert_eq!(
+            (&client["application_type"], &client["grant_types"][1]),
+            (&"native".into(), &"refresh_token".into())
+        );
+        assert_eq!(app["credentials"]["oauthClient"]["token_endpoint_auth_method"], "none");
+        assert!(okta["identity-provider/policy.json"].contains("0oa1"));
+        assert!(
+            !bodies(preset::okta("example.okta.com", Some("org")).unwrap())
+                .contains_key("identity-provider/rule.json")
+        );
+        let ping = bodies(preset::pingfederate("sso.example.com").unwrap());
+        assert!(
+            ping["identity-provider/client.json"].contains("\"NONE\"")
+                && ping["1-identity-provider.md"].contains("Return ID Token On Refresh Grant")
+        );
+        let one = bodies(preset::pingone(Some(tenant), Some("eu"), None).unwrap());
+        assert!(one["identity-provider/application.json"].contains("S256_REQUIRED"));
+        assert!(
+            one["1-identity-provider.md"]
+                .contains(&format!("https://api.pingone.eu/v1/environments/{tenant}"))
+        );
+        let google = bodies(preset::google());
+        assert_eq!(google.len(), 1, "Google has no API for it");
+        assert!(google["1-identity-provider.md"].contains("Internal"));
+    }
+}

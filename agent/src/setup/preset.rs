@@ -1,0 +1,421 @@
+//! What administrators know of their identity provider, in the forms in which they paste it, and what follows from it:
+//! issuer and endpoints. Pure.
+//!
+//! Sources: the app vendor's page for the form of issuers and endpoints; for what people paste, the addresses that the
+//! providers' consoles and discovery documents have.
+
+use policy_schema::settings::IdentityProvider;
+use serde::Serialize;
+use url::Url;
+
+/// Where an identity provider's endpoints lie, by the names of the discovery document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Endpoints {
+    pub(crate) issuer: String,
+    pub(crate) authorization_endpoint: String,
+    pub(crate) token_endpoint: String,
+    pub(crate) jwks_uri: String,
+}
+
+/// An identity provider as far as it is known without asking it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Preset {
+    pub(crate) provider: IdentityProvider,
+    pub(crate) issuer: String,
+    /// Known for the products that are; any other provider has to be asked.
+    pub(crate) endpoints: Option<Endpoints>,
+    /// What was made of what was pasted, where that is worth a word.
+    pub(crate) notes: Vec<String>,
+}
+
+/// PingOne's regions: how people write them, and the end of the domain.
+pub(crate) const REGIONS: [&str; 6] = ["com", "ca", "eu", "asia", "com.au", "sg"];
+
+type Unusable = String;
+
+/// Entra ID, from a tenant ID, a verified domain, or an address with one of them in it.
+pub(crate) fn entra(pasted: &str) -> Result<Preset, Unusable> {
+    let pasted = pasted.trim();
+    let (base, tenant) = match address(pasted) {
+        None => ("https://login.microsoftonline.com".to_owned(), pasted.trim_matches('/').to_owned()),
+        Some(url) => {
+            let host = url.host_str().unwrap_or_default();
+            let first = url.path_segments().and_then(|mut parts| parts.next()).unwrap_or_default().to_owned();
+            let base = match host {
+                "sts.windows.net" => "https://login.microsoftonline.com".to_owned(),
+                _ if host.ends_with("login.microsoftonline.com")
+                    || host.ends_with("login.microsoftonline.us")
+                    || host.ends_with("login.partner.microsoftonline.cn")
+                    || is_loopback(&url) =>
+                {
+                    origin(&url)
+                }
+                // The portal: .../#@contoso.onmicrosoft.com/..., ?tenantId=...
+                _ => "https://login.microsoftonline.com".to_owned(),
+            };
+            let tenant = if host.starts_with("portal.") || host.starts_with("entra.") {
+                in_portal(&url).ok_or_else(|| {
+                    format!("{pasted} names no tenant; copy the Directory (tenant) ID from the overview page")
+                })?
+            } else {
+                first
+            };
+            (base, tenant)
+        }
+    };
+    if ["common", "organizations", "consumers"].contains(&tenant.as_str()) {
+        return Err(format!(
+            "`{tenant}` stands for every tenant, and no token comes from it; give the Directory (tenant) ID"
+        ));
+    }
+    let plausible = tenant.contains('.') || uuid::Uuid::try_parse(&tenant).is_ok();
+    if !plausible || tenant.contains(char::is_whitespace) {
+        return Err(format!(
+            "`{tenant}` is neither a tenant ID (like 6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10) nor a domain of one"
+        ));
+    }
+    let tenant = tenant.to_ascii_lowercase();
+    let at = |path: &str| format!("{base}/{tenant}{path}");
+    Ok(Preset::of(
+        IdentityProvider::Entra,
+        at("/v2.0"),
+        at("/oauth2/v2.0/authorize"),
+        at("/oauth2/v2.0/token"),
+        at("/discovery/v2.0/keys"),
+    ))
+}
+
+/// Okta, from its domain or any address there. The authorization server is `default`, `org`, or the identifier of one.
+pub(crate) fn okta(pasted: &str, server: Option<&str>) -> Result<Preset, Unusable> {
+    let url = host_or_address(pasted)?;
+    let host = url.host_str().unwrap_or_default();
+    let mut notes = Vec::new();
+    let mut base = origin(&url);
+    if let Some((name, rest)) = host.split_once("-admin.okta") {
+        base = format!("https://{name}.okta{rest}");
+        notes.push(format!("{host} is the admin console; people sign in at {name}.okta{rest}"));
+    }
+    let in_path = url
+        .path_segments()
+        .and_then(|mut parts| (parts.next() == Some("oauth2")).then(|| parts.next()).flatten())
+        .filter(|part| !part.is_empty() && *part != "v1")
+        .map(ToOwned::to_owned);
+    let server = server.map(ToOwned::to_owned).or(in_path).unwrap_or_else(|| "default".to_owned());
+    let (issuer, at) = match server.as_str() {
+        "org" => (base.clone(), format!("{base}/oauth2/v1")),
+        id if id.chars().all(|letter| letter.is_ascii_alphanumeric()) => {
+            (format!("{base}/oauth2/{id}"), format!("{base}/oauth2/{id}/v1"))
+        }
+        other => return Err(format!("`{other}` is no authorization server: `default`, `org`, or its ID")),
+    };
+    let preset = Preset::of(
+        IdentityProvider::Okta,
+        issuer,
+        format!("{at}/authorize"),
+        format!("{at}/token"),
+        format!("{at}/keys"),
+    );
+    Ok(Preset { notes, ..preset })
+}
+
+/// PingFederate, from its host.
+pub(crate) fn pingfederate(pasted: &str) -> Result<Preset, Unusable> {
+    let url = host_or_address(pasted)?;
+    if url.port() == Some(9999) {
+        return Err(format!(
+            "{pasted}: 9999 is the port of the administrative console; give the host and port that people sign in at"
+        ));
+    }
+    let base = origin(&url);
+    let at = |path: &str| format!("{base}{path}");
+    Ok(Preset::of(
+        IdentityProvider::PingFederate,
+        base.clone(),
+        at("/as/authorization.oauth2"),
+        at("/as/token.oauth2"),
+        at("/pf/JWKS"),
+    ))
+}
+
+/// PingOne, from an environment ID or an address with one in it. A custom domain stands for domain and environment.
+pub(crate) fn pingone(
+    pasted: Option<&str>,
+    region: Option<&str>,
+    custom_domain: Option<&str>,
+) -> Result<Preset, Unusable> {
+    let of = |base: String| {
+        let at = |path: &str| format!("{base}{path}");
+        Preset::of(IdentityProvider::PingOne, at(""), at("/authorize"), at("/token"), at("/jwks"))
+    };
+    if let Some(domain) = custom_domain {
+        return Ok(of(format!("{}/as", origin(&host_or_address(domain)?))));
+    }
+    let pasted = pasted.ok_or("give the environment ID, or a custom domain")?.trim();
+    let url = address(pasted);
+    let in_address = |url: &Url| {
+        let in_query = url.query_pairs().find(|(name, _)| name == "env").map(|(_, value)| value.into_owned());
+        let in_path =
+            url.path_segments().into_iter().flatten().find(|part| uuid::Uuid::try_parse(part).is_ok());
+        in_query.or_else(|| in_path.map(ToOwned::to_owned))
+    };
+    let environment = match &url {
+        Some(url) => in_address(url).ok_or_else(|| format!("{pasted} names no environment"))?,
+        None => pasted.to_owned(),
+    };
+    if uuid::Uuid::try_parse(&environment).is_err() {
+        return Err(format!(
+            "`{environment}` is no environment ID; it looks like 3fe7c5a1-2f5b-4d13-8f1e-0f7c0c7f3a10"
+        ));
+    }
+    if let Some(url) = url.as_ref().filter(|url| is_loopback(url)) {
+        return Ok(of(format!("{}/{environment}/as", origin(url))));
+    }
+    let by_address = url.as_ref().and_then(|url| {
+        let host = url.host_str()?;
+        REGIONS.into_iter().find(|region| host.ends_with(&format!(".pingone.{region}")))
+    });
+    let region = region.map(|region| region.trim_start_matches('.').to_ascii_lowercase());
+    let region = region.or(by_address.map(ToOwned::to_owned)).unwrap_or_else(|| "com".to_owned());
+    if !REGIONS.contains(&region.as_str()) {
+        return Err(format!("`{region}` is no region of PingOne: {}", REGIONS.join(", ")));
+    }
+    Ok(of(format!("https://auth.pingone.{region}/{environment}/as")))
+}
+
+/// Google Workspace: everybody's is the same.
+pub(crate) fn google() -> Preset {
+    Preset::of(
+        IdentityProvider::Google,
+        "https://accounts.google.com".to_owned(),
+        "https://accounts.google.com/o/oauth2/v2/auth".to_owned(),
+        "https://oauth2.googleapis.com/token".to_owned(),
+        "https://www.googleapis.com/oauth2/v3/certs".to_owned(),
+    )
+}
+
+/// Any other provider, from its issuer or the address of its discovery document.
+pub(crate) fn custom(pasted: &str) -> Result<Preset, Unusable> {
+    let url = host_or_address(pasted)?;
+    let text = pasted.trim();
+    let text = if text.contains("://") { text.to_owned() } else { url.to_string() };
+    let issuer = text.split(['?', '#']).next().unwrap_or_default();
+    let issuer = match issuer.split_once("/.well-known/") {
+        Some((issuer, _)) => issuer,
+        // A host alone is written without a slash at the end.
+        None if url.path() == "/" && !pasted.trim().ends_with('/') => issuer.trim_end_matches('/'),
+        None => issuer,
+    };
+    Ok(Preset {
+        provider: IdentityProvider::Custom,
+        issuer: issuer.to_owned(),
+        endpoints: None,
+        notes: Vec::new(),
+    })
+}
+
+impl Preset {
+    fn of(
+        provider: IdentityProvider,
+        issuer: String,
+        authorize: String,
+        token: String,
+        keys: String,
+    ) -> Self {
+        Self {
+            provider,
+            issuer: issuer.clone(),
+            endpoints: Some(Endpoints {
+                issuer,
+                authorization_endpoint: authorize,
+                token_endpoint: token,
+                jwks_uri: keys,
+            }),
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// A tenant in an address of the portal.
+fn in_portal(url: &Url) -> Option<String> {
+    let id = |text: &str| uuid::Uuid::try_parse(text).is_ok();
+    let in_query = url.query_pairs().find(|(name, _)| name.eq_ignore_ascii_case("tenantId"));
+    let fragment = url.fragment().unwrap_or_default();
+    let named = fragment.strip_prefix('@').and_then(|rest| rest.split('/').next());
+    let after = |text: &str| {
+        let at = text.to_ascii_lowercase().find("tenantid/")? + "tenantid/".len();
+        text.get(at..)?.split(['/', '?', '&']).next().filter(|part| id(part)).map(ToOwned::to_owned)
+    };
+    let domain = named.filter(|named| named.contains('.') || id(named)).map(ToOwned::to_owned);
+    in_query.map(|(_, value)| value.into_owned()).or(domain).or_else(|| after(fragment))
+}
+
+fn address(pasted: &str) -> Option<Url> {
+    pasted.trim().parse::<Url>().ok().filter(Url::has_host)
+}
+
+/// A host name, with or without port, or any address there. Plain HTTP is for this device only.
+fn host_or_address(pasted: &str) -> Result<Url, Unusable> {
+    let pasted = pasted.trim();
+    let url = address(pasted).or_else(|| format!("https://{pasted}").parse().ok());
+    let url = url.filter(|url| url.host_str().is_some_and(|host| host.contains('.') || host == "localhost"));
+    let url = url.ok_or_else(|| format!("`{pasted}` is no host name and no address"))?;
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        "http" => Err(format!("{pasted}: an identity provider is reached over https")),
+        other => Err(format!("{pasted}: `{other}` is no scheme of an identity provider")),
+    }
+}
+
+fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TENANT: &str = "6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10";
+    const ENVIRONMENT: &str = "3fe7c5a1-2f5b-4d13-8f1e-0f7c0c7f3a10";
+
+    fn issuer(preset: Result<Preset, Unusable>) -> String {
+        preset.map_or_else(|unusable| format!("unusable: {unusable}"), |preset| preset.issuer)
+    }
+
+    #[test]
+    fn a_tenant_is_found_in_whatever_is_pasted() {
+        let right = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
+        for pasted in [
+            TENANT.to_owned(),
+            format!(" {TENANT} \n"),
+            TENANT.to_uppercase(),
+            right.clone(),
+            format!("{right}/"),
+            format!("{right}/.well-known/openid-configuration"),
+            format!("https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/authorize"),
+            format!("https://sts.windows.net/{TENANT}/"),
+            format!("https://portal.azure.com/#@{TENANT}/resource/x"),
+            format!("https://entra.microsoft.com/?tenantId={TENANT}#view/x"),
+            format!("https://portal.azure.com/#view/Blade/~/Overview/tenantId/{TENANT}/appId/x"),
+        ] {
+            assert_eq!(issuer(entra(&pasted)), right, "{pasted}");
+        }
+        assert_eq!(
+            issuer(entra("https://portal.azure.com/#@contoso.onmicrosoft.com/resource")),
+            "https://login.microsoftonline.com/contoso.onmicrosoft.com/v2.0"
+        );
+        assert_eq!(
+            issuer(entra(&format!("https://login.microsoftonline.us/{TENANT}/v2.0"))),
+            format!("https://login.microsoftonline.us/{TENANT}/v2.0")
+        );
+        for (pasted, reason) in [
+            ("common", "every tenant"),
+            ("https://login.microsoftonline.com/organizations/v2.0", "every tenant"),
+            ("contoso", "neither a tenant ID"),
+            ("https://portal.azure.com/", "names no tenant"),
+            ("", "neither a tenant ID"),
+        ] {
+            assert!(issuer(entra(pasted)).contains(reason), "{pasted}: {}", issuer(entra(pasted)));
+        }
+    }
+
+    #[test]
+    fn okta_is_found_with_its_authorization_server() {
+        let cases = [
+            ("example.okta.com", None, "https://example.okta.com/oauth2/default"),
+            ("https://example.okta.com/", None, "https://example.okta.com/oauth2/default"),
+            ("https://example-admin.okta.com/admin/apps", None, "https://example.okta.com/oauth2/default"),
+            ("example.okta.com", Some("org"), "https://example.okta.com"),
+            (
+                "https://example.okta.com/oauth2/aus123/.well-known/openid-configuration",
+                None,
+                "https://example.okta.com/oauth2/aus123",
+            ),
+            ("https://example.okta.com/oauth2/v1/authorize", None, "https://example.okta.com/oauth2/default"),
+            ("login.example.com", Some("aus9"), "https://login.example.com/oauth2/aus9"),
+        ];
+        for (pasted, server, right) in cases {
+            assert_eq!(issuer(okta(pasted, server)), right, "{pasted}");
+        }
+        let org = okta("example.okta.com", Some("org")).unwrap().endpoints.unwrap();
+        assert_eq!(org.token_endpoint, "https://example.okta.com/oauth2/v1/token");
+        assert!(issuer(okta("http://example.okta.com", None)).contains("over https"));
+        assert!(issuer(okta("example.okta.com", Some("a/b"))).contains("no authorization server"));
+    }
+
+    #[test]
+    fn ping_is_found_with_region_port_and_custom_domain() {
+        let right = format!("https://auth.pingone.eu/{ENVIRONMENT}/as");
+        for (pasted, region) in [
+            (ENVIRONMENT.to_owned(), Some("eu")),
+            (ENVIRONMENT.to_owned(), Some(".EU")),
+            (format!("{right}/.well-known/openid-configuration"), None),
+            (format!("https://console.pingone.eu/?env={ENVIRONMENT}#/home"), None),
+        ] {
+            assert_eq!(issuer(pingone(Some(&pasted), region, None)), right, "{pasted}");
+        }
+        let australian =
+            issuer(pingone(Some(&format!("https://auth.pingone.com.au/{ENVIRONMENT}/as")), None, None));
+        assert_eq!(australian, format!("https://auth.pingone.com.au/{ENVIRONMENT}/as"));
+        assert_eq!(issuer(pingone(None, None, Some("auth.example.com"))), "https://auth.example.com/as");
+        assert!(issuer(pingone(Some(ENVIRONMENT), Some("mars"), None)).contains("no region"));
+        assert!(issuer(pingone(Some("production"), None, None)).contains("no environment ID"));
+        assert_eq!(issuer(pingfederate("sso.example.com:9031/")), "https://sso.example.com:9031");
+        assert_eq!(
+            issuer(pingfederate("https://sso.example.com/as/token.oauth2")),
+            "https://sso.example.com"
+        );
+        assert!(issuer(pingfederate("sso.example.com:9999")).contains("administrative console"));
+    }
+
+    #[test]
+    fn any_other_issuer_is_kept_to_the_letter() {
+        let cases = [
+            ("https://id.example.com/realms/a", "https://id.example.com/realms/a"),
+            ("https://id.example.com/realms/a/", "https://id.example.com/realms/a/"),
+            (
+                "https://id.example.com/realms/a/.well-known/openid-configuration",
+                "https://id.example.com/realms/a",
+            ),
+            ("id.example.com", "https://id.example.com"),
+            ("https://id.example.com", "https://id.example.com"),
+        ];
+        for (pasted, right) in cases {
+            assert_eq!(issuer(custom(pasted)), right, "{pasted}");
+        }
+        assert!(issuer(custom("ftp://id.example.com")).contains("no scheme"));
+        assert!(issuer(custom("what?")).contains("no host name"));
+    }
+
+    /// The vendor's own table of endpoints.
+    #[test]
+    fn endpoints_are_those_of_the_vendors_page() {
+        let of = |preset: Preset| preset.endpoints.unwrap();
+        assert_eq!(
+            of(entra(TENANT).unwrap()).jwks_uri,
+            format!("https://login.microsoftonline.com/{TENANT}/discovery/v2.0/keys")
+        );
+        assert_eq!(
+            of(okta("a.okta.com", None).unwrap()).authorization_endpoint,
+            "https://a.okta.com/oauth2/default/v1/authorize"
+        );
+        assert_eq!(
+            of(pingfederate("p.example.com").unwrap()).authorization_endpoint,
+            "https://p.example.com/as/authorization.oauth2"
+        );
+        assert_eq!(
+            of(pingone(Some(ENVIRONMENT), None, None).unwrap()).jwks_uri,
+            format!("https://auth.pingone.com/{ENVIRONMENT}/as/jwks")
+        );
+        assert_eq!(of(google()).token_endpoint, "https://oauth2.googleapis.com/token");
+    }
+}
