@@ -298,6 +298,16 @@ async fn a_person_on_windows_signs_in_and_stays_signed_in() {
     };
     let (first, second) = (token().await.unwrap(), token().await.unwrap());
     assert_ne!(first, second, "each of these is a renewal");
+    let found = windows.json(&["doctor", "--json"]).await;
+    let outcome = |check: &str| {
+        let findings = found["findings"].as_array().unwrap();
+        findings.iter().find(|finding| finding["check"] == check).map(|finding| finding["outcome"].clone())
+    };
+    for check in
+        ["policy", "discovery", "issuer", "keys", "redirect", "port", "vault", "agent", "session", "email"]
+    {
+        assert_eq!(outcome(check), Some("pass".into()), "{check}: {found:#}");
+    }
     broker.kill().await;
     let broker = windows.start_broker().await;
     token().await.unwrap();

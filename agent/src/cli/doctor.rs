@@ -18,6 +18,7 @@ use crate::doctor::{self, Confidence, Diagnosis, Finding, Outcome, Subject};
 use crate::health::model::Status;
 
 #[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Arguments {
     /// Examine a policy that is not installed yet: a drop-in, property list, profile or Registry.pol. Given more than once,
     /// the last is strongest.
@@ -38,11 +39,18 @@ pub(super) struct Arguments {
     /// Print the findings as JSON.
     #[arg(long)]
     json: bool,
+    /// Print everything that can be named, with its cause and fix.
+    #[arg(long, exclusive = true)]
+    causes: bool,
 }
 
 /// Ends with 0 if nothing is wrong, with 1 if there are warnings, with 2 if something does not work.
 pub(super) async fn doctor(paths: &Paths, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { policy, sign_in, expect_email, said, details, json } = arguments;
+    let Arguments { policy, sign_in, expect_email, said, details, json, causes } = arguments;
+    if causes {
+        out!("{}", doctor::catalogue::reference()?.trim_end());
+        return Ok(ExitCode::SUCCESS);
+    }
     let subject = if policy.is_empty() { installed(paths).await } else { of_files(paths, &policy) };
     let subject = Subject { expected_email: expect_email, said, sign_in, ..subject };
     let findings = doctor::examine(subject, progress(json, sign_in)).await;

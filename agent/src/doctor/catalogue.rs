@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use askama::Template;
 use policy_schema::Problem;
 use policy_schema::settings::IdentityProvider;
 use serde::Deserialize;
@@ -55,6 +56,20 @@ pub(super) fn diagnosis(
         fix: pick(&cause.fix).map_or_else(String::new, |text| fill(&text)),
         link: pick(&cause.link),
     }
+}
+
+#[derive(Template)]
+#[template(path = "causes.md", escape = "none")]
+struct Reference<'a> {
+    causes: &'a BTreeMap<String, Cause>,
+}
+
+/// Every cause with all its fixes, for people to look up.
+///
+/// # Errors
+/// Never: there is room for a text.
+pub(crate) fn reference() -> Result<String, askama::Error> {
+    Reference { causes: &CAUSES }.render()
 }
 
 /// The causes that a text of an identity provider, a browser or the app speaks of, by identifier.

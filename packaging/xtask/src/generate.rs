@@ -20,6 +20,9 @@ pub(crate) fn generate(check: bool) -> anyhow::Result<()> {
     }
     let exported = Command::new(&steward).args(["export", "--output"]).arg(&fresh).output()?;
     ensure!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    let causes = Command::new(&steward).args(["doctor", "--causes"]).output()?;
+    ensure!(causes.status.success(), "steward doctor --causes failed");
+    fs_err::write(fresh.join("DIAGNOSES.md"), causes.stdout)?;
     let schema = Command::new(steward).args(["status", "--schema"]).output()?;
     ensure!(schema.status.success(), "steward status --schema failed");
     fs_err::write(fresh.join("status.schema.json"), schema.stdout)?;
