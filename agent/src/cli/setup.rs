@@ -388,11 +388,9 @@ fn tell(answers: &Answers, findings: &[Finding], offline: bool, output: &Path) {
     for note in &answers.preset.notes {
         out!("{}", hanging("note: ", note));
     }
-    if let Some(endpoints) = &answers.endpoints {
-        out!("Issuer                  {}", endpoints.issuer);
-        out!("Authorization endpoint  {}", endpoints.authorization_endpoint);
-        out!("Token endpoint          {}", endpoints.token_endpoint);
-        out!("JWKS URI                {}", endpoints.jwks_uri);
+    out!("For the Amazon Quick console, Permissions > Extension access:");
+    for (name, value) in documents::console_values(answers) {
+        out!("  {name:<25} {value}");
     }
     let worrying: Vec<Finding> =
         findings.iter().filter(|finding| finding.outcome >= Outcome::Warning).cloned().collect();

@@ -195,3 +195,50 @@ fn logs(subject: &Subject, folders: impl Iterator<Item = PathBuf>) -> Option<Fin
         (!files.is_empty()).then(|| Finding::pass("app-log", "nothing in it has a known meaning"))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use agent_platform::paths::Paths;
+    use policy_schema::Problem;
+
+    use super::*;
+    use crate::app::descriptor;
+    use crate::broker::session::tests::configuration;
+    use crate::health::model;
+
+    fn subject(problems: Vec<Problem>) -> Subject {
+        Subject {
+            paths: Paths::new(Some("/nowhere".into())),
+            configuration: configuration(""),
+            policy_problems: Vec::new(),
+            settings: 0,
+            addresses: Vec::new(),
+            app: descriptor::find("lab-notes"),
+            before_roll_out: false,
+            status: Some(model::Status { problems, ..model::sample() }),
+            expected_email: None,
+            said: None,
+            sign_in: false,
+        }
+    }
+
+    #[test]
+    fn an_app_that_runs_on_with_old_policies_or_finds_others_is_named() {
+        let of = |problems: Vec<Problem>| {
+            let found = app(&subject(problems)).into_iter().find(|finding| finding.check == "app-policy");
+            found.map(|found| {
+                (found.outcome, found.diagnoses.into_iter().map(|one| one.id).collect::<Vec<_>>())
+            })
+        };
+        // Where the app does not exist, there is nothing to say.
+        if descriptor::find("lab-notes").and_then(|app| app.system()).is_none() {
+            return;
+        }
+        assert_eq!(of(Vec::new()), Some((Outcome::Pass, Vec::new())));
+        let pending = Problem::new(Code::AppRestartPending, "it has been running since before");
+        assert_eq!(of(vec![pending.clone()]), Some((Outcome::Warning, vec!["restart-pending".to_owned()])));
+        let conflict = Problem::new(Code::AppConfigurationConflict, "it finds something else");
+        let both = vec!["app-not-configured".to_owned(), "restart-pending".to_owned()];
+        assert_eq!(of(vec![conflict, pending]), Some((Outcome::Failure, both)));
+    }
+}
