@@ -187,6 +187,8 @@ fn contradicts(finding: &Finding) -> bool {
         "tls-failed",
         "proxy-authentication",
         "proxy-unreachable",
+        "trust-unusable",
+        "network-settings-unusable",
         "captive-portal",
         "server-fault",
     ];

@@ -69,9 +69,6 @@ impl Scout {
         let said = chain(error);
         let of = |id, confidence, evidence: Vec<String>| subject.diagnose(id, confidence, evidence);
         let place = host(url);
-        if let HttpError::ProxyMissing | HttpError::Settings(_) = error {
-            return of("proxy-unreachable", Confidence::Certain, vec![said]);
-        }
         let shown = url.host_str().and_then(|name| self.witness.of(name));
         if let Some(shown) = shown
             && let Some(reason) = &shown.refused
@@ -101,6 +98,13 @@ impl Scout {
         };
         of(id, Confidence::Certain, vec![said])
     }
+}
+
+/// Why no client could be made.
+pub(super) fn of_settings(subject: &Subject, error: &HttpError) -> Diagnosis {
+    let id =
+        if matches!(error, HttpError::Trust(_)) { "trust-unusable" } else { "network-settings-unusable" };
+    subject.diagnose(id, Confidence::Certain, chain(error))
 }
 
 /// What answers in the place of a document.
@@ -135,7 +139,7 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     let scout = match Scout::new(&subject) {
         Ok(scout) => scout,
         Err(error) => {
-            let diagnosis = subject.diagnose("proxy-unreachable", Confidence::Certain, chain(&error));
+            let diagnosis = of_settings(&subject, &error);
             return vec![
                 Finding::new("network", Outcome::Failure, "the network settings cannot be used")
                     .because(diagnosis),

@@ -9,11 +9,11 @@ use policy_schema::settings::IdentityProvider;
 use serde_json::Value;
 use url::Url;
 
-use super::network::Scout;
+use super::network::{Scout, of_settings};
 use super::probe::{self, text, unseen};
 use super::{Confidence, Diagnosis, Finding, Outcome, Subject, catalogue};
 use crate::clock;
-use crate::http::{Look, chain, host};
+use crate::http::{Look, host};
 
 const WELL_KNOWN: &str = "/.well-known/openid-configuration";
 /// Clocks may differ by this much, in seconds; the same as where tokens are checked.
@@ -33,8 +33,7 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     let scout = match Scout::new(subject) {
         Ok(scout) => scout,
         Err(error) => {
-            let diagnosis = subject.diagnose("proxy-unreachable", Confidence::Certain, chain(&error));
-            return vec![unseen("discovery", diagnosis)];
+            return vec![unseen("discovery", of_settings(subject, &error))];
         }
     };
     let address = format!("{}{WELL_KNOWN}", issuer.strip_suffix('/').unwrap_or(issuer));
@@ -73,8 +72,7 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
 /// The discovery document of an issuer.
 pub(super) async fn discovery(subject: &Subject, issuer: &str) -> Result<Value, Diagnosis> {
     let refused = |reason: String| subject.diagnose("discovery-missing", Confidence::Certain, reason);
-    let scout = Scout::new(subject)
-        .map_err(|error| subject.diagnose("proxy-unreachable", Confidence::Certain, chain(&error)))?;
+    let scout = Scout::new(subject).map_err(|error| of_settings(subject, &error))?;
     let url = format!("{}{WELL_KNOWN}", issuer.trim_end_matches('/')).parse::<Url>();
     let url = url.map_err(|error| refused(format!("{issuer}: {error}")))?;
     scout.document(subject, &url).await.map(|(document, _)| document)

@@ -42,8 +42,13 @@ struct Watched {
 /// Settings for connections that trust what the operating system does, and some certificates besides.
 pub(super) fn watched(more: impl Iterator<Item = Vec<u8>>) -> Result<(ClientConfig, Witness), Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let more = more.map(CertificateDer::from);
-    let system = Verifier::new_with_extra_roots(more, Arc::clone(&provider))?;
+    let more: Vec<CertificateDer<'static>> = more.map(CertificateDer::from).collect();
+    // Wine 8 cannot make a store of none.
+    let system = if more.is_empty() {
+        Verifier::new(Arc::clone(&provider))?
+    } else {
+        Verifier::new_with_extra_roots(more, Arc::clone(&provider))?
+    };
     let witness = Witness::default();
     let watched = Watched { system, witness: witness.clone() };
     let tls = ClientConfig::builder_with_provider(provider)

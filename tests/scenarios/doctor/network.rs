@@ -49,7 +49,7 @@ async fn what_stands_in_the_way_is_named() {
         .diagnosis("proxy-unreachable");
     before_roll_out(&policy("https://login.example.com", "ProxyMode = \"fixed\"\n"))
         .await
-        .diagnosis("proxy-unreachable");
+        .diagnosis("network-settings-unusable");
     // A server that speaks no TLS.
     let plain = provider.issuer().replace("http://127.0.0.1", "https://localhost");
     before_roll_out(&policy(&plain, direct)).await.diagnosis("tls-failed");
