@@ -182,9 +182,10 @@ async fn dispatch(paths: Paths, verb: Verb) -> anyhow::Result<ExitCode> {
             out!("{}", serde_json::to_string_pretty(&broker::openapi::build())?);
         }
         Verb::Status { json, schema } => return status::status(&paths, json, schema).await,
-        Verb::Setup(arguments) => return setup::setup(&paths, arguments).await,
-        Verb::SupportBundle(arguments) => return support::support_bundle(&paths, arguments).await,
-        Verb::Doctor(arguments) => return doctor::doctor(&paths, arguments).await,
+        // Large ones lie elsewhere: what a service keeps on its stack must not be as large as what these need.
+        Verb::Setup(arguments) => return Box::pin(setup::setup(&paths, arguments)).await,
+        Verb::SupportBundle(arguments) => return Box::pin(support::support_bundle(&paths, arguments)).await,
+        Verb::Doctor(arguments) => return Box::pin(doctor::doctor(&paths, arguments)).await,
         Verb::Export(arguments) => return export::export(&arguments),
         Verb::Policy(verb) => return policy::policy(&paths, verb).await,
         Verb::Update => return status::update(&paths).await,
