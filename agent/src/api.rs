@@ -40,6 +40,8 @@ const QUESTION_LIMIT: Duration = Duration::from_mins(1);
 /// How many connections are served at once, and how many of one caller; the others wait, or are closed.
 const MAXIMUM_CONNECTIONS: usize = 256;
 const MAXIMUM_SHARE: usize = 64;
+/// How long a process that hangs is waited for, when it is asked for what it knows.
+const LOOK_LIMIT: Duration = Duration::from_secs(4);
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -346,6 +348,8 @@ pub(crate) enum AskError {
         #[source]
         source: std::io::Error,
     },
+    #[error("{place} does not answer within {} seconds", LOOK_LIMIT.as_secs())]
+    Silent { place: String },
     #[error("the answer from {place} broke off")]
     Broken {
         place: String,
@@ -375,12 +379,20 @@ pub(crate) async fn request_within<T: DeserializeOwned>(
     question: Option<&serde_json::Value>,
 ) -> Result<T, AskError> {
     let place = socket.display().to_string();
-    let stream =
-        ipc::connect(socket).await.map_err(|source| AskError::Absent { place: place.clone(), source })?;
-    exchange(limit, stream, method, path, question).await.map_err(|failure| match failure {
-        Failure::Refused(problem) => AskError::Refused(problem),
-        Failure::Broken(source) => AskError::Broken { place, source },
-    })
+    let asked = async {
+        let stream =
+            ipc::connect(socket).await.map_err(|source| AskError::Absent { place: place.clone(), source })?;
+        exchange(limit, stream, method, path, question).await.map_err(|failure| match failure {
+            Failure::Refused(problem) => AskError::Refused(problem),
+            Failure::Broken(source) => AskError::Broken { place: place.clone(), source },
+        })
+    };
+    // What only looks is answered from memory; what acts may wait for a person or a server.
+    if method != "GET" {
+        return asked.await;
+    }
+    let answer = tokio::time::timeout(LOOK_LIMIT, asked).await;
+    answer.unwrap_or_else(|_| Err(AskError::Silent { place: place.clone() }))
 }
 
 /// The body of a [`Refusal`].

@@ -81,6 +81,7 @@ pub(crate) struct Look {
 }
 
 /// A client with its limits.
+#[derive(Clone)]
 pub(crate) struct Http {
     client: Client,
 }
@@ -284,6 +285,16 @@ async fn body(mut response: Response, url: &Url, limit: usize) -> Result<Vec<u8>
 fn unreachable(url: &Url, source: reqwest::Error) -> HttpError {
     // The URL may hold a query that is nobody's business; the host says enough.
     HttpError::Unreachable { host: host(url), source: source.without_url() }
+}
+
+/// Whether an address is this device's own.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
 }
 
 pub(crate) fn host(url: &Url) -> String {

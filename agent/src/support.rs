@@ -17,11 +17,13 @@ pub(crate) const REMOVED: &str = "(removed)";
 /// Secrets of policy that are shorter than this are too common as words to be looked for.
 const SHORTEST: usize = 6;
 
-/// The names of what is nobody's business, with or without `_` and `-` between their words.
-const NAMES: &str = "access[_-]?token|refresh[_-]?token|id[_-]?token(?:[_-]?hint)?|client[_-]?secret|\
-                     client[_-]?assertion|code[_-]?verifier|device[_-]?code|enrollment[_-]?token|\
-                     report[_-]?enrollment[_-]?token|set-cookie|cookie|password|passwd|pwd|secret|api[_-]?key|\
-                     private[_-]?key|session[_-]?key|proxy-authorization|authorization|credential";
+/// The names of what is nobody's business; between their words may be `_`, `-`, a space or nothing.
+const NAMES: &str = "(?:access|refresh|id|session|subject|actor|auth|security|enrollment|bearer|csrf|device)[ _-]?token(?:[ _-]?hint)?|\
+                     token|(?:client|shared|webhook)[ _-]?secret|client[ _-]?assertion|assertion|saml[ _-]?response|\
+                     code[ _-]?verifier|device[ _-]?code|user[ _-]?code|secret(?:[ _-]?access)?(?:[ _-]?key)?|pass(?:word|wd|phrase)?|pwd|\
+                     (?:api|private|access|session|account|encryption)[ _-]?key(?:[ _-]?id)?|session[ _-]?id|sid|auth|credentials?";
+/// Between a name and its value, also where it was escaped for an address, for JSON inside JSON, or for another language.
+const IS: &str = r#"(?:\\*["'])?\s*(?:=>|[:=]|%3[aAdD])\s*"#;
 
 fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("a test uses every pattern")
@@ -31,21 +33,33 @@ static KEY: LazyLock<Regex> = LazyLock::new(|| {
     pattern("-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|$)")
 });
 static TOKEN: LazyLock<Regex> = LazyLock::new(|| pattern(r"eyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*"));
-static SCHEME: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?i)\b(bearer|basic|dpop|negotiate|ssws)\s+[A-Za-z0-9._~+/=-]{4,}"));
-/// `name: "value"`, `name=value`, `"name": 'value'`, also with the quotes of JSON inside JSON.
-static NAMED: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(&format!(
-        r#"(?i)((?:{NAMES})\\?["']?\s*[:=]\s*)(\\?"(?:[^"\\]|\\[^"])*\\?"|'[^']*'|\([a-z]+\)|[^\s"'&,;}}\]]+)"#
-    ))
-});
-static PARAMETER: LazyLock<Regex> = LazyLock::new(|| {
+/// Headers whose whole line is nobody's business.
+static HEADER: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r#"(?i)([?&;#](?:code|state|nonce|token|sig|signature|session_state|login_hint|code_challenge|key)=)[^&\s"'#]+"#,
+        r#"(?i)\b((?:proxy-)?authorization|set-cookie2?|cookie|x-[a-z0-9-]*(?:token|key|auth|secret)[a-z0-9-]*)(\\*["']?\s*[:=]\s*)[^\r\n]+"#,
     )
 });
-static USER: LazyLock<Regex> = LazyLock::new(|| pattern(r"(://)[^/\s@]+@"));
-static LONG: LazyLock<Regex> = LazyLock::new(|| pattern(r"[A-Za-z0-9+_~=-]{40,}"));
+static SCHEME: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?i)\b(bearer|basic|dpop|negotiate|digest|ssws)\s+[A-Za-z0-9._~+/=-]{4,}"));
+/// A value in quotes, to the end of the line if its quote has no end; else up to a space or what separates values.
+static NAMED: LazyLock<Regex> = LazyLock::new(|| {
+    let quoted = r#"\\*"(?:[^"\\\r\n]|\\[^\r\n])*(?:"|$)|'[^'\r\n]*(?:'|$)"#;
+    pattern(&format!(r#"(?im)([a-z0-9]*[_-]?(?:{NAMES}){IS})({quoted}|\((?:set|removed)\)|[^\s"'&;}}\]]+)"#))
+});
+/// Passwords are written with spaces in them as well.
+static PASSWORD: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r#"(?im)((?:pass(?:word|wd|phrase)|pwd)\s*[:=]\s*)[^\s"'(][^\r\n"'&;}<]*"#));
+/// `--client-secret value`, `<password>value</password>`.
+static OPTION: LazyLock<Regex> =
+    LazyLock::new(|| pattern(&format!(r"(?i)(--[a-z-]*(?:{NAMES})\s+|<(?:[a-z]+:)?(?:{NAMES})>)[^\s<]+")));
+static PARAMETER: LazyLock<Regex> = LazyLock::new(|| {
+    let names = "code|state|nonce|sig|signature|session_state|login_hint|code_challenge|key";
+    let in_address = format!(r"(?:^|[?&;#\s]|%3[fF]|%26)(?:{names})(?:=|%3[dD])");
+    let in_document = format!(r#"\\*["'](?:{names})\\*["']\s*:\s*\\*["']"#);
+    pattern(&format!(r#"(?im)({in_address}|{in_document})[^&\s"'#%\\]{{3,}}"#))
+});
+static USER: LazyLock<Regex> = LazyLock::new(|| pattern(r"(://)[^/\s]+@"));
+static LONG: LazyLock<Regex> = LazyLock::new(|| pattern(r"[A-Za-z0-9+/_~=-]{40,}"));
 
 /// Takes what is secret out of texts.
 pub(crate) struct Redaction {
@@ -70,16 +84,17 @@ impl Redaction {
         }
         let kept = |found: &Captures<'_>| format!("{}{REMOVED}", &found[1]);
         let text = KEY.replace_all(&text, REMOVED);
+        let text =
+            HEADER.replace_all(&text, |found: &Captures<'_>| format!("{}{}{REMOVED}", &found[1], &found[2]));
         let text = SCHEME.replace_all(&text, |found: &Captures<'_>| format!("{} {REMOVED}", &found[1]));
         let text = TOKEN.replace_all(&text, REMOVED);
+        let text = PASSWORD.replace_all(&text, kept);
         let text = NAMED.replace_all(&text, kept);
+        let text = OPTION.replace_all(&text, kept);
         let text = PARAMETER.replace_all(&text, kept);
         let text = USER.replace_all(&text, |found: &Captures<'_>| format!("{}{REMOVED}@", &found[1]));
         let text = LONG.replace_all(&text, |found: &Captures<'_>| {
-            let word = &found[0];
-            let mixed = word.bytes().any(|byte| byte.is_ascii_digit())
-                && word.bytes().any(|byte| byte.is_ascii_alphabetic());
-            if mixed { REMOVED.to_owned() } else { word.to_owned() }
+            if is_senseless(&found[0]) { REMOVED.to_owned() } else { found[0].to_owned() }
         });
         text.into_owned()
     }
@@ -100,6 +115,19 @@ impl Redaction {
             Value::Null | Value::Bool(_) | Value::Number(_) => value,
         }
     }
+}
+
+/// Whether a long word is a key rather than a path, a name or a checksum: letters of both sizes and digits, all mixed.
+fn is_senseless(word: &str) -> bool {
+    let has = |kind: fn(&u8) -> bool| word.bytes().filter(kind).count();
+    let (small, large, digits) =
+        (has(u8::is_ascii_lowercase), has(u8::is_ascii_uppercase), has(u8::is_ascii_digit));
+    let slashes = word.bytes().filter(|byte| *byte == b'/').count();
+    let hexadecimal = word.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    // SHA-256 and SHA-512 are checksums here; anything else in hexadecimal may be a key.
+    let checksum = hexadecimal && [64, 128].contains(&word.len());
+    let mixed = small > 3 && large > 3 && digits > 1 && slashes * 12 < word.len();
+    mixed || (hexadecimal && digits > 3 && !checksum && !word.contains('-'))
 }
 
 fn names_a_secret(name: &str) -> bool {
@@ -124,8 +152,18 @@ pub(crate) fn newest(folder: &Path, count: usize) -> Vec<PathBuf> {
     files.into_iter().take(count).map(|(_, path)| path).collect()
 }
 
-/// The end of a file, from the beginning of a line; `None` if it cannot be read.
+/// Whether a file was written to within so many seconds.
+pub(crate) fn is_recent(path: &Path, seconds: u64) -> bool {
+    let written = fs_err::metadata(path).and_then(|facts| facts.modified());
+    written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age.as_secs() <= seconds))
+}
+
+/// The end of a file, from the beginning of a line; `None` if it is none, or cannot be read.
 pub(crate) fn end_of(path: &Path, bytes: u64) -> Option<String> {
+    // A pipe would be waited for.
+    if !fs_err::metadata(path).ok()?.is_file() {
+        return None;
+    }
     let mut file = fs_err::File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
     let from = length.saturating_sub(bytes);
@@ -177,6 +215,39 @@ mod tests {
             "token canary-7QcanaryQ7canary0123456789abcdefABCDEF is long",
             "-----BEGIN PRIVATE KEY-----\ncanary-7Q\n-----END PRIVATE KEY-----",
             "-----BEGIN EC PRIVATE KEY-----\ncanary-7Q cut off",
+            "Cookie: lang=en; sid=canary-7Q",
+            "Authorization: token canary-7Q",
+            "Authorization: Digest username=\"a\", response=\"canary-7Q\"",
+            "{\"code\":\"canary-7Q\",\"state\":\"canary-7Q\"}",
+            "code=canary-7Q&grant_type=authorization_code",
+            "\"token\":\"canary-7Q\"",
+            "token: canary-7Q",
+            "X-Auth-Token: canary-7Q",
+            "x-amz-security-token: canary-7Q",
+            "session_token=canary-7Q",
+            "aws_secret_access_key = canary-7Q",
+            "\"secretAccessKey\":\"canary-7Q\"",
+            "passphrase=canary-7Q",
+            "pass=\"canary-7Q\"",
+            "auth=canary-7Q",
+            "sessionid=canary-7Q",
+            "user_code: canary-7Q",
+            "SAMLResponse=canary-7Q",
+            "assertion=canary-7Q",
+            "subject_token=canary-7Q",
+            "--client-secret canary-7Q",
+            "--password canary-7Q",
+            "<password>canary-7Q</password>",
+            "client_secret%3Dcanary-7Q",
+            "?access_token%3Dcanary-7Q",
+            "\"client_secret\" => \"canary-7Q\"",
+            "refresh token: canary-7Q",
+            "Access Token: canary-7Q",
+            "password=ab,canary-7Q",
+            "password: correct horse canary-7Q",
+            "http://user:p@canary-7Q@proxy/",
+            "\"access_token\":\"canary-7Q and the quote never ends",
+            "abcDEF0123/canary-7QabcDEF0123+abcDEF0123abcDEF0123==",
         ];
         for form in forms {
             let text = redaction.text(form);
@@ -214,9 +285,16 @@ mod tests {
             "/Library/Application Support/Steward/private/reports",
             "ada@example.com is signed in",
             "http://localhost:18080/?error=access_denied",
+            "steward::broker::sign_in: the_authorization_server_metadata_document_v2_is_missing",
+            "/home/ada/Library/Application/Support/com.example.Application.Version2/logs/main.log",
+            "sha256 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "{\"code\": 401, \"state\": 3}",
         ] {
             assert_eq!(redaction.text(plain), plain);
         }
+        // A quote without an end takes its own line only.
+        let open = redaction.text("a \"password\": \"x\nan ordinary line\n\"the end\"");
+        assert!(open.contains("an ordinary line\n\"the end\""), "{open}");
         let document = serde_json::json!({ "signed_in": true, "count": 3, "token": null });
         assert_eq!(redaction.document(document.clone()), document);
     }

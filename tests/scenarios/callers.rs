@@ -35,6 +35,11 @@ async fn only_the_programs_of_policy_get_tokens_and_everybody_is_told_who_asked(
     assert!(office.asked_by(&link, &[]).await.contains("access_token"));
     let refused = office.asked_by(&copy, &[]).await;
     assert!(refused.contains("broker.caller-refused"), "{refused}");
+    // Renewing at will is for Steward itself: a program that did so in a loop would use the provider up.
+    let before = office.provider.refreshes();
+    let answer = office.post("/v1/token", &serde_json::json!({ "renew": true })).await;
+    assert!(answer["error"]["message"].as_str().unwrap().contains("only Steward itself"), "{answer}");
+    assert_eq!(office.provider.refreshes(), before);
     let log = office.broker.log();
     assert_eq!(log.matches("may not have tokens").count(), 2, "once for each program: {log}");
 }

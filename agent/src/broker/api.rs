@@ -48,7 +48,7 @@ pub(super) struct TokenQuestion {
     resource: Option<String>,
     /// The ID token matters: renew the session if it has ended, although the access token lasts.
     id_token: bool,
-    /// Renew the session first, however long its tokens last.
+    /// Renew the session first, however long its tokens last; for Steward's own program.
     renew: bool,
 }
 
@@ -61,6 +61,12 @@ async fn token(
     let TokenQuestion { interactive, account, scope, resource, id_token, renew } = question(&body)?;
     let want = Want::new(scope.as_deref(), resource);
     if renew {
+        let own = caller.peer.as_ref().is_some_and(|peer| broker.callers.is_own(peer));
+        if !own {
+            let problem =
+                Problem::new(Code::ApiRefused, "only Steward itself may renew a session before it is time");
+            return Err(Refusal { status: StatusCode::FORBIDDEN, problem });
+        }
         broker.renew_now(&configuration, account.as_deref()).await.map_err(refuse)?;
     }
     let ask = || broker.token(&configuration, &want, account.as_deref(), id_token);

@@ -121,6 +121,12 @@ impl Callers {
         })
     }
 
+    /// Whether it is Steward's own program that asks.
+    pub(super) fn is_own(&self, peer: &Peer) -> bool {
+        let own = |program: Program| self.own.as_ref().is_some_and(|own| program.is(own));
+        peer.program().is_ok_and(own)
+    }
+
     /// Who asked, the latest first.
     pub(super) fn asked(&self) -> Vec<Asked> {
         let mut asked = self.lock().clone();
@@ -159,7 +165,7 @@ impl Callers {
         let script = configuration.applications.iter().find(|path| is_script(path.as_ref()));
         let script = script.map_or_else(String::new, |script| {
             format!(
-                "; `AllowedApplications` names {script}, which is a script: a script is run by its interpreter, which \\
+                "; `AllowedApplications` names {script}, which is a script: a script is run by its interpreter, which \
                  runs others as well, so a script can never be allowed"
             )
         });

@@ -134,14 +134,22 @@ pub(super) fn of_policy(
 pub(super) fn progress(quiet: bool, sign_in: bool) -> impl Fn(&str, usize) {
     let shown = !quiet && std::io::stderr().is_terminal();
     if shown {
-        eprint!("{}\r", if sign_in { "Sign in in the browser ..." } else { "Looking ..." });
+        progress_line(if sign_in { "Sign in in the browser ..." } else { "Looking ..." });
     }
     move |name, left| {
         if shown {
             let rest = if left == 0 { String::new() } else { format!("{name} done, {left} to go ...") };
-            eprint!("{rest:<50}\r");
+            progress_line(&rest);
         }
     }
+}
+
+/// Writes over what stood there before.
+fn progress_line(text: &str) {
+    use std::io::Write as _;
+    let mut stderr = std::io::stderr();
+    // Nobody may be there to see it.
+    let _ = write!(stderr, "{text:<50}\r");
 }
 
 pub(super) fn print(findings: &[Finding], details: bool) {

@@ -1,11 +1,18 @@
 //! The command line: arguments in, text out. The only module that prints.
-#![expect(clippy::print_stderr, reason = "printing is what it is for")]
 
 /// Prints a line. A reader that has gone (`steward status | head -1`) is no error.
 macro_rules! out {
     ($($text:tt)*) => {{
         use std::io::Write as _;
         let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
+/// The same for complaints.
+macro_rules! complain {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
     }};
 }
 
@@ -199,7 +206,7 @@ async fn dispatch(paths: Paths, verb: Verb) -> anyhow::Result<ExitCode> {
 }
 
 fn fail(message: &str) -> ExitCode {
-    eprintln!("steward: {message}");
+    complain!("steward: {message}");
     ExitCode::FAILURE
 }
 

@@ -70,7 +70,7 @@ pub(super) async fn policy(paths: &Paths, verb: Verb) -> anyhow::Result<ExitCode
 async fn ask(paths: &Paths) -> anyhow::Result<Explained> {
     match api::request(&paths.agent_socket(), "GET", "/v1/policy", None).await {
         Err(AskError::Absent { place, .. }) => {
-            eprintln!("steward: no agent answers at {place}; this is what it would read now\n");
+            complain!("steward: no agent answers at {place}; this is what it would read now\n");
             let snapshot = crate::policy::Store::look(paths.clone()).preview(clock::now());
             let problems = snapshot.problems.clone();
             Ok(Explained::new(&snapshot, problems))
@@ -177,7 +177,7 @@ async fn diff(paths: &Paths) -> anyhow::Result<ExitCode> {
                 set.filter_map(|story| Some((story.key, story.value?))).collect()
             }
             Err(AskError::Absent { place, .. }) => {
-                eprintln!("steward: no agent answers at {place}; compared with what it remembers\n");
+                complain!("steward: no agent answers at {place}; compared with what it remembers\n");
                 let last_good = store.last_good().map_err(|problem| anyhow::anyhow!("{problem}"))?;
                 let known = SETTINGS.iter().filter_map(|setting| {
                     Some((setting.key.to_owned(), LastGoodValue::of(setting.key, last_good)?.value))

@@ -1,25 +1,25 @@
 //! `steward setup`: questions to an administrator, and what comes of the answers.
 
+mod ask;
+
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use agent_platform::file::{self, Access};
 use agent_platform::paths::Paths;
 use anyhow::{Context as _, bail, ensure};
 use clap::Subcommand;
-use dialoguer::{Confirm, Input, Select};
-use policy_schema::export::{policy_of, toml as drop_in_of};
+use policy_schema::export::{Artefact, policy_of, toml as drop_in_of};
 use policy_schema::raw::Place;
 use policy_schema::read::drop_in;
-use policy_schema::settings::IdentityProvider;
-use policy_schema::{LastGood, resolve};
+use policy_schema::{LastGood, Resolved, Severity, resolve};
 use serde_json::json;
 
 use super::doctor::{of_policy, print, progress};
 use super::{export, hanging, policy};
 use crate::doctor::{self, Finding, Outcome, Subject};
-use crate::setup::preset::{self, Preset};
-use crate::setup::{self, Answers, IdentityCenter, documents};
+use crate::setup::{self, Answers, documents};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -112,14 +112,33 @@ enum Provider {
     },
 }
 
+/// What a run writes, by the names at the top of the folder.
+const POLICY: &str = "policy.toml";
+const OURS: [&str; 8] = [
+    "1-identity-provider.md",
+    "identity-provider",
+    "2-trusted-token-issuer.md",
+    "2-trusted-token-issuer.json",
+    "3-extension-access.md",
+    "4-distribution.md",
+    POLICY,
+    "profiles",
+];
+
 /// Ends with 0 if everything was written, with 2 if the identity provider contradicts: then nothing is.
 pub(super) async fn setup(paths: &Paths, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let interactive = std::io::stdin().is_terminal() && std::io::stderr().is_terminal() && !arguments.json;
     let Arguments { offline, json, .. } = arguments;
     let (output, base) = (arguments.output.clone(), arguments.policy.clone());
-    let mut answers = ask(arguments, interactive)?;
+    let mut answers = ask::ask(arguments, interactive)?;
     let complaints = answers.complaints();
     ensure!(complaints.is_empty(), "{}", complaints.join("\n"));
+    // What the other settings say about the client holds for its registration as well.
+    let merged = resolved(&base, &answers)?;
+    answers.redirect_uri.clone_from(&merged.policy.redirect_uri);
+    answers.app.clone_from(&merged.policy.app);
+    answers.addresses =
+        [&merged.policy.report_url, &merged.policy.update_feed].into_iter().flatten().cloned().collect();
 
     let mut findings = Vec::new();
     if !offline {
@@ -135,9 +154,12 @@ pub(super) async fn setup(paths: &Paths, arguments: Arguments) -> anyhow::Result
         }
     }
     let contradiction = findings.iter().any(contradicts);
-    answers.checked = !offline
-        && !contradiction
-        && findings.iter().all(|finding| finding.check != "discovery" || finding.outcome == Outcome::Pass);
+    let passed = |check: &str| {
+        findings.iter().any(|finding| finding.check == check && finding.outcome == Outcome::Pass)
+    };
+    answers.checked = ["discovery", "issuer", "endpoints", "keys"].into_iter().all(passed);
+    answers.refused =
+        findings.iter().any(|finding| finding.check == "redirect" && finding.outcome == Outcome::Failure);
     if contradiction || (answers.endpoints.is_none() && !answers.checked) {
         if json {
             out!("{}", serde_json::to_string_pretty(&json!({ "findings": findings, "files": [] }))?);
@@ -198,140 +220,6 @@ fn contradicts(finding: &Finding) -> bool {
         && finding.diagnoses.iter().any(|diagnosis| !network.contains(&diagnosis.id.as_str()))
 }
 
-fn ask(arguments: Arguments, interactive: bool) -> anyhow::Result<Answers> {
-    let asker = Asker { interactive };
-    let provider = match arguments.provider {
-        Some(provider) => provider,
-        None => asker.provider()?,
-    };
-    let preset = match provider {
-        Provider::Entra { tenant } => {
-            asker.preset("--tenant", "Directory (tenant) ID", tenant, preset::entra)?
-        }
-        Provider::Okta { domain, authorization_server } => {
-            asker.preset("--domain", "Okta domain", domain, |text| {
-                preset::okta(text, authorization_server.as_deref())
-            })?
-        }
-        Provider::Pingfederate { host } => {
-            asker.preset("--host", "PingFederate host", host, preset::pingfederate)?
-        }
-        Provider::Pingone { custom_domain: Some(domain), .. } => {
-            preset::pingone(None, None, Some(&domain)).map_err(anyhow::Error::msg)?
-        }
-        Provider::Pingone { environment, region, custom_domain: None } => {
-            asker.preset("--environment", "Environment ID, or an address with it", environment, |text| {
-                preset::pingone(Some(text), region.as_deref(), None)
-            })?
-        }
-        Provider::Google => preset::google(),
-        Provider::Custom { issuer } => asker.preset("--issuer", "Issuer", issuer, preset::custom)?,
-    };
-    let client_id = match arguments.client_id {
-        Some(client_id) => Some(client_id.trim().to_owned()),
-        None => asker.optional("Client ID (empty if the app is not registered yet)")?,
-    };
-    let google = preset.provider == IdentityProvider::Google;
-    let client_secret = match arguments.client_secret {
-        Some(secret) => Some(secret),
-        None if google && client_id.is_some() => asker.optional("Client secret")?,
-        None => None,
-    };
-    ensure!(
-        !google || client_id.is_none() || client_secret.is_some(),
-        "`--client-secret` is missing: Google's desktop clients have one"
-    );
-    let instance = match arguments.identity_center {
-        Some(instance) => Some(instance),
-        None => asker.identity_center()?,
-    };
-    let identity_center = instance.map(|instance| IdentityCenter {
-        instance: instance.trim().to_owned(),
-        claim: arguments.claim,
-        attribute: arguments.identity_store_attribute,
-        trusted_token_issuer: arguments.trusted_token_issuer,
-    });
-    Ok(Answers {
-        endpoints: preset.endpoints.clone(),
-        preset,
-        client_id,
-        client_secret,
-        identity_center,
-        organization: arguments.organization,
-        support_contact: arguments.support_contact,
-        email_domains: arguments.email_domain,
-        app: "amazon-quick".to_owned(),
-        redirect_uri: "http://localhost:18080".to_owned(),
-        checked: false,
-    })
-}
-
-/// Asks a person, if there is one.
-struct Asker {
-    interactive: bool,
-}
-
-impl Asker {
-    fn provider(&self) -> anyhow::Result<Provider> {
-        ensure!(
-            self.interactive,
-            "which identity provider: entra, okta, pingfederate, pingone, google or custom? For example `steward setup entra --tenant ...`"
-        );
-        let names = [
-            "Microsoft Entra ID",
-            "Okta",
-            "PingFederate",
-            "PingOne",
-            "Google Workspace",
-            "another (OpenID Connect)",
-        ];
-        let chosen = Select::new().with_prompt("Identity provider").items(names).default(0).interact()?;
-        Ok(match chosen {
-            0 => Provider::Entra { tenant: None },
-            1 => Provider::Okta { domain: None, authorization_server: None },
-            2 => Provider::Pingfederate { host: None },
-            3 => Provider::Pingone { environment: None, region: None, custom_domain: None },
-            4 => Provider::Google,
-            _ => Provider::Custom { issuer: None },
-        })
-    }
-
-    /// What was given, or what a person types until it can be understood.
-    fn preset(
-        &self,
-        flag: &str,
-        prompt: &str,
-        given: Option<String>,
-        understand: impl Fn(&str) -> Result<Preset, String>,
-    ) -> anyhow::Result<Preset> {
-        let text = match given {
-            Some(text) => text,
-            None if self.interactive => Input::<String>::new()
-                .with_prompt(prompt)
-                .validate_with(|text: &String| understand(text).map(drop))
-                .interact_text()?,
-            None => bail!("`{flag}` is missing; in a terminal it would be asked for"),
-        };
-        understand(&text).map_err(anyhow::Error::msg)
-    }
-
-    fn optional(&self, prompt: &str) -> anyhow::Result<Option<String>> {
-        if !self.interactive {
-            return Ok(None);
-        }
-        let text = Input::<String>::new().with_prompt(prompt).allow_empty(true).interact_text()?;
-        Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
-    }
-
-    fn identity_center(&self) -> anyhow::Result<Option<String>> {
-        let prompt = "Does the Amazon Quick account use IAM Identity Center";
-        if !self.interactive || !Confirm::new().with_prompt(prompt).default(false).interact()? {
-            return Ok(None);
-        }
-        self.optional("ARN of the Identity Center instance")
-    }
-}
-
 /// The policy as one place above others.
 fn places(base: &[PathBuf], answers: &Answers) -> Vec<Place> {
     let mut places = policy::places(base);
@@ -340,41 +228,47 @@ fn places(base: &[PathBuf], answers: &Answers) -> Vec<Place> {
     places
 }
 
-fn subject(paths: &Paths, base: &[PathBuf], answers: &Answers) -> anyhow::Result<Subject> {
+/// What all of it means; a policy with an error is none to go on with.
+fn resolved(base: &[PathBuf], answers: &Answers) -> anyhow::Result<Resolved> {
     let places = places(base, answers);
-    if let Some(error) = places.iter().find_map(|place| place.contents.as_ref().err()) {
-        bail!("{}", error.message);
+    if let Err(problems) = policy_of(&places) {
+        let serious = problems.iter().filter(|problem| problem.severity == Severity::Error);
+        let text = serious.map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        bail!("the policy would have errors\n{text}");
     }
-    let resolved = resolve(&places, &LastGood::default());
-    Ok(of_policy(paths, &resolved.policy, 0, Vec::new()))
+    Ok(resolve(&places, &LastGood::default()))
+}
+
+fn subject(paths: &Paths, base: &[PathBuf], answers: &Answers) -> anyhow::Result<Subject> {
+    Ok(of_policy(paths, &resolved(base, answers)?.policy, 0, Vec::new()))
 }
 
 /// Writes every file; gives their names in the folder.
 fn write(answers: &Answers, base: &[PathBuf], output: &Path) -> anyhow::Result<Vec<String>> {
     let mut files = documents::identity_provider(answers)?;
-    let mut written = Vec::new();
+    let mut policy_file = None;
     if answers.client_id.is_some() {
         let places = places(base, answers);
-        let (policy, problems) = match policy_of(&places) {
-            Ok(checked) => checked,
-            Err(problems) => {
-                policy::print_problems(&problems);
-                bail!("the policy would have errors");
-            }
-        };
+        let (policy, problems) =
+            policy_of(&places).map_err(|_| anyhow::anyhow!("the policy would have errors"))?;
         // Contradictions are worth a word; nothing else is left.
         policy::print_problems(&problems);
-        let head = "# Written by `steward setup`. `steward policy check` tries it, `steward doctor --policy` as well.\n";
-        let text = format!("{head}{}", drop_in_of::bare(&policy));
         files.extend(documents::rest(answers)?);
-        files.push(policy_schema::export::Artefact {
-            path: "policy.toml".to_owned(),
-            bytes: text.into_bytes(),
-        });
-        written = export::write(&policy, &places, &output.join("profiles"))?
-            .into_iter()
-            .map(|path| format!("profiles/{path}"))
-            .collect();
+        let head = "# Written by `steward setup`. `steward policy check` tries it, `steward doctor --policy` as well.\n";
+        let bytes = format!("{head}{}", drop_in_of::bare(&policy)).into_bytes();
+        files.push(Artefact { path: POLICY.to_owned(), bytes: bytes.clone() });
+        policy_file = Some((bytes, policy, places));
+    }
+    clear(output, policy_file.as_ref().map(|(bytes, ..)| bytes.as_slice()))?;
+    // Google's secret is in some of it, which is none, but nobody has to see it.
+    let access = if answers.client_secret.is_some() { Access::Private } else { Access::Public };
+    if !output.exists() {
+        file::create_folder(output, access)?;
+    }
+    let mut written = Vec::new();
+    if let Some((_, policy, places)) = &policy_file {
+        let profiles = export::write(policy, places, &output.join("profiles"))?.into_iter();
+        written.extend(profiles.map(|path| format!("profiles/{path}")));
     }
     for file in &files {
         let path = output.join(&file.path);
@@ -384,6 +278,39 @@ fn write(answers: &Answers, base: &[PathBuf], output: &Path) -> anyhow::Result<V
     written.extend(files.into_iter().map(|file| file.path));
     written.sort();
     Ok(written)
+}
+
+/// Takes away what an earlier run wrote, so that nothing of another provider stays. A policy that somebody has changed
+/// since is kept beside. A folder with anything else in it is left alone.
+fn clear(output: &Path, policy: Option<&[u8]>) -> anyhow::Result<()> {
+    let Ok(entries) = fs_err::read_dir(output) else { return Ok(()) };
+    let names: Vec<String> =
+        entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect();
+    let kept = format!("{POLICY}.before");
+    let foreign: Vec<&String> =
+        names.iter().filter(|name| !OURS.contains(&name.as_str()) && **name != kept).collect();
+    if let Some(foreign) = foreign.first() {
+        bail!(
+            "{} holds `{foreign}`, which is not from here; give an empty folder with --output",
+            output.display()
+        );
+    }
+    for name in names.iter().filter(|name| **name != kept) {
+        let path = output.join(name);
+        let facts = fs_err::symlink_metadata(&path)?;
+        if name == POLICY
+            && facts.is_file()
+            && policy.is_none_or(|new| fs_err::read(&path).is_ok_and(|old| old != new))
+        {
+            fs_err::rename(&path, output.join(&kept))?;
+            complain!("note: the policy of before is kept as {}", output.join(&kept).display());
+        } else if facts.is_dir() {
+            fs_err::remove_dir_all(&path)?;
+        } else {
+            fs_err::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 fn tell(answers: &Answers, findings: &[Finding], offline: bool, output: &Path) {
@@ -404,6 +331,8 @@ fn tell(answers: &Answers, findings: &[Finding], offline: bool, output: &Path) {
     out!(
         "{}",
         match (answers.checked, offline) {
+            (true, _) if answers.refused =>
+                "The addresses are the identity provider's, but it refuses this client; see above.",
             (true, _) => "The identity provider says the same.",
             (false, true) => "The identity provider was not asked.",
             (false, false) => "The identity provider could not be asked, so nothing was compared.",

@@ -59,7 +59,7 @@ pub(super) async fn login(paths: &Paths, arguments: LoginArguments) -> anyhow::R
     };
     let browser = !(no_browser || paste || device);
     if browser {
-        eprintln!("The browser opens at the identity provider.");
+        complain!("The browser opens at the identity provider.");
     } else {
         let question = json!({ "method": method, "browser": false, "wait": false });
         let begun: LoginAnswer = ask(paths, "/v1/login", Some(question)).await?;
@@ -114,13 +114,13 @@ pub(super) async fn logout(paths: &Paths, arguments: LogoutArguments) -> anyhow:
     let answer: LogoutAnswer = ask(paths, "/v1/logout", Some(question)).await?;
     out!("Signed out on this device.");
     for remark in &answer.remarks {
-        eprintln!("note: {remark}");
+        complain!("note: {remark}");
     }
     match answer.end_session_url {
         Some(url) if arguments.browser => webbrowser::open(&url)
             .map_err(|error| anyhow::anyhow!("no browser could be opened: {error}\nopen by hand: {url}"))?,
         None if arguments.browser => {
-            eprintln!("note: the identity provider offers no sign-out in the browser");
+            complain!("note: the identity provider offers no sign-out in the browser");
         }
         Some(_) | None => {}
     }
@@ -182,6 +182,6 @@ fn answer<T>(paths: &Paths, result: Result<T, AskError>) -> anyhow::Result<T> {
             "no broker answers at {}\n  hint: it starts with the desktop session; `steward broker` starts one by hand",
             paths.broker_socket().display()
         ),
-        other @ (AskError::Broken { .. } | AskError::Refused(_)) => other.into(),
+        other @ (AskError::Silent { .. } | AskError::Broken { .. } | AskError::Refused(_)) => other.into(),
     })
 }

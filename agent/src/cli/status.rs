@@ -82,7 +82,7 @@ pub(super) async fn overview(paths: &Paths) -> anyhow::Result<Overview> {
     let asked = api::request(&paths.agent_socket(), "GET", "/v1/status", None).await;
     let (agent_running, status) = match asked {
         Ok(status) => (true, Some(status)),
-        Err(AskError::Absent { .. }) => (false, left_behind(paths)?),
+        Err(AskError::Absent { .. } | AskError::Silent { .. }) => (false, left_behind(paths)?),
         Err(error) => return Err(error.into()),
     };
     let sign_in = api::request(&paths.broker_socket(), "GET", "/v1/session", None).await.ok();

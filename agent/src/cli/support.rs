@@ -43,10 +43,15 @@ pub(super) async fn support_bundle(paths: &Paths, arguments: Arguments) -> anyho
     let subject = installed(paths).await;
     let folders = subject.app.and_then(|app| app.system()).into_iter().flat_map(|system| &system.logs);
     let of_app = folders.flat_map(|folder| newest(&paths.of_person(folder), LOGS));
-    for (place, path) in
-        of_app.map(|path| ("app", path)).chain(arguments.log.into_iter().map(|path| ("more", path)))
-    {
+    let given = arguments.log.into_iter().map(|path| ("more", path));
+    for (number, (place, path)) in of_app.map(|path| ("app", path)).chain(given).enumerate() {
         let name = path.file_name().map_or_else(|| "log".into(), |name| name.to_string_lossy().into_owned());
+        // Names come from others: nothing in them reaches a terminal as a command, and no two are the same.
+        let plain = |letter: char| {
+            if letter.is_ascii_alphanumeric() || "._-".contains(letter) { letter } else { '_' }
+        };
+        let name: String = redaction.text(&name).chars().map(plain).take(80).collect();
+        let name = format!("{:02}-{name}", number + 1);
         let text = end_of(&path, LOG_BYTES).unwrap_or_else(|| format!("{} cannot be read\n", path.display()));
         logs.push((format!("{place}/{name}"), text));
     }
@@ -99,8 +104,7 @@ async fn documents(paths: &Paths, redaction: &Redaction) -> Vec<(String, String)
         .map(|(name, part)| {
             let document = part.unwrap_or_else(|error| json!({ "error": format!("{error:#}") }));
             let text = serde_json::to_string_pretty(&redaction.document(document)).unwrap_or_default();
-            // Once more as a text: what stands in two fields is only seen together.
-            (format!("{name}.json"), redaction.text(&format!("{text}\n")))
+            (format!("{name}.json"), format!("{text}\n"))
         })
         .collect()
 }

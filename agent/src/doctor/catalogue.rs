@@ -81,7 +81,9 @@ pub(super) fn spoken_of(text: &str) -> Vec<&'static str> {
 
 /// What a problem comes from: what its text speaks of, else what its code usually means.
 pub(super) fn of_problem(problem: &Problem, configuration: &Configuration) -> Option<Diagnosis> {
-    let said = spoken_of(&problem.message);
+    // What an administrator wrote into a policy is not what a provider said.
+    let foreign = !problem.code.as_str().starts_with("policy.");
+    let said = if foreign { spoken_of(&problem.message) } else { Vec::new() };
     let (id, confidence) =
         if problem.key.as_deref() == Some("UpdatePinnedVersion") && problem.message.contains("own updater") {
             ("update-hazard", Confidence::Certain)
@@ -115,11 +117,14 @@ pub(super) fn provider(configuration: &Configuration) -> Option<IdentityProvider
     }
 }
 
-/// A code such as AADSTS50011 is not the beginning of another.
+/// Whole words only: a code such as AADSTS50011 is not the beginning of another.
 fn mentions(text: &str, said: &str) -> bool {
-    let digit = |rest: &str| rest.starts_with(|letter: char| letter.is_ascii_digit());
-    let ends_in_digit = said.ends_with(|letter: char| letter.is_ascii_digit());
-    text.match_indices(said).any(|(start, found)| !(ends_in_digit && digit(&text[start + found.len()..])))
+    let goes_on =
+        |letter: Option<char>| letter.is_some_and(|letter| letter.is_alphanumeric() || letter == '_');
+    text.match_indices(said).any(|(start, found)| {
+        let (before, after) = (text[..start].chars().next_back(), text[start + found.len()..].chars().next());
+        !goes_on(before) && !goes_on(after)
+    })
 }
 
 /// As it is compared: without the marks that pages put in the place of quotes, and in small letters.

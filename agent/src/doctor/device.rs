@@ -14,23 +14,32 @@ use super::{Confidence, Finding, Outcome, Subject, told};
 use crate::broker::vault::SERVICE;
 use crate::clock;
 use crate::http::chain;
+use crate::support::{end_of, is_recent, newest};
 
 /// How long the secret store may take; a locked one may wait for a person.
 const STORE_LIMIT: Duration = Duration::from_secs(5);
 /// How much of the end of each of the app's logs is read, in bytes, and of how many of them, the newest.
 const LOG_BYTES: u64 = 256 * 1024;
 const LOGS: usize = 4;
+/// How many of the last lines of a log count, and how old a log may be, in seconds.
+const LAST_LINES: usize = 100;
+const RECENT: u64 = 24 * 3600;
+/// How long the system may take to say which browser there is.
+const BROWSER_LIMIT: Duration = Duration::from_secs(4);
 
 pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     let blocking = tokio::task::spawn_blocking({
         let subject = Arc::clone(&subject);
-        move || vec![browser(&subject)]
+        move || browser(&subject)
     });
-    let (port, vault, mut findings) = tokio::join!(redirect_port(&subject), secret_store(&subject), async {
-        blocking.await.unwrap_or_default()
-    });
-    findings.insert(0, port);
-    findings.push(vault);
+    let (port, vault, browser) = tokio::join!(
+        redirect_port(&subject),
+        secret_store(&subject),
+        tokio::time::timeout(BROWSER_LIMIT, blocking),
+    );
+    let silent =
+        || Finding::new("browser", Outcome::Warning, "the system does not say which browser there is");
+    let mut findings = vec![port, browser.ok().and_then(Result::ok).unwrap_or_else(silent), vault];
     findings.extend(agent(&subject));
     findings.extend(app(&subject));
     findings
@@ -97,12 +106,14 @@ async fn secret_store(subject: &Subject) -> Finding {
         ),
     };
     let refuses = subject.configuration.vault_fallback == VaultFallback::Refuse;
-    let (outcome, summary) = if refuses {
-        (Outcome::Failure, format!("the {} cannot be used, so sessions end with the broker", vault::NAME))
-    } else {
-        (Outcome::Warning, format!("the {} cannot be used; sessions lie in an encrypted file", vault::NAME))
-    };
-    Finding::new("vault", outcome, summary).because(subject.diagnose(
+    if !refuses {
+        // Policy has chosen it, knowing that it is less; status and reports say so too.
+        let summary =
+            format!("the {} cannot be used; sessions lie in an encrypted file, as policy says", vault::NAME);
+        return Finding::pass("vault", summary).seen([trouble]);
+    }
+    let summary = format!("the {} cannot be used, so sessions end with the broker", vault::NAME);
+    Finding::new("vault", Outcome::Failure, summary).because(subject.diagnose(
         "vault-unusable",
         Confidence::Certain,
         trouble,
@@ -182,17 +193,19 @@ fn app(subject: &Subject) -> Vec<Finding> {
     findings
 }
 
-/// Whether the app has noted something that has a known meaning.
+/// Whether the app has noted something of late that has a known meaning. It may be over by now, so it is a warning.
 fn logs(subject: &Subject, folders: impl Iterator<Item = PathBuf>) -> Option<Finding> {
-    let mut files: Vec<PathBuf> = folders.flat_map(|folder| crate::support::newest(&folder, LOGS)).collect();
+    let mut files: Vec<PathBuf> = folders.flat_map(|folder| newest(&folder, LOGS)).collect();
+    files.retain(|file| is_recent(file, RECENT));
     files.truncate(LOGS);
     let found = files.iter().find_map(|file| {
-        let text = crate::support::end_of(file, LOG_BYTES)?;
-        let line = text.lines().rev().find(|line| !super::catalogue::spoken_of(line).is_empty())?;
-        Some(told(subject, "app-log", line, ""))
+        let text = end_of(file, LOG_BYTES)?;
+        let last = text.lines().rev().take(LAST_LINES);
+        let line = last.into_iter().find(|line| !super::catalogue::spoken_of(line).is_empty())?;
+        Some(told(subject, "app-log", Outcome::Warning, line, ""))
     });
     found.or_else(|| {
-        (!files.is_empty()).then(|| Finding::pass("app-log", "nothing in it has a known meaning"))
+        (!files.is_empty()).then(|| Finding::pass("app-log", "nothing of late has a known meaning"))
     })
 }
 

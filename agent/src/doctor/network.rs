@@ -18,6 +18,7 @@ const LIMIT: Duration = Duration::from_secs(6);
 const MAXIMUM: usize = 512 * 1024;
 
 /// A client that knows what stands in its way.
+#[derive(Clone)]
 pub(super) struct Scout {
     http: Http,
     witness: Witness,
@@ -154,7 +155,7 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
         .addresses
         .iter()
         .cloned()
-        .chain(domains.filter(|domain| !domain.starts_with('*')).map(|domain| format!("https://{domain}/")))
+        .chain(domains.filter(|domain| !domain.contains('*')).map(|domain| format!("https://{domain}/")))
         .filter_map(|address| address.parse().ok())
         .filter(|url| asked.insert(host(url)))
         .collect();
@@ -180,7 +181,7 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     });
     let mut findings: Vec<Finding> = findings.collect();
     let patterns: Vec<&str> =
-        subject.app.iter().flat_map(|app| app.domains()).filter(|domain| domain.starts_with('*')).collect();
+        subject.app.iter().flat_map(|app| app.domains()).filter(|domain| domain.contains('*')).collect();
     if !patterns.is_empty() {
         findings.push(
             Finding::skipped("network", "the app needs more hosts, known only as patterns; let them through")

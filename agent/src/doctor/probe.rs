@@ -2,6 +2,9 @@
 //! section 3.1.2.1): a provider that knows client, redirect URI and scopes sends the browser back, and says that nobody is
 //! signed in. Whatever else it says is a heuristic: providers are free to show a page first.
 
+use std::sync::LazyLock;
+
+use regex_lite::Regex;
 use serde_json::Value;
 use url::Url;
 
@@ -63,7 +66,7 @@ fn request(subject: &Subject, endpoint: &Url) -> Url {
 }
 
 fn judge(subject: &Subject, look: &Look) -> Finding {
-    let text = String::from_utf8_lossy(&look.body).into_owned();
+    let text = without_scripts(&String::from_utf8_lossy(&look.body));
     let spoken_of = catalogue::spoken_of(&text);
     match answer(subject, look, !spoken_of.is_empty()) {
         Answer::Back(error) => back(subject, error.as_deref()),
@@ -72,6 +75,9 @@ fn judge(subject: &Subject, look: &Look) -> Finding {
         Answer::Refusal => {
             let shown = format!("it answered {}: {}", look.status, excerpt(&text));
             let mut ids: Vec<&str> = spoken_of;
+            if ids.is_empty() && (look.status >= 500 || look.status == 429) {
+                ids = vec!["server-fault"];
+            }
             if ids.is_empty() {
                 // Nothing in the page says why; the usual reasons are named.
                 ids = match catalogue::provider(&subject.configuration) {
@@ -106,7 +112,11 @@ fn back(subject: &Subject, error: Option<&str>) -> Finding {
         let finding = Finding::pass("redirect", format!("client, scopes and {uri} are registered"));
         return finding.seen([format!("it answered {error}")]);
     }
-    let known = catalogue::spoken_of(error);
+    let mut known = catalogue::spoken_of(error);
+    // RFC 6749, section 4.1.2.1: the fault is the provider's.
+    if ["server_error", "temporarily_unavailable"].contains(&code) {
+        known = vec!["server-fault"];
+    }
     let (ids, confidence) = if known.is_empty() {
         (vec!["request-refused"], Confidence::Likely)
     } else {
@@ -142,6 +152,19 @@ fn answer(subject: &Subject, look: &Look, speaks_of_an_error: bool) -> Answer {
     if look.status >= 400 || speaks_of_an_error { Answer::Refusal } else { Answer::Page }
 }
 
+/// A page without its scripts, which mention errors that have not happened. Entra's error page is a script: there, only
+/// codes count.
+fn without_scripts(page: &str) -> String {
+    static SCRIPT: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new("(?is)<(?:script|style)[^>]*>.*?(?:</(?:script|style)>|$)").expect("a test uses it")
+    });
+    static ERROR: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r#"AADSTS\d+[^\\"<]{0,200}"#).expect("a test uses it"));
+    let coded = ERROR.find_iter(page).map(|found| found.as_str());
+    let visible = SCRIPT.replace_all(page, " ");
+    std::iter::once(visible.as_ref()).chain(coded).collect::<Vec<_>>().join(" ")
+}
+
 /// The beginning of what a page says, on one line and without its markup.
 pub(super) fn excerpt(text: &str) -> String {
     let mut inside = false;
@@ -174,4 +197,21 @@ pub(super) fn text<'d>(document: &'d Value, name: &str) -> Option<&'d str> {
 /// What a check that cannot be made any more says.
 pub(crate) fn unseen(check: &str, diagnosis: Diagnosis) -> Finding {
     Finding::new(check, Outcome::Failure, "it cannot be looked at").because(diagnosis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by review: a sign-in page whose script had a list of error codes counted as a refusal.
+    #[test]
+    fn what_only_a_script_mentions_has_not_happened() {
+        let page =
+            "<script>var e=['invalid_client','invalid_scope']</script><h1>Sign in</h1><style>x</style>";
+        assert!(catalogue::spoken_of(&without_scripts(page)).is_empty());
+        let entra = "<script>$Config={\"strServiceExceptionMessage\":\"AADSTS50011: The redirect URI\",\"x\":\"invalid_scope\"}";
+        assert_eq!(catalogue::spoken_of(&without_scripts(entra)), ["redirect-not-registered"]);
+        assert_eq!(excerpt("<b>a</b>\n b"), "a b");
+        assert!(excerpt(&"\u{fc}".repeat(500)).ends_with('\u{2026}'));
+    }
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use policy_schema::settings::IdentityProvider;
 use serde_json::Value;
+use tokio::task::JoinSet;
 use url::Url;
 
 use super::network::{Scout, of_settings};
@@ -65,6 +66,10 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
         request(subject, &scout, authorization.as_ref()),
         reach(subject, &scout, token.as_ref()),
     );
+    // Said once: where they ought to lie, or what lies there.
+    let elsewhere = |finding: &Finding| finding.diagnoses.iter().any(|one| one.id == "keys-elsewhere");
+    let known = findings.iter().any(elsewhere);
+    let keys = if known && elsewhere(&keys) { Finding::skipped("keys", "see the endpoints") } else { keys };
     findings.extend([keys, request, token]);
     findings
 }
@@ -99,15 +104,17 @@ async fn without_discovery(
     if network {
         return vec![unseen("discovery", diagnosis)];
     }
-    let looks = variants(issuer).into_iter().map(async |variant: String| {
-        let url = format!("{}{WELL_KNOWN}", variant.trim_end_matches('/')).parse::<Url>().ok()?;
-        let (document, _) = scout.document(subject, &url).await.ok()?;
-        text(&document, "issuer").map(ToOwned::to_owned)
-    });
-    let mut found = Vec::new();
-    for look in looks {
-        found.extend(look.await);
+    // Side by side: a server that hangs hangs for all of them.
+    let mut looks = JoinSet::new();
+    for variant in variants(issuer) {
+        let (scout, subject) = (scout.clone(), subject.clone());
+        looks.spawn(async move {
+            let url = format!("{}{WELL_KNOWN}", variant.trim_end_matches('/')).parse::<Url>().ok()?;
+            let (document, _) = scout.document(&subject, &url).await.ok()?;
+            text(&document, "issuer").map(ToOwned::to_owned)
+        });
     }
+    let found: Vec<String> = looks.join_all().await.into_iter().flatten().collect();
     if let Some(right) = found.first() {
         return vec![
             Finding::new("issuer", Outcome::Failure, "`Issuer` is not the identity provider's")
@@ -165,8 +172,13 @@ fn compare_issuers(subject: &Subject, ours: &str, document: &Value) -> Finding {
 }
 
 fn issuer_differs(subject: &Subject, ours: &str, theirs: &str) -> Diagnosis {
-    let every = ["/common", "/organizations", "/consumers", "{tenantid}", "sts.windows.net"];
-    let (id, theirs_matter) = if every.iter().any(|part| ours.contains(part) || theirs.contains(part)) {
+    let every = |issuer: &str| {
+        let microsoft = issuer.contains("login.microsoftonline.") || issuer.contains("sts.windows.net");
+        let parts =
+            issuer.split('/').skip(3).any(|part| ["common", "organizations", "consumers"].contains(&part));
+        issuer.contains("{tenantid}") || (microsoft && (parts || issuer.contains("sts.windows.net")))
+    };
+    let (id, theirs_matter) = if every(ours) || every(theirs) {
         ("issuer-of-every-tenant", !theirs.contains("{tenantid}"))
     } else {
         ("issuer-differs", true)
@@ -288,7 +300,7 @@ fn offers(subject: &Subject, document: &Value) -> Finding {
     if !google && !subject.configuration.scopes.iter().any(|scope| scope == "offline_access") {
         outcome = outcome.max(Outcome::Warning);
         let said = "`Scopes` has no offline_access".to_owned();
-        diagnoses.push(subject.diagnose("no-refresh-token", Confidence::Certain, said));
+        diagnoses.push(subject.diagnose("offline-access-not-asked", Confidence::Certain, said));
     }
     let summary = if diagnoses.is_empty() {
         "everything that policy asks for"

@@ -156,7 +156,12 @@ async fn user_info(subject: &Subject, grant: &Grant) -> Finding {
         let url: Url =
             format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/')).parse().ok()?;
         let (document, _) = scout.document(subject, &url).await.ok()?;
+        // The token goes to nobody but the issuer of policy, and not in the clear over a network.
         let endpoint: Url = probe::text(&document, "userinfo_endpoint")?.parse().ok()?;
+        let safe = endpoint.scheme() == "https" || crate::http::is_loopback(&endpoint);
+        if !safe || probe::text(&document, "issuer") != Some(issuer) {
+            return None;
+        }
         let look = scout.look(subject, &endpoint, Some(&grant.access_token)).await;
         Some((endpoint, look))
     };

@@ -4,6 +4,8 @@
 //! `POST /applications`; Okta `POST /api/v1/apps`; PingFederate admin API `/oauth/clients`; PingOne `/applications`), what
 //! to enter in the Amazon Quick console from the app vendor's page.
 
+use std::collections::BTreeSet;
+
 use askama::Template;
 use policy_schema::export::Artefact;
 use serde_json::{Value, json};
@@ -48,6 +50,7 @@ struct TrustedTokenIssuer<'a> {
 #[template(path = "setup/3-extension-access.md", escape = "none")]
 struct ExtensionAccess {
     checked: bool,
+    refused: bool,
     identity_center: bool,
     values: Vec<(&'static str, String)>,
 }
@@ -56,7 +59,7 @@ struct ExtensionAccess {
 #[template(path = "setup/4-distribution.md", escape = "none")]
 struct Distribution<'a> {
     quick: bool,
-    host: &'a str,
+    hosts: BTreeSet<String>,
     domains: Vec<&'a str>,
 }
 
@@ -163,15 +166,21 @@ pub(crate) fn rest(answers: &Answers) -> Result<Vec<Artefact>, askama::Error> {
     }
     let access = ExtensionAccess {
         checked: answers.checked,
+        refused: answers.refused,
         identity_center: answers.identity_center.is_some(),
         values: console_values(answers),
     };
     files.push(file("3-extension-access.md", access.render()?));
     let app = crate::app::descriptor::find(&answers.app);
-    let host = issuer.parse::<Url>().ok().map(|url| crate::http::host(&url)).unwrap_or_default();
+    let endpoints = answers
+        .endpoints
+        .iter()
+        .flat_map(|all| [&all.issuer, &all.authorization_endpoint, &all.token_endpoint, &all.jwks_uri]);
+    let addresses = endpoints.chain(&answers.addresses).filter_map(|address| address.parse::<Url>().ok());
+    let hosts: BTreeSet<String> = addresses.map(|url| crate::http::host(&url)).collect();
     let distribution = Distribution {
         quick: answers.app == "amazon-quick",
-        host: &host,
+        hosts,
         domains: app.map(|app| app.domains().collect()).unwrap_or_default(),
     };
     files.push(file("4-distribution.md", distribution.render()?));

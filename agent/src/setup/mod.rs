@@ -34,8 +34,12 @@ pub(crate) struct Answers {
     pub(crate) email_domains: Vec<String>,
     pub(crate) app: String,
     pub(crate) redirect_uri: String,
+    /// Of the report receiver and the update feed, if policy names them.
+    pub(crate) addresses: Vec<String>,
     /// The identity provider was asked, and says the same.
     pub(crate) checked: bool,
+    /// It was asked, and does not take this client.
+    pub(crate) refused: bool,
 }
 
 /// An Amazon Quick account that uses IAM Identity Center.
@@ -76,7 +80,6 @@ impl Answers {
         if !self.email_domains.is_empty() {
             set("AllowedEmailDomains", self.email_domains.clone().into());
         }
-        set("App", one(&self.app));
         if let Some(organization) = &self.organization {
             set("OrganizationName", one(organization));
         }
@@ -91,17 +94,7 @@ impl Answers {
         let mut complaints = Vec::new();
         let google = self.preset.provider == IdentityProvider::Google;
         if let Some(client_id) = &self.client_id {
-            if client_id.chars().any(|letter| letter.is_whitespace() || letter.is_control()) {
-                complaints.push(format!("`{client_id}` is no client ID: there is white space in it"));
-            }
-            if google && !client_id.ends_with(".apps.googleusercontent.com") {
-                complaints.push(format!(
-                    "`{client_id}` is no client ID of Google's: those end in .apps.googleusercontent.com"
-                ));
-            }
-            if self.preset.provider == IdentityProvider::Entra && uuid::Uuid::try_parse(client_id).is_err() {
-                complaints.push(format!("`{client_id}` is no Application (client) ID: those look like 3c1f2d9e-7a54-4a0c-8f54-5f8f9f1d2b77"));
-            }
+            complaints.extend(check_client_id(self.preset.provider, client_id));
         }
         if self.client_secret.is_some() && !google {
             complaints.push(
@@ -115,11 +108,42 @@ impl Answers {
     }
 }
 
+/// What is wrong with a client ID.
+pub(crate) fn check_client_id(provider: IdentityProvider, client_id: &str) -> Vec<String> {
+    let mut complaints = Vec::new();
+    // It is written into commands.
+    let plain = |letter: char| letter.is_ascii_graphic() && !"'\"`$\\".contains(letter);
+    if client_id.is_empty() || !client_id.chars().all(plain) {
+        complaints.push(format!(
+            "`{client_id}` is no client ID: it has something else in it than letters, digits and plain signs"
+        ));
+    }
+    if provider == IdentityProvider::Google && !client_id.ends_with(".apps.googleusercontent.com") {
+        complaints.push(format!(
+            "`{client_id}` is no client ID of Google's: those end in .apps.googleusercontent.com"
+        ));
+    }
+    if provider == IdentityProvider::Entra && preset::identifier(client_id).is_none() {
+        complaints.push(format!(
+            "`{client_id}` is no Application (client) ID: those look like 3c1f2d9e-7a54-4a0c-8f54-5f8f9f1d2b77"
+        ));
+    }
+    complaints
+}
+
+/// Whether it is the ARN of an instance of IAM Identity Center.
+pub(crate) fn check_instance(text: &str) -> Result<(), String> {
+    if INSTANCE.is_match(text.trim()) { Ok(()) } else { Err(format!("expected {AN_INSTANCE}")) }
+}
+
+/// How such an ARN looks.
+const AN_INSTANCE: &str = "arn:aws:sso:::instance/ssoins-...";
+
 impl IdentityCenter {
     /// What AWS would refuse (`sso-admin`, the patterns of its model).
     fn complaints(&self, issuer: &str) -> Vec<String> {
         let checks = [
-            ("--identity-center", self.instance.as_str(), &*INSTANCE, "arn:aws:sso:::instance/ssoins-..."),
+            ("--identity-center", self.instance.as_str(), &*INSTANCE, AN_INSTANCE),
             (
                 "--claim",
                 self.claim.as_str(),
@@ -203,7 +227,9 @@ mod tests {
             email_domains: vec!["example.com".to_owned()],
             app: "amazon-quick".to_owned(),
             redirect_uri: "http://localhost:18080".to_owned(),
+            addresses: Vec::new(),
             checked: true,
+            refused: false,
         }
     }
 

@@ -8,6 +8,8 @@ use policy_schema::settings::IdentityProvider;
 use serde::Serialize;
 use url::Url;
 
+use crate::http::is_loopback;
+
 /// Where an identity provider's endpoints lie, by the names of the discovery document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Endpoints {
@@ -33,34 +35,41 @@ pub(crate) const REGIONS: [&str; 6] = ["com", "ca", "eu", "asia", "com.au", "sg"
 
 type Unusable = String;
 
+/// Where Microsoft's clouds let people sign in.
+const MICROSOFT: [&str; 3] =
+    ["login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"];
+/// Where administrators look at a tenant.
+const PORTALS: [&str; 3] = ["portal.azure.com", "entra.microsoft.com", "portal.azure.us"];
+
 /// Entra ID, from a tenant ID, a verified domain, or an address with one of them in it.
 pub(crate) fn entra(pasted: &str) -> Result<Preset, Unusable> {
     let pasted = pasted.trim();
-    let (base, tenant) = match address(pasted) {
-        None => ("https://login.microsoftonline.com".to_owned(), pasted.trim_matches('/').to_owned()),
+    let known = |url: &Url| {
+        let host = url.host_str().unwrap_or_default();
+        MICROSOFT.contains(&host) || PORTALS.contains(&host) || host == "sts.windows.net" || is_loopback(url)
+    };
+    // An address may have lost its beginning on the way.
+    let without_scheme =
+        pasted.contains('/').then(|| format!("https://{pasted}").parse::<Url>().ok()).flatten();
+    let url = address(pasted).or_else(|| without_scheme.filter(known));
+    let (base, tenant) = match &url {
+        None => (format!("https://{}", MICROSOFT[0]), pasted.trim_matches('/').to_owned()),
+        Some(url) if !known(url) => {
+            return Err(format!(
+                "{pasted} is no address of Entra ID; give the Directory (tenant) ID of the overview page"
+            ));
+        }
         Some(url) => {
             let host = url.host_str().unwrap_or_default();
-            let first = url.path_segments().and_then(|mut parts| parts.next()).unwrap_or_default().to_owned();
-            let base = match host {
-                "sts.windows.net" => "https://login.microsoftonline.com".to_owned(),
-                _ if host.ends_with("login.microsoftonline.com")
-                    || host.ends_with("login.microsoftonline.us")
-                    || host.ends_with("login.partner.microsoftonline.cn")
-                    || is_loopback(&url) =>
-                {
-                    origin(&url)
-                }
-                // The portal: .../#@contoso.onmicrosoft.com/..., ?tenantId=...
-                _ => "https://login.microsoftonline.com".to_owned(),
-            };
-            let tenant = if host.starts_with("portal.") || host.starts_with("entra.") {
-                in_portal(&url).ok_or_else(|| {
+            let tenant = if PORTALS.contains(&host) {
+                in_portal(url).ok_or_else(|| {
                     format!("{pasted} names no tenant; copy the Directory (tenant) ID from the overview page")
                 })?
             } else {
-                first
+                url.path_segments().and_then(|mut parts| parts.next()).unwrap_or_default().to_owned()
             };
-            (base, tenant)
+            let at_home = MICROSOFT.contains(&host) || is_loopback(url);
+            (if at_home { origin(url) } else { format!("https://{}", MICROSOFT[0]) }, tenant)
         }
     };
     if ["common", "organizations", "consumers"].contains(&tenant.as_str()) {
@@ -68,13 +77,23 @@ pub(crate) fn entra(pasted: &str) -> Result<Preset, Unusable> {
             "`{tenant}` stands for every tenant, and no token comes from it; give the Directory (tenant) ID"
         ));
     }
-    let plausible = tenant.contains('.') || uuid::Uuid::try_parse(&tenant).is_ok();
-    if !plausible || tenant.contains(char::is_whitespace) {
+    let domain = |text: &str| {
+        let plain = |part: &str| {
+            !part.is_empty() && part.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-')
+        };
+        text.contains('.')
+            && text.split('.').all(plain)
+            && text
+                .split('.')
+                .next_back()
+                .is_some_and(|end| end.len() > 1 && !end.starts_with(|letter: char| letter.is_ascii_digit()))
+    };
+    let Some(tenant) = identifier(&tenant).or_else(|| domain(&tenant).then(|| tenant.to_ascii_lowercase()))
+    else {
         return Err(format!(
             "`{tenant}` is neither a tenant ID (like 6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10) nor a domain of one"
         ));
-    }
-    let tenant = tenant.to_ascii_lowercase();
+    };
     let at = |path: &str| format!("{base}/{tenant}{path}");
     Ok(Preset::of(
         IdentityProvider::Entra,
@@ -83,6 +102,11 @@ pub(crate) fn entra(pasted: &str) -> Result<Preset, Unusable> {
         at("/oauth2/v2.0/token"),
         at("/discovery/v2.0/keys"),
     ))
+}
+
+/// A UUID in whatever form people have it, in the form that providers use.
+pub(crate) fn identifier(text: &str) -> Option<String> {
+    uuid::Uuid::try_parse(text.trim()).ok().map(|id| id.hyphenated().to_string())
 }
 
 /// Okta, from its domain or any address there. The authorization server is `default`, `org`, or the identifier of one.
@@ -100,7 +124,10 @@ pub(crate) fn okta(pasted: &str, server: Option<&str>) -> Result<Preset, Unusabl
         .and_then(|mut parts| (parts.next() == Some("oauth2")).then(|| parts.next()).flatten())
         .filter(|part| !part.is_empty() && *part != "v1")
         .map(ToOwned::to_owned);
-    let server = server.map(ToOwned::to_owned).or(in_path).unwrap_or_else(|| "default".to_owned());
+    // The document of the organisation's own server lies at the top.
+    let of_org = url.path().starts_with("/.well-known/").then(|| "org".to_owned());
+    let server = server.map(str::trim).filter(|server| !server.is_empty()).map(ToOwned::to_owned);
+    let server = server.or(in_path).or(of_org).unwrap_or_else(|| "default".to_owned());
     let (issuer, at) = match server.as_str() {
         "org" => (base.clone(), format!("{base}/oauth2/v1")),
         id if id.chars().all(|letter| letter.is_ascii_alphanumeric()) => {
@@ -162,11 +189,11 @@ pub(crate) fn pingone(
         Some(url) => in_address(url).ok_or_else(|| format!("{pasted} names no environment"))?,
         None => pasted.to_owned(),
     };
-    if uuid::Uuid::try_parse(&environment).is_err() {
+    let Some(environment) = identifier(&environment) else {
         return Err(format!(
             "`{environment}` is no environment ID; it looks like 3fe7c5a1-2f5b-4d13-8f1e-0f7c0c7f3a10"
         ));
-    }
+    };
     if let Some(url) = url.as_ref().filter(|url| is_loopback(url)) {
         return Ok(of(format!("{}/{environment}/as", origin(url))));
     }
@@ -257,7 +284,14 @@ fn address(pasted: &str) -> Option<Url> {
 fn host_or_address(pasted: &str) -> Result<Url, Unusable> {
     let pasted = pasted.trim();
     let url = address(pasted).or_else(|| format!("https://{pasted}").parse().ok());
-    let url = url.filter(|url| url.host_str().is_some_and(|host| host.contains('.') || host == "localhost"));
+    // What a host name may have in it, and no more: it is written into commands.
+    let plain =
+        |host: &str| host.chars().all(|letter| letter.is_ascii_alphanumeric() || ".-_[]:".contains(letter));
+    let url = url.filter(|url| {
+        let named =
+            url.host_str().is_some_and(|host| plain(host) && (host.contains('.') || host == "localhost"));
+        named || is_loopback(url)
+    });
     let url = url.ok_or_else(|| format!("`{pasted}` is no host name and no address"))?;
     match url.scheme() {
         "https" => Ok(url),
@@ -269,15 +303,6 @@ fn host_or_address(pasted: &str) -> Result<Url, Unusable> {
 
 fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
 }
 
 #[cfg(test)]
@@ -326,6 +351,35 @@ mod tests {
         ] {
             assert!(issuer(entra(pasted)).contains(reason), "{pasted}: {}", issuer(entra(pasted)));
         }
+    }
+
+    /// Found by review.
+    #[test]
+    fn what_only_looks_like_a_tenant_or_a_host_is_none() {
+        let right = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
+        for pasted in [
+            format!("login.microsoftonline.com/{TENANT}/v2.0"),
+            format!("{{{TENANT}}}"),
+            TENANT.replace('-', ""),
+        ] {
+            assert_eq!(issuer(entra(&pasted)), right, "{pasted}");
+        }
+        for pasted in [
+            "https://graph.microsoft.com/v1.0/x",
+            "https://evil.example/contoso.com",
+            "https://xlogin.microsoftonline.com/contoso.com/v2.0",
+            "https://login.microsoftonline.com/contoso.com'$(id)/",
+            "v2.0",
+        ] {
+            assert!(issuer(entra(pasted)).starts_with("unusable"), "{pasted}: {}", issuer(entra(pasted)));
+        }
+        assert!(issuer(okta("x$(touch${IFS}a).okta.com", None)).starts_with("unusable"));
+        assert_eq!(issuer(okta("a.okta.com", Some(""))), "https://a.okta.com/oauth2/default");
+        let of_org = okta("https://a.okta.com/.well-known/openid-configuration", None);
+        assert_eq!(issuer(of_org), "https://a.okta.com");
+        assert_eq!(issuer(pingfederate("http://[::1]:9031")), "http://[::1]:9031");
+        let braces = pingone(Some(&format!("{{{ENVIRONMENT}}}")), None, None);
+        assert_eq!(issuer(braces), format!("https://auth.pingone.com/{ENVIRONMENT}/as"));
     }
 
     #[test]

@@ -184,11 +184,11 @@ async fn a_session_that_cannot_last_is_told_before_and_after_the_sign_in() {
     let provider = Provider::start_as(Vendor::Okta).await;
     let short = "IdentityProvider = \"okta\"\nScopes = [\"openid\", \"email\"]\n";
     let found = before_roll_out(&policy_of(&provider, short)).await;
-    let diagnosis = found.diagnosis("no-refresh-token");
+    let diagnosis = found.diagnosis("offline-access-not-asked");
     assert_eq!((diagnosis["confidence"].as_str(), found.code), (Some("certain"), Some(1)), "{diagnosis:#}");
     let whole = "IdentityProvider = \"okta\"\nScopes = [\"openid\", \"email\", \"offline_access\"]\n";
     let found = before_roll_out(&policy_of(&provider, whole)).await;
-    assert!(!found.ids().contains(&"no-refresh-token"), "{:#?}", found.findings);
+    assert!(!found.ids().contains(&"offline-access-not-asked"), "{:#?}", found.findings);
     let secret = "ClientSecret = \"GOCSPX-lab\"\nScopes = [\"openid\", \"email\"]\n";
     for (name, lasts) in [("google", true), ("custom", false)] {
         let policy = format!("IdentityProvider = \"{name}\"\n{secret}{FILE_VAULT}");
