@@ -187,10 +187,12 @@ fn print_diagnosis(diagnosis: &Diagnosis) {
 
 fn conclusion(findings: &[Finding]) -> String {
     let count = |wanted: Outcome| findings.iter().filter(|finding| finding.outcome == wanted).count();
+    let of = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     match (count(Outcome::Failure), count(Outcome::Warning)) {
         (0, 0) => "Nothing is wrong.".to_owned(),
-        (0, warnings) => format!("It works, with {warnings} warnings."),
-        (failures, warnings) => format!("{failures} checks failed, {warnings} warnings."),
+        (0, warnings) => format!("It works, with {}.", of(warnings, "warning")),
+        (failures, 0) => format!("{} failed.", of(failures, "check")),
+        (failures, warnings) => format!("{} failed, {}.", of(failures, "check"), of(warnings, "warning")),
     }
 }
 

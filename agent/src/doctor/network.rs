@@ -150,7 +150,9 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     let scout = Arc::new(scout);
     // By host: two addresses of one server are one question.
     let mut asked = BTreeSet::new();
-    let domains = subject.app.iter().flat_map(|app| app.domains());
+    // An app that does not exist here needs nothing here; a policy may be meant for other systems.
+    let app = subject.app.filter(|app| subject.before_roll_out || app.system().is_some());
+    let domains = app.iter().flat_map(|app| app.domains());
     let addresses: Vec<Url> = subject
         .addresses
         .iter()
@@ -181,7 +183,7 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     });
     let mut findings: Vec<Finding> = findings.collect();
     let patterns: Vec<&str> =
-        subject.app.iter().flat_map(|app| app.domains()).filter(|domain| domain.contains('*')).collect();
+        app.iter().flat_map(|app| app.domains()).filter(|domain| domain.contains('*')).collect();
     if !patterns.is_empty() {
         findings.push(
             Finding::skipped("network", "the app needs more hosts, known only as patterns; let them through")

@@ -102,7 +102,8 @@ async fn without_discovery(
         .iter()
         .all(|id| diagnosis.id != *id);
     if network {
-        return vec![unseen("discovery", diagnosis)];
+        let summary = "the identity provider cannot be reached as it should be";
+        return vec![Finding::new("discovery", Outcome::Failure, summary).because(diagnosis)];
     }
     // Side by side: a server that hangs hangs for all of them.
     let mut looks = JoinSet::new();
@@ -121,7 +122,8 @@ async fn without_discovery(
                 .because(issuer_differs(subject, issuer, right)),
         ];
     }
-    let mut findings = vec![unseen("discovery", diagnosis)];
+    let summary = "there is no discovery document at `Issuer`";
+    let mut findings = vec![Finding::new("discovery", Outcome::Failure, summary).because(diagnosis)];
     let configuration = &subject.configuration;
     let all = [&configuration.authorization_endpoint, &configuration.token_endpoint, &configuration.jwks_uri];
     if all.iter().all(|endpoint| endpoint.is_some()) {

@@ -5,7 +5,7 @@ use sd_notify::NotifyState;
 pub use crate::unix::signal::{StopSignal, clear_umask};
 
 /// How an administrator starts the machine service.
-pub const START: &str = "systemctl start steward";
+pub const START: &str = "systemctl start steward-agent";
 
 /// The service is ready; the text is shown by `systemctl status`.
 pub fn ready(status: &str) {
