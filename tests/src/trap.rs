@@ -4,8 +4,6 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::Context as _;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
@@ -44,11 +42,9 @@ impl Trap {
     /// # Errors
     /// `strace` cannot be waited for.
     pub async fn take_away(mut self) -> anyhow::Result<()> {
-        if let Some(id) = self.0.id() {
-            // It ends by itself when its process does.
-            kill(Pid::from_raw(i32::try_from(id)?), Signal::SIGTERM).unwrap_or_default();
-        }
-        self.0.wait().await?;
+        // Without asking: where a process with several threads has just died, a tracer that is asked to let go of it can
+        // wait for ever.
+        self.0.kill().await?;
         Ok(())
     }
 }
