@@ -89,12 +89,13 @@ fn judge(subject: &Subject, look: &Look) -> Finding {
             }
             let diagnoses =
                 ids.into_iter().map(|id| subject.diagnose(id, Confidence::Heuristic, shown.clone()));
-            Finding::new(
-                "redirect",
-                Outcome::Failure,
-                "the identity provider refuses before any sign-in page",
-            )
-            .because_of(diagnoses)
+            // A page that came as if all were well, and has no code of an error in it, may be about something else.
+            let (outcome, summary) = if (200..300).contains(&look.status) && !text.contains("AADSTS") {
+                (Outcome::Warning, "the identity provider shows a page that seems to speak of an error")
+            } else {
+                (Outcome::Failure, "the identity provider refuses before any sign-in page")
+            };
+            Finding::new("redirect", outcome, summary).because_of(diagnoses)
         }
     }
 }

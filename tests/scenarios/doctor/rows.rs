@@ -120,6 +120,20 @@ async fn rows_of_the_vendors_tables_that_show_before_the_roll_out() {
     }
 }
 
+/// Found by review: the sign-in page of a provider that only mentions an error ended the doctor with a failure.
+#[tokio::test]
+async fn a_page_that_comes_as_usual_and_mentions_an_error_is_a_warning() {
+    let provider = Provider::start_as(Vendor::Okta).await;
+    let policy = policy_of(&provider, "IdentityProvider = \"okta\"\n");
+    let device = Device::new();
+    for (status, outcome, code) in [(200, "warning", Some(1)), (400, "failure", Some(2))] {
+        Fault::Page(status, "<h1>Sign in</h1> What to do about invalid_scope").befall(&provider);
+        let found = before_roll_out_on(&device, &policy).await;
+        assert_eq!((found.outcome("redirect"), found.code), (outcome, code), "{:#?}", found.findings);
+        assert!(found.ids().contains(&"scope-refused"), "{:#?}", found.findings);
+    }
+}
+
 const NO_CONSENT: &str = "AADSTS65001: The user or administrator has not consented";
 const UNASSIGNED: &str = "User is not assigned to the client application.";
 
