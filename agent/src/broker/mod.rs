@@ -12,7 +12,7 @@ pub(crate) mod callers;
 pub(crate) mod configuration;
 mod keeper;
 pub(crate) mod openapi;
-mod provider;
+pub(crate) mod provider;
 mod renewal;
 pub(crate) mod session;
 pub(crate) mod sign_in;

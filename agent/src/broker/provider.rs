@@ -64,7 +64,7 @@ use explain::{explain_discovery, invalid, unreachable};
 pub(super) use request::{DeviceRequest, Pending};
 use types::{Answer, Keys, Metadata, RelyingParty};
 
-mod checks;
+pub(crate) mod checks;
 mod explain;
 mod key;
 mod request;

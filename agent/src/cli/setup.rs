@@ -200,24 +200,10 @@ pub(super) async fn setup(paths: &Paths, arguments: Arguments) -> anyhow::Result
 
 /// Whether the identity provider says something else than was entered, rather than nothing at all.
 fn contradicts(finding: &Finding) -> bool {
-    let network = [
-        "name-not-found",
-        "connection-refused",
-        "connection-timed-out",
-        "tls-intercepted",
-        "certificate-unusable",
-        "tls-failed",
-        "proxy-authentication",
-        "proxy-unreachable",
-        "trust-unusable",
-        "network-settings-unusable",
-        "captive-portal",
-        "server-fault",
-    ];
     let checks = ["discovery", "issuer", "endpoints", "keys", "offers"];
     finding.outcome == Outcome::Failure
         && checks.contains(&finding.check.as_str())
-        && finding.diagnoses.iter().any(|diagnosis| !network.contains(&diagnosis.id.as_str()))
+        && finding.diagnoses.iter().any(|diagnosis| !diagnosis.is_of_network())
 }
 
 /// The policy as one place above others.

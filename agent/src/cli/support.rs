@@ -84,7 +84,7 @@ async fn documents(paths: &Paths, redaction: &Redaction) -> Vec<(String, String)
         {
             Ok(serde_json::to_value(explained)?)
         } else {
-            let snapshot = crate::policy::Store::look(paths.clone()).preview(now());
+            let snapshot = crate::policy::Store::look(paths.clone()).preview(clock::now());
             let problems = snapshot.problems.clone();
             Ok(serde_json::to_value(Explained::new(&snapshot, problems))?)
         }
@@ -111,13 +111,9 @@ async fn documents(paths: &Paths, redaction: &Redaction) -> Vec<(String, String)
 
 type Part = anyhow::Result<serde_json::Value>;
 
-fn now() -> jiff::Timestamp {
-    clock::now()
-}
-
 /// The secrets that policy holds, as far as whoever runs this may read them.
 fn secrets(paths: &Paths) -> Vec<String> {
-    let snapshot = crate::policy::Store::look(paths.clone()).preview(now());
+    let snapshot = crate::policy::Store::look(paths.clone()).preview(clock::now());
     let of_policy = snapshot.resolved.settings.iter().filter_map(|setting| match &setting.value {
         Some(Value::Secret(secret)) => Some(secret.expose().to_owned()),
         Some(Value::Boolean(_) | Value::Integer(_) | Value::Text(_) | Value::List(_)) | None => None,

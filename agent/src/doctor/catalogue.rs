@@ -24,6 +24,8 @@ pub(super) struct Cause {
     #[serde(default)]
     codes: Vec<String>,
     #[serde(default)]
+    network: bool,
+    #[serde(default)]
     link: BTreeMap<String, String>,
     /// For the reference: the row of the app vendor's tables.
     #[serde(default)]
@@ -70,6 +72,11 @@ struct Reference<'a> {
 /// Never: there is room for a text.
 pub(crate) fn reference() -> Result<String, askama::Error> {
     Reference { causes: &CAUSES }.render()
+}
+
+/// Whether it keeps questions from getting through.
+pub(super) fn is_of_network(id: &str) -> bool {
+    CAUSES.get(id).is_some_and(|cause| cause.network)
 }
 
 /// The causes that a text of an identity provider, a browser or the app speaks of, by identifier.

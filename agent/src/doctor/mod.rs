@@ -29,6 +29,7 @@ use crate::app::descriptor::Descriptor;
 use crate::broker::configuration::Configuration;
 use crate::health::model::Status;
 use crate::support::Redaction;
+pub(crate) use probe::unseen;
 
 /// How long one group of checks may take. A sign-in waits for a person.
 const LIMIT: Duration = Duration::from_secs(25);
@@ -145,6 +146,13 @@ impl Finding {
     }
 }
 
+impl Diagnosis {
+    /// It says nothing about the policy: the question did not get through.
+    pub(crate) fn is_of_network(&self) -> bool {
+        catalogue::is_of_network(&self.id)
+    }
+}
+
 impl Subject {
     fn diagnose(&self, id: &str, confidence: Confidence, evidence: impl Into<Evidence>) -> Diagnosis {
         catalogue::diagnosis(id, &self.configuration, confidence, evidence.into().0)
@@ -184,11 +192,10 @@ pub(crate) async fn examine(subject: Subject, tell: impl Fn(&str, usize)) -> Vec
     run(groups, tell).await
 }
 
-pub(crate) use probe::unseen;
-
 /// The discovery document of an issuer.
 pub(crate) async fn discovery(subject: &Subject, issuer: &str) -> Result<serde_json::Value, Diagnosis> {
-    provider::discovery(subject, issuer).await
+    let scout = network::Scout::new(subject).map_err(|error| network::of_settings(subject, &error))?;
+    provider::discovery(subject, &scout, issuer).await.map(|found| found.document)
 }
 
 /// The checks that need nothing but the network: whether what a policy says is what the identity provider says.

@@ -13,15 +13,11 @@ use url::Url;
 use super::network::{Scout, of_settings};
 use super::probe::{self, text, unseen};
 use super::{Confidence, Diagnosis, Finding, Outcome, Subject, catalogue};
+use crate::broker::provider::checks::{LEEWAY, accepts};
 use crate::clock;
 use crate::http::{Look, host};
 
 const WELL_KNOWN: &str = "/.well-known/openid-configuration";
-/// Clocks may differ by this much, in seconds; the same as where tokens are checked.
-const LEEWAY: i64 = 60;
-/// The algorithms that the app accepts (and so does the broker).
-const ALGORITHMS: [&str; 9] =
-    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"];
 
 /// An endpoint of policy, by its name there and in the discovery document.
 type Endpoint<'s> = (&'static str, &'static str, Option<&'s String>);
@@ -37,18 +33,13 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
             return vec![unseen("discovery", of_settings(subject, &error))];
         }
     };
-    let address = format!("{}{WELL_KNOWN}", issuer.strip_suffix('/').unwrap_or(issuer));
-    let Ok(url) = address.parse::<Url>() else {
-        let diagnosis = subject.diagnose("discovery-missing", Confidence::Certain, issuer.to_owned());
-        return vec![unseen("discovery", diagnosis)];
-    };
-    let (document, look) = match scout.document(subject, &url).await {
+    let Discovery { url, document, look } = match discovery(subject, &scout, issuer).await {
         Ok(found) => found,
         Err(diagnosis) => return without_discovery(subject, &scout, issuer, diagnosis).await,
     };
     let issuer_finding = compare_issuers(subject, issuer, &document);
     let mut findings = vec![
-        Finding::pass("discovery", format!("{} answers", host(&url))).seen([address]),
+        Finding::pass("discovery", format!("{} answers", host(&url))).seen([url.to_string()]),
         issuer_finding,
         compare_endpoints(subject, &document),
         offers(subject, &document),
@@ -61,11 +52,7 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     let keys_at = named(configuration.jwks_uri.as_ref(), "jwks_uri");
     let authorization = named(configuration.authorization_endpoint.as_ref(), "authorization_endpoint");
     let token = named(configuration.token_endpoint.as_ref(), "token_endpoint");
-    let (keys, request, token) = tokio::join!(
-        look_at_keys(subject, &scout, keys_at.as_ref()),
-        request(subject, &scout, authorization.as_ref()),
-        reach(subject, &scout, token.as_ref()),
-    );
+    let [keys, request, token] = look_at_endpoints(subject, &scout, [&keys_at, &authorization, &token]).await;
     // Said once: where they ought to lie, or what lies there.
     let elsewhere = |finding: &Finding| finding.diagnoses.iter().any(|one| one.id == "keys-elsewhere");
     let known = findings.iter().any(elsewhere);
@@ -74,13 +61,35 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     findings
 }
 
-/// The discovery document of an issuer.
-pub(super) async fn discovery(subject: &Subject, issuer: &str) -> Result<Value, Diagnosis> {
+/// A discovery document, and where it lay.
+pub(super) struct Discovery {
+    url: Url,
+    pub(super) document: Value,
+    look: Look,
+}
+
+/// The discovery document of an issuer (OpenID Connect Discovery 1.0, section 4).
+pub(super) async fn discovery(
+    subject: &Subject,
+    scout: &Scout,
+    issuer: &str,
+) -> Result<Discovery, Diagnosis> {
     let refused = |reason: String| subject.diagnose("discovery-missing", Confidence::Certain, reason);
-    let scout = Scout::new(subject).map_err(|error| of_settings(subject, &error))?;
-    let url = format!("{}{WELL_KNOWN}", issuer.trim_end_matches('/')).parse::<Url>();
+    let url = format!("{}{WELL_KNOWN}", issuer.strip_suffix('/').unwrap_or(issuer)).parse::<Url>();
     let url = url.map_err(|error| refused(format!("{issuer}: {error}")))?;
-    scout.document(subject, &url).await.map(|(document, _)| document)
+    let (document, look) = scout.document(subject, &url).await?;
+    Ok(Discovery { url, document, look })
+}
+
+/// Keys, authorization endpoint and token endpoint, side by side.
+async fn look_at_endpoints(subject: &Subject, scout: &Scout, all: [&Option<Url>; 3]) -> [Finding; 3] {
+    let [keys, authorization, token] = all.map(Option::as_ref);
+    let (keys, request, token) = tokio::join!(
+        look_at_keys(subject, scout, keys),
+        request(subject, scout, authorization),
+        reach(subject, scout, token),
+    );
+    [keys, request, token]
 }
 
 async fn request(subject: &Subject, scout: &Scout, endpoint: Option<&Url>) -> Finding {
@@ -98,10 +107,7 @@ async fn without_discovery(
     issuer: &str,
     diagnosis: Diagnosis,
 ) -> Vec<Finding> {
-    let network = ["discovery-missing", "authorization-server-unavailable", "tenant-unknown"]
-        .iter()
-        .all(|id| diagnosis.id != *id);
-    if network {
+    if diagnosis.is_of_network() {
         let summary = "the identity provider cannot be reached as it should be";
         return vec![Finding::new("discovery", Outcome::Failure, summary).because(diagnosis)];
     }
@@ -110,9 +116,8 @@ async fn without_discovery(
     for variant in variants(issuer) {
         let (scout, subject) = (scout.clone(), subject.clone());
         looks.spawn(async move {
-            let url = format!("{}{WELL_KNOWN}", variant.trim_end_matches('/')).parse::<Url>().ok()?;
-            let (document, _) = scout.document(&subject, &url).await.ok()?;
-            text(&document, "issuer").map(ToOwned::to_owned)
+            let found = discovery(&subject, &scout, &variant).await.ok()?;
+            text(&found.document, "issuer").map(ToOwned::to_owned)
         });
     }
     let found: Vec<String> = looks.join_all().await.into_iter().flatten().collect();
@@ -122,25 +127,16 @@ async fn without_discovery(
                 .because(issuer_differs(subject, issuer, right)),
         ];
     }
-    let summary = "there is no discovery document at `Issuer`";
-    let mut findings = vec![Finding::new("discovery", Outcome::Failure, summary).because(diagnosis)];
     let configuration = &subject.configuration;
-    let all = [&configuration.authorization_endpoint, &configuration.token_endpoint, &configuration.jwks_uri];
-    if all.iter().all(|endpoint| endpoint.is_some()) {
-        let summary = "no discovery document; the endpoints of policy are used".to_owned();
-        findings = findings
-            .into_iter()
-            .map(|finding| Finding { outcome: Outcome::Warning, summary: summary.clone(), ..finding })
-            .collect();
-        let url = |endpoint: &Option<String>| endpoint.as_ref().and_then(|text| text.parse::<Url>().ok());
-        let [authorization, token, keys_at] = all.map(url);
-        let (keys, request, token) = tokio::join!(
-            look_at_keys(subject, scout, keys_at.as_ref()),
-            request(subject, scout, authorization.as_ref()),
-            reach(subject, scout, token.as_ref()),
-        );
-        findings.extend([keys, request, token]);
+    let all = [&configuration.jwks_uri, &configuration.authorization_endpoint, &configuration.token_endpoint];
+    if all.iter().any(|endpoint| endpoint.is_none()) {
+        let summary = "there is no discovery document at `Issuer`";
+        return vec![Finding::new("discovery", Outcome::Failure, summary).because(diagnosis)];
     }
+    let all = all.map(|endpoint| endpoint.as_ref().and_then(|text| text.parse::<Url>().ok()));
+    let summary = "no discovery document; the endpoints of policy are used";
+    let mut findings = vec![Finding::new("discovery", Outcome::Warning, summary).because(diagnosis)];
+    findings.extend(look_at_endpoints(subject, scout, all.each_ref()).await);
     findings
 }
 
@@ -266,7 +262,7 @@ fn offers(subject: &Subject, document: &Value) -> Finding {
     let mut shown = Vec::new();
     if let Some(listed) = list("id_token_signing_alg_values_supported") {
         shown.push(format!("signatures {}", listed.join(" ")));
-        if !listed.iter().any(|algorithm| ALGORITHMS.contains(algorithm)) {
+        if !listed.iter().any(|algorithm| accepts(algorithm)) {
             outcome = Outcome::Failure;
             let said = format!("it signs with {} only", listed.join(", "));
             diagnoses.push(subject.diagnose("keys-unusable", Confidence::Likely, said));
@@ -362,7 +358,7 @@ async fn look_at_keys(subject: &Subject, scout: &Scout, address: Option<&Url>) -
 /// A key for one of the algorithms (RFC 7517, section 4; RFC 7518, section 6).
 fn is_usable(key: &Value) -> bool {
     let signs = text(key, "use").is_none_or(|usage| usage == "sig");
-    let algorithm = text(key, "alg").is_none_or(|algorithm| ALGORITHMS.contains(&algorithm));
+    let algorithm = text(key, "alg").is_none_or(accepts);
     let kind = match text(key, "kty") {
         Some("RSA") => text(key, "n").is_some(),
         Some("EC") => matches!(text(key, "crv"), Some("P-256" | "P-384" | "P-521")),
@@ -371,7 +367,7 @@ fn is_usable(key: &Value) -> bool {
     signs && algorithm && kind
 }
 
-/// Whether the token endpoint is there: an empty question is refused, which is an answer.
+/// Whether the token endpoint is there: it refuses a GET, which is an answer.
 async fn reach(subject: &Subject, scout: &Scout, address: Option<&Url>) -> Finding {
     let Some(address) = address else {
         return Finding::skipped("token-endpoint", "no token endpoint is known");

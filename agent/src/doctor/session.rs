@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::network::Scout;
-use super::{Confidence, Diagnosis, Finding, Outcome, Subject, catalogue, probe};
+use super::{Confidence, Diagnosis, Finding, Outcome, Subject, catalogue, probe, provider};
 use crate::api::{self, AskError};
 use crate::broker::session::Grant;
 use crate::health::model::{SignIn, SignInState};
@@ -153,9 +153,7 @@ async fn user_info(subject: &Subject, grant: &Grant) -> Finding {
     let found = async {
         let scout = Scout::new(subject).ok()?;
         let issuer = subject.configuration.issuer.as_deref()?;
-        let url: Url =
-            format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/')).parse().ok()?;
-        let (document, _) = scout.document(subject, &url).await.ok()?;
+        let document = provider::discovery(subject, &scout, issuer).await.ok()?.document;
         // The token goes to nobody but the issuer of policy, and not in the clear over a network.
         let endpoint: Url = probe::text(&document, "userinfo_endpoint")?.parse().ok()?;
         let safe = endpoint.scheme() == "https" || crate::http::is_loopback(&endpoint);

@@ -19,6 +19,7 @@ pub(super) const NAME: &str = "Amazon Quick Desktop";
 const TTI_NAME: &str = "AmazonQuickDesktop";
 /// The scopes, in the vendor's order.
 pub(super) const SCOPES: [&str; 4] = ["openid", "email", "profile", "offline_access"];
+
 #[derive(Template)]
 #[template(path = "setup/1-identity-provider.md", escape = "none")]
 struct Sheet<'a> {

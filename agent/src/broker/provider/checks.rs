@@ -21,7 +21,7 @@ use crate::clock;
 use crate::http::chain;
 
 /// Clocks may differ by this much, in seconds.
-const LEEWAY: i64 = 60;
+pub(crate) const LEEWAY: i64 = 60;
 
 const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
@@ -34,6 +34,12 @@ const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
     CoreJwsSigningAlgorithm::EcdsaP384Sha384,
     CoreJwsSigningAlgorithm::EcdsaP521Sha512,
 ];
+
+/// Whether signatures with this algorithm are believed, by its name (RFC 7518, section 3.1).
+pub(crate) fn accepts(algorithm: &str) -> bool {
+    let known = serde_json::from_value(algorithm.into());
+    known.is_ok_and(|algorithm: CoreJwsSigningAlgorithm| ALGORITHMS.contains(&algorithm))
+}
 
 type Claims = IdTokenClaims<OtherClaims, CoreGenderClaim>;
 
