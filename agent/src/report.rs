@@ -124,7 +124,7 @@ fn disguise(mut sign_in: SignIn, identity: ReportIdentity, device_id: &str) -> S
         sign_in.other_accounts.clear();
         // What they say may name a person.
         for problem in &mut sign_in.problems {
-            *problem = Problem::new(problem.code, problem.code.as_str());
+            *problem = problem.without_text();
         }
     }
     sign_in

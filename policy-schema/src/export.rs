@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::problem::Problem;
 use crate::raw::{Place, RawEntry, RawPolicy, RawValue};
 use crate::settings::find;
-use crate::{LastGood, SETTINGS, Severity, resolve};
+use crate::{LastGood, SETTINGS, resolve};
 
 pub mod admx;
 mod documentation;
@@ -162,7 +162,7 @@ pub fn export(format: Format, policy: &RawPolicy, apps: &[AppPreferences]) -> Ve
 /// Everything that is wrong, if anything is an error: a policy with errors is not exported.
 pub fn policy_of(places: &[Place]) -> Result<(RawPolicy, Vec<Problem>), Vec<Problem>> {
     let problems = resolve(places, &LastGood::default()).problems;
-    if problems.iter().any(|problem| problem.severity == Severity::Error) {
+    if problems.iter().any(|problem| problem.severity.is_error()) {
         return Err(problems);
     }
     let mut places: Vec<&Place> = places.iter().collect();

@@ -9,6 +9,7 @@ mod contradiction;
 #[cfg(feature = "export")]
 pub mod export;
 mod message;
+pub mod open;
 pub mod problem;
 pub mod raw;
 pub mod read;
@@ -17,6 +18,7 @@ pub mod settings;
 pub mod value;
 
 pub use message::{did_you_mean as nearest, without_query, wrap};
+pub use open::Open;
 pub use problem::{Code, Problem, Severity};
 pub use resolve::{LastGood, Resolved, resolve};
 pub use settings::{Policy, SETTINGS, Setting};

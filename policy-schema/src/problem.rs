@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 pub use codes::{CODES, Code, CodeInfo};
 
+use crate::open::Open;
+
 mod codes;
 
 /// How much a problem matters.
@@ -28,9 +30,9 @@ pub enum Severity {
 #[cfg_attr(feature = "export", derive(schemars::JsonSchema))]
 pub struct Problem {
     /// Stable code, see the reference.
-    pub code: Code,
+    pub code: Open<Code>,
     /// How much it matters.
-    pub severity: Severity,
+    pub severity: Open<Severity>,
     /// The setting it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -52,14 +54,22 @@ impl Problem {
     #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
-            code,
-            severity: code.severity(),
+            code: code.into(),
+            severity: code.severity().into(),
             key: None,
             message: message.into(),
             place: None,
             using: None,
             hint: None,
         }
+    }
+
+    /// Only what is wrong, in no words of its own: messages, keys and places may name users or servers.
+    #[must_use]
+    pub fn without_text(&self) -> Self {
+        let (code, severity) = (self.code.clone(), self.severity.clone());
+        let message = code.as_str().to_owned();
+        Self { code, severity, key: None, message, place: None, using: None, hint: None }
     }
 
     /// Names the setting.
@@ -88,6 +98,31 @@ impl Problem {
     pub fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
         self.hint = hint.into();
         self
+    }
+}
+
+impl Open<Code> {
+    /// The code as printed, for example `policy.invalid-value`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Known(code) => code.as_str(),
+            Self::Unknown(code) => code,
+        }
+    }
+}
+
+impl Open<Severity> {
+    /// Whether it is an error. A severity that only a newer version knows counts as one: unknown is never healthy.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        *self >= Self::Known(Severity::Error)
+    }
+
+    /// Whether something should be done.
+    #[must_use]
+    pub fn is_at_least_warning(&self) -> bool {
+        *self >= Self::Known(Severity::Warning)
     }
 }
 

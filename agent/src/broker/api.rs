@@ -71,7 +71,7 @@ async fn token(
     }
     let ask = || broker.token(&configuration, &want, account.as_deref(), id_token);
     match ask().await {
-        Err(problem) if interactive && ends_with_sign_in(problem.code) => {
+        Err(problem) if interactive && ends_with_sign_in(&problem) => {
             let underway = broker.sign_in(Method::Browser, true).await.map_err(refuse)?;
             finish(underway).await?;
             ask().await.map(Json).map_err(refuse)
@@ -217,8 +217,9 @@ async fn finish(mut underway: Underway) -> Result<(), Refusal> {
 }
 
 /// Whether a new sign-in is the way out. A store that is locked is not: the session is still there.
-fn ends_with_sign_in(code: Code) -> bool {
-    matches!(code, Code::SignInRequired | Code::SignInAddressRefused | Code::VaultCorrupt)
+fn ends_with_sign_in(problem: &Problem) -> bool {
+    let codes = [Code::SignInRequired, Code::SignInAddressRefused, Code::VaultCorrupt];
+    problem.code.known().is_some_and(|code| codes.contains(&code))
 }
 
 /// Lets through a program of the broker's own person that policy allows.

@@ -292,7 +292,7 @@ impl Broker {
                 Err(problem.hint("sign in again: `steward login`, or start the app".to_owned()))
             }
             // Perhaps only what this app wants is refused; the session's own renewal will tell.
-            Some(_) | None => Err(Problem { code: Code::SignInDenied, ..problem }),
+            Some(_) | None => Err(Problem { code: Code::SignInDenied.into(), ..problem }),
         }
     }
 

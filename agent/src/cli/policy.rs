@@ -10,7 +10,7 @@ use policy_schema::export::DOMAIN;
 use policy_schema::raw::{Place, ReadError, ReadErrorKind};
 use policy_schema::read::{MAXIMUM_BYTES, drop_in, property_list, registry_pol};
 use policy_schema::resolve::{Level, Origin};
-use policy_schema::{LastGood, Problem, SETTINGS, Severity, resolve};
+use policy_schema::{LastGood, Open, Problem, SETTINGS, Severity, resolve};
 
 use super::{hanging, shown};
 use crate::api::{self, AskError, Explained, LastGoodValue, Story};
@@ -214,7 +214,7 @@ async fn diff(paths: &Paths) -> anyhow::Result<ExitCode> {
 
 fn check(files: &[PathBuf], json: bool) -> ExitCode {
     let resolved = resolve(&places(files), &LastGood::default());
-    let errors = resolved.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    let errors = resolved.problems.iter().filter(|problem| problem.severity.is_error()).count();
     let set = resolved.settings.iter().filter(|one| matches!(one.origin, Origin::Policy { .. })).count();
     if json {
         let explained = Explained::of(&resolved, &LastGood::default(), resolved.problems.clone());
@@ -276,10 +276,11 @@ fn level(level: Level) -> &'static str {
 
 pub(super) fn print_problems(problems: &[Problem]) {
     for problem in problems {
-        let severity = match problem.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-            Severity::Note => "note",
+        let severity = match &problem.severity {
+            Open::Known(Severity::Error) => "error",
+            Open::Known(Severity::Warning) => "warning",
+            Open::Known(Severity::Note) => "note",
+            Open::Unknown(name) => name,
         };
         out!("\n{severity} [{}]", problem.code.as_str());
         for line in problem.to_string().lines() {

@@ -13,7 +13,7 @@ use clap::Subcommand;
 use policy_schema::export::{Artefact, policy_of, toml as drop_in_of};
 use policy_schema::raw::Place;
 use policy_schema::read::drop_in;
-use policy_schema::{LastGood, Resolved, Severity, resolve};
+use policy_schema::{LastGood, Resolved, resolve};
 use serde_json::json;
 
 use super::doctor::{of_policy, print, progress};
@@ -218,7 +218,7 @@ fn places(base: &[PathBuf], answers: &Answers) -> Vec<Place> {
 fn resolved(base: &[PathBuf], answers: &Answers) -> anyhow::Result<Resolved> {
     let places = places(base, answers);
     if let Err(problems) = policy_of(&places) {
-        let serious = problems.iter().filter(|problem| problem.severity == Severity::Error);
+        let serious = problems.iter().filter(|problem| problem.severity.is_error());
         let text = serious.map(ToString::to_string).collect::<Vec<_>>().join("\n");
         bail!("the policy would have errors\n{text}");
     }

@@ -74,7 +74,7 @@ pub(super) async fn update(paths: &Paths) -> anyhow::Result<ExitCode> {
     let mine: Vec<Problem> =
         status.problems.into_iter().filter(|problem| problem.code.as_str().starts_with("update.")).collect();
     print_problems(&mine);
-    let failed = mine.iter().any(|problem| problem.severity == policy_schema::Severity::Error);
+    let failed = mine.iter().any(|problem| problem.severity.is_error());
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

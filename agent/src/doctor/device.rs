@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_platform::{port, service, vault};
-use policy_schema::Code;
 use policy_schema::settings::VaultFallback;
+use policy_schema::{Code, Open};
 use url::Url;
 
 use super::{Confidence, Finding, Outcome, Subject, told};
@@ -170,11 +170,11 @@ fn app(subject: &Subject) -> Vec<Finding> {
         }
     });
     if let Some(status) = subject.status.as_ref().filter(|_| !subject.before_roll_out) {
-        let mine = |code: Code| code.as_str().starts_with("app.");
+        let mine = |code: &Open<Code>| code.as_str().starts_with("app.");
         let troubles: Vec<_> = status
             .problems
             .iter()
-            .filter(|problem| mine(problem.code))
+            .filter(|problem| mine(&problem.code))
             .filter_map(|problem| super::catalogue::of_problem(problem, &subject.configuration))
             .collect();
         findings.push(if troubles.is_empty() {

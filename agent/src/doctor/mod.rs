@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_platform::paths::Paths;
-use policy_schema::{Code, Problem, Severity};
+use policy_schema::{Code, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -231,8 +231,8 @@ async fn run(groups: Vec<(&'static str, Duration, Group)>, tell: impl Fn(&str, u
 
 fn policy(subject: &Subject) -> Vec<Finding> {
     let serious: Vec<&Problem> =
-        subject.policy_problems.iter().filter(|problem| problem.severity != Severity::Note).collect();
-    let errors = serious.iter().filter(|problem| problem.severity == Severity::Error).count();
+        subject.policy_problems.iter().filter(|problem| problem.severity.is_at_least_warning()).collect();
+    let errors = serious.iter().filter(|problem| problem.severity.is_error()).count();
     let outcome = match (errors, serious.len()) {
         (0, 0) => Outcome::Pass,
         (0, _) => Outcome::Warning,
@@ -290,7 +290,7 @@ pub(crate) fn of_problems<'p>(
     problems: impl Iterator<Item = &'p Problem>,
 ) -> Vec<Diagnosis> {
     let mut found: Vec<Diagnosis> = Vec::new();
-    for problem in problems.filter(|problem| problem.severity != Severity::Note) {
+    for problem in problems.filter(|problem| problem.severity.is_at_least_warning()) {
         let Some(diagnosis) = catalogue::of_problem(problem, configuration) else { continue };
         if !found.iter().any(|known| known.id == diagnosis.id) {
             found.push(diagnosis);

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
+use policy_schema::Problem;
 use policy_schema::settings::IdentityProvider;
-use policy_schema::{Problem, Severity};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use url::Url;
@@ -50,7 +50,7 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     } else {
         session
     };
-    let troubles = session.problems.iter().filter(|problem| problem.severity != Severity::Note);
+    let troubles = session.problems.iter().filter(|problem| problem.severity.is_at_least_warning());
     // Looked at by a check of its own.
     let of_store = |found: &Diagnosis| found.id == "vault-unusable";
     let diagnoses: Vec<Diagnosis> = troubles

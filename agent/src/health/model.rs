@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use policy_schema::{Problem, Severity};
+use policy_schema::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -275,7 +275,7 @@ fn assess_parts(status: &Status) -> Vec<Component> {
         let worst = status
             .problems
             .iter()
-            .filter(|problem| problem.severity == Severity::Error)
+            .filter(|problem| problem.severity.is_error())
             .find(|problem| problem.code.as_str().split('.').next() == Some(name));
         match worst {
             Some(problem) => Component {
@@ -326,8 +326,7 @@ fn assess_sign_in(sign_in: &[SignIn], now: Timestamp) -> Component {
         source: source.clone(),
         ..component("sign-in", state, reason, now)
     };
-    let failed =
-        sign_in.iter().flat_map(|one| &one.problems).find(|problem| problem.severity == Severity::Error);
+    let failed = sign_in.iter().flat_map(|one| &one.problems).find(|problem| problem.severity.is_error());
     if let Some(problem) = failed {
         let code = Some(problem.code.as_str().to_owned());
         return Component { code, ..part(State::Fail, &sentence(problem)) };

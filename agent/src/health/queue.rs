@@ -144,7 +144,7 @@ fn fingerprint(report: &Report) -> impl PartialEq {
         .map(|part| (part.name.clone(), part.state, part.code.clone()))
         .collect();
     let codes: Vec<_> =
-        report.status.problems.iter().map(|problem| (problem.code, problem.key.clone())).collect();
+        report.status.problems.iter().map(|problem| (problem.code.clone(), problem.key.clone())).collect();
     let app = (report.status.app.version.clone(), report.status.app.name.clone());
     (report.status.policy.hash.clone(), states, codes, app, report.boot_id.clone())
 }

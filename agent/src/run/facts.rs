@@ -101,7 +101,7 @@ impl Agent {
         if self.snapshot.resolved.policy.report_url.is_some() {
             problems.extend(self.report.problems.iter().cloned());
         }
-        problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
+        problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity.clone()));
         problems
     }
 }

@@ -85,7 +85,8 @@ pub(crate) async fn run(job: Job) -> Outcome {
         },
         Err(problem) => {
             // The way to the feed may be clear again soon; what a feed says changes seldom.
-            let soon = matches!(problem.code, Code::UpdateFeedUnreachable | Code::UpdateDownloadFailed);
+            let soon =
+                problem.code == Code::UpdateFeedUnreachable || problem.code == Code::UpdateDownloadFailed;
             Outcome {
                 offered,
                 message: problem.message.clone(),

@@ -38,7 +38,7 @@ pub fn markdown() -> String {
     }
     text += "\n## Problem codes\n\nShown by `steward status` and sent in health reports. Codes are never renamed.\n";
     for info in CODES {
-        let severity = match crate::Problem::new(info.code, "").severity {
+        let severity = match info.code.severity() {
             Severity::Error => "error",
             Severity::Warning => "warning",
             Severity::Note => "note",

@@ -29,7 +29,9 @@ macro_rules! codes {
                 match self { $(Self::$variant => $name,)+ }
             }
 
-            pub(super) fn severity(self) -> Severity {
+            /// How much a problem of this code matters, unless whoever reports it says otherwise.
+            #[must_use]
+            pub fn severity(self) -> Severity {
                 match self { $(Self::$variant => Severity::$severity,)+ }
             }
         }

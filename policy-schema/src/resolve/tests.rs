@@ -22,7 +22,7 @@ fn instant(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-fn codes(resolved: &Resolved) -> Vec<&'static str> {
+fn codes(resolved: &Resolved) -> Vec<&str> {
     resolved.problems.iter().map(|problem| problem.code.as_str()).collect()
 }
 
