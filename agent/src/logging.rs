@@ -14,7 +14,7 @@ static LEVEL: OnceLock<Handle<LevelFilter, Registry>> = OnceLock::new();
 /// Starts the log. Called once, by the processes that stay.
 pub(crate) fn start() {
     let (filter, handle) = reload::Layer::new(LevelFilter::INFO);
-    // The service manager adds its own time, and colours are for people.
+    // The service manager adds its own time, and colours are for terminals.
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)

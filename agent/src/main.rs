@@ -1,25 +1,8 @@
-//! The binary `steward`: machine service, user broker, command line.
+//! The binary `steward`: machine service, broker of a user, command line.
 #![forbid(unsafe_code)]
-
-mod api;
-mod app;
-mod broker;
-mod cli;
-mod clock;
-mod doctor;
-mod health;
-mod http;
-mod logging;
-mod plan;
-mod policy;
-mod report;
-mod run;
-mod setup;
-mod support;
-mod update;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::main()
+    agent::cli::main()
 }

@@ -1,26 +1,25 @@
-//! Reads the places, resolves them and remembers the last good value of each setting.
+//! Reads the sources of policy, resolves them and remembers the last good value of each setting.
 //!
-//! In: the layout of files and the time. Out: a [`Snapshot`] that everything else works from. Called by the main loop
-//! when a watch or the slow poll nudges it, and by `steward policy check` for a file that is not installed.
+//! In: the layout of files and the time. Out: a [`Snapshot`] that everything else works from. Called by the machine service
+//! when a watch or the slow poll nudges it, and by the command line for a preview.
 
-use std::io;
-use std::path::Path;
-
-use agent_platform::file;
-use agent_platform::paths::Paths;
 use jiff::Timestamp;
-use policy_schema::raw::Place;
-use policy_schema::resolve::Origin;
-use policy_schema::{Code, LastGood, Problem, Resolved, resolve};
+use platform::file::Access;
+use platform::paths::Paths;
+use platform::random::hex;
+use platform::state::{StateError, StateFile};
+use policy_schema::raw::Source;
+use policy_schema::{Code, Extra, LastGood, Problem, Resolved, resolve};
+use protocol::status::SourceStatus;
 use ring::digest;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+
+use crate::state::{private_folder, unreadable, unwritable};
 
 /// The policy at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
     pub(crate) resolved: Resolved,
-    pub(crate) places: Vec<PlaceSummary>,
+    pub(crate) sources: Vec<SourceStatus>,
     pub(crate) hash: String,
     pub(crate) read_at: Timestamp,
     pub(crate) problems: Vec<Problem>,
@@ -28,96 +27,81 @@ pub(crate) struct Snapshot {
     pub(crate) last_good: LastGood,
 }
 
-/// One place as the status shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct PlaceSummary {
-    /// Path or registry key.
-    pub(crate) name: String,
-    /// How many values it holds; `null` if it could not be read.
-    pub(crate) values: Option<usize>,
-}
-
-/// The places and what is remembered about them.
+/// The sources and what is remembered about them.
 pub(crate) struct Store {
     paths: Paths,
+    file: StateFile<LastGood>,
     last_good: LastGood,
     unsaved: bool,
-    damaged: Option<Problem>,
-    /// The last look found nothing where there had been something.
+    /// Why nothing is remembered of before.
+    lost: Option<StateError>,
+    /// The last read found nothing where there had been something.
     vanished: bool,
 }
 
 impl Store {
-    /// Takes up what an earlier run remembered. A damaged memory is put aside, and said so.
+    /// Takes up what an earlier run remembered. A damaged memory is quarantined and reported.
     pub(crate) fn open(paths: Paths) -> Self {
-        Self::take_up(paths, put_aside)
+        Self::take_up(paths, StateFile::load)
     }
 
-    /// The same for a look that changes nothing.
-    pub(crate) fn look(paths: Paths) -> Self {
-        Self::take_up(paths, |path, error| {
-            let message = format!("the memory of last good values is damaged: {error}");
-            Problem::new(Code::AgentStateUnwritable, message).at(path.display().to_string())
-        })
+    /// The same for callers that change nothing.
+    pub(crate) fn read_only(paths: Paths) -> Self {
+        Self::take_up(paths, StateFile::peek)
     }
 
-    fn take_up(paths: Paths, damaged: impl Fn(&Path, &serde_json::Error) -> Problem) -> Self {
-        let path = last_good_path(&paths);
-        let (last_good, damaged) = match fs_err::read(&path) {
-            Ok(bytes) => match serde_json::from_slice(&bytes) {
-                Ok(last_good) => (last_good, None),
-                Err(error) => (LastGood::default(), Some(damaged(&path, &error))),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (LastGood::default(), None),
-            Err(error) => (LastGood::default(), Some(unwritable(&path, &error))),
+    fn take_up(
+        paths: Paths,
+        load: impl Fn(&StateFile<LastGood>) -> Result<Option<LastGood>, StateError>,
+    ) -> Self {
+        let file = last_good_file(&paths);
+        let (last_good, lost) = match load(&file) {
+            Ok(last_good) => (last_good.unwrap_or_default(), None),
+            Err(error) => (LastGood::default(), Some(error)),
         };
-        Self { paths, last_good, unsaved: false, damaged, vanished: false }
+        Self { paths, file, last_good, unsaved: false, lost, vanished: false }
     }
 
-    /// Reads everything anew. `None` if all policy has gone and this is the first look that says so: a refresh of
-    /// Group Policy or an exchange of files can pass through such a moment, so look again before long.
+    /// Reads everything again. `None` if all policy has vanished and this is the first read that says so: a refresh of Group
+    /// Policy or an exchange of files can pass through such a moment, so read again before long.
     pub(crate) fn read(&mut self, now: Timestamp) -> Option<Snapshot> {
-        let places = agent_platform::policy::read(&self.paths);
-        let gone = places.is_empty() && !self.last_good.values.is_empty();
-        if gone && !std::mem::replace(&mut self.vanished, gone) {
+        let sources = platform::policy::read(&self.paths);
+        let vanished = sources.is_empty() && !self.last_good.values.is_empty();
+        if vanished && !std::mem::replace(&mut self.vanished, vanished) {
             return None;
         }
         self.vanished = false;
-        let resolved = resolve(&places, &self.last_good);
+        let resolved = resolve(&sources, &self.last_good);
         let remembered = resolved.remember(&self.last_good, now);
         if remembered != self.last_good {
-            // Held in memory even if the disk is full: a later wrong value must find it.
+            // Kept in memory even if the disk is full: a later wrong value must find it.
             self.last_good = remembered;
             self.unsaved = true;
         }
-        Some(self.snapshot(resolved, &places, now))
+        Some(self.snapshot(resolved, &sources, now))
     }
 
     /// Makes durable what is remembered, after the app has its configuration: nobody waits for it. What a crash loses
     /// here, the next start reads again.
     pub(crate) fn save(&mut self) -> Option<Problem> {
-        if !self.unsaved {
+        // What cannot be read may be readable again tomorrow: it is not written over.
+        if !self.unsaved || self.lost.as_ref().is_some_and(StateError::is_in_place) {
             return None;
         }
-        let path = last_good_path(&self.paths);
-        let saved = file::create_folder(&private_folder(&self.paths), file::Access::Private).and_then(|()| {
-            let bytes = serde_json::to_vec_pretty(&self.last_good)?;
-            file::replace(&path, &bytes, file::Access::Private)
-        });
-        match saved {
+        match self.file.save(&self.last_good) {
             Ok(()) => {
                 self.unsaved = false;
                 None
             }
-            Err(error) => Some(unwritable(&path, &error)),
+            Err(error) => Some(unwritable(self.file.path(), &error)),
         }
     }
 
     /// What a read would give, without remembering anything.
     pub(crate) fn preview(&self, now: Timestamp) -> Snapshot {
-        let places = agent_platform::policy::read(&self.paths);
-        let resolved = resolve(&places, &self.last_good);
-        self.snapshot(resolved, &places, now)
+        let sources = platform::policy::read(&self.paths);
+        let resolved = resolve(&sources, &self.last_good);
+        self.snapshot(resolved, &sources, now)
     }
 
     /// What is remembered.
@@ -125,24 +109,28 @@ impl Store {
     /// # Errors
     /// It cannot be read: only an administrator may.
     pub(crate) fn last_good(&self) -> Result<&LastGood, Problem> {
-        self.damaged.clone().map_or(Ok(&self.last_good), Err)
+        self.problem().map_or(Ok(&self.last_good), Err)
     }
 
-    fn snapshot(&self, resolved: Resolved, places: &[Place], now: Timestamp) -> Snapshot {
+    fn problem(&self) -> Option<Problem> {
+        let lost = self.lost.as_ref()?;
+        Some(unreadable("the last good values", lost).using("the values that policy has now"))
+    }
+
+    fn snapshot(&self, resolved: Resolved, sources: &[Source], now: Timestamp) -> Snapshot {
         let mut problems = resolved.problems.clone();
-        problems.extend(self.damaged.clone());
-        problems.extend(crate::http::unusable_certificates(&resolved.policy));
-        if places.is_empty() {
+        problems.extend(self.problem());
+        problems.extend(net::http::unusable_certificates(&resolved.policy));
+        if sources.is_empty() {
             problems.push(
-                Problem::new(Code::PolicyMissing, "no place holds any policy, so the defaults apply")
-                    .hint(format!("put one into {}", agent_platform::policy::WHERE)),
+                Problem::new(Code::PolicyMissing, "no source holds any policy, so the defaults apply")
+                    .hint(format!("put one into {}", platform::policy::WHERE)),
             );
         }
-        let places = places.iter().map(summarize).collect();
         Snapshot {
             hash: hash(&resolved),
             resolved,
-            places,
+            sources: sources.iter().map(summarize).collect(),
             read_at: now,
             problems,
             last_good: self.last_good.clone(),
@@ -150,52 +138,21 @@ impl Store {
     }
 }
 
-/// What the agent keeps for itself: last good values with their secrets, downloads, unsent reports.
-pub(crate) fn private_folder(paths: &Paths) -> std::path::PathBuf {
-    paths.state().join("private")
+fn last_good_file(paths: &Paths) -> StateFile<LastGood> {
+    StateFile::new(private_folder(paths).join("last-good.json"), Access::Private)
 }
 
-fn last_good_path(paths: &Paths) -> std::path::PathBuf {
-    private_folder(paths).join("last-good.json")
-}
-
-fn summarize(place: &Place) -> PlaceSummary {
-    let values = place.contents.as_ref().ok().map(|policy| policy.enforced.len() + policy.recommended.len());
-    PlaceSummary { name: place.name.clone(), values }
+fn summarize(source: &Source) -> SourceStatus {
+    let values = source.contents.as_ref().ok().map(|policy| policy.enforced.len() + policy.recommended.len());
+    SourceStatus { name: source.name.clone(), values, extra: Extra::default() }
 }
 
 /// Tells whether two devices have the same policy: SHA-256 over all values that policy sets, secrets as `(set)`.
 fn hash(resolved: &Resolved) -> String {
-    let values: std::collections::BTreeMap<_, _> = resolved
-        .settings
-        .iter()
-        .filter(|setting| !matches!(setting.origin, Origin::Default | Origin::Unset))
-        .map(|setting| (setting.key, &setting.value))
-        .collect();
+    let values: std::collections::BTreeMap<_, _> =
+        resolved.set_by_policy().map(|setting| (setting.key, &setting.value)).collect();
     let bytes = serde_json::to_vec(&values).unwrap_or_default();
     hex(&digest::digest(&digest::SHA256, &bytes).as_ref()[..8])
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn put_aside(path: &Path, error: &serde_json::Error) -> Problem {
-    let aside = path.with_extension("damaged");
-    let kept = fs_err::rename(path, &aside).is_ok();
-    Problem::new(Code::AgentStateUnwritable, format!("the memory of last good values is damaged: {error}"))
-        .at(path.display().to_string())
-        .using("the values that policy has now")
-        .hint(kept.then(|| format!("it was put aside as {}", aside.display())))
-}
-
-pub(crate) fn unwritable(path: &Path, error: &io::Error) -> Problem {
-    Problem::new(Code::AgentStateUnwritable, error.to_string()).at(path.display().to_string())
 }
 
 #[cfg(test)]
@@ -216,14 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn last_good_values_survive_a_restart_and_stay_private() {
+    fn last_good_values_survive_restart_and_stay_private() {
         use std::os::unix::fs::PermissionsExt as _;
         let (_root, paths) = store();
         write(&paths, "UpdateMode = \"off\"\nClientSecret = \"canary\"");
         let mut store = Store::open(paths.clone());
         assert!(!store.read("2026-11-20T08:00:00Z".parse().unwrap()).unwrap().hash.is_empty());
         assert_eq!(store.save(), None);
-        let mode = fs_err::metadata(last_good_path(&paths)).unwrap().permissions().mode();
+        let mode = fs_err::metadata(last_good_file(&paths).path()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         write(&paths, "UpdateMode = \"of\"");
         let second = Store::open(paths).read(Timestamp::UNIX_EPOCH).unwrap();
@@ -231,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn policy_that_has_gone_altogether_is_believed_to_be_at_the_second_look() {
+    fn vanished_policy_is_accepted_at_the_second_read() {
         let (_root, paths) = store();
         let mut store = Store::open(paths.clone());
         assert!(store.read(Timestamp::UNIX_EPOCH).is_some(), "there never was any");
@@ -252,19 +209,19 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_memory_is_put_aside_and_said() {
+    fn damaged_last_good_values_are_quarantined_and_reported() {
         let (_root, paths) = store();
         write(&paths, "UpdateMode = \"off\"");
-        let path = last_good_path(&paths);
+        let path = last_good_file(&paths).path().to_owned();
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
         fs_err::write(&path, "{").unwrap();
         let snapshot = Store::open(paths).read(Timestamp::UNIX_EPOCH).unwrap();
-        assert_eq!(snapshot.problems[0].code, Code::AgentStateUnwritable);
+        assert_eq!(snapshot.problems[0].code, Code::AgentStateUnreadable);
         assert!(path.with_extension("damaged").exists());
     }
 
     #[test]
-    fn the_hash_tells_values_apart_and_nothing_else() {
+    fn hash_depends_on_values_and_nothing_else() {
         let (_root, paths) = store();
         let hash = |text: &str| {
             write(&paths, text);

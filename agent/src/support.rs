@@ -1,9 +1,9 @@
-//! Files of this device as a person may hand them on: only so much of them, and nothing secret in it. Called by the doctor
-//! and by `steward support-bundle`.
+//! Makes logs and documents of this device safe to share: takes the end of long files, and removes secrets.
 //!
-//! What is secret is known in three ways, all of which are tried on every text: by its value (the secrets of policy), by
-//! the name that stands before it, and by its form (JSON Web Tokens, keys, passwords in addresses, long words without
-//! sense).
+//! In: files, texts and documents. Out: the same without secrets. Called by the doctor and by `steward support-bundle`.
+//!
+//! A secret is recognised in three ways, which are all tried on every text: by its value (the secrets of policy), by
+//! the name before it, and by its form (JSON Web Tokens, keys, passwords in addresses, long random words).
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -12,94 +12,47 @@ use std::sync::LazyLock;
 use regex_lite::{Captures, Regex};
 use serde_json::Value;
 
-/// What stands in the place of something secret.
+/// The text that replaces a secret.
 pub(crate) const REMOVED: &str = "(removed)";
-/// Secrets of policy that are shorter than this are too common as words to be looked for.
-const SHORTEST: usize = 6;
-
-/// The names of what is nobody's business; between their words may be `_`, `-`, a space or nothing.
-const NAMES: &str = "(?:access|refresh|id|session|subject|actor|auth|security|enrollment|bearer|csrf|device)[ _-]?token(?:[ _-]?hint)?|\
-                     token|(?:client|shared|webhook)[ _-]?secret|client[ _-]?assertion|assertion|saml[ _-]?response|\
-                     code[ _-]?verifier|device[ _-]?code|user[ _-]?code|secret(?:[ _-]?access)?(?:[ _-]?key)?|pass(?:word|wd|phrase)?|pwd|\
-                     (?:api|private|access|session|account|encryption)[ _-]?key(?:[ _-]?id)?|session[ _-]?id|sid|auth|credentials?";
-/// Between a name and its value, also where it was escaped for an address, for JSON inside JSON, or for another language.
-const IS: &str = r#"(?:\\*["'])?\s*(?:=>|[:=]|%3[aAdD])\s*"#;
-
-fn pattern(text: &str) -> Regex {
-    Regex::new(text).expect("a test uses every pattern")
-}
-
-static KEY: LazyLock<Regex> = LazyLock::new(|| {
-    pattern("-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|$)")
-});
-static TOKEN: LazyLock<Regex> = LazyLock::new(|| pattern(r"eyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*"));
-/// Headers whose whole line is nobody's business.
-static HEADER: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
-        r#"(?i)\b((?:proxy-)?authorization|set-cookie2?|cookie|x-[a-z0-9-]*(?:token|key|auth|secret)[a-z0-9-]*)(\\*["']?\s*[:=]\s*)[^\r\n]+"#,
-    )
-});
-static SCHEME: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?i)\b(bearer|basic|dpop|negotiate|digest|ssws)\s+[A-Za-z0-9._~+/=-]{4,}"));
-/// A value in quotes, to the end of the line if its quote has no end; else up to a space or what separates values.
-static NAMED: LazyLock<Regex> = LazyLock::new(|| {
-    let quoted = r#"\\*"(?:[^"\\\r\n]|\\[^\r\n])*(?:"|$)|'[^'\r\n]*(?:'|$)"#;
-    pattern(&format!(r#"(?im)([a-z0-9]*[_-]?(?:{NAMES}){IS})({quoted}|\((?:set|removed)\)|[^\s"'&;}}\]]+)"#))
-});
-/// Passwords are written with spaces in them as well.
-static PASSWORD: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r#"(?im)((?:pass(?:word|wd|phrase)|pwd)\s*[:=]\s*)[^\s"'(][^\r\n"'&;}<]*"#));
-/// `--client-secret value`, `<password>value</password>`.
-static OPTION: LazyLock<Regex> =
-    LazyLock::new(|| pattern(&format!(r"(?i)(--[a-z-]*(?:{NAMES})\s+|<(?:[a-z]+:)?(?:{NAMES})>)[^\s<]+")));
-static PARAMETER: LazyLock<Regex> = LazyLock::new(|| {
-    let names = "code|state|nonce|sig|signature|session_state|login_hint|code_challenge|key";
-    let in_address = format!(r"(?:^|[?&;#\s]|%3[fF]|%26)(?:{names})(?:=|%3[dD])");
-    let in_document = format!(r#"\\*["'](?:{names})\\*["']\s*:\s*\\*["']"#);
-    pattern(&format!(r#"(?im)({in_address}|{in_document})[^&\s"'#%\\]{{3,}}"#))
-});
-static USER: LazyLock<Regex> = LazyLock::new(|| pattern(r"(://)[^/\s]+@"));
-static LONG: LazyLock<Regex> = LazyLock::new(|| pattern(r"[A-Za-z0-9+/_~=-]{40,}"));
-
-/// Takes what is secret out of texts.
+/// Removes secrets from texts and documents.
 pub(crate) struct Redaction {
     secrets: Vec<String>,
 }
 
 impl Redaction {
-    /// Knows some secrets by their value.
+    /// Also removes these secrets by their value.
     pub(crate) fn new(secrets: impl IntoIterator<Item = String>) -> Self {
         let mut secrets: Vec<String> =
-            secrets.into_iter().filter(|secret| secret.len() >= SHORTEST).collect();
-        // One may begin with another.
+            secrets.into_iter().filter(|secret| secret.len() >= SHORTEST_SECRET).collect();
+        // The longest first, because a secret may begin with another.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         Self { secrets }
     }
 
-    /// A text without anything secret.
+    /// A text without secrets.
     pub(crate) fn text(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for secret in &self.secrets {
             text = text.replace(secret, REMOVED);
         }
-        let kept = |found: &Captures<'_>| format!("{}{REMOVED}", &found[1]);
+        let keep_name = |found: &Captures<'_>| format!("{}{REMOVED}", &found[1]);
         let text = KEY.replace_all(&text, REMOVED);
         let text =
             HEADER.replace_all(&text, |found: &Captures<'_>| format!("{}{}{REMOVED}", &found[1], &found[2]));
         let text = SCHEME.replace_all(&text, |found: &Captures<'_>| format!("{} {REMOVED}", &found[1]));
         let text = TOKEN.replace_all(&text, REMOVED);
-        let text = PASSWORD.replace_all(&text, kept);
-        let text = NAMED.replace_all(&text, kept);
-        let text = OPTION.replace_all(&text, kept);
-        let text = PARAMETER.replace_all(&text, kept);
+        let text = PASSWORD.replace_all(&text, keep_name);
+        let text = NAMED.replace_all(&text, keep_name);
+        let text = OPTION.replace_all(&text, keep_name);
+        let text = PARAMETER.replace_all(&text, keep_name);
         let text = USER.replace_all(&text, |found: &Captures<'_>| format!("{}{REMOVED}@", &found[1]));
         let text = LONG.replace_all(&text, |found: &Captures<'_>| {
-            if is_senseless(&found[0]) { REMOVED.to_owned() } else { found[0].to_owned() }
+            if is_random(&found[0]) { REMOVED.to_owned() } else { found[0].to_owned() }
         });
         text.into_owned()
     }
 
-    /// A document without anything secret, by the names of its fields as well.
+    /// A document without secrets. Fields with the name of a secret are removed too.
     pub(crate) fn document(&self, value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.text(&text)),
@@ -117,50 +70,30 @@ impl Redaction {
     }
 }
 
-/// Whether a long word is a key rather than a path, a name or a checksum: letters of both sizes and digits, all mixed.
-fn is_senseless(word: &str) -> bool {
-    let has = |kind: fn(&u8) -> bool| word.bytes().filter(kind).count();
-    let (small, large, digits) =
-        (has(u8::is_ascii_lowercase), has(u8::is_ascii_uppercase), has(u8::is_ascii_digit));
-    let slashes = word.bytes().filter(|byte| *byte == b'/').count();
-    let hexadecimal = word.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-    // SHA-256 and SHA-512 are checksums here; anything else in hexadecimal may be a key.
-    let checksum = hexadecimal && [64, 128].contains(&word.len());
-    let mixed = small > 3 && large > 3 && digits > 1 && slashes * 12 < word.len();
-    mixed || (hexadecimal && digits > 3 && !checksum && !word.contains('-'))
-}
-
-fn names_a_secret(name: &str) -> bool {
-    static WHOLE: LazyLock<Regex> =
-        LazyLock::new(|| pattern(&format!("(?i)^(?:{NAMES}|.*(?:secret|password|token))$")));
-    // `"token": "for 59 min"` is no secret, but nobody misses it either.
-    WHOLE.is_match(name)
-}
-
-/// The newest files of a folder.
+/// The newest files of a folder, the newest first.
 pub(crate) fn newest(folder: &Path, count: usize) -> Vec<PathBuf> {
     let Ok(entries) = fs_err::read_dir(folder) else { return Vec::new() };
     let mut files: Vec<(std::time::SystemTime, PathBuf)> = entries
         .filter_map(|entry| {
             let entry = entry.ok()?;
-            // Links may lead anywhere.
-            let facts = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
-            Some((facts.modified().ok()?, entry.path()))
+            // A link could lead to a file outside the folder.
+            let metadata = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
+            Some((metadata.modified().ok()?, entry.path()))
         })
         .collect();
     files.sort_by(|left, right| right.cmp(left));
     files.into_iter().take(count).map(|(_, path)| path).collect()
 }
 
-/// Whether a file was written to within so many seconds.
+/// Whether a file was written to within the last `seconds`.
 pub(crate) fn is_recent(path: &Path, seconds: u64) -> bool {
-    let written = fs_err::metadata(path).and_then(|facts| facts.modified());
+    let written = fs_err::metadata(path).and_then(|metadata| metadata.modified());
     written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age.as_secs() <= seconds))
 }
 
-/// The end of a file, from the beginning of a line; `None` if it is none, or cannot be read.
+/// The last `bytes` of a file, from the beginning of a line; `None` if it is not a file or cannot be read.
 pub(crate) fn end_of(path: &Path, bytes: u64) -> Option<String> {
-    // A pipe would be waited for.
+    // Opening a pipe would block.
     if !fs_err::metadata(path).ok()?.is_file() {
         return None;
     }
@@ -177,15 +110,85 @@ pub(crate) fn end_of(path: &Path, bytes: u64) -> Option<String> {
     })
 }
 
+/// A secret of policy that is shorter than this is not searched for, because it may be a common word.
+const SHORTEST_SECRET: usize = 6;
+
+/// The names of secrets. Between their words may be `_`, `-`, a space or nothing.
+const SECRET_NAMES: &str = "(?:access|refresh|id|session|subject|actor|auth|security|enrollment|bearer|csrf|device)[ _-]?token(?:[ _-]?hint)?|\
+                     token|(?:client|shared|webhook)[ _-]?secret|client[ _-]?assertion|assertion|saml[ _-]?response|\
+                     code[ _-]?verifier|device[ _-]?code|user[ _-]?code|secret(?:[ _-]?access)?(?:[ _-]?key)?|pass(?:word|wd|phrase)?|pwd|\
+                     (?:api|private|access|session|account|encryption)[ _-]?key(?:[ _-]?id)?|session[ _-]?id|sid|auth|credentials?";
+/// What separates a name and its value, also escaped for an address or for JSON inside JSON.
+const SEPARATOR: &str = r#"(?:\\*["'])?\s*(?:=>|[:=]|%3[aAdD])\s*"#;
+
+fn pattern(text: &str) -> Regex {
+    Regex::new(text).expect("tests use every pattern")
+}
+
+static KEY: LazyLock<Regex> = LazyLock::new(|| {
+    pattern("-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|$)")
+});
+static TOKEN: LazyLock<Regex> = LazyLock::new(|| pattern(r"eyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*"));
+/// Headers whose whole value is secret.
+static HEADER: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r#"(?i)\b((?:proxy-)?authorization|set-cookie2?|cookie|x-[a-z0-9-]*(?:token|key|auth|secret)[a-z0-9-]*)(\\*["']?\s*[:=]\s*)[^\r\n]+"#,
+    )
+});
+static SCHEME: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?i)\b(bearer|basic|dpop|negotiate|digest|ssws)\s+[A-Za-z0-9._~+/=-]{4,}"));
+/// A name and its value. A value in quotes ends with the quote or the line; any other value ends at a space or a
+/// separator.
+static NAMED: LazyLock<Regex> = LazyLock::new(|| {
+    let quoted = r#"\\*"(?:[^"\\\r\n]|\\[^\r\n])*(?:"|$)|'[^'\r\n]*(?:'|$)"#;
+    pattern(&format!(
+        r#"(?im)([a-z0-9]*[_-]?(?:{SECRET_NAMES}){SEPARATOR})({quoted}|\((?:set|removed)\)|[^\s"'&;}}\]]+)"#
+    ))
+});
+/// A password, which may have spaces in it.
+static PASSWORD: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r#"(?im)((?:pass(?:word|wd|phrase)|pwd)\s*[:=]\s*)[^\s"'(][^\r\n"'&;}<]*"#));
+/// `--client-secret value`, `<password>value</password>`.
+static OPTION: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(&format!(r"(?i)(--[a-z-]*(?:{SECRET_NAMES})\s+|<(?:[a-z]+:)?(?:{SECRET_NAMES})>)[^\s<]+"))
+});
+static PARAMETER: LazyLock<Regex> = LazyLock::new(|| {
+    let names = "code|state|nonce|sig|signature|session_state|login_hint|code_challenge|key";
+    let in_address = format!(r"(?:^|[?&;#\s]|%3[fF]|%26)(?:{names})(?:=|%3[dD])");
+    let in_document = format!(r#"\\*["'](?:{names})\\*["']\s*:\s*\\*["']"#);
+    pattern(&format!(r#"(?im)({in_address}|{in_document})[^&\s"'#%\\]{{3,}}"#))
+});
+static USER: LazyLock<Regex> = LazyLock::new(|| pattern(r"(://)[^/\s]+@"));
+static LONG: LazyLock<Regex> = LazyLock::new(|| pattern(r"[A-Za-z0-9+/_~=-]{40,}"));
+
+/// Whether a long word is random like a key, and not a path, a name or a checksum.
+fn is_random(word: &str) -> bool {
+    let count = |kind: fn(&u8) -> bool| word.bytes().filter(kind).count();
+    let (small, large, digits) =
+        (count(u8::is_ascii_lowercase), count(u8::is_ascii_uppercase), count(u8::is_ascii_digit));
+    let slashes = word.bytes().filter(|byte| *byte == b'/').count();
+    let hexadecimal = word.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    // A hexadecimal word as long as SHA-256 or SHA-512 is a checksum; any other may be a key.
+    let checksum = hexadecimal && [64, 128].contains(&word.len());
+    let mixed = small > 3 && large > 3 && digits > 1 && slashes * 12 < word.len();
+    mixed || (hexadecimal && digits > 3 && !checksum && !word.contains('-'))
+}
+
+fn names_a_secret(name: &str) -> bool {
+    static WHOLE: LazyLock<Regex> =
+        LazyLock::new(|| pattern(&format!("(?i)^(?:{SECRET_NAMES}|.*(?:secret|password|token))$")));
+    // This also removes values such as `"token": "for 59 min"`, which does no harm.
+    WHOLE.is_match(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const CANARY: &str = "canary-7Q";
 
-    /// A secret in every form in which one gets into a log or a document.
     #[test]
-    fn a_canary_is_found_in_every_form() {
+    fn secret_is_removed_in_every_form_of_logs_and_documents() {
         let redaction = Redaction::new(["GOCSPX-canary-7Q-value".to_owned()]);
         let forms = [
             "the client secret GOCSPX-canary-7Q-value was sent",
@@ -276,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_stays() {
+    fn text_without_secrets_is_not_changed() {
         let redaction = Redaction::new([]);
         for plain in [
             "the token endpoint answers; code 401, state signed-in",
@@ -292,7 +295,7 @@ mod tests {
         ] {
             assert_eq!(redaction.text(plain), plain);
         }
-        // A quote without an end takes its own line only.
+        // A quote without an end hides only its own line.
         let open = redaction.text("a \"password\": \"x\nan ordinary line\n\"the end\"");
         assert!(open.contains("an ordinary line\n\"the end\""), "{open}");
         let document = serde_json::json!({ "signed_in": true, "count": 3, "token": null });
@@ -300,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_file_the_last_lines_are_read() {
+    fn end_of_a_long_file_begins_with_a_whole_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.log");
         fs_err::write(&path, "first line\nsecond line\nthird line\n").unwrap();

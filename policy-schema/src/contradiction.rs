@@ -2,6 +2,7 @@
 
 use url::Url;
 
+use crate::loopback::is_loopback;
 use crate::problem::{Code, Problem};
 use crate::settings::{AppSelfUpdate, IdentityProvider, Policy, ProxyMode};
 
@@ -46,7 +47,7 @@ fn issuer_of_another_product(policy: &Policy) -> Vec<Problem> {
                 .or_else(|| issuer.strip_prefix("https://login.partner.microsoftonline.cn/"))
                 .map(|rest| rest.trim_end_matches('/'));
             match tenant {
-                None if is_loopback(issuer) => Vec::new(),
+                None if is_on_this_device(issuer) => Vec::new(),
                 None => wrong(
                     "not an address of Entra ID",
                     "it looks like https://login.microsoftonline.com/<tenant ID>/v2.0",
@@ -67,10 +68,12 @@ fn issuer_of_another_product(policy: &Policy) -> Vec<Problem> {
                 Some(_) => Vec::new(),
             }
         }
-        IdentityProvider::Google if issuer != "https://accounts.google.com" && !is_loopback(issuer) => wrong(
-            "not Google's",
-            "Google's issuer is https://accounts.google.com, without a slash at the end",
-        ),
+        IdentityProvider::Google if issuer != "https://accounts.google.com" && !is_on_this_device(issuer) => {
+            wrong(
+                "not Google's",
+                "Google's issuer is https://accounts.google.com, without a slash at the end",
+            )
+        }
         IdentityProvider::Google
         | IdentityProvider::Custom
         | IdentityProvider::Okta
@@ -120,11 +123,12 @@ fn pin_against_the_apps_own_updater(policy: &Policy) -> Vec<Problem> {
     if policy.update_pinned_version.is_none() || policy.app_self_update == Some(AppSelfUpdate::None) {
         return Vec::new();
     }
-    vec![contradiction(
-        "UpdatePinnedVersion",
-        "set, while the app's own updater may run: the app's installer can then take the installation for broken and remove it",
-        "set `AppSelfUpdate` to `none` and let people restart the app before pinning",
-    )]
+    let message = "set, while the app's own updater may run: the app's installer can then take the installation for broken and remove it";
+    vec![
+        Problem::new(Code::PolicyPinAgainstAppUpdater, message)
+            .key("UpdatePinnedVersion")
+            .hint("set `AppSelfUpdate` to `none` and let users restart the app before pinning".to_owned()),
+    ]
 }
 
 fn pin_below_minimum(policy: &Policy) -> Vec<Problem> {
@@ -156,24 +160,25 @@ fn host(url: &str) -> Option<String> {
     Url::parse(url).ok()?.host_str().map(str::to_ascii_lowercase)
 }
 
-fn is_loopback(url: &str) -> bool {
-    url.starts_with("http://")
+/// Whether the identity provider runs on this device: a test, which no product's address is expected of.
+fn is_on_this_device(issuer: &str) -> bool {
+    Url::parse(issuer).is_ok_and(|url| is_loopback(&url))
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::raw::{Place, RawValue};
+    use crate::raw::{RawValue, Source};
     use crate::read::drop_in;
     use crate::resolve::{LastGood, resolve};
 
     fn messages(policy: &str) -> Vec<String> {
-        let place = Place {
+        let source = Source {
             rank: 0,
             name: "test".to_owned(),
             contents: Ok(drop_in::read(policy.as_bytes()).unwrap()),
         };
         assert!(
-            place
+            source
                 .contents
                 .as_ref()
                 .unwrap()
@@ -181,11 +186,12 @@ mod tests {
                 .values()
                 .all(|entry| !matches!(entry.value, RawValue::Other(_)))
         );
-        resolve(&[place], &LastGood::default()).problems.iter().map(ToString::to_string).collect()
+        let problems = resolve(&[source], &LastGood::default()).problems;
+        problems.iter().map(|problem| format!("{} {problem}", problem.code.as_str())).collect()
     }
 
     #[test]
-    fn each_contradiction_is_named_and_its_repair_is_silent() {
+    fn contradiction_is_reported_and_its_repair_is_not() {
         let entra = "IdentityProvider = \"entra\"\nClientId = \"c\"\nIssuer = ";
         let cases = [
             ("Issuer = \"https://a.example\"\n".to_owned(), "`ClientId`: not set"),
@@ -204,13 +210,20 @@ mod tests {
                 "",
             ),
             ("IdentityProvider = \"okta\"\nClientSecret = \"s\"".to_owned(), "`ClientSecret`: set, but okta"),
-            ("UpdatePinnedVersion = \"2.0.0\"".to_owned(), "`UpdatePinnedVersion`: set, while the app's own updater"),
+            (
+                "UpdatePinnedVersion = \"2.0.0\"".to_owned(),
+                "policy.pin-against-app-updater `UpdatePinnedVersion`: set, while the app's own updater",
+            ),
             ("UpdatePinnedVersion = \"2.0.0\"\nAppSelfUpdate = \"none\"".to_owned(), ""),
             (
                 "UpdatePinnedVersion = \"2.0.0\"\nAppSelfUpdate = \"none\"\nUpdateMinimumVersion = \"2.1.0\"".to_owned(),
                 "2.0.0 is below `UpdateMinimumVersion` 2.1.0",
             ),
-            ("ProxyMode = \"fixed\"".to_owned(), "`ProxyUrl` is not set"),
+            (format!("{entra}\"http://127.0.0.1:8080/t/v2.0\""), ""),
+            (format!("{entra}\"https://localhost:8443/t/v2.0\""), ""),
+            (format!("{entra}\"https://localhost.example.com/t/v2.0\""), "not an address of Entra ID"),
+            ("IdentityProvider = \"google\"\nClientId = \"c\"\nIssuer = \"http://idp.localhost:8080\"".to_owned(), ""),
+            ("ProxyMode = \"fixed\"".to_owned(), "policy.contradiction `ProxyMode`: `fixed`, but `ProxyUrl` is not set"),
             ("ProxyUrl = \"http://proxy.example:3128\"".to_owned(), "`ProxyUrl`: set, but not used"),
         ];
         for (policy, expected) in cases {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::problem::Problem;
-use crate::raw::{Place, RawEntry, RawPolicy, RawValue};
+use crate::raw::{RawEntry, RawPolicy, RawValue, Source};
 use crate::settings::find;
 use crate::{LastGood, SETTINGS, resolve};
 
@@ -52,7 +52,7 @@ impl Artefact {
 pub struct AppPreferences {
     /// The preference domain.
     pub domain: String,
-    /// The app's name for people, and for file names in lower case.
+    /// The app's name for users, and for file names in lower case.
     pub title: String,
     /// By the app's own names.
     pub values: BTreeMap<String, RawValue>,
@@ -156,19 +156,19 @@ pub fn export(format: Format, policy: &RawPolicy, apps: &[AppPreferences]) -> Ve
     }
 }
 
-/// What these places say, each value checked and under its own spelling, with its level.
+/// What these sources say, each value checked and under its own spelling, with its level.
 ///
 /// # Errors
 /// Everything that is wrong, if anything is an error: a policy with errors is not exported.
-pub fn policy_of(places: &[Place]) -> Result<(RawPolicy, Vec<Problem>), Vec<Problem>> {
-    let problems = resolve(places, &LastGood::default()).problems;
+pub fn policy_of(sources: &[Source]) -> Result<(RawPolicy, Vec<Problem>), Vec<Problem>> {
+    let problems = resolve(sources, &LastGood::default()).problems;
     if problems.iter().any(|problem| problem.severity.is_error()) {
         return Err(problems);
     }
-    let mut places: Vec<&Place> = places.iter().collect();
-    places.sort_by_key(|place| (place.rank, &place.name));
+    let mut sources: Vec<&Source> = sources.iter().collect();
+    sources.sort_by_key(|source| (source.rank, &source.name));
     let mut policy = RawPolicy::default();
-    for contents in places.into_iter().filter_map(|place| place.contents.as_ref().ok()) {
+    for contents in sources.into_iter().filter_map(|source| source.contents.as_ref().ok()) {
         for (into, from) in
             [(&mut policy.enforced, &contents.enforced), (&mut policy.recommended, &contents.recommended)]
         {

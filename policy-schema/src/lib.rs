@@ -1,13 +1,16 @@
-//! Free of IO: what can be managed ([`settings`]), and what a set of raw policy values means ([`resolve`]).
+//! Free of IO: what can be managed ([`settings`]), and what a set of raw policy values means ([`mod@resolve`]).
 //!
-//! In: what the places of an operating system hold, already read ([`raw::Place`]). Out: a typed [`Policy`], how each
+//! In: what the sources of policy of an operating system hold, already read ([`raw::Source`]). Out: a typed [`Policy`], how each
 //! value came about ([`resolve::Resolution`]) and everything that is wrong with the input ([`Problem`]). The agent
-//! calls [`resolve::resolve`] whenever a place changes; the exporters read the same list of settings.
+//! calls [`resolve::resolve`] whenever a source changes; the exporters read the same list of settings.
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod areas;
 mod contradiction;
 #[cfg(feature = "export")]
 pub mod export;
+mod loopback;
 mod message;
 pub mod open;
 pub mod problem;
@@ -17,9 +20,10 @@ pub mod resolve;
 pub mod settings;
 pub mod value;
 
+pub use loopback::is_loopback;
 pub use message::{did_you_mean as nearest, without_query, wrap};
-pub use open::Open;
-pub use problem::{Code, Problem, Severity};
+pub use open::{Extra, Open};
+pub use problem::{Code, Component, Problem, Severity};
 pub use resolve::{LastGood, Resolved, resolve};
 pub use settings::{Policy, SETTINGS, Setting};
 pub use value::{Secret, Value};

@@ -10,7 +10,7 @@ pub(crate) fn one_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     }
 }
 
-/// The candidate that a person most likely meant, if one is close enough. Case and `-`/`_` do not count.
+/// The candidate that the author most likely meant, if one is close enough. Case and `-`/`_` do not count.
 #[must_use]
 pub fn did_you_mean<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if written.chars().count() > 64 {
@@ -41,7 +41,7 @@ pub(crate) fn excerpt(text: &str) -> String {
     shown
 }
 
-/// An address without its query, which may hold a key that is nobody's business. Other texts stay as they are.
+/// An address without its query, which may hold a key that is secret. Other texts stay as they are.
 #[must_use]
 pub fn without_query(text: &str) -> std::borrow::Cow<'_, str> {
     match text.split_once('?') {
@@ -71,13 +71,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_joined_as_a_person_would() {
+    fn last_of_several_names_is_joined_with_or() {
         assert_eq!(one_of(["off", "notify", "automatic"]), "`off`, `notify` or `automatic`");
         assert_eq!(one_of(["off"]), "`off`");
     }
 
     #[test]
-    fn a_near_miss_is_recognised_and_a_far_one_is_not() {
+    fn near_miss_is_suggested_and_far_one_is_not() {
         let modes = ["off", "notify", "automatic"];
         assert_eq!(did_you_mean("Automatik", modes), Some("automatic"));
         assert_eq!(did_you_mean("AUTOMATIC", modes), Some("automatic"));
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn an_excerpt_is_one_short_line() {
+    fn excerpt_is_one_short_line() {
         assert_eq!(excerpt("a\nb\u{1b}[31m"), "a\u{fffd}b\u{fffd}[31m");
         assert!(excerpt(&"x".repeat(1_000_000)).chars().count() < 100);
     }

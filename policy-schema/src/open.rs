@@ -1,7 +1,11 @@
-//! Names from a closed list that stay open on the wire.
+//! What stays open on the wire: names from a closed list, and fields of a known struct.
 //!
-//! A newer version may know names that this one does not. [`Open`] keeps such a name as it came, so that it survives a
-//! round trip through an older version: an older agent after a rollback, a dashboard that was not updated yet.
+//! A newer version may know names and fields that this one does not. [`Open`] keeps such a name as it came and [`Extra`]
+//! such fields, so that they survive a round trip through an older version: an older agent after a rollback, a dashboard
+//! that was not updated yet.
+
+use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +66,33 @@ impl<T: schemars::JsonSchema, U: schemars::JsonSchema> schemars::JsonSchema for 
     }
 }
 
+/// The fields of a JSON object that only a newer version knows, as they came. For a field with `#[serde(flatten)]`; an
+/// empty one writes nothing. `Debug` shows only their names: it is not known what is a secret.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Extra(pub BTreeMap<String, serde_json::Value>);
+
+impl fmt::Debug for Extra {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+#[cfg(feature = "export")]
+impl schemars::JsonSchema for Extra {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Extra".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "object", "additionalProperties": true })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,5 +113,38 @@ mod tests {
     fn unknown_severity_sorts_as_worse_than_any_known() {
         let unknown: Open<Severity> = Open::Unknown("catastrophe".to_owned());
         assert!(unknown > Open::Known(Severity::Error));
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[cfg_attr(feature = "export", derive(schemars::JsonSchema))]
+    struct Sample {
+        known: u32,
+        #[serde(flatten)]
+        extra: Extra,
+    }
+
+    #[test]
+    fn unknown_fields_survive_round_trip() {
+        let text = r#"{"known":1,"later":{"list":[1,null,"a"]},"other":true}"#;
+        let sample: Sample = serde_json::from_str(text).unwrap();
+        assert_eq!(sample.known, 1);
+        assert_eq!(sample.extra.0.keys().collect::<Vec<_>>(), ["later", "other"]);
+        assert_eq!(serde_json::to_string(&sample).unwrap(), text);
+        assert_eq!(format!("{:?}", sample.extra), r#"{"later", "other"}"#, "a value may be a secret");
+    }
+
+    #[test]
+    fn no_unknown_fields_write_nothing() {
+        let sample = Sample { known: 1, extra: Extra::default() };
+        assert_eq!(serde_json::to_string(&sample).unwrap(), r#"{"known":1}"#);
+        assert_eq!(serde_json::from_str::<Sample>(r#"{"known":1}"#).unwrap(), sample);
+    }
+
+    #[cfg(feature = "export")]
+    #[test]
+    fn schema_of_struct_with_extra_allows_unknown_fields() {
+        let schema = serde_json::to_value(schemars::schema_for!(Sample)).unwrap();
+        assert_eq!(schema["additionalProperties"], serde_json::json!(true), "{schema}");
+        assert_eq!(schema["required"], serde_json::json!(["known"]), "{schema}");
     }
 }

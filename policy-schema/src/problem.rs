@@ -1,4 +1,4 @@
-//! What can be wrong, as data: stable codes that dashboards and scripts may rely on, and messages for people.
+//! What can be wrong, as data: stable codes that dashboards and scripts may rely on, and messages for administrators.
 //!
 //! Every part of the agent reports through [`Problem`]; the list of codes is also the source of the reference.
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use codes::{CODES, Code, CodeInfo};
 
-use crate::open::Open;
+use crate::open::{Extra, Open};
 
 mod codes;
 
@@ -23,6 +23,44 @@ pub enum Severity {
     Warning,
     /// Something that was asked for does not happen.
     Error,
+}
+
+/// The part of Steward that a problem belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "export", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Component {
+    /// The machine service itself: its state files and local API.
+    Agent,
+    /// Policy: its sources, and what they say.
+    Policy,
+    /// The managed app and its configuration.
+    App,
+    /// Updates of the app.
+    Update,
+    /// Sign-in, sessions, the vault that keeps them, and who may have tokens.
+    SignIn,
+    /// Delivery of health reports.
+    Report,
+}
+
+impl Component {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Agent, Self::Policy, Self::App, Self::Update, Self::SignIn, Self::Report];
+
+    /// The name on the wire, for example `sign-in`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Policy => "policy",
+            Self::App => "app",
+            Self::Update => "update",
+            Self::SignIn => "sign-in",
+            Self::Report => "report",
+        }
+    }
 }
 
 /// Something that is wrong: what, where, what is used instead, and what to do.
@@ -47,6 +85,9 @@ pub struct Problem {
     /// What to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// What a newer version writes besides.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 impl Problem {
@@ -61,15 +102,25 @@ impl Problem {
             place: None,
             using: None,
             hint: None,
+            extra: Extra::default(),
         }
     }
 
-    /// Only what is wrong, in no words of its own: messages, keys and places may name users or servers.
+    /// Only what is wrong, without its texts: messages, keys and locations may name users or servers.
     #[must_use]
     pub fn without_text(&self) -> Self {
         let (code, severity) = (self.code.clone(), self.severity.clone());
         let message = code.as_str().to_owned();
-        Self { code, severity, key: None, message, place: None, using: None, hint: None }
+        Self {
+            code,
+            severity,
+            key: None,
+            message,
+            place: None,
+            using: None,
+            hint: None,
+            extra: Extra::default(),
+        }
     }
 
     /// Names the setting.
@@ -146,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_says_what_where_what_instead_and_what_to_do() {
+    fn message_says_what_where_what_instead_and_what_to_do() {
         let problem = Problem::new(
             Code::PolicyInvalidValue,
             "expected `off`, `notify` or `automatic`, got `Automatik`",
@@ -165,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_is_unique_and_says_meaning_cause_and_fix() {
+    fn every_code_is_unique_and_documents_cause_and_fix() {
         let mut names: Vec<_> = CODES.iter().map(|info| info.code.as_str()).collect();
         names.sort_unstable();
         names.dedup();
@@ -173,6 +224,30 @@ mod tests {
         for info in CODES {
             let text = info.documentation.join("\n");
             assert!(text.contains("Cause:") && text.contains("Fix:"), "{}", info.code.as_str());
+        }
+    }
+
+    /// The prefixes that have another name than their component are listed; no other code may differ.
+    #[test]
+    fn component_of_code_follows_its_prefix() {
+        for info in CODES {
+            let (prefix, _) = info.code.as_str().split_once('.').unwrap();
+            let expected = match prefix {
+                "api" => "agent",
+                "broker" | "vault" => "sign-in",
+                same => same,
+            };
+            assert_eq!(info.code.component().as_str(), expected, "{}", info.code.as_str());
+        }
+    }
+
+    #[test]
+    fn component_has_one_name_in_text_and_on_the_wire() {
+        for component in Component::ALL {
+            let written = serde_json::to_string(&component).unwrap();
+            assert_eq!(written, format!("\"{}\"", component.as_str()));
+            assert_eq!(serde_json::from_str::<Component>(&written).unwrap(), component);
+            assert!(CODES.iter().any(|info| info.code.component() == component), "{written} has no code");
         }
     }
 }

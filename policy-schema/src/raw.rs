@@ -1,16 +1,16 @@
-//! What any operating system can hand us: values with the type that the place gave them, before any meaning.
+//! What any operating system can hand us: values with the type that their source gave them, before any meaning.
 //!
 //! Readers ([`crate::read`] and the registry reader of the platform crate) make these; only
-//! [`crate::resolve`] looks inside.
+//! [`mod@crate::resolve`] interprets them.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// One value as its place stores it.
+/// One value as its source stores it.
 ///
-/// `Debug` shows the type and the size but never the content: at this stage nobody knows yet what is a secret.
+/// `Debug` shows the type and the size but never the content: at this stage it is not known yet what is a secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum RawValue {
@@ -51,7 +51,7 @@ impl fmt::Debug for RawValue {
     }
 }
 
-/// A value and where in its place it stands.
+/// A value, and its line in its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawEntry {
     /// The value as stored.
@@ -66,7 +66,7 @@ impl From<RawValue> for RawEntry {
     }
 }
 
-/// Everything that one place holds, by key as written there.
+/// Everything that one source holds, by key as written there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawPolicy {
     /// Values that bind.
@@ -75,12 +75,12 @@ pub struct RawPolicy {
     pub recommended: BTreeMap<String, RawEntry>,
 }
 
-/// Why a place that exists could not be understood.
+/// Why a source that exists cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadError {
     /// What kind of failure: decides the problem code.
     pub kind: ReadErrorKind,
-    /// What went wrong, without the place's name.
+    /// What went wrong, without the source's name.
     pub message: String,
     /// What to do about it, where that is known.
     pub hint: Option<String>,
@@ -91,7 +91,7 @@ pub struct ReadError {
 pub enum ReadErrorKind {
     /// The system refused the read, or failed in it.
     Unreadable,
-    /// Somebody without administrator rights could have written it.
+    /// A user without administrator rights could have written it.
     Insecure,
     /// More bytes than a policy can reasonably have.
     TooLarge,
@@ -99,13 +99,13 @@ pub enum ReadErrorKind {
     Syntax,
 }
 
-/// One place and what reading it gave.
+/// One source of policy (a file, a registry key, a preference domain) and the result of reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Source {
     /// Strength: a higher rank wins. Equal ranks are ordered by name, the later name wins.
     pub rank: u32,
     /// How an administrator finds it: a path or a registry key.
     pub name: String,
-    /// Its content. An absent place is not in the list, an unreadable one is an error.
+    /// Its content. A source that does not exist is not in the list; one that cannot be read is an error.
     pub contents: Result<RawPolicy, ReadError>,
 }

@@ -1,9 +1,9 @@
-//! What the places mean together: one value for each setting, how it came about, and everything that is wrong.
+//! What the sources mean together: one value for each setting, where it comes from, and everything that is wrong.
 //!
-//! Enforced values go before recommended ones, and within a level the strongest place goes first. The first place
-//! that speaks decides. If it cannot be understood, nothing weaker fills in for it: the last good value holds, else
-//! the setting's strict choice, else its default. A place that cannot be read counts as one that may have said
-//! anything. No IO and no clock: the same input gives the same output, in whatever order the places come.
+//! Enforced values go before recommended ones, and within a level the strongest source goes first. The first source
+//! that sets a key decides. If its value cannot be understood, nothing weaker fills in for it: the last good value holds,
+//! else the setting's strict choice, else its default. A source that cannot be read counts as one that may have set
+//! anything. No IO and no clock: the same input gives the same output, in whatever order the sources come.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,18 @@ use serde::{Deserialize, Serialize};
 use crate::contradiction::contradictions;
 use crate::message::did_you_mean;
 use crate::problem::{Code, Problem};
-use crate::raw::{Place, RawEntry, RawValue, ReadErrorKind};
+use crate::raw::{RawEntry, ReadErrorKind, Source};
 use crate::settings::{Policy, SETTINGS, Setting, find};
 use crate::value::{Invalid, Kind, Value};
 
-/// So many names of one place that mean nothing are named; the others are counted.
+pub use last_good::{LastGood, Remembered};
+
+mod last_good;
+
+/// So many unknown keys of one source are named; the others are counted.
 const MAXIMUM_UNKNOWN: usize = 50;
 
-/// How strongly a place speaks.
+/// Whether a value binds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "export", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -35,60 +39,69 @@ pub enum Level {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "from", rename_all = "kebab-case")]
 pub enum Origin {
-    /// A place said so.
+    /// A source sets it.
     Policy {
-        /// The place, with its line if it is a text file.
-        place: String,
+        /// The source, with its line if it is a text file.
+        #[serde(rename = "place")]
+        source: String,
         /// Its level.
         level: Level,
     },
-    /// The place that decides cannot be understood; this held before.
+    /// The deciding source cannot be read or understood; this held before.
     LastGood {
-        /// The place it came from.
-        place: String,
+        /// The source it came from.
+        #[serde(rename = "place")]
+        source: String,
         /// Since when it has held.
         since: Timestamp,
     },
-    /// The place that decides cannot be understood, and nothing better is known.
+    /// The deciding source cannot be read or understood, and no last good value is known.
     Strict,
-    /// No place says anything.
+    /// No source sets it.
     Default,
-    /// No place says anything, and there is no default.
+    /// No source sets it, and there is no default.
     Unset,
 }
 
 impl Origin {
-    /// Whether policy says it, now or before it could not be understood.
+    /// Whether the setting is set by policy: a source sets it now ([`Self::Policy`]), set it before it could not be
+    /// understood any more ([`Self::LastGood`]), or sets it in a way that was never understood ([`Self::Strict`]). Every
+    /// count and list of settings "set by policy" means this.
     #[must_use]
-    pub fn is_of_policy(&self) -> bool {
-        !matches!(self, Self::Default | Self::Unset)
+    pub fn is_set_by_policy(&self) -> bool {
+        match self {
+            Self::Policy { .. } | Self::LastGood { .. } | Self::Strict => true,
+            Self::Default | Self::Unset => false,
+        }
     }
 }
 
-/// A value that did not win.
+/// A value that a stronger source overrides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Loser {
-    /// The place it stands in.
-    pub place: String,
+pub struct OverriddenValue {
+    /// The source, with its line if it is a text file.
+    #[serde(rename = "place")]
+    pub source: String,
     /// Its level.
     pub level: Level,
     /// The value, unless it could not be understood.
     pub value: Option<Value>,
-    /// Why it lost, as a sentence.
-    pub why: String,
+    /// The reason why it does not hold, as a sentence.
+    #[serde(rename = "why")]
+    pub reason: String,
 }
 
-/// One setting's value and its story.
+/// One setting's effective value, where it comes from, and what it overrides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Resolution {
     /// The setting's key.
     pub key: &'static str,
-    /// The value that holds.
+    /// The effective value.
     pub value: Option<Value>,
     /// Where it comes from.
     pub origin: Origin,
-    /// What was said elsewhere, strongest first.
-    pub losers: Vec<Loser>,
+    /// The values of other sources, strongest first.
+    pub overridden: Vec<OverriddenValue>,
 }
 
 /// What policy means.
@@ -96,34 +109,16 @@ pub struct Resolution {
 pub struct Resolved {
     /// Typed, for the parts of the agent.
     pub policy: Policy,
-    /// Every setting with its story, in the order of [`SETTINGS`].
+    /// Every setting, in the order of [`SETTINGS`].
     pub settings: Vec<Resolution>,
     /// Everything that is wrong.
     pub problems: Vec<Problem>,
 }
 
-/// The last good value of each setting. Holds secrets as they are: for a file that only the agent may read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastGood {
-    /// By key.
-    pub values: BTreeMap<String, Remembered>,
-}
-
-/// One remembered value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remembered {
-    /// The value; checked again when it is used.
-    pub value: RawValue,
-    /// The place it came from.
-    pub place: String,
-    /// When it first held.
-    pub since: Timestamp,
-}
-
-/// Makes one policy of all places.
+/// Makes one policy of all sources.
 #[must_use]
-pub fn resolve(places: &[Place], last_good: &LastGood) -> Resolved {
-    let (settings, mut problems) = resolve_settings(SETTINGS, places, last_good);
+pub fn resolve(sources: &[Source], last_good: &LastGood) -> Resolved {
+    let (settings, mut problems) = resolve_settings(SETTINGS, sources, last_good);
     let values: BTreeMap<&'static str, Value> = settings
         .iter()
         .filter_map(|resolution| resolution.value.clone().map(|value| (resolution.key, value)))
@@ -134,144 +129,125 @@ pub fn resolve(places: &[Place], last_good: &LastGood) -> Resolved {
 }
 
 impl Resolved {
-    /// The story of one setting; the key in any capitals.
+    /// One setting; the key in any capitals.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Resolution> {
         self.settings.iter().find(|resolution| resolution.key.eq_ignore_ascii_case(key))
     }
 
-    /// What to remember for next time. A value that was merely kept stays as it is; one that policy withdrew goes.
-    #[must_use]
-    pub fn remember(&self, before: &LastGood, now: Timestamp) -> LastGood {
-        let mut values = BTreeMap::new();
-        for resolution in &self.settings {
-            let previous = before.values.get(resolution.key);
-            let kept = match (&resolution.origin, &resolution.value) {
-                (Origin::Policy { place, .. }, Some(value)) => {
-                    let value = value.to_raw();
-                    let since = previous
-                        .filter(|previous| previous.value == value)
-                        .map_or(now, |previous| previous.since);
-                    Some(Remembered { value, place: place.clone(), since })
-                }
-                (Origin::LastGood { .. }, _) => previous.cloned(),
-                (Origin::Policy { .. } | Origin::Strict | Origin::Default | Origin::Unset, _) => None,
-            };
-            if let Some(kept) = kept {
-                values.insert(resolution.key.to_owned(), kept);
-            }
-        }
-        LastGood { values }
+    /// The settings that are set by policy ([`Origin::is_set_by_policy`]), in the order of [`SETTINGS`].
+    pub fn set_by_policy(&self) -> impl Iterator<Item = &Resolution> {
+        self.settings.iter().filter(|resolution| resolution.origin.is_set_by_policy())
     }
 }
 
-/// What one place says about one setting.
-struct Said<'a> {
-    place: &'a str,
+/// What one source sets for one setting: one entry, or several in different spellings.
+struct Candidate<'a> {
+    source: &'a str,
     level: Level,
     entries: Vec<(&'a str, &'a RawEntry)>,
 }
 
-impl Said<'_> {
+impl Candidate<'_> {
     fn location(&self) -> String {
         match self.entries.iter().find_map(|(_, entry)| entry.line) {
-            Some(line) => format!("{}, line {line}", self.place),
-            None => self.place.to_owned(),
+            Some(line) => format!("{}, line {line}", self.source),
+            None => self.source.to_owned(),
         }
     }
 }
 
 fn resolve_settings(
     settings: &'static [Setting],
-    places: &[Place],
+    sources: &[Source],
     last_good: &LastGood,
 ) -> (Vec<Resolution>, Vec<Problem>) {
-    let mut places: Vec<&Place> = places.iter().collect();
-    places.sort_by(|left, right| (right.rank, &right.name).cmp(&(left.rank, &left.name)));
+    let mut sources: Vec<&Source> = sources.iter().collect();
+    sources.sort_by(|left, right| (right.rank, &right.name).cmp(&(left.rank, &left.name)));
 
-    let mut problems: Vec<Problem> = places.iter().filter_map(|place| unreadable(place)).collect();
-    let said = collect(settings, &places, &mut problems);
-    // Nothing below the strongest place that could not be read is certain; it counts within each level.
-    let silent = places.iter().position(|place| place.contents.is_err());
-    let rank_of = |name: &str| places.iter().position(|place| place.name == name);
+    let mut problems: Vec<Problem> = sources.iter().filter_map(|source| unreadable(source)).collect();
+    let candidates = collect(settings, &sources, &mut problems);
+    // Nothing below the strongest source that could not be read is certain; it counts within each level.
+    let unread = sources.iter().position(|source| source.contents.is_err());
+    let rank_of = |name: &str| sources.iter().position(|source| source.name == name);
 
     let resolutions = settings
         .iter()
         .map(|setting| {
-            let said = said.get(setting.key).map_or(&[][..], Vec::as_slice);
-            let doubtful = silent.is_some_and(|silent| {
-                said.first().is_none_or(|first| {
+            let candidates = candidates.get(setting.key).map_or(&[][..], Vec::as_slice);
+            let doubtful = unread.is_some_and(|unread| {
+                candidates.first().is_none_or(|first| {
                     first.level == Level::Recommended
-                        || rank_of(first.place).is_some_and(|position| silent < position)
+                        || rank_of(first.source).is_some_and(|position| unread < position)
                 })
             });
-            resolve_one(setting, said, doubtful, last_good, &mut problems)
+            resolve_one(setting, candidates, doubtful, last_good, &mut problems)
         })
         .collect();
     (resolutions, problems)
 }
 
-fn unreadable(place: &Place) -> Option<Problem> {
-    let error = place.contents.as_ref().err()?;
+fn unreadable(source: &Source) -> Option<Problem> {
+    let error = source.contents.as_ref().err()?;
     let code = match error.kind {
         ReadErrorKind::Unreadable => Code::PolicyUnreadable,
-        ReadErrorKind::Insecure => Code::PolicyInsecurePlace,
+        ReadErrorKind::Insecure => Code::PolicyInsecureSource,
         ReadErrorKind::TooLarge => Code::PolicyTooLarge,
         ReadErrorKind::Syntax => Code::PolicySyntax,
     };
     Some(
         Problem::new(code, error.message.clone())
-            .at(&place.name)
+            .at(&source.name)
             .using("the last good value of every setting that it could hold")
             .hint(error.hint.clone()),
     )
 }
 
-/// Sorts what every place says by setting, strongest first, and names the keys that mean nothing.
+/// Sorts the values of all sources by setting, strongest first, and reports the keys that no setting has.
 fn collect<'a>(
     settings: &'static [Setting],
-    places: &[&'a Place],
+    sources: &[&'a Source],
     problems: &mut Vec<Problem>,
-) -> BTreeMap<&'static str, Vec<Said<'a>>> {
-    let mut all: BTreeMap<&'static str, Vec<Said<'a>>> = BTreeMap::new();
+) -> BTreeMap<&'static str, Vec<Candidate<'a>>> {
+    let mut all: BTreeMap<&'static str, Vec<Candidate<'a>>> = BTreeMap::new();
     for level in [Level::Enforced, Level::Recommended] {
-        for place in places {
-            let Ok(contents) = &place.contents else { continue };
+        for source in sources {
+            let Ok(contents) = &source.contents else { continue };
             let entries = match level {
                 Level::Enforced => &contents.enforced,
                 Level::Recommended => &contents.recommended,
             };
-            let mut here: BTreeMap<&'static str, Said<'a>> = BTreeMap::new();
+            let mut here: BTreeMap<&'static str, Candidate<'a>> = BTreeMap::new();
             let mut unknown = 0;
             for (written, entry) in entries {
                 if let Some((setting, _)) = find(settings, written) {
                     here.entry(setting.key)
-                        .or_insert_with(|| Said { place: &place.name, level, entries: Vec::new() })
+                        .or_insert_with(|| Candidate { source: &source.name, level, entries: Vec::new() })
                         .entries
                         .push((written, entry));
                     continue;
                 }
                 unknown += 1;
                 if unknown <= MAXIMUM_UNKNOWN {
-                    problems.push(unknown_key(settings, place, written, entry));
+                    problems.push(unknown_key(settings, source, written, entry));
                 }
             }
             if unknown > MAXIMUM_UNKNOWN {
-                let message = format!("{} more names that no setting has", unknown - MAXIMUM_UNKNOWN);
-                problems.push(Problem::new(Code::PolicyUnknownKey, message).at(&place.name));
+                let message = format!("{} more keys that no setting has", unknown - MAXIMUM_UNKNOWN);
+                problems.push(Problem::new(Code::PolicyUnknownKey, message).at(&source.name));
             }
-            for (key, said) in here {
-                all.entry(key).or_default().push(said);
+            for (key, candidate) in here {
+                all.entry(key).or_default().push(candidate);
             }
         }
     }
     all
 }
 
-fn unknown_key(settings: &'static [Setting], place: &Place, written: &str, entry: &RawEntry) -> Problem {
+fn unknown_key(settings: &'static [Setting], source: &Source, written: &str, entry: &RawEntry) -> Problem {
     let name = crate::message::excerpt(written);
     let suggestion = did_you_mean(written, settings.iter().map(|setting| setting.key));
-    let location = entry.line.map_or(place.name.clone(), |line| format!("{}, line {line}", place.name));
+    let location = entry.line.map_or(source.name.clone(), |line| format!("{}, line {line}", source.name));
     Problem::new(Code::PolicyUnknownKey, "no setting has this name, so it has no effect")
         .key(name)
         .at(location)
@@ -280,22 +256,22 @@ fn unknown_key(settings: &'static [Setting], place: &Place, written: &str, entry
 
 fn resolve_one(
     setting: &'static Setting,
-    said: &[Said<'_>],
+    candidates: &[Candidate<'_>],
     doubtful: bool,
     last_good: &LastGood,
     problems: &mut Vec<Problem>,
 ) -> Resolution {
-    let mut others = said;
+    let mut others = candidates;
     let (value, origin) = if doubtful {
-        fall_back(setting, last_good, !said.is_empty())
-    } else if let Some((first, rest)) = said.split_first() {
+        fall_back(setting, last_good, !candidates.is_empty())
+    } else if let Some((first, rest)) = candidates.split_first() {
         others = rest;
         match parse(setting, first) {
             Ok(value) => {
                 if !setting.effective {
                     problems.push(not_yet_effective(setting, first));
                 }
-                (Some(value), Origin::Policy { place: first.location(), level: first.level })
+                (Some(value), Origin::Policy { source: first.location(), level: first.level })
             }
             Err(invalid) => {
                 let (value, origin) = fall_back(setting, last_good, true);
@@ -308,40 +284,45 @@ fn resolve_one(
     } else {
         fall_back(setting, &LastGood::default(), false)
     };
-    problems.extend(said.iter().filter_map(|said| deprecated(setting, said)));
+    problems.extend(candidates.iter().filter_map(|candidate| deprecated(setting, candidate)));
 
-    let mut losers = Vec::new();
+    let mut overridden_values = Vec::new();
     for other in others {
         let parsed = parse(setting, other);
-        let why = match (&origin, &parsed) {
+        let reason = match (&origin, &parsed) {
             (_, Err(invalid)) => {
                 problems.push(
                     invalid_value(setting, other, invalid).using(used_instead(value.as_ref(), &origin)),
                 );
                 invalid.message.clone()
             }
-            (Origin::Policy { place, level }, Ok(loser)) => {
-                if *level == other.level && value.as_ref() != Some(loser) {
-                    problems.push(conflict(setting, other, loser, value.as_ref(), place));
+            (Origin::Policy { source, level }, Ok(overridden)) => {
+                if *level == other.level && value.as_ref() != Some(overridden) {
+                    problems.push(conflict(setting, other, overridden, value.as_ref(), source));
                 }
-                format!("{place} is stronger")
+                format!("{source} is stronger")
             }
             (Origin::LastGood { .. } | Origin::Strict | Origin::Default | Origin::Unset, Ok(_)) => {
-                "a stronger place cannot be understood, and a weaker one never fills in for it".to_owned()
+                "a stronger source cannot be understood, and a weaker one never fills in for it".to_owned()
             }
         };
-        losers.push(Loser { place: other.location(), level: other.level, value: parsed.ok(), why });
+        overridden_values.push(OverriddenValue {
+            source: other.location(),
+            level: other.level,
+            value: parsed.ok(),
+            reason,
+        });
     }
-    Resolution { key: setting.key, value, origin, losers }
+    Resolution { key: setting.key, value, origin, overridden: overridden_values }
 }
 
-fn parse(setting: &Setting, said: &Said<'_>) -> Result<Value, Invalid> {
-    match said.entries.as_slice() {
+fn parse(setting: &Setting, candidate: &Candidate<'_>) -> Result<Value, Invalid> {
+    match candidate.entries.as_slice() {
         [(_, entry)] => setting.kind.parse(&entry.value),
         several => Err(Invalid {
             wrong_type: false,
             message: format!(
-                "stands there {} times, in different spellings: {}",
+                "set {} times, in different spellings: {}",
                 several.len(),
                 several.iter().map(|(written, _)| format!("`{written}`")).collect::<Vec<_>>().join(", ")
             ),
@@ -350,11 +331,11 @@ fn parse(setting: &Setting, said: &Said<'_>) -> Result<Value, Invalid> {
     }
 }
 
-/// What holds when no place decides. `wanted`: somebody asked for something, so the default may be too weak.
+/// The value when no source decides. `wanted`: a source sets something, so the default may be too weak.
 fn fall_back(setting: &Setting, last_good: &LastGood, wanted: bool) -> (Option<Value>, Origin) {
     let remembered = last_good.values.get(setting.key).and_then(|remembered| {
         let value = setting.kind.parse(&remembered.value).ok()?;
-        Some((value, Origin::LastGood { place: remembered.place.clone(), since: remembered.since }))
+        Some((value, Origin::LastGood { source: remembered.source.clone(), since: remembered.since }))
     });
     if let Some((value, origin)) = remembered {
         return (Some(value), origin);
@@ -373,7 +354,7 @@ fn used_instead(value: Option<&Value>, origin: &Origin) -> String {
         return "nothing: the setting counts as not set".to_owned();
     };
     match origin {
-        Origin::Policy { place, .. } => format!("{value} from {place}"),
+        Origin::Policy { source, .. } => format!("{value} from {source}"),
         Origin::LastGood { since, .. } => {
             format!("{value}, the last good value (since {})", since.strftime("%Y-%m-%d"))
         }
@@ -382,53 +363,54 @@ fn used_instead(value: Option<&Value>, origin: &Origin) -> String {
     }
 }
 
-fn invalid_value(setting: &Setting, said: &Said<'_>, invalid: &Invalid) -> Problem {
-    let code = match (said.entries.len() > 1, invalid.wrong_type) {
+fn invalid_value(setting: &Setting, candidate: &Candidate<'_>, invalid: &Invalid) -> Problem {
+    let code = match (candidate.entries.len() > 1, invalid.wrong_type) {
         (true, _) => Code::PolicyDuplicateKey,
         (false, true) => Code::PolicyWrongType,
         (false, false) => Code::PolicyInvalidValue,
     };
     Problem::new(code, invalid.message.clone())
         .key(setting.key)
-        .at(said.location())
+        .at(candidate.location())
         .hint(invalid.hint.clone())
 }
 
-fn not_yet_effective(setting: &Setting, said: &Said<'_>) -> Problem {
+fn not_yet_effective(setting: &Setting, candidate: &Candidate<'_>) -> Problem {
     Problem::new(
         Code::PolicyNotYetEffective,
         "valid and kept, but this version of the agent does not act on it yet",
     )
     .key(setting.key)
-    .at(said.location())
+    .at(candidate.location())
 }
 
 fn conflict(
     setting: &Setting,
-    other: &Said<'_>,
-    loser: &Value,
-    winner: Option<&Value>,
-    place: &str,
+    other: &Candidate<'_>,
+    overridden: &Value,
+    effective: Option<&Value>,
+    source: &str,
 ) -> Problem {
     let message = if matches!(setting.kind, Kind::Secret) {
-        "set to another value in a stronger place".to_owned()
+        "set to another value in a stronger source".to_owned()
     } else {
-        format!("{loser} here, but a stronger place says otherwise")
+        format!("{overridden} here, but a stronger source sets another value")
     };
-    let winner = winner.map_or_else(String::new, ToString::to_string);
+    let effective = effective.map_or_else(String::new, ToString::to_string);
     Problem::new(Code::PolicyConflict, message)
         .key(setting.key)
         .at(other.location())
-        .using(format!("{winner} from {place}"))
+        .using(format!("{effective} from {source}"))
         .hint(format!("`steward policy explain {}` shows all of them", setting.key))
 }
 
-fn deprecated(setting: &Setting, said: &Said<'_>) -> Option<Problem> {
-    let (written, _) = said.entries.iter().find(|(written, _)| !setting.key.eq_ignore_ascii_case(written))?;
+fn deprecated(setting: &Setting, candidate: &Candidate<'_>) -> Option<Problem> {
+    let (written, _) =
+        candidate.entries.iter().find(|(written, _)| !setting.key.eq_ignore_ascii_case(written))?;
     Some(
         Problem::new(Code::PolicyDeprecatedKey, format!("`{written}` is its old name and still works"))
             .key(setting.key)
-            .at(said.location())
+            .at(candidate.location())
             .hint(format!("write `{}`", setting.key)),
     )
 }

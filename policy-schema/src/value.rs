@@ -1,6 +1,6 @@
 //! Value types: what a setting may hold ([`Kind`]), and how a raw value becomes one that is known to be right.
 //!
-//! Parsing is the only way to a [`Value`], so whoever holds one never checks again.
+//! Parsing is the only way to a [`Value`], so the holder of one never checks again.
 
 use std::fmt;
 
@@ -82,7 +82,7 @@ impl Secret {
         Self(text)
     }
 
-    /// The secret itself, for the one place that sends or stores it.
+    /// The secret itself, for the code that sends or stores it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -139,7 +139,7 @@ pub struct Choice {
 /// What a setting may hold. Parsing and every exporter use the same description.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
-    /// `true` or `false`; 1 and 0 mean the same, for places without booleans.
+    /// `true` or `false`; 1 and 0 mean the same, for sources without booleans.
     Boolean,
     /// A whole number.
     Integer {
@@ -168,7 +168,7 @@ pub enum Kind {
     },
 }
 
-/// Why a raw value is not a value of its setting.
+/// The reason why a raw value is not a value of its setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
     /// The type is wrong (else: the content).
@@ -282,8 +282,12 @@ impl Kind {
     }
 }
 
-/// How the typed [`crate::Policy`] takes a value out. `None` only for a value of another kind or none at all.
+/// How the typed [`crate::Policy`] takes a value out.
 pub(crate) trait FromValue: Sized {
+    /// Whether the type has room for a setting without a value. Any other needs a default.
+    const OPTIONAL: bool = false;
+
+    /// `None` only for a value of another kind, or none at all.
     fn from_value(value: Option<&Value>) -> Option<Self>;
 }
 
@@ -324,19 +328,21 @@ impl FromValue for semver::Version {
 }
 
 impl<T: FromValue> FromValue for Option<T> {
+    const OPTIONAL: bool = true;
+
     fn from_value(value: Option<&Value>) -> Option<Self> {
         Some(T::from_value(value))
     }
 }
 
-/// Declares the Rust type of a [`Kind::Choice`] and its list of names in one.
+/// Declares the Rust type of a [`Kind::Choice`] and its list of names in one. It has no `Default`: the setting
+/// alone declares which choice holds without policy.
 macro_rules! choice {
     ($(#[doc = $type_doc:literal])+ $name:ident { $(#[doc = $doc:literal] $variant:ident = $text:literal,)+ }) => {
         $(#[doc = $type_doc])+
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         #[cfg_attr(feature = "export", derive(schemars::JsonSchema))]
         pub enum $name {
-            #[default]
             $(#[doc = $doc] #[serde(rename = $text)] $variant,)+
         }
 
@@ -378,14 +384,14 @@ mod tests {
     const HOURS: Kind = Kind::Integer { minimum: 1, maximum: 24, unit: "hours" };
 
     #[test]
-    fn booleans_accept_what_places_without_booleans_hold() {
+    fn number_0_or_1_is_boolean_and_other_number_is_not() {
         assert_eq!(Kind::Boolean.parse(&RawValue::Bool(true)), Ok(Value::Boolean(true)));
         assert_eq!(Kind::Boolean.parse(&RawValue::Int(0)), Ok(Value::Boolean(false)));
         assert!(Kind::Boolean.parse(&RawValue::Int(2)).is_err());
     }
 
     #[test]
-    fn a_quoted_number_is_told_to_drop_its_quotes() {
+    fn quoted_number_is_wrong_type_with_hint_to_drop_quotes() {
         let invalid = HOURS.parse(&text("8")).unwrap_err();
         assert!(invalid.wrong_type);
         assert_eq!(invalid.message, "expected a whole number from 1 to 24 (hours), got the text `8`");
@@ -393,14 +399,14 @@ mod tests {
     }
 
     #[test]
-    fn a_number_out_of_range_is_not_a_wrong_type() {
+    fn number_out_of_range_is_invalid_but_right_type() {
         for number in [0, 25, i64::MIN, i64::MAX] {
             assert!(!HOURS.parse(&RawValue::Int(number)).unwrap_err().wrong_type);
         }
     }
 
     #[test]
-    fn a_secret_is_never_repeated() {
+    fn wrong_secret_is_not_in_message() {
         let canary = "canary-7f3a";
         for raw in [
             text(&format!("{canary}\nsecond line")),
@@ -417,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_inside_an_address_is_never_repeated() {
+    fn password_in_wrong_url_is_not_in_message() {
         for format in [Format::ProxyUrl, Format::Url, Format::Issuer, Format::Version] {
             let invalid = Kind::Text { format }.parse(&text("http://u:canary@proxy.example:1 ")).unwrap_err();
             assert!(!format!("{invalid:?}").contains("canary"), "{invalid:?}");
@@ -436,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn types_without_meaning_are_named() {
+    fn type_that_no_setting_has_is_named() {
         let invalid = Kind::Boolean.parse(&RawValue::Other("a date".to_owned())).unwrap_err();
         assert_eq!(invalid.message, "expected `true` or `false`, got a date");
     }

@@ -1,4 +1,4 @@
-// A real browser with an empty page: Chromium, headless, that talks to nobody by itself.
+// A real browser with an empty page: Chromium, headless, that sends nothing by itself.
 import { chromium } from 'playwright-core';
 
 export async function open() {

@@ -1,15 +1,15 @@
-// The certified OpenID provider `oidc-provider` with its own login form, as a public native client meets it.
-// Usage: node provider.mjs REDIRECT_URI [pushed|ES512]; prints its issuer when it listens. `pushed`: takes requests only that
-// were handed over in advance (RFC 9126). `ES512`: signs ID tokens with that algorithm.
+// The certified OpenID provider `oidc-provider` with its own login form, as a public native client sees it.
+// Usage: node provider.mjs REDIRECT_URI [pushed|ES512]; prints its issuer when it listens. `pushed`: accepts only requests
+// that were pushed before (RFC 9126). `ES512`: signs ID tokens with that algorithm.
 import Provider from 'oidc-provider';
 import { generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:http';
 
-const [redirectUri, way] = process.argv.slice(2);
+const [redirectUri, option] = process.argv.slice(2);
 const long = generateKeyPairSync('ec', { namedCurve: 'P-521' }).privateKey.export({ format: 'jwk' });
-const algorithm = way === 'ES512' ? {
-  client: { id_token_signed_response_alg: way },
-  provider: { jwks: { keys: [{ ...long, use: 'sig', kid: 'long' }] }, enabledJWA: { idTokenSigningAlgValues: [way] } },
+const algorithm = option === 'ES512' ? {
+  client: { id_token_signed_response_alg: option },
+  provider: { jwks: { keys: [{ ...long, use: 'sig', kid: 'long' }] }, enabledJWA: { idTokenSigningAlgValues: [option] } },
 } : {};
 const server = createServer();
 server.listen(0, '127.0.0.1', () => {
@@ -27,16 +27,16 @@ server.listen(0, '127.0.0.1', () => {
     ...algorithm.provider,
     scopes: ['openid', 'email', 'profile', 'offline_access'],
     claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name'] },
-    // Else claims of scopes are only at the userinfo endpoint.
+    // Without this, the claims of scopes are only at the userinfo endpoint.
     conformIdTokenClaims: false,
     pkce: { required: () => true },
     rotateRefreshToken: true,
-    // Access tokens that end at once make every question a renewal.
+    // Access tokens that expire at once make every token request a renewal.
     ttl: { AccessToken: 20, IdToken: 600, RefreshToken: 3600 },
     features: {
       devInteractions: { enabled: true },
       deviceFlow: { enabled: true },
-      pushedAuthorizationRequests: { enabled: true, requirePushedAuthorizationRequests: way === 'pushed' },
+      pushedAuthorizationRequests: { enabled: true, requirePushedAuthorizationRequests: option === 'pushed' },
       revocation: { enabled: true },
     },
     async findAccount(_context, id) {

@@ -1,5 +1,5 @@
 // Validates documents against a JSON Schema with ajv: node validate.mjs SCHEMA POINTER DOCUMENTS
-// DOCUMENTS is a JSON array of { name, document }; the answer is a JSON object of complaints by name.
+// DOCUMENTS is a JSON array of { name, document }; the output is a JSON object with the errors by name.
 // POINTER names the schema inside a file of several ("#" for the file itself).
 import { readFileSync } from "node:fs";
 import Ajv2020 from "ajv/dist/2020.js";

@@ -1,4 +1,4 @@
-"""What botocore makes of a profile with a `credential_process`: signs a request and prints whose key it used.
+"""Signs a request with botocore and a profile that has a `credential_process`; prints whose key it used.
 
 Usage: AWS_CONFIG_FILE=... assume_role.py PROFILE
 """

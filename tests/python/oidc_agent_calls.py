@@ -1,4 +1,4 @@
-"""Asks oidc-agent for cached tokens through its own C library, as its clients do.
+"""Requests cached tokens from oidc-agent through its own C library, as its clients do.
 
 Usage: OIDC_SOCK=... oidc_agent_calls.py ACCOUNT CALLS CLIENTS [MINIMUM_VALIDITY]; prints the median of a call in
 microseconds and the calls a second of all clients together.
@@ -14,7 +14,7 @@ account, calls, clients = sys.argv[1].encode(), int(sys.argv[2]), int(sys.argv[3
 validity = int(sys.argv[4]) if len(sys.argv) > 4 else 0
 
 
-def ask(_):
+def request_tokens(_):
     library = ctypes.CDLL("liboidc-agent.so.4")
     library.getAccessToken.restype = ctypes.c_void_p
     library.getAccessToken.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_char_p]
@@ -35,6 +35,6 @@ def ask(_):
 with multiprocessing.Pool(clients) as pool:
     pool.map(abs, range(clients))
     begun = time.perf_counter()
-    times = [one for client in pool.map(ask, range(clients), chunksize=1) for one in client]
+    times = [one for client in pool.map(request_tokens, range(clients), chunksize=1) for one in client]
     taken = time.perf_counter() - begun
 print(statistics.median(times) * 1e6, len(times) / taken)

@@ -1,4 +1,4 @@
-"""Asks Amazon's own model whether it takes the call that `steward setup` wrote, and whether the command says the same.
+"""Checks the call that `steward setup` wrote with Amazon's own model, and that the command has the same values.
 
 Usage: trusted_token_issuer.py INPUT.json SHEET.md
 """

@@ -1,13 +1,16 @@
-//! What `steward export` writes, read by others: plistutil, OpenSSL, Samba, ajv, a shell. (Microsoft's schema of ADMX is
-//! checked by `cargo xtask ci`, where it is there.)
-#![expect(clippy::unwrap_used, reason = "everything here is a test, or what it is made of")]
+//! What `steward export` writes, read by other programs: plistutil, OpenSSL, Samba, ajv, a shell. (`cargo xtask ci` checks
+//! ADMX files with Microsoft's schema, where that is available.)
+#![expect(clippy::unwrap_used, reason = "everything here is a test or a part of one")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use e2e::device::{Device, program};
+use e2e::device::Device;
+use e2e::process::program;
 use policy_schema::SETTINGS;
 use serde_json::{Value, json};
+
+use super::external_provider::node;
 
 /// A policy that sets everything, at both levels.
 fn everything() -> String {
@@ -16,7 +19,7 @@ fn everything() -> String {
         format!("{} = {}\n", setting.key, toml::Value::try_from(value).unwrap())
     };
     let all: String = SETTINGS.iter().map(one).collect();
-    // What contradicts each other is no error.
+    // Settings that contradict each other are no error.
     format!("{all}\n[Recommended]\n{all}")
 }
 
@@ -41,18 +44,18 @@ impl Export {
         self.folder.join(name).display().to_string()
     }
 
-    /// Runs another's program and wants it to succeed.
+    /// Runs another program, which has to succeed.
     async fn run(&self, program: &str, arguments: &[&str]) -> String {
         let output = self.device.run(Path::new(program), arguments).await;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{program} {arguments:?}: {text}{complaint}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} {arguments:?}: {text}{errors}");
         text
     }
 }
 
 #[tokio::test]
-async fn property_lists_are_what_apple_s_format_says() {
+async fn exported_property_lists_are_read_by_plistutil() {
     let export = Export::new(&everything()).await;
     for name in ["macos/steward.mobileconfig", "manifest/dev.steward.agent.plist"] {
         let binary = export.path("binary.mobileconfig");
@@ -63,7 +66,7 @@ async fn property_lists_are_what_apple_s_format_says() {
     export.run("plistutil", &["-i", &export.path("macos/steward.mobileconfig"), "-o", &converted]).await;
     let checked = export.device.printed(&["policy", "check", &converted]).await;
     assert!(checked.starts_with(&format!("{} settings, 0 errors", SETTINGS.len())), "{checked}");
-    // The fragment for Intune is what is inside a dictionary.
+    // The fragment for Intune is the inside of a dictionary.
     let fragment = fs_err::read_to_string(export.path("intune/macos-preferences.xml")).unwrap();
     assert!(fragment.starts_with("<key>") && !fragment.contains("plist"), "{fragment}");
     let whole = format!("<plist version=\"1.0\"><dict>{fragment}</dict></plist>");
@@ -73,9 +76,9 @@ async fn property_lists_are_what_apple_s_format_says() {
     assert!(checked.starts_with(&format!("{} settings, 0 errors", SETTINGS.len())), "{checked}");
 }
 
-/// What launchd reads at its start; it ignores a file that it cannot read without a word to anybody.
+/// The files that launchd reads at its start. It ignores a file that it cannot read, without an error.
 #[tokio::test]
-async fn what_launchd_starts_is_what_the_command_line_has() {
+async fn launchd_jobs_run_existing_subcommands() {
     let device = Device::new();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/macos");
     for (name, verb) in [("dev.steward.agent", "agent"), ("dev.steward.broker", "broker")] {
@@ -96,7 +99,7 @@ async fn what_launchd_starts_is_what_the_command_line_has() {
 }
 
 #[tokio::test]
-async fn a_signed_profile_is_verified_by_openssl_and_holds_the_profile() {
+async fn signed_profile_is_verified_by_openssl() {
     let export = Export::new("UpdateMode = \"off\"\n").await;
     let [key, certificate, signed, opened] =
         ["key.pem", "certificate.pem", "signed.mobileconfig", "opened.mobileconfig"]
@@ -129,7 +132,7 @@ async fn a_signed_profile_is_verified_by_openssl_and_holds_the_profile() {
 }
 
 #[tokio::test]
-async fn samba_unpacks_the_registry_pol() {
+async fn registry_pol_is_read_by_samba() {
     const SCRIPT: &str = "import sys, json\n\
         from samba.dcerpc import preg\n\
         from samba.ndr import ndr_unpack\n\
@@ -155,21 +158,18 @@ async fn samba_unpacks_the_registry_pol() {
     }
 }
 
-/// Runs ajv; gives its complaints by name.
+/// Runs ajv; gives its errors by the name of the document.
 async fn ajv(
     device: &Device,
     schema: &str,
     pointer: &str,
     documents: &[(String, Value)],
 ) -> BTreeMap<String, String> {
-    let node = agent_platform::environment::variable("STEWARD_NODE");
-    let node =
-        PathBuf::from(node.expect("`cargo xtask test` installs the npm packages and sets STEWARD_NODE"));
     let documents: Vec<Value> =
         documents.iter().map(|(name, document)| json!({ "name": name, "document": document })).collect();
     let file = device.path("documents.json");
     fs_err::write(&file, serde_json::to_vec(&documents).unwrap()).unwrap();
-    let script = node.join("validate.mjs").display().to_string();
+    let script = node().join("validate.mjs").display().to_string();
     let output =
         device.run(Path::new("node"), &[&script, schema, pointer, &file.display().to_string()]).await;
     serde_json::from_slice(&output.stdout)
@@ -177,7 +177,7 @@ async fn ajv(
 }
 
 #[tokio::test]
-async fn the_schema_of_the_policy_file_takes_what_is_right_and_nothing_else() {
+async fn policy_schema_accepts_valid_files_and_rejects_invalid_values() {
     let export = Export::new(&everything()).await;
     let parse = |text: &str| serde_json::to_value(toml::from_str::<toml::Table>(text).unwrap()).unwrap();
     let mut documents = vec![
@@ -185,7 +185,7 @@ async fn the_schema_of_the_policy_file_takes_what_is_right_and_nothing_else() {
         ("example".to_owned(), parse(policy_schema::export::EXAMPLE)),
         ("nothing".to_owned(), json!({})),
     ];
-    let right = documents.len();
+    let valid = documents.len();
     for setting in SETTINGS {
         // No setting takes both a number and a list of numbers.
         for wrong in [json!(-1), json!([1]), json!({}), json!(1.5), json!("\u{0}\n")] {
@@ -207,30 +207,31 @@ async fn the_schema_of_the_policy_file_takes_what_is_right_and_nothing_else() {
     ] {
         documents.push((name.to_owned(), wrong));
     }
-    let complaints = ajv(&export.device, &export.path("policy.schema.json"), "#", &documents).await;
-    for (name, _) in &documents[..right] {
-        assert_eq!(complaints.get(name), None, "{name}");
+    let errors = ajv(&export.device, &export.path("policy.schema.json"), "#", &documents).await;
+    for (name, _) in &documents[..valid] {
+        assert_eq!(errors.get(name), None, "{name}");
     }
-    // A text of one line may hold anything but control characters, which a pattern for every editor cannot say.
-    let accepted: Vec<&String> = documents[right..]
+    // A text of one line may have any characters but control characters, which no pattern that every editor understands can
+    // say.
+    let accepted: Vec<&String> = documents[valid..]
         .iter()
         .map(|(name, _)| name)
-        .filter(|name| !complaints.contains_key(*name) && !name.ends_with("\"\\u0000\\n\""))
+        .filter(|name| !errors.contains_key(*name) && !name.ends_with("\"\\u0000\\n\""))
         .collect();
     assert_eq!(accepted, Vec::<&String>::new());
 }
 
+/// The published form, as programs of others check it.
 #[tokio::test]
-async fn the_schema_of_the_status_takes_a_real_status_and_nothing_else() {
+async fn status_schema_accepts_real_status_and_rejects_wrong_fields() {
     let device = Device::new();
     device.push(
         "50.toml",
         "App = \"lab-notes\"\nUpdateMode = \"of\"\nIssuer = \"https://login.example.com\"\n",
     );
     let _agent = device.start_agent().await;
-    let status = device.status().await;
-    let report: Value =
-        serde_json::from_slice(&device.steward(&["report", "--format", "json"]).await.stdout).unwrap();
+    let status: Value = device.json(&["status", "--json"]).await.unwrap();
+    let report: Value = device.json(&["report", "--format", "json"]).await.unwrap();
     let schema = device.path("status.schema.json");
     fs_err::write(&schema, device.steward(&["status", "--schema"]).await.stdout).unwrap();
     let schema = schema.display().to_string();
@@ -242,14 +243,14 @@ async fn the_schema_of_the_status_takes_a_real_status_and_nothing_else() {
             wrong[field] = json!([7]);
             documents.push((field.clone(), wrong));
         }
-        let complaints = ajv(&device, &schema, pointer, &documents).await;
-        assert_eq!(complaints.get("real"), None);
-        assert_eq!(complaints.len(), fields.len(), "{complaints:?} of {:?}", fields.keys());
+        let errors = ajv(&device, &schema, pointer, &documents).await;
+        assert_eq!(errors.get("real"), None);
+        assert_eq!(errors.len(), fields.len(), "{errors:?} of {:?}", fields.keys());
     }
 }
 
 #[tokio::test]
-async fn scripts_put_the_policy_in_place_and_the_agent_accepts_it() {
+async fn install_script_writes_policy_that_agent_accepts() {
     let export =
         Export::new("UpdateMode = \"off\"\nOrganizationName = \"O'Brien & \\\"Sons\\\" $HOME `id`\"\n").await;
     for _ in 0..2 {
@@ -267,7 +268,7 @@ async fn scripts_put_the_policy_in_place_and_the_agent_accepts_it() {
 }
 
 #[tokio::test]
-async fn a_policy_with_errors_is_not_exported_and_says_why() {
+async fn policy_with_errors_is_not_exported() {
     let device = Device::new();
     let file = device.path("policy.toml");
     fs_err::write(&file, "UpdateMode = \"of\"\n").unwrap();

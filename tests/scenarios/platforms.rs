@@ -1,31 +1,39 @@
-//! The same policies on every platform: one definition (`fixtures/policies.toml`), every form that policy can take.
-#![expect(clippy::unwrap_used, reason = "everything here is a test, or what it is made of")]
+//! The same policies on every platform: one definition (`fixtures/policies.toml`), and every form that policy can have.
+#![expect(clippy::unwrap_used, reason = "everything here is a test or a part of one")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use e2e::device::{Device, Process};
+use e2e::device::{Device, problem};
+use e2e::process::Process;
 use e2e::provider::{EMAIL, Provider};
 use e2e::windows::Windows;
 use policy_schema::export::{mobileconfig, registry, toml as drop_in_file};
 use policy_schema::raw::RawPolicy;
 use policy_schema::read::drop_in;
+use policy_schema::resolve::{Level, Origin};
+use policy_schema::{Code, Open};
+use protocol::overview::Overview;
+use protocol::policy::{ResolvedPolicy, ResolvedSetting};
+use protocol::session::Kept;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{free_port, sign_in_policy};
+use super::fixture::{SIGN_IN_SETTINGS, free_port, sign_in_policy};
 
+/// The content of `fixtures/policies.toml`.
 #[derive(Deserialize)]
 struct Cases {
     case: Vec<Case>,
 }
 
+/// A policy, and what it has to mean.
 #[derive(Deserialize)]
 struct Case {
     name: String,
     policy: String,
-    /// Value and origin, by key.
+    /// Value and origin (`enforced`, `recommended`, `default` ...), by key.
     expect: BTreeMap<String, (Value, String)>,
-    /// Key and code.
+    /// Key and code, with a space between.
     problems: BTreeSet<String>,
 }
 
@@ -35,28 +43,44 @@ impl Case {
     }
 
     /// Compares with what `steward policy show --json` or `policy check --json` printed.
-    fn holds(&self, printed: &Value, form: &str) {
+    fn check(&self, printed: &ResolvedPolicy, form: &str) {
         let name = format!("{} ({form})", self.name);
-        assert!(!printed.to_string().contains("canary"), "{name}: a secret is shown");
+        let text = serde_json::to_string(printed).unwrap();
+        assert!(!text.contains("canary"), "{name}: a secret is shown");
         for (key, (value, origin)) in &self.expect {
-            let story = printed["settings"].as_array().unwrap().iter().find(|story| story["key"] == **key);
-            let story = story.unwrap_or_else(|| panic!("{name}: no {key}"));
-            assert_eq!(&story["value"], value, "{name}: {key}");
-            let from = story["origin"]["from"].as_str().unwrap();
-            let from = if from == "policy" { story["origin"]["level"].as_str().unwrap() } else { from };
-            assert_eq!(from, origin, "{name}: {key}");
+            let setting = printed.get(key).unwrap_or_else(|| panic!("{name}: no {key}"));
+            assert_eq!(setting.value.as_ref().unwrap_or(&Value::Null), value, "{name}: {key}");
+            assert_eq!(origin_of(setting), origin, "{name}: {key}");
         }
-        let found: BTreeSet<String> = printed["problems"]
-            .as_array()
-            .unwrap()
+        let found: BTreeSet<String> = printed
+            .problems
             .iter()
-            // What settings mean together is the same wherever they lie.
-            .filter(|problem| problem["code"] != "policy.contradiction")
-            .map(|problem| {
-                format!("{} {}", problem["key"].as_str().unwrap(), problem["code"].as_str().unwrap())
-            })
+            // Contradictions between settings are the same in every form.
+            .filter(|problem| problem.code != Code::PolicyContradiction)
+            .map(|problem| format!("{} {}", problem.key.as_ref().unwrap(), problem.code.as_str()))
             .collect();
         assert_eq!(found, self.problems, "{name}");
+    }
+}
+
+/// The origin of a setting as `fixtures/policies.toml` writes it.
+fn origin_of(setting: &ResolvedSetting) -> &'static str {
+    match &setting.origin {
+        Open::Known(Origin::Policy { level: Level::Enforced, .. }) => "enforced",
+        Open::Known(Origin::Policy { level: Level::Recommended, .. }) => "recommended",
+        Open::Known(Origin::LastGood { .. }) => "last-good",
+        Open::Known(Origin::Strict) => "strict",
+        Open::Known(Origin::Default) => "default",
+        Open::Known(Origin::Unset) => "unset",
+        Open::Unknown(origin) => panic!("an unknown origin: {origin}"),
+    }
+}
+
+/// The source of a setting that policy sets.
+fn source_of(setting: &ResolvedSetting) -> &str {
+    match &setting.origin {
+        Open::Known(Origin::Policy { source, .. }) => source,
+        other @ (Open::Known(_) | Open::Unknown(_)) => panic!("not set by policy: {other:?}"),
     }
 }
 
@@ -65,7 +89,7 @@ fn cases() -> Vec<Case> {
     let mut cases = toml::from_str::<Cases>(text).unwrap().case;
     assert!(cases.len() > 9);
     cases.push(Case {
-        name: "a text as long as a book".to_owned(),
+        name: "a text of 400000 characters".to_owned(),
         policy: format!("OrganizationName = \"{}\"\n", "a".repeat(400_000)),
         expect: BTreeMap::from([("OrganizationName".to_owned(), (Value::Null, "unset".to_owned()))]),
         problems: BTreeSet::from(["OrganizationName policy.invalid-value".to_owned()]),
@@ -73,30 +97,29 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// Writes a form of each case to a file and tries it.
+/// Writes a form of each case to a file and checks it.
 async fn check_files(form: &str, extension: &str, write: impl Fn(&RawPolicy) -> Vec<u8>) {
     let device = Device::new();
     for case in cases() {
         let path = device.path(&format!("policy.{extension}"));
         fs_err::write(&path, write(&case.raw())).unwrap();
-        let output = device.steward(&["policy", "check", "--json", &path.display().to_string()]).await;
-        case.holds(&serde_json::from_slice(&output.stdout).unwrap(), form);
+        let checked = device.json(&["policy", "check", "--json", &path.display().to_string()]).await;
+        case.check(&checked.unwrap(), form);
     }
 }
 
 #[tokio::test]
-async fn drop_ins_mean_what_they_say() {
+async fn drop_ins_and_exported_drop_ins_give_expected_values() {
     let device = Device::new();
     for case in cases() {
         device.push("50-case.toml", &case.policy);
-        let output = device.steward(&["policy", "show", "--json"]).await;
-        case.holds(&serde_json::from_slice(&output.stdout).unwrap(), "drop-in folder");
+        case.check(&device.policy().await, "drop-in folder");
     }
     check_files("exported drop-in", "toml", |policy| drop_in_file::bare(policy).into_bytes()).await;
 }
 
 #[tokio::test]
-async fn preferences_mean_the_same_in_xml_and_in_binary() {
+async fn preferences_in_xml_and_binary_mean_the_same_as_drop_in() {
     check_files("preferences in XML", "plist", |policy| {
         let mut bytes = Vec::new();
         plist::Value::Dictionary(mobileconfig::preferences(policy)).to_writer_xml(&mut bytes).unwrap();
@@ -114,22 +137,22 @@ async fn preferences_mean_the_same_in_xml_and_in_binary() {
 }
 
 #[tokio::test]
-async fn a_registry_pol_means_the_same() {
+async fn registry_pol_means_the_same_as_drop_in() {
     check_files("Registry.pol", "pol", registry::pol).await;
 }
 
 #[tokio::test]
-async fn a_real_registry_means_the_same() {
+async fn registry_means_the_same_as_drop_in() {
     let windows = Windows::new();
     for case in cases() {
         windows.import(&registry::reg_at(&case.raw(), &windows.policy_key())).await;
-        case.holds(&windows.json(&["policy", "show", "--json"]).await, "registry");
+        case.check(&windows.policy().await, "registry");
     }
 }
 
-/// What an administrator gets from `steward export`, imported as it is, at the place that policy really has.
+/// What `steward export` writes, imported as it is, at the key that policy really has.
 #[tokio::test]
-async fn the_exported_reg_file_is_read_where_group_policy_writes() {
+async fn exported_reg_file_is_read_without_root() {
     let windows = Windows::new();
     let device = Device::new();
     let output = device.path("export");
@@ -144,21 +167,20 @@ async fn the_exported_reg_file_is_read_where_group_policy_writes() {
         device.steward(&[&arguments[..], &["--output", &output.display().to_string()]].concat()).await;
     assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
     windows.import(&fs_err::read(output.join("registry/Steward.reg")).unwrap()).await;
-    let shown = windows.at_home(&["policy", "show", "--json"]).await;
-    let value = |key: &str| {
-        let story = shown["settings"].as_array().unwrap().iter().find(|story| story["key"] == key);
-        (story.unwrap()["value"].clone(), story.unwrap()["origin"]["place"].clone())
-    };
-    let place = json!("HKLM\\SOFTWARE\\Policies\\Steward");
-    assert_eq!(value("UpdateMode"), (json!("off"), place.clone()));
-    assert_eq!(value("Scopes"), (json!(["openid"]), place.clone()));
-    assert_eq!(value("LogLevel"), (json!("debug"), place));
+    let shown = windows.policy_without_root().await;
+    for (key, value) in
+        [("UpdateMode", json!("off")), ("Scopes", json!(["openid"])), ("LogLevel", json!("debug"))]
+    {
+        let setting = shown.get(key).unwrap();
+        assert_eq!(setting.value, Some(value), "{key}");
+        assert_eq!(source_of(setting), "HKLM\\SOFTWARE\\Policies\\Steward", "{key}");
+    }
     let removed = windows.wine(&["reg", "delete", "HKLM\\SOFTWARE\\Policies\\Steward", "/f"]).await;
     assert!(removed.status.success());
 }
 
 #[tokio::test]
-async fn types_that_only_the_registry_has_are_named_in_the_problem() {
+async fn unsupported_registry_types_are_named_in_problems() {
     let windows = Windows::new();
     let text = format!(
         "Windows Registry Editor Version 5.00\r\n\r\n[HKEY_LOCAL_MACHINE\\{}]\r\n\
@@ -174,36 +196,35 @@ async fn types_that_only_the_registry_has_are_named_in_the_problem() {
     );
     let utf16 = text.encode_utf16().flat_map(u16::to_le_bytes);
     windows.import(&[0xff, 0xfe].into_iter().chain(utf16).collect::<Vec<u8>>()).await;
-    let shown = windows.json(&["policy", "show", "--json"]).await;
-    let stories = shown["settings"].as_array().unwrap();
-    let value = |key: &str| stories.iter().find(|story| story["key"] == key).unwrap()["value"].clone();
+    let shown = windows.policy().await;
+    let value = |key: &str| shown.get(key).unwrap().value.clone().unwrap();
     assert_eq!(value("SupportContact"), json!("cd"), "a text without terminator");
     assert_eq!(value("Scopes"), json!(["openid"]), "REG_MULTI_SZ");
     assert_eq!(value("ClientId"), json!("%TEMP%"), "REG_EXPAND_SZ is not expanded");
     assert_eq!(value("UpdateDeferDays"), json!(7), "REG_QWORD");
-    let problem = |key: &str| {
-        let problems = shown["problems"].as_array().unwrap();
-        problems.iter().find(|problem| problem["key"] == key).unwrap()["message"].as_str().unwrap().to_owned()
-    };
-    assert!(problem("UpdateMode").contains("got REG_BINARY"), "{shown}");
-    assert!(problem("OrganizationName").contains("REG_SZ with half a character"), "{shown}");
-    assert!(problem("ReportIntervalMinutes").contains("REG_DWORD of 1 bytes"), "{shown}");
+    for (key, expected) in [
+        ("UpdateMode", "got REG_BINARY"),
+        ("OrganizationName", "REG_SZ with half a character"),
+        ("ReportIntervalMinutes", "REG_DWORD of 1 bytes"),
+    ] {
+        let problem = shown.problems.iter().find(|problem| problem.key.as_deref() == Some(key)).unwrap();
+        assert!(problem.message.contains(expected), "{problem}");
+    }
 }
 
-/// Who works at a device can write there; so it is never authority.
+/// A user can write to their own registry, so nothing in it is policy.
 #[tokio::test]
-async fn what_a_person_writes_into_their_own_registry_counts_for_nothing() {
+async fn policy_in_registry_of_user_is_ignored() {
     let windows = Windows::new();
     let key = format!("HKCU\\{}", windows.policy_key());
     let added = windows.wine(&["reg", "add", &key, "/v", "UpdateMode", "/d", "automatic", "/f"]).await;
     assert!(added.status.success());
-    let shown = windows.json(&["policy", "show", "--json"]).await;
-    assert_eq!(shown["problems"][0]["code"], "policy.missing");
+    assert_eq!(windows.policy().await.problems[0].code, Code::PolicyMissing);
     windows.wine(&["reg", "delete", &key, "/f"]).await;
 }
 
 #[tokio::test]
-async fn an_agent_on_windows_follows_the_registry_and_prepares_the_app() {
+async fn agent_on_windows_follows_registry_and_configures_app() {
     const QUICK: &str = "SOFTWARE\\Policies\\Amazon\\Quick";
     let windows = Windows::new();
     let _agent = windows.start_agent().await;
@@ -212,93 +233,89 @@ async fn an_agent_on_windows_follows_the_registry_and_prepares_the_app() {
         windows.import(&registry::reg_at(&policy, &windows.policy_key())).await;
     };
 
-    // No key, then one: the key above is watched meanwhile.
+    // The policy key does not exist yet, so the key above is watched.
     push("SocialSignIn = \"blocked\"\nAppSelfUpdate = \"patch-only\"\n").await;
-    let settings = |status: &Value| status["status"]["policy"]["settings"].clone();
-    windows.status_where("two settings", |status| settings(status) == 2).await;
+    windows.settings_become(2).await;
     let written = windows.registry(&windows.key(QUICK)).await;
     assert!(written.contains("DisableSocialLogin    REG_DWORD    0x1"), "{written}");
     assert!(written.contains("DisableAutoUpdates    REG_SZ    minor"), "{written}");
 
-    // A change of values, twice: a notification comes only once for each time it was asked for.
+    // Two changes of values: Windows notifies once for each registration.
     push("AppSelfUpdate = \"none\"\n").await;
-    windows.status_where("one setting", |status| settings(status) == 1).await;
+    windows.settings_become(1).await;
     push("AppSelfUpdate = \"none\"\nSocialSignIn = \"blocked\"\nUpdateMode = \"off\"\n").await;
-    windows.status_where("three settings", |status| settings(status) == 3).await;
+    windows.settings_become(3).await;
 
-    // A Group Policy of the app's own says otherwise: it wins, and the difference is told.
+    // A Group Policy of the app's own says something else: it wins, and the difference is a problem.
     let quick = format!("HKLM\\{}", windows.key(QUICK));
     windows.wine(&["reg", "add", &quick, "/v", "DisableAutoUpdates", "/d", "major", "/f"]).await;
     push("AppSelfUpdate = \"none\"\nSocialSignIn = \"blocked\"\n").await;
-    let status = windows
-        .status_where("the conflict", |status| {
-            e2e::device::problem(status, "app.configuration-conflict").is_some()
-        })
-        .await;
-    let conflict = e2e::device::problem(&status, "app.configuration-conflict").unwrap();
-    assert_eq!(conflict["key"], "AppSelfUpdate");
+    let conflict = |overview: &Overview| problem(overview, Code::AppConfigurationConflict).cloned();
+    let overview = windows.status_where("the conflict", |overview| conflict(overview).is_some()).await;
+    assert_eq!(conflict(&overview).unwrap().key.as_deref(), Some("AppSelfUpdate"));
     let explained = windows.steward(&["policy", "explain", "AppSelfUpdate"]).await.stdout;
     let explained = String::from_utf8_lossy(&explained).into_owned();
     assert!(explained.contains("app.configuration-conflict"), "{explained}");
     let written = windows.registry(&windows.key(QUICK)).await;
     assert!(written.contains("DisableAutoUpdates    REG_SZ    major"), "{written}");
 
-    // Policy is withdrawn: what the agent wrote goes, what Group Policy wrote stays.
+    // Policy is withdrawn: what the agent wrote is removed, what Group Policy wrote stays.
     let policy_key = format!("HKLM\\{}", windows.policy_key());
     windows.wine(&["reg", "delete", &policy_key, "/f"]).await;
-    windows.status_where("no settings", |status| settings(status) == 0).await;
+    windows.settings_become(0).await;
     let written = windows.registry(&windows.key(QUICK)).await;
     assert!(!written.contains("DisableSocialLogin") && written.contains("major"), "{written}");
 }
 
 #[tokio::test]
-async fn an_app_on_windows_that_runs_on_with_its_old_configuration_is_told() {
+async fn app_on_windows_with_old_configuration_gives_restart_pending() {
     let windows = Windows::new();
     let _agent = windows.start_agent().await;
     let app = windows.start_app("Amazon Quick.exe");
     let policy = drop_in::read(b"SocialSignIn = \"blocked\"\n").unwrap();
     windows.import(&registry::reg_at(&policy, &windows.policy_key())).await;
-    let pending = |status: &Value| e2e::device::problem(status, "app.restart-pending").is_some();
-    windows.status_where("a restart that is due", pending).await;
+    let pending = |overview: &Overview| problem(overview, Code::AppRestartPending).is_some();
+    windows.status_where("a pending restart", pending).await;
     drop(app);
-    // The next look at policy is also one at the app.
+    // When policy is read, the app is observed too.
     let policy = drop_in::read(b"SocialSignIn = \"blocked\"\nUpdateMode = \"off\"\n").unwrap();
     windows.import(&registry::reg_at(&policy, &windows.policy_key())).await;
-    windows.status_where("no restart that is due", |status| !pending(status)).await;
+    windows.status_where("no pending restart", |overview| !pending(overview)).await;
 }
 
-/// A whole session on Windows: named pipe, Credential Manager, the browser's way back to this device, renewals, a start
-/// after `kill`, a stranger, and the end.
+/// A whole session on Windows: named pipe, Credential Manager, the redirect to this device, renewals, a start after `kill`,
+/// a program that is not allowed, and the end.
 #[tokio::test]
-async fn a_person_on_windows_signs_in_and_stays_signed_in() {
+async fn windows_session_survives_renewal_and_kill_and_ends_with_logout() {
     let windows = Windows::new();
     let provider = Provider::start().await;
     provider.behave(|behaviour| behaviour.lifetime = 10);
     let _agent = windows.start_agent().await;
     let policy = drop_in::read(sign_in_policy(&provider, free_port()).as_bytes()).unwrap();
     windows.import(&registry::reg_at(&policy, &windows.policy_key())).await;
-    windows.status_where("the policy", |status| status["status"]["policy"]["settings"] == 6).await;
+    windows.settings_become(SIGN_IN_SETTINGS).await;
     let broker: Process = windows.start_broker().await;
 
-    let mut login = windows.talk(&["login", "--no-browser"]);
-    let address = login.address().await;
-    let page = e2e::person::type_password(&e2e::browser(), &address).await.unwrap().text().await.unwrap();
+    let mut login = windows.interactive(&["login", "--no-browser"]);
+    let address = login.next_address().await;
+    let page = e2e::browser::submit_login(&e2e::browser::client(), &address).await.unwrap();
+    let page = page.text().await.unwrap();
     assert!(page.contains("You are signed in"), "{page}");
-    let said = login.rest().await;
-    assert!(said.contains(&format!("Signed in as {EMAIL}.")), "{said}");
-    let sign_in = async || windows.json(&["whoami", "--json"]).await;
-    assert_eq!(sign_in().await["kept"], "secret-store");
+    let printed = login.remaining_output().await;
+    assert!(printed.contains(&format!("Signed in as {EMAIL}.")), "{printed}");
+    let session: protocol::session::SessionStatus = windows.json(&["whoami", "--json"]).await;
+    assert_eq!(session.kept, Some(Kept::SecretStore.into()));
     let vault = windows.vault();
     assert!(vault.len() == 1 && vault[0].contains(".sealed"), "the key is in Credential Manager: {vault:?}");
 
     let token = async || {
         let output = windows.steward(&["token"]).await;
-        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        if output.status.success() { Ok(said) } else { Err(said) }
+        let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        if output.status.success() { Ok(printed) } else { Err(printed) }
     };
     let (first, second) = (token().await.unwrap(), token().await.unwrap());
     assert_ne!(first, second, "each of these is a renewal");
-    let found = windows.json(&["doctor", "--json"]).await;
+    let found: Value = windows.json(&["doctor", "--json"]).await;
     let outcome = |check: &str| {
         let findings = found["findings"].as_array().unwrap();
         findings.iter().find(|finding| finding["check"] == check).map(|finding| finding["outcome"].clone())
@@ -313,12 +330,12 @@ async fn a_person_on_windows_signs_in_and_stays_signed_in() {
     token().await.unwrap();
     assert_eq!(provider.logins(), 1);
 
-    let refused = windows.stranger(&["token"]).await;
+    let refused = windows.run_copy(&["token"]).await;
     let refused = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(refused.contains("stranger.exe may not have tokens"), "{refused}");
+    assert!(refused.contains("copy.exe may not have tokens"), "{refused}");
     let callers = String::from_utf8_lossy(&windows.steward(&["broker", "callers"]).await.stdout).into_owned();
-    assert!(callers.contains("stranger.exe") && callers.contains("refused: /v1/token once"), "{callers}");
-    // One broker for one person.
+    assert!(callers.contains("copy.exe") && callers.contains("refused: /v1/token once"), "{callers}");
+    // One broker for one user.
     let second = windows.steward(&["broker"]).await;
     let second = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(second.contains("another broker of yours runs already"), "{second}");
@@ -329,19 +346,19 @@ async fn a_person_on_windows_signs_in_and_stays_signed_in() {
     drop(broker);
 }
 
-/// Whoever finds the port taken is told on Windows, too. (Its holder is no Windows program here, so it has no name.)
+/// The process that has the port is no Windows program here, so it is not named.
 #[tokio::test]
-async fn a_taken_port_is_told_on_windows() {
+async fn taken_port_on_windows_fails_sign_in_with_hint() {
     let windows = Windows::new();
     let provider = Provider::start().await;
     let port = free_port();
     let _agent = windows.start_agent().await;
     let policy = drop_in::read(sign_in_policy(&provider, port).as_bytes()).unwrap();
     windows.import(&registry::reg_at(&policy, &windows.policy_key())).await;
-    windows.status_where("the policy", |status| status["status"]["policy"]["settings"] == 6).await;
+    windows.settings_become(SIGN_IN_SETTINGS).await;
     let _broker = windows.start_broker().await;
     let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     let output = windows.steward(&["login"]).await;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("cannot be listened at") && said.contains("--paste"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(printed.contains("cannot be listened at") && printed.contains("--paste"), "{printed}");
 }

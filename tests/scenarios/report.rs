@@ -1,117 +1,243 @@
 //! Health reports: what arrives, what waits, what is printed.
+#![expect(clippy::unwrap_used, reason = "everything here is a test or a part of one")]
+
+use std::time::Duration;
 
 use e2e::device::Device;
 use e2e::receiver::Receiver;
-use serde_json::Value;
+use policy_schema::{Code, Severity};
+use protocol::health::{ComponentName, State};
+use protocol::session::SessionState;
+use serde_json::{Value, json};
+use tokio::net::UnixListener;
+
+use super::fixture::{FILE_VAULT, sign_in_device};
 
 const BASE: &str =
     "App = \"lab-notes\"\nProxyMode = \"direct\"\nClientId = \"c\"\nIssuer = \"https://login.example.com\"\n";
+/// How many settings [`policy`] sets.
+const SETTINGS: usize = 6;
 
-fn policy(receiver: &Receiver, more: &str) -> String {
-    format!("{BASE}ReportUrl = \"{}\"\nReportEnrollmentToken = \"canary-token\"\n{more}", receiver.url())
+fn policy(receiver: &Receiver) -> String {
+    format!("{BASE}ReportUrl = \"{}\"\nReportEnrollmentToken = \"canary-token\"\n", receiver.url())
 }
 
+/// The folder of reports that wait.
+const QUEUE: &str = "var/lib/steward/private/reports";
+
 #[tokio::test]
-async fn a_report_says_how_the_device_is_and_names_nobody() {
+async fn report_has_health_and_no_names() {
     let receiver = Receiver::start().await;
     let device = Device::new();
-    device.push("50.toml", &policy(&receiver, ""));
+    device.push("50.toml", &policy(&receiver));
     let _agent = device.start_agent().await;
-    let report =
-        receiver.report_where("a report", |report| report["status"]["policy"]["settings"] == 6).await;
-    assert_eq!(report["health"]["state"], "pass");
-    assert!(report["posture"]["memory_total"].as_u64().unwrap() > 0);
-    assert!(report["next_report_by"].as_str() > report["sent_at"].as_str());
+    let first = receiver.report_where("a report", |report| report.status.policy.settings == SETTINGS).await;
+    assert_eq!(first.health.state, State::Pass);
+    assert!(first.posture.unwrap().memory_total.unwrap() > 0);
+    assert!(first.next_report_by > first.sent_at);
     assert_eq!(receiver.tokens()[0].as_deref(), Some("Bearer canary-token"));
-    let text = report.to_string();
+    let text = receiver.raw_reports()[0].to_string();
     let host = fs_err::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_owned();
     assert!(!text.contains("canary") && !text.contains(&format!("\"{host}\"")), "{text}");
 
     // A change is reported at once, with the next number of the same device.
     device.push("60.toml", "UpdateMode = \"sometimes\"\n");
-    let second = receiver.report_where("news", |report| report["health"]["state"] == "fail").await;
-    assert_eq!(second["health"]["code"], "policy.invalid-value");
-    assert_eq!((&second["device_id"], &second["epoch"]), (&report["device_id"], &report["epoch"]));
-    assert!(second["sequence"].as_u64() > report["sequence"].as_u64());
-    device.status_where("a delivery", |status| !status["status"]["report"]["delivered_at"].is_null()).await;
+    let second = receiver.report_where("the change", |report| report.health.state == State::Fail).await;
+    assert_eq!(second.health.code, Some(Code::PolicyInvalidValue.into()));
+    assert_eq!((second.device_id, second.epoch), (first.device_id, first.epoch));
+    assert!(second.sequence > first.sequence);
+    device.machine_status_where("a delivery", |status| status.report.delivered_at.is_some()).await;
 }
 
-/// Found in CI, once: what changed while a report was on its way was told an hour later, with the next one.
+/// The published form, as a receiver that does not know Steward's code reads it.
 #[tokio::test]
-async fn what_happens_while_a_report_is_on_its_way_is_told_at_once() {
+async fn report_has_the_published_fields() {
     let receiver = Receiver::start().await;
-    receiver.stall(std::time::Duration::from_secs(2));
     let device = Device::new();
-    device.push("50.toml", &policy(&receiver, ""));
+    device.push("50.toml", &policy(&receiver));
     let _agent = device.start_agent().await;
-    device.status_where("a report on its way", |status| status["status"]["report"]["next"].is_null()).await;
+    receiver.report_where("a report", |report| report.status.policy.settings == SETTINGS).await;
+    let report = receiver.raw_reports().pop().unwrap();
+    assert_eq!((&report["format"], &report["health"]["name"]), (&json!(1), &json!("device")));
+    assert_eq!(report["health"]["state"], "pass");
+    let components = report["health"]["components"].as_array().unwrap();
+    let names: Vec<&str> = components.iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["agent", "policy", "app", "update", "report", "sign-in"]);
+    assert_eq!((&report["sign_in"], &report["status"]["app"]["name"]), (&json!([]), &json!("lab-notes")));
+    for text in [&report["device_id"], &report["epoch"], &report["sent_at"], &report["next_report_by"]] {
+        assert!(text.is_string(), "{report:#}");
+    }
+    assert!(report["sequence"].is_u64() && report["status"]["problems"].is_array(), "{report:#}");
+}
+
+/// Found in CI, once: what changed while a report was under way was reported an hour later, with the next one.
+#[tokio::test]
+async fn change_during_delivery_is_reported_right_after_it() {
+    let receiver = Receiver::start().await;
+    receiver.stall(Duration::from_secs(2));
+    let device = Device::new();
+    device.push("50.toml", &policy(&receiver));
+    let _agent = device.start_agent().await;
+    device.machine_status_where("a report under way", |status| status.report.next.is_none()).await;
     device.push("60.toml", "UpdateMode = \"sometimes\"\n");
-    device.problem("policy.invalid-value").await;
-    assert!(receiver.reports().is_empty(), "the first report is still on its way");
-    receiver.report_where("news", |report| report["health"]["state"] == "fail").await;
+    device.problem(Code::PolicyInvalidValue).await;
+    assert!(receiver.reports().is_empty(), "the first report is still under way");
+    receiver.report_where("the change", |report| report.health.state == State::Fail).await;
+}
+
+/// Found by review: a sign-in or a sign-out was reported with the next report, up to an hour later.
+#[tokio::test]
+async fn sign_in_and_logout_are_reported_at_once() {
+    let receiver = Receiver::start().await;
+    let more = format!("{FILE_VAULT}ReportUrl = \"{}\"\nReportIntervalMinutes = 60\n", receiver.url());
+    let fixture = sign_in_device(&more).await;
+    let state = |report: &protocol::report::Report, state| {
+        report.sign_in.iter().any(|session| session.state == state)
+    };
+    receiver.report_where("a report", |_| true).await;
+    fixture.login().await;
+    let signed_in = receiver.report_where("the sign-in", |one| state(one, SessionState::SignedIn)).await;
+    fixture.device.printed(&["logout"]).await;
+    let signed_out = receiver
+        .report_where("the sign-out", |one| {
+            one.sequence > signed_in.sequence && state(one, SessionState::SignedOut)
+        })
+        .await;
+    assert_eq!(signed_out.device_id, signed_in.device_id);
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_down_gets_everything_later_and_once() {
+async fn report_waits_for_receiver_through_a_crash_and_is_sent_once() {
     let receiver = Receiver::start().await;
     receiver.refuse_with(Some(503));
     let device = Device::new();
-    device.push("50.toml", &policy(&receiver, ""));
+    device.push("50.toml", &policy(&receiver));
     let agent = device.start_agent().await;
-    let found = device.problem("report.undelivered").await;
-    assert_eq!(found["severity"], "warning");
-    let status = device.status().await;
-    assert_eq!(status["status"]["report"]["queued"], 1);
-    assert_eq!(status["health"]["state"], "pass", "a dashboard that is down makes no device unhealthy");
+    let problem = device.problem(Code::ReportUndelivered).await;
+    assert_eq!(problem.severity, Severity::Warning);
+    let overview = device.status().await;
+    assert_eq!(overview.status.unwrap().report.queued, 1);
+    assert_eq!(overview.health.state, State::Pass, "a receiver that is down makes no device unhealthy");
 
     // It waits on disk, through a crash.
     agent.kill().await;
     receiver.refuse_with(None);
     let _agent = device.start_agent().await;
-    receiver.report_where("a report", |report| report["status"]["policy"]["settings"] == 6).await;
-    device.status_where("an empty queue", |status| status["status"]["report"]["queued"] == 0).await;
-    let mut sequences: Vec<_> = receiver.reports().iter().map(|report| report["sequence"].as_u64()).collect();
+    receiver.report_where("a report", |report| report.status.policy.settings == SETTINGS).await;
+    device.machine_status_where("an empty queue", |status| status.report.queued == 0).await;
+    let mut sequences: Vec<_> = receiver.reports().iter().map(|report| report.sequence).collect();
     let count = sequences.len();
     sequences.dedup();
     assert_eq!(sequences.len(), count, "none came twice");
 }
 
-/// Found by review: with the state folder gone bad nothing was sent, and the status said that all was well.
+/// Found by trial: after a rollback, what a newer agent had queued was put aside as damaged.
 #[tokio::test]
-async fn a_state_folder_that_cannot_be_written_is_no_healthy_device() {
+async fn queued_report_of_newer_agent_is_sent_as_it_came() {
+    let receiver = Receiver::start().await;
+    receiver.refuse_with(Some(503));
+    let device = Device::new();
+    device.push("50.toml", &policy(&receiver));
+    let agent = device.start_agent().await;
+    device.problem(Code::ReportUndelivered).await;
+    agent.kill().await;
+    let queued = fs_err::read_dir(device.path(QUEUE)).unwrap().next().unwrap().unwrap().path();
+    let mut newer: Value = serde_json::from_slice(&fs_err::read(&queued).unwrap()).unwrap();
+    newer["weather"] = json!({ "sky": ["rain", null] });
+    newer["status"]["policy"]["moon"] = json!(7);
+    newer["health"]["state"] = json!("drowsy");
+    newer["health"]["components"][0]["name"] = json!("lighthouse");
+    newer["status"]["problems"] =
+        json!([{ "code": "quantum.decohered", "severity": "grave", "message": "m", "angle": 3 }]);
+    fs_err::write(&queued, newer.to_string()).unwrap();
+
+    receiver.refuse_with(None);
+    let _agent = device.start_agent().await;
+    device.machine_status_where("an empty queue", |status| status.report.delivered_at.is_some()).await;
+    let sent = receiver.raw_reports().into_iter().find(|report| report["sequence"] == newer["sequence"]);
+    let mut sent = sent.expect("it was sent");
+    for report in [&mut newer, &mut sent] {
+        // The version belongs to the file, and these times to the delivery.
+        for field in ["version", "sent_at", "next_report_by"] {
+            report.as_object_mut().unwrap().remove(field);
+        }
+    }
+    assert_eq!(sent, newer);
+    assert!(!queued.with_extension("damaged").exists());
+}
+
+/// A broker that accepts connections and never responds, of each user from 2000 on.
+fn hanging_brokers(device: &Device, count: usize) {
+    for user in 2000..2000 + count {
+        let folder = device.path(&format!("run/user/{user}/steward"));
+        fs_err::create_dir_all(&folder).unwrap();
+        let listener = UnixListener::bind(folder.join("broker.sock")).unwrap();
+        tokio::spawn(async move {
+            let mut connections = Vec::new();
+            while let Ok((connection, _)) = listener.accept().await {
+                connections.push(connection);
+            }
+        });
+    }
+}
+
+/// Found by trial: brokers were asked one after another, so fifty that hung delayed a report by 100 seconds.
+#[tokio::test]
+async fn hanging_brokers_make_the_device_unknown_and_delay_the_report_once() {
+    let device = Device::new();
+    device.push("50.toml", BASE);
+    let _agent = device.start_agent().await;
+    for count in [1, 50] {
+        hanging_brokers(&device, count);
+        // All of them one after another would take longer than a scenario waits.
+        let report = device.report().await;
+        let of_sign_in = |one: &&protocol::health::ComponentHealth| one.name == ComponentName::SignIn;
+        let sign_in = report.health.components.iter().find(of_sign_in).unwrap();
+        assert_eq!(sign_in.state, State::Unknown, "{count}: {report:#?}");
+        assert_eq!(report.health.state, State::Unknown, "{count}: unknown is not healthy");
+        for user in 2000..2000 + count {
+            fs_err::remove_dir_all(device.path(&format!("run/user/{user}"))).unwrap();
+        }
+    }
+    assert_eq!(device.report().await.health.state, State::Pass);
+}
+
+/// Found by review: with a bad state folder nothing was sent, and the status said that all was well.
+#[tokio::test]
+async fn unwritable_state_folder_fails_the_device() {
     let receiver = Receiver::start().await;
     let device = Device::new();
-    device.push("50.toml", &policy(&receiver, ""));
+    device.push("50.toml", &policy(&receiver));
     fs_err::create_dir_all(device.path("var/lib/steward/private")).unwrap();
-    fs_err::write(device.path("var/lib/steward/private/reports"), "a file where a folder belongs").unwrap();
+    fs_err::write(device.path(QUEUE), "a file where a folder belongs").unwrap();
     let _agent = device.start_agent().await;
-    let found = device.problem("agent.state-unwritable").await;
-    assert!(found["message"].as_str().unwrap().starts_with("no report was made"), "{found}");
-    let status = device.status().await;
-    assert_eq!(status["health"]["state"], "fail");
-    assert!(status["status"]["report"]["delivered_at"].is_null());
+    let problem = device.problem(Code::AgentStateUnwritable).await;
+    assert!(problem.message.starts_with("no report was made"), "{problem}");
+    let overview = device.status().await;
+    assert_eq!(overview.health.state, State::Fail);
+    assert!(overview.status.unwrap().report.delivered_at.is_none());
 }
 
 #[tokio::test]
-async fn a_refused_token_is_an_error_that_names_the_setting() {
+async fn refused_enrollment_token_is_an_error_that_names_the_setting() {
     let receiver = Receiver::start().await;
     receiver.refuse_with(Some(401));
     let device = Device::new();
-    device.push("50.toml", &policy(&receiver, ""));
+    device.push("50.toml", &policy(&receiver));
     let _agent = device.start_agent().await;
-    let found = device.problem("report.rejected").await;
-    assert!(found["hint"].as_str().unwrap().contains("ReportEnrollmentToken"));
+    let problem = device.problem(Code::ReportRejected).await;
+    assert!(problem.hint.unwrap().contains("ReportEnrollmentToken"));
     assert!(receiver.refused() >= 1 && receiver.reports().is_empty());
 }
 
+/// The forms for the collectors of others, as they read them.
 #[tokio::test]
-async fn every_collector_gets_the_same_facts_in_its_own_form() {
+async fn report_formats_agree_on_failed_policy() {
     let device = Device::new();
     device.push("50.toml", &format!("{BASE}UpdateMode = \"sometimes\"\n"));
     let _agent = device.start_agent().await;
-    device.problem("policy.invalid-value").await;
-    let json: Value = serde_json::from_str(&device.printed(&["report", "--format", "json"]).await).unwrap();
-    assert_eq!(json["health"]["state"], "fail");
+    device.problem(Code::PolicyInvalidValue).await;
+    assert_eq!(device.report().await.health.state, State::Fail);
     let intune = device.printed(&["report", "--format", "intune"]).await;
     let flat: Value = serde_json::from_str(&intune).unwrap();
     assert_eq!((&flat["Health"], &flat["PolicyState"]), (&"fail".into(), &"fail".into()));

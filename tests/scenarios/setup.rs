@@ -1,22 +1,24 @@
-//! `steward setup`: from what an administrator pastes to everything that has to be filled in elsewhere.
-#![expect(clippy::unwrap_used, reason = "everything here is a test, or what it is made of")]
+//! `steward setup`: from what an administrator pastes to everything that has to be entered elsewhere.
+#![expect(clippy::unwrap_used, reason = "everything here is a test or a part of one")]
 
 use std::path::{Path, PathBuf};
 
-use e2e::device::{Device, Talk, program};
-use e2e::provider::{CLIENT_ID, Misbehaviour, Provider, Vendor};
+use e2e::device::Device;
+use e2e::interactive::Interactive;
+use e2e::process::program;
+use e2e::provider::{CLIENT_ID, Provider, ProviderFault, Vendor};
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::office::FILE_VAULT;
-use super::providers::{python, script};
-use super::start_app;
+use super::external_provider::{python, script};
+use super::fixture::{FILE_VAULT, free_port, start_app};
 
 const INSTANCE: &str = "arn:aws:sso:::instance/ssoins-1234567890abcdef";
 
+/// The result of a setup.
 struct Outcome {
     code: Option<i32>,
-    said: String,
+    printed: String,
     folder: PathBuf,
     device: Device,
 }
@@ -32,13 +34,13 @@ async fn set_up(arguments: &[&str]) -> Outcome {
     let folder = device.path("setup");
     let output = folder.display().to_string();
     let done = device.steward(&[&["setup"], arguments, &["--output", &output]].concat()).await;
-    let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
-    Outcome { code: done.status.code(), said, folder, device }
+    let printed = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+    Outcome { code: done.status.code(), printed, folder, device }
 }
 
-/// Every vendor's provider, reached by what people paste of it; its own document says the same.
+/// Every vendor's provider, found by an address that administrators paste; its own document agrees.
 #[tokio::test]
-async fn each_identity_provider_is_set_up_from_what_people_paste() {
+async fn setup_accepts_pasted_addresses_of_each_identity_provider() {
     let cases = [
         (
             Vendor::Entra,
@@ -56,18 +58,22 @@ async fn each_identity_provider_is_set_up_from_what_people_paste() {
         let provider = Provider::start_as(vendor).await;
         let pasted = format!("{}/.well-known/openid-configuration", provider.issuer());
         let done = set_up(&[name, flag, &pasted, "--client-id", client_id]).await;
-        assert_eq!(done.code, Some(0), "{vendor:?}: {}", done.said);
-        // The lab's client has another name than Entra's have, so there it is refused, which is said.
+        assert_eq!(done.code, Some(0), "{vendor:?}: {}", done.printed);
+        // The lab's client ID is none that Entra ID could have, so there it is refused, which is shown.
         let refused = vendor == Vendor::Entra;
-        let verdict = if refused { "it refuses this client" } else { "The identity provider says the same." };
-        assert!(done.said.contains(verdict), "{vendor:?}: {}", done.said);
+        let verdict = if refused {
+            "it refuses this client"
+        } else {
+            "The values match the identity provider's discovery document."
+        };
+        assert!(done.printed.contains(verdict), "{vendor:?}: {}", done.printed);
         assert!(done.text("1-identity-provider.md").contains(click), "{vendor:?}");
         let access = done.text("3-extension-access.md");
         for value in [provider.issuer(), client_id, "The extension\n", "compared with the identity provider"]
         {
             assert!(access.contains(value), "{vendor:?}: {value} is not in {access}");
         }
-        assert!(!done.folder.join("2-trusted-token-issuer.json").exists(), "nobody asked for it");
+        assert!(!done.folder.join("2-trusted-token-issuer.json").exists(), "it was not asked for");
         let policy = done.folder.join("policy.toml").display().to_string();
         let checked = done.device.steward(&["policy", "check", &policy]).await;
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
@@ -78,75 +84,80 @@ async fn each_identity_provider_is_set_up_from_what_people_paste() {
         for file in
             ["admx/Steward.admx", "macos/steward.mobileconfig", "intune/oma-uri.csv", "registry/Registry.pol"]
         {
-            let (ours, theirs) = (done.folder.join("profiles").join(file), Path::new(&again).join(file));
-            assert_eq!(fs_err::read(ours).unwrap(), fs_err::read(theirs).unwrap(), "{file}");
+            let (of_setup, of_export) =
+                (done.folder.join("profiles").join(file), Path::new(&again).join(file));
+            assert_eq!(fs_err::read(of_setup).unwrap(), fs_err::read(of_export).unwrap(), "{file}");
         }
     }
 }
 
-/// What is entered and what the provider says differ: both are shown, and nothing is written.
+/// What was entered differs from what the provider says: both are shown, and nothing is written.
 #[tokio::test]
-async fn a_contradiction_is_shown_and_nothing_is_written() {
+async fn contradiction_with_provider_is_shown_and_nothing_is_written() {
     let plain = Provider::start().await;
     // Its endpoints are not where PingFederate has them.
     let done = set_up(&["pingfederate", "--host", plain.issuer(), "--client-id", "c"]).await;
-    assert_eq!(done.code, Some(2), "{}", done.said);
+    assert_eq!(done.code, Some(2), "{}", done.printed);
     let theirs = format!("{}/token", plain.issuer());
     let ours = format!("{}/as/token.oauth2", plain.issuer());
-    assert!(done.said.contains(&theirs) && done.said.contains(&ours), "{}", done.said);
-    assert!(done.said.contains("Nothing was written") && !done.folder.exists(), "{}", done.said);
-    // Okta without API Access Management: what to do is said.
+    assert!(done.printed.contains(&theirs) && done.printed.contains(&ours), "{}", done.printed);
+    assert!(done.printed.contains("Nothing was written") && !done.folder.exists(), "{}", done.printed);
+    // Okta without API Access Management: the message says what to do.
     let okta = Provider::start_as(Vendor::Okta).await;
-    okta.behave(|behaviour| behaviour.misbehaviour = Some(Misbehaviour::DiscoveryRefused));
+    okta.behave(|behaviour| behaviour.fault = Some(ProviderFault::DiscoveryRefused));
     let domain = okta.issuer().split("/oauth2").next().unwrap().to_owned();
     let done = set_up(&["okta", "--domain", &domain, "--client-id", "c"]).await;
-    assert!(done.said.contains("--authorization-server org") && done.code == Some(2), "{}", done.said);
-    // Mistakes that need nobody to be asked.
+    assert!(done.printed.contains("--authorization-server org") && done.code == Some(2), "{}", done.printed);
+    // Mistakes that are found without the provider.
     for (arguments, reason) in [
         (vec!["entra", "--tenant", "common", "--client-id", "c"], "every tenant"),
         (
             vec!["entra", "--tenant", "6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10", "--client-id", "my app"],
-            "no client ID",
+            "not a client ID",
         ),
-        (vec!["pingone", "--environment", "production"], "no environment ID"),
+        (vec!["pingone", "--environment", "production"], "not an environment ID"),
         (vec!["google", "--client-id", "1.apps.googleusercontent.com"], "--client-secret"),
         (vec!["okta"], "`--domain` is missing"),
         (vec![], "which identity provider"),
     ] {
         let done = set_up(&arguments).await;
-        assert!(done.code == Some(1) && done.said.contains(reason), "{arguments:?}: {}", done.said);
+        assert!(done.code == Some(1) && done.printed.contains(reason), "{arguments:?}: {}", done.printed);
         assert!(!done.folder.exists());
     }
 }
 
-/// A slash too many, a provider that is away, and one that is not to be asked.
+/// A slash too many, a provider that does not run, and one that is not contacted.
 #[tokio::test]
-async fn what_can_be_forgiven_is_and_what_could_not_be_compared_is_said() {
+async fn setup_corrects_slash_and_says_what_it_could_not_compare() {
     let provider = Provider::start().await;
     let slash = format!("{}/", provider.issuer());
     let done = set_up(&["custom", "--issuer", &slash, "--client-id", CLIENT_ID, "--json"]).await;
-    let document: Value = serde_json::from_str(&done.said).unwrap_or_else(|_| panic!("{}", done.said));
+    let document: Value = serde_json::from_str(&done.printed).unwrap_or_else(|_| panic!("{}", done.printed));
     assert_eq!((&document["issuer"], &document["checked"]), (&provider.issuer().into(), &true.into()));
     assert_eq!(document["extension_access"]["JWKS URI"], format!("{}/jwks", provider.issuer()));
     assert!(document["files"].as_array().unwrap().contains(&"3-extension-access.md".into()), "{document:#}");
-    let nowhere = format!("http://127.0.0.1:{}", super::free_port());
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
     let done = set_up(&["pingfederate", "--host", &nowhere, "--client-id", "c"]).await;
-    assert!(done.code == Some(0) && done.said.contains("could not be asked"), "{}", done.said);
-    assert!(done.text("3-extension-access.md").contains("NOT compared"), "{}", done.said);
+    assert!(done.code == Some(0) && done.printed.contains("could not be reached"), "{}", done.printed);
+    assert!(done.text("3-extension-access.md").contains("NOT compared"), "{}", done.printed);
     let done = set_up(&["custom", "--issuer", &nowhere, "--client-id", "c"]).await;
-    assert!(done.code == Some(2) && done.said.contains("endpoints are not known"), "{}", done.said);
-    // Before the registration there is only the first sheet.
+    assert!(done.code == Some(2) && done.printed.contains("endpoints are not known"), "{}", done.printed);
+    // Without a client ID there is only the first document.
     let done = set_up(&["entra", "--tenant", "6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10", "--offline"]).await;
-    assert!(done.code == Some(0) && done.said.contains("run this again with --client-id"), "{}", done.said);
+    assert!(
+        done.code == Some(0) && done.printed.contains("run this again with --client-id"),
+        "{}",
+        done.printed
+    );
     assert!(
         done.text("identity-provider/app.json").contains("isFallbackPublicClient")
             && !done.folder.join("policy.toml").exists()
     );
 }
 
-/// Found by review: a second run left files of the provider before, and a changed policy was gone without a word.
+/// Found by review: a second run left files of the provider before, and replaced an edited policy without a message.
 #[tokio::test]
-async fn a_second_run_leaves_nothing_of_the_first_and_loses_no_edit() {
+async fn second_setup_removes_files_of_the_first_and_keeps_edited_policy() {
     let device = Device::new();
     let folder = device.path("setup");
     let output = folder.display().to_string();
@@ -161,12 +172,12 @@ async fn a_second_run_leaves_nothing_of_the_first_and_loses_no_edit() {
     let policy = folder.join("policy.toml");
     let edited = format!("{}UpdateMode = \"off\"\n", fs_err::read_to_string(&policy).unwrap());
     fs_err::write(&policy, &edited).unwrap();
-    let (code, said) = run(&["okta", "--domain", "example.okta.com", "--client-id", "c"]).await;
-    assert!(code == Some(0) && said.contains("policy.toml.before"), "{said}");
+    let (code, printed) = run(&["okta", "--domain", "example.okta.com", "--client-id", "c"]).await;
+    assert!(code == Some(0) && printed.contains("policy.toml.before"), "{printed}");
     assert_eq!(fs_err::read_to_string(folder.join("policy.toml.before")).unwrap(), edited);
-    assert!(!folder.join("2-trusted-token-issuer.json").exists(), "it was the first one's");
+    assert!(!folder.join("2-trusted-token-issuer.json").exists(), "it belonged to the first setup");
     assert!(!fs_err::read_to_string(&policy).unwrap().contains("microsoft"));
-    // What others put there is not touched, and a link is not followed.
+    // Files of others are not touched, and a link is not followed.
     let victim = device.path("victim");
     fs_err::write(&victim, "untouched").unwrap();
     fs_err::remove_file(&policy).unwrap();
@@ -174,20 +185,20 @@ async fn a_second_run_leaves_nothing_of_the_first_and_loses_no_edit() {
     assert_eq!(run(&["okta", "--domain", "example.okta.com", "--client-id", "c"]).await.0, Some(0));
     assert_eq!(fs_err::read_to_string(&victim).unwrap(), "untouched");
     fs_err::write(folder.join("notes.txt"), "mine").unwrap();
-    let (code, said) = run(&["okta", "--domain", "example.okta.com", "--client-id", "c"]).await;
-    assert!(code == Some(1) && said.contains("holds `notes.txt`"), "{said}");
+    let (code, printed) = run(&["okta", "--domain", "example.okta.com", "--client-id", "c"]).await;
+    assert!(code == Some(1) && printed.contains("contains `notes.txt`"), "{printed}");
 }
 
 /// Found by review: the registration named another redirect URI than the policy.
 #[tokio::test]
-async fn what_the_rest_of_the_policy_says_holds_for_the_registration_too() {
+async fn setup_uses_redirect_uri_and_hosts_of_base_policy() {
     let device = Device::new();
     let base = device.path("base.toml");
     fs_err::write(&base, "RedirectUri = \"http://localhost:9000\"\nReportUrl = \"https://reports.example.com/v1\"\nUpdateMode = \"off\"\n").unwrap();
     let base = base.display().to_string();
     let google = ["google", "--client-id", "1.apps.googleusercontent.com", "--client-secret", "GOCSPX-x"];
     let done = set_up(&[&google[..], &["--offline", "--policy", &base]].concat()).await;
-    assert_eq!(done.code, Some(0), "{}", done.said);
+    assert_eq!(done.code, Some(0), "{}", done.printed);
     let policy = done.text("policy.toml");
     assert!(policy.contains("localhost:9000") && policy.contains("UpdateMode = \"off\""), "{policy}");
     let hosts = done.text("4-distribution.md");
@@ -206,15 +217,15 @@ async fn what_the_rest_of_the_policy_says_holds_for_the_registration_too() {
     assert!(!done.text("1-identity-provider.md").contains("18080"));
     fs_err::write(device.path("base.toml"), "UpdateMode = 7\n").unwrap();
     let done = set_up(&["okta", "--domain", "a.okta.com", "--offline", "--policy", &base]).await;
-    assert!(done.code == Some(1) && done.said.contains("`UpdateMode`"), "{}", done.said);
+    assert!(done.code == Some(1) && done.printed.contains("`UpdateMode`"), "{}", done.printed);
 }
 
-/// Amazon's own model of the call takes what was written, and the command line says the same.
+/// Amazon's own model of the call accepts the document, and the command line has the same values.
 #[tokio::test]
-async fn the_aws_call_is_what_aws_takes() {
+async fn trusted_token_issuer_call_is_valid_for_botocore() {
     let more = ["--identity-center", INSTANCE, "--client-id", "c", "--offline"];
     let done = set_up(&[&["okta", "--domain", "example.okta.com"], &more[..]].concat()).await;
-    assert_eq!(done.code, Some(0), "{}", done.said);
+    assert_eq!(done.code, Some(0), "{}", done.printed);
     let file = done.folder.join("2-trusted-token-issuer.json");
     let checked = Command::new(python())
         .arg(script("trusted_token_issuer.py"))
@@ -224,7 +235,7 @@ async fn the_aws_call_is_what_aws_takes() {
         .await
         .unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
-    // And a document that is wrong is refused, so the check can fail.
+    // A wrong document is refused, so the check can fail.
     fs_err::write(&file, "{\"InstanceArn\": 1}").unwrap();
     let checked = Command::new(python())
         .arg(script("trusted_token_issuer.py"))
@@ -236,33 +247,34 @@ async fn the_aws_call_is_what_aws_takes() {
     assert!(!checked.status.success());
     let done =
         set_up(&["okta", "--domain", "example.okta.com", "--identity-center", "ssoins-1", "--offline"]).await;
-    assert!(done.code == Some(1) && done.said.contains("--identity-center: expected"), "{}", done.said);
+    assert!(done.code == Some(1) && done.printed.contains("--identity-center: expected"), "{}", done.printed);
 }
 
-/// A person at a terminal is asked for what is missing, and asked again until it can be understood.
+/// A user at a terminal is asked for each missing value, again until it is valid.
 #[tokio::test]
-async fn a_person_is_asked_for_what_is_missing() {
+async fn setup_at_terminal_asks_for_missing_values_until_they_are_valid() {
     let provider = Provider::start().await;
     let device = Device::new();
     let folder = device.path("setup").display().to_string();
     let command = format!("{} setup custom --output {folder}", program("steward").display());
     // A real terminal: script(1) makes one.
-    let mut talk = Talk::run(&device, Path::new("/usr/bin/script"), &["-qefc", &command, "/dev/null"]);
+    let mut terminal =
+        Interactive::start(&device, Path::new("/usr/bin/script"), &["-qefc", &command, "/dev/null"]);
     for line in ["what is this", ""] {
-        talk.say(line).await;
+        terminal.type_line(line).await;
     }
-    talk.say(provider.issuer()).await;
-    talk.say(CLIENT_ID).await;
-    talk.say("n").await;
-    let said = talk.rest().await;
-    assert!(said.contains("Issuer") && said.contains("is no host name"), "{said}");
-    assert!(said.contains("The identity provider says the same."), "{said}");
-    assert!(Path::new(&folder).join("policy.toml").exists(), "{said}");
+    terminal.type_line(provider.issuer()).await;
+    terminal.type_line(CLIENT_ID).await;
+    terminal.type_line("n").await;
+    let printed = terminal.remaining_output().await;
+    assert!(printed.contains("Issuer") && printed.contains("is neither a host name"), "{printed}");
+    assert!(printed.contains("The values match the identity provider's discovery document."), "{printed}");
+    assert!(Path::new(&folder).join("policy.toml").exists(), "{printed}");
 }
 
-/// What setup writes is put in place, and people sign in with it.
+/// The policy that setup writes is pushed, and a user signs in with it.
 #[tokio::test]
-async fn port_18080_what_setup_writes_signs_people_in() {
+async fn port_18080_policy_of_setup_signs_in() {
     let provider = Provider::start().await;
     let done = set_up(&[
         "custom",
@@ -274,7 +286,7 @@ async fn port_18080_what_setup_writes_signs_people_in() {
         "example.com",
     ])
     .await;
-    assert_eq!(done.code, Some(0), "{}", done.said);
+    assert_eq!(done.code, Some(0), "{}", done.printed);
     let Outcome { device, folder, .. } = done;
     device.push("50-steward.toml", &fs_err::read_to_string(folder.join("policy.toml")).unwrap());
     let app = program("lab-notes").display().to_string();
@@ -286,6 +298,6 @@ async fn port_18080_what_setup_writes_signs_people_in() {
     );
     let _agent = device.start_agent().await;
     let _broker = device.start_broker().await;
-    let (content, said) = start_app(&device).await;
-    assert!(content && said.contains("ada@example.com"), "{said}");
+    let (succeeded, printed) = start_app(&device).await;
+    assert!(succeeded && printed.contains("ada@example.com"), "{printed}");
 }

@@ -1,42 +1,49 @@
-//! New versions of the app: what is installed, what is not, and what is put back.
+//! New versions of the app: which are installed, which are refused, and which are rolled back.
 
-use e2e::device::{Device, Process};
+use e2e::device::Device;
 use e2e::feed::{Fault, Feed};
-use serde_json::Value;
+use e2e::process::Process;
+use policy_schema::{Code, Severity};
+use protocol::health::State;
 
-struct Shop {
+/// A device with a release feed and a running agent.
+struct UpdateDevice {
     _agent: Process,
     feed: Feed,
     device: Device,
 }
 
-async fn shop(more: &str) -> Shop {
+const AUTOMATIC: &str = "UpdateMode = \"automatic\"\n";
+
+async fn update_device(more: &str) -> UpdateDevice {
     let feed = Feed::start().await;
     let device = Device::new();
     let policy =
         format!("App = \"lab-notes\"\nProxyMode = \"direct\"\nUpdateFeed = \"{}\"\n{more}", feed.url());
     device.push("50.toml", &policy);
     let agent = device.start_agent().await;
-    Shop { device, feed, _agent: agent }
+    UpdateDevice { device, feed, _agent: agent }
 }
 
-const AUTOMATIC: &str = "UpdateMode = \"automatic\"\n";
-
-impl Shop {
-    async fn look(&self) -> String {
+impl UpdateDevice {
+    /// `steward update`; gives what it printed.
+    async fn update(&self) -> String {
         self.device.printed(&["update"]).await
     }
 
+    /// The installed version.
     fn installed(&self) -> Option<String> {
         let target = fs_err::read_link(self.device.path("opt/lab-notes/current")).ok()?;
         Some(target.file_name()?.to_str()?.to_owned())
     }
 
-    async fn runs(&self) -> bool {
+    /// Whether the installed app starts.
+    async fn app_starts(&self) -> bool {
         let program = self.device.path("opt/lab-notes/current/bin/lab-notes");
         self.device.run(&program, &["--self-check"]).await.status.success()
     }
 
+    /// Downloads, and unfinished versions.
     fn leftovers(&self) -> Vec<String> {
         let list = |path: &str| -> Vec<String> {
             let Ok(entries) = fs_err::read_dir(self.device.path(path)) else { return Vec::new() };
@@ -49,108 +56,112 @@ impl Shop {
 }
 
 #[tokio::test]
-async fn a_new_version_is_installed_and_said() {
-    let shop = shop(AUTOMATIC).await;
-    shop.feed.publish("1.0.0");
-    let said = shop.look().await;
-    assert!(said.contains("version 1.0.0 was installed"), "{said}");
-    assert!(shop.runs().await);
-    shop.feed.publish("1.1.0");
-    let said = shop.look().await;
-    assert!(said.contains("version 1.1.0 was installed, 1.0.0 before"), "{said}");
-    assert_eq!(shop.look().await, "1.1.0 is up to date\n");
-    let status = shop.device.status().await;
-    assert_eq!(status["status"]["app"]["version"], "1.1.0");
-    assert_eq!(status["health"]["state"], "pass");
-    assert!(shop.device.path("opt/lab-notes/versions/1.0.0").exists(), "the previous version is kept");
-    shop.feed.publish("1.2.0");
-    shop.look().await;
-    assert!(!shop.device.path("opt/lab-notes/versions/1.0.0").exists(), "the one before that is not");
-    assert!(shop.leftovers().is_empty(), "{:?}", shop.leftovers());
+async fn new_version_is_installed_and_shown() {
+    let fixture = update_device(AUTOMATIC).await;
+    fixture.feed.publish("1.0.0");
+    let printed = fixture.update().await;
+    assert!(printed.contains("version 1.0.0 was installed"), "{printed}");
+    assert!(fixture.app_starts().await);
+    fixture.feed.publish("1.1.0");
+    let printed = fixture.update().await;
+    assert!(printed.contains("version 1.1.0 was installed, 1.0.0 before"), "{printed}");
+    assert_eq!(fixture.update().await, "1.1.0 is up to date\n");
+    let overview = fixture.device.status().await;
+    assert_eq!(overview.status.unwrap().app.version.unwrap().to_string(), "1.1.0");
+    assert_eq!(overview.health.state, State::Pass);
+    assert!(fixture.device.path("opt/lab-notes/versions/1.0.0").exists(), "the previous version is kept");
+    fixture.feed.publish("1.2.0");
+    fixture.update().await;
+    assert!(!fixture.device.path("opt/lab-notes/versions/1.0.0").exists(), "the one before that is not");
+    assert!(fixture.leftovers().is_empty(), "{:?}", fixture.leftovers());
 }
 
 #[tokio::test]
-async fn what_is_not_what_the_feed_promised_is_not_installed() {
-    let shop = shop(AUTOMATIC).await;
-    shop.feed.publish("1.0.0");
-    shop.look().await;
+async fn faulty_release_is_not_installed() {
+    let fixture = update_device(AUTOMATIC).await;
+    fixture.feed.publish("1.0.0");
+    fixture.update().await;
     let cases = [
-        (Fault::Exchanged, "update.hash-mismatch"),
-        (Fault::Truncated, "update.size-mismatch"),
-        (Fault::TooLong, "update.size-mismatch"),
-        (Fault::NoProgram, "update.install-failed"),
+        (Fault::OtherContent, Code::UpdateHashMismatch),
+        (Fault::Truncated, Code::UpdateSizeMismatch),
+        (Fault::TooLong, Code::UpdateSizeMismatch),
+        (Fault::NoProgram, Code::UpdateInstallFailed),
     ];
     for (fault, code) in cases {
-        shop.feed.publish_faulty("2.0.0", fault);
-        let said = shop.look().await;
-        assert!(said.contains(code), "{fault:?}: {said}");
-        assert_eq!(shop.installed().as_deref(), Some("1.0.0"), "{fault:?}");
-        assert!(shop.leftovers().is_empty(), "{fault:?}: {:?}", shop.leftovers());
-        assert_eq!(shop.device.problem(code).await["severity"], "error");
+        fixture.feed.publish_faulty("2.0.0", fault);
+        let printed = fixture.update().await;
+        assert!(printed.contains(code.as_str()), "{fault:?}: {printed}");
+        assert_eq!(fixture.installed().as_deref(), Some("1.0.0"), "{fault:?}");
+        assert!(fixture.leftovers().is_empty(), "{fault:?}: {:?}", fixture.leftovers());
+        assert_eq!(fixture.device.problem(code).await.severity, Severity::Error);
     }
-    shop.feed.write("<html>Please accept the terms of this hotel.</html>");
-    let said = shop.look().await;
-    assert!(said.contains("update.feed-invalid"), "{said}");
-    shop.feed.publish("2.0.0");
-    let said = shop.look().await;
-    assert!(said.contains("version 2.0.0 was installed"), "{said}");
-    assert!(shop.runs().await);
+    fixture.feed.write("<html>Please accept the terms of this hotel.</html>");
+    let printed = fixture.update().await;
+    assert!(printed.contains("update.feed-invalid"), "{printed}");
+    fixture.feed.publish("2.0.0");
+    let printed = fixture.update().await;
+    assert!(printed.contains("version 2.0.0 was installed"), "{printed}");
+    assert!(fixture.app_starts().await);
 }
 
 #[tokio::test]
-async fn a_version_that_does_not_start_is_put_back_and_held() {
-    let shop = shop(AUTOMATIC).await;
-    shop.feed.publish("1.0.0");
-    shop.look().await;
-    shop.feed.publish_faulty("2.0.0", Fault::DoesNotStart);
-    let said = shop.look().await;
+async fn version_that_does_not_start_is_rolled_back_and_quarantined() {
+    let fixture = update_device(AUTOMATIC).await;
+    fixture.feed.publish("1.0.0");
+    fixture.update().await;
+    fixture.feed.publish_faulty("2.0.0", Fault::DoesNotStart);
+    let printed = fixture.update().await;
     assert!(
-        said.contains("update.rolled-back") && said.contains("a library that it needs is missing"),
-        "{said}"
+        printed.contains("update.rolled-back") && printed.contains("a library that it needs is missing"),
+        "{printed}"
     );
-    assert_eq!(shop.installed().as_deref(), Some("1.0.0"));
-    assert!(shop.runs().await);
-    let said = shop.look().await;
-    assert!(said.contains("2.0.0 is held"), "it is not tried again: {said}");
-    shop.feed.publish("2.0.1");
-    let said = shop.look().await;
-    assert!(said.contains("version 2.0.1 was installed"), "{said}");
+    assert_eq!(fixture.installed().as_deref(), Some("1.0.0"));
+    assert!(fixture.app_starts().await);
+    let printed = fixture.update().await;
+    assert!(printed.contains("2.0.0 is quarantined"), "it is not tried again: {printed}");
+    let quarantined = fixture.device.machine_status().await.update.quarantined;
+    assert_eq!(quarantined.iter().map(ToString::to_string).collect::<Vec<_>>(), ["2.0.0"]);
+    fixture.feed.publish("2.0.1");
+    let printed = fixture.update().await;
+    assert!(printed.contains("version 2.0.1 was installed"), "{printed}");
 }
 
 #[tokio::test]
-async fn policy_decides_whether_a_version_is_installed() {
-    let shop = shop("UpdateMode = \"notify\"\n").await;
-    shop.feed.publish("1.0.0");
-    let said = shop.look().await;
-    assert!(said.contains("version 1.0.0 is available"), "{said}");
-    assert_eq!(shop.installed(), None);
-    assert_eq!(shop.device.problem("update.available").await["severity"], "note");
-    shop.device.push("60.toml", "UpdateMode = \"automatic\"\nUpdatePinnedVersion = \"0.9.0\"\n");
-    shop.device.status_where("the pin", |status| status["status"]["update"]["mode"] == "automatic").await;
-    let said = shop.look().await;
-    assert!(said.contains("pinned to 0.9.0; the feed offers 1.0.0"), "{said}");
-    shop.device.push("60.toml", "UpdateMode = \"off\"\n");
-    shop.device.status_where("updates off", |status| status["status"]["update"]["managed"] == false).await;
-    assert!(shop.look().await.contains("No versions are managed here"));
+async fn update_mode_and_pin_decide_whether_version_is_installed() {
+    use policy_schema::settings::UpdateMode;
+    let fixture = update_device("UpdateMode = \"notify\"\n").await;
+    fixture.feed.publish("1.0.0");
+    let printed = fixture.update().await;
+    assert!(printed.contains("version 1.0.0 is available"), "{printed}");
+    assert_eq!(fixture.installed(), None);
+    assert_eq!(fixture.device.problem(Code::UpdateAvailable).await.severity, Severity::Note);
+    fixture.device.push("60.toml", "UpdateMode = \"automatic\"\nUpdatePinnedVersion = \"0.9.0\"\n");
+    let automatic = Some(UpdateMode::Automatic.into());
+    fixture.device.machine_status_where("the pin", |status| status.update.mode == automatic).await;
+    let printed = fixture.update().await;
+    assert!(printed.contains("pinned to 0.9.0; the feed offers 1.0.0"), "{printed}");
+    fixture.device.push("60.toml", "UpdateMode = \"off\"\n");
+    fixture.device.machine_status_where("updates off", |status| !status.update.managed).await;
+    assert!(fixture.update().await.contains("Updates are not managed on this device"));
 }
 
-/// The agent dies between the switch and the proof that the new version starts: the next start finishes it.
+/// The agent dies after the switch to a new version, before it has confirmed that the version starts.
 #[tokio::test]
-async fn a_switch_that_a_crash_interrupted_is_finished_at_the_next_start() {
-    let shop = shop(AUTOMATIC).await;
-    shop.feed.publish("1.0.0");
-    shop.look().await;
-    shop.feed.publish("1.1.0");
-    shop.look().await;
-    let Shop { device, _agent: agent, feed } = shop;
+async fn interrupted_update_is_finished_at_next_start() {
+    let fixture = update_device(AUTOMATIC).await;
+    fixture.feed.publish("1.0.0");
+    fixture.update().await;
+    fixture.feed.publish("1.1.0");
+    fixture.update().await;
+    let UpdateDevice { device, _agent: agent, feed } = fixture;
     agent.kill().await;
-    let memory = device.path("var/lib/steward/private/update.json");
+    let record = device.path("var/lib/steward/private/update.json");
     let text = "{\"held\":[],\"probation\":{\"version\":\"1.1.0\",\"previous\":\"1.0.0\"}}";
-    fs_err::write(&memory, text).unwrap();
+    fs_err::write(&record, text).unwrap();
     fs_err::write(device.path("opt/lab-notes/versions/1.1.0/broken"), "").unwrap();
     let _agent = device.start_agent().await;
-    let found: Value = device.problem("update.rolled-back").await;
-    assert!(found["using"].as_str().unwrap().starts_with("1.0.0"), "{found}");
+    let problem = device.problem(Code::UpdateRolledBack).await;
+    assert!(problem.using.as_ref().unwrap().starts_with("1.0.0"), "{problem}");
     let target = fs_err::read_link(device.path("opt/lab-notes/current")).unwrap();
     assert!(target.ends_with("1.0.0"), "{target:?}");
     drop(feed);

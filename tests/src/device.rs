@@ -1,4 +1,4 @@
-//! A device: a temporary root, the two real steward processes in it, and the command line.
+//! A device: a temporary root, the two real Steward processes in it, and the command line.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -6,31 +6,28 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use anyhow::Context as _;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use net::client::{CallError, call};
+use policy_schema::{Code, Problem};
+use protocol::agent::STATUS;
+use protocol::broker::TokenResponse;
+use protocol::endpoint::{Endpoint, Nothing};
+use protocol::overview::Overview;
+use protocol::policy::ResolvedPolicy;
+use protocol::report::Report;
+use protocol::status::Status;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::Command;
 
+use crate::process::{Process, program};
 use crate::wait::{LIMIT, until};
 
 /// A device in a temporary folder.
 pub struct Device {
     root: tempfile::TempDir,
-    /// Environment of every process on it; nothing of the machine's own gets in.
+    /// The environment of each of its processes; nothing of the machine's own environment is in it.
     environment: BTreeMap<String, String>,
-}
-
-/// A `steward` that a person talks to; it is killed when this is dropped.
-pub struct Talk {
-    child: Child,
-    says: tokio::io::Lines<BufReader<ChildStdout>>,
-}
-
-/// A process of the device; it is killed when this is dropped.
-pub struct Process {
-    child: Child,
-    log: PathBuf,
 }
 
 impl Default for Device {
@@ -46,17 +43,17 @@ impl Device {
     /// There is no room for temporary files.
     #[must_use]
     pub fn new() -> Self {
-        let root = tempfile::Builder::new().prefix("steward-").tempdir().expect("room for temporary files");
-        // The agent tries programs as another user, who must get here.
+        let root = tempfile::Builder::new().prefix("steward-").tempdir().expect("the disk has room");
+        // The agent tries new versions of the app as another user, who must be able to read them.
         fs_err::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).expect("it is ours");
-        let device = Self { environment: BTreeMap::new(), root };
-        fs_err::create_dir_all(device.policy_folder()).expect("room for temporary files");
-        let mut device = device;
-        device.set("PATH", "/usr/local/bin:/usr/bin:/bin");
+        let mut device = Self { environment: BTreeMap::new(), root };
         let home = device.path("home");
-        fs_err::create_dir_all(&home).expect("room for temporary files");
+        for folder in [&device.policy_folder(), &home] {
+            fs_err::create_dir_all(folder).expect("the disk has room");
+        }
+        device.set("PATH", "/usr/local/bin:/usr/bin:/bin");
         device.set("HOME", &home.display().to_string());
-        device.set("BROWSER", &program("person").display().to_string());
+        device.set("BROWSER", &program("scripted-browser").display().to_string());
         device
     }
 
@@ -71,10 +68,40 @@ impl Device {
         self.root.path().join(below)
     }
 
-    /// Where an administrator puts policy.
+    /// `--root` of the device.
+    #[must_use]
+    pub fn root_text(&self) -> String {
+        self.root.path().display().to_string()
+    }
+
+    /// The folder that an administrator puts policy files into.
     #[must_use]
     pub fn policy_folder(&self) -> PathBuf {
         self.path("etc/steward/policy.d")
+    }
+
+    /// The managed configuration of the sample app.
+    #[must_use]
+    pub fn configuration_file(&self) -> PathBuf {
+        self.path("etc/opt/lab-notes/managed.json")
+    }
+
+    /// The machine service's local API.
+    #[must_use]
+    pub fn agent_socket(&self) -> PathBuf {
+        self.path("run/steward/agent.sock")
+    }
+
+    /// The local API of the user's broker.
+    #[must_use]
+    pub fn broker_socket(&self) -> PathBuf {
+        self.path(&format!("run/user/{}/steward/broker.sock", nix::unistd::geteuid()))
+    }
+
+    /// The folder of the user's saved sessions.
+    #[must_use]
+    pub fn session_folder(&self) -> PathBuf {
+        self.path(&format!("home/{}/.local/state/steward", nix::unistd::geteuid()))
     }
 
     /// Puts a policy file in place, in one step as a configuration tool does.
@@ -84,23 +111,30 @@ impl Device {
     pub fn push(&self, name: &str, text: &str) {
         let path = self.policy_folder().join(name);
         let beside = self.policy_folder().join(format!(".{name}.new"));
-        fs_err::write(&beside, text).expect("room for a policy");
-        fs_err::rename(&beside, path).expect("room for a policy");
+        fs_err::write(&beside, text).expect("the disk has room");
+        fs_err::rename(&beside, path).expect("the disk has room");
     }
 
-    /// Takes a policy file away.
+    /// Removes a policy file.
     ///
     /// # Panics
-    /// It is not there.
+    /// It does not exist.
     pub fn withdraw(&self, name: &str) {
-        fs_err::remove_file(self.policy_folder().join(name)).expect("it was there");
+        fs_err::remove_file(self.policy_folder().join(name)).expect("it exists");
     }
 
-    /// What the sample app finds, if anything.
+    /// What the sample app finds in its managed configuration, if there is one.
     #[must_use]
     pub fn managed_configuration(&self) -> Option<Value> {
-        let bytes = fs_err::read(self.path("etc/opt/lab-notes/managed.json")).ok()?;
+        let bytes = fs_err::read(self.configuration_file()).ok()?;
         serde_json::from_slice(&bytes).ok()
+    }
+
+    /// A program with the device's environment.
+    pub(crate) fn command(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments).env_clear().envs(&self.environment);
+        command
     }
 
     /// Starts a process of the device.
@@ -110,44 +144,30 @@ impl Device {
     #[must_use]
     pub fn start(&self, program: &Path, arguments: &[&str]) -> Process {
         let name = arguments.first().unwrap_or(&"process");
-        let log = self.path(&format!("{name}.log"));
-        let file = fs_err::OpenOptions::new().create(true).append(true).open(&log).expect("room for a log");
-        let child = Command::new(program)
-            .args(arguments)
-            .env_clear()
-            .envs(&self.environment)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(file.into_parts().0)
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}; build it first", program.display()));
-        Process { child, log }
+        let name = Path::new(name).file_name().unwrap_or_default().to_string_lossy();
+        Process::start(self.command(program, arguments), self.path(&format!("{name}.log")))
     }
 
-    /// Starts the machine service and waits until it answers.
+    /// Starts the machine service and waits until it responds.
     pub async fn start_agent(&self) -> Process {
         let process = self.start(&program("steward"), &["agent", "--root", &self.root_text()]);
-        self.answers(&process, "run/steward/agent.sock").await;
-        // It listens before its first look at policy and answers after it.
-        self.status_where("an answering agent", |status| status["agent_running"] == true).await;
+        // It listens before it reads policy for the first time, and responds after it.
+        until("a response of the agent", async || {
+            self.call_agent(&STATUS, &Nothing {}).await.map_err(|error| (error, process.log()))
+        })
+        .await;
         process
     }
 
-    /// Starts the person's broker and waits until it answers.
+    /// Starts the user's broker and waits until it accepts connections.
     pub async fn start_broker(&self) -> Process {
         let process = self.start(&program("steward"), &["broker", "--root", &self.root_text()]);
-        let user = nix::unistd::geteuid();
-        self.answers(&process, &format!("run/user/{user}/steward/broker.sock")).await;
-        process
-    }
-
-    async fn answers(&self, process: &Process, socket: &str) {
-        let socket = self.path(socket);
-        until("an answering socket", async || {
+        let socket = self.broker_socket();
+        until("a broker that accepts connections", async || {
             tokio::net::UnixStream::connect(&socket).await.map_err(|error| (error, process.log()))
         })
         .await;
+        process
     }
 
     /// Runs `steward` to its end.
@@ -163,62 +183,133 @@ impl Device {
     /// # Panics
     /// It was not built, or does not end in time; the panic shows the broker's log.
     pub async fn run(&self, program: &Path, arguments: &[&str]) -> Output {
-        let running = Command::new(program)
-            .args(arguments)
-            .env_clear()
-            .envs(&self.environment)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
+        let running = self.command(program, arguments).stdin(Stdio::null()).kill_on_drop(true).output();
         tokio::time::timeout(LIMIT * 2, running)
             .await
             .unwrap_or_else(|_| {
                 let log = fs_err::read_to_string(self.path("broker.log")).unwrap_or_default();
-                panic!("{} {arguments:?} does not end; the broker says:\n{log}", program.display())
+                panic!("{} {arguments:?} does not end; the broker's log:\n{log}", program.display())
             })
             .unwrap_or_else(|error| panic!("{}: {error}; build it first", program.display()))
     }
 
-    /// Runs `steward` and gives what it printed, whatever its exit code.
+    /// Runs a program and gives its output and its errors, whatever its exit code.
+    pub async fn output_of(&self, program: &Path, arguments: &[&str]) -> String {
+        let output = self.run(program, arguments).await;
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+
+    /// Runs `steward` and gives its output and its errors, whatever its exit code.
     pub async fn printed(&self, arguments: &[&str]) -> String {
         let output = self.steward(arguments).await;
-        let text = [output.stdout, output.stderr].concat();
-        String::from_utf8_lossy(&text).into_owned()
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+
+    /// Runs `steward` and reads what it prints as JSON, whatever its exit code.
+    ///
+    /// # Errors
+    /// It prints no such JSON: the text of its errors.
+    pub async fn json<T: DeserializeOwned>(&self, arguments: &[&str]) -> anyhow::Result<T> {
+        let output = self.steward(arguments).await;
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     }
 
     /// `steward status --json`.
     ///
     /// # Panics
-    /// It prints no JSON.
-    pub async fn status(&self) -> Value {
-        let output = self.steward(&["status", "--json"]).await;
-        serde_json::from_slice(&output.stdout)
-            .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
-            .expect("status prints JSON")
+    /// It prints no overview.
+    pub async fn status(&self) -> Overview {
+        self.json(&["status", "--json"]).await.expect("status prints an overview")
     }
 
-    /// Waits until the status meets a condition, and gives it.
-    pub async fn status_where(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+    /// The machine's part of `steward status --json`.
+    ///
+    /// # Panics
+    /// No agent has run on the device.
+    pub async fn machine_status(&self) -> Status {
+        self.status().await.status.expect("an agent has run")
+    }
+
+    /// `steward policy show --json`.
+    ///
+    /// # Panics
+    /// It prints no policy.
+    pub async fn policy(&self) -> ResolvedPolicy {
+        self.json(&["policy", "show", "--json"]).await.expect("policy show prints a policy")
+    }
+
+    /// `steward report --format json`.
+    ///
+    /// # Panics
+    /// It prints no report.
+    pub async fn report(&self) -> Report {
+        self.json(&["report", "--format", "json"]).await.expect("report prints a report")
+    }
+
+    /// `steward token --json`, with more arguments.
+    ///
+    /// # Errors
+    /// It prints no tokens: its errors.
+    pub async fn tokens(&self, more: &[&str]) -> Result<TokenResponse, String> {
+        let tokens = self.json(&[&["token", "--json"], more].concat()).await;
+        tokens.map_err(|error| error.to_string())
+    }
+
+    /// Waits until the overview meets a condition, and gives it.
+    pub async fn status_where(&self, what: &str, condition: impl Fn(&Overview) -> bool) -> Overview {
         until(what, async || {
             let status = self.status().await;
-            if condition(&status) { Ok(status) } else { Err(status.to_string()) }
+            if condition(&status) { Ok(status) } else { Err(status) }
         })
         .await
+    }
+
+    /// Waits until the machine's status meets a condition, and gives it.
+    ///
+    /// # Panics
+    /// It does not within the limit.
+    pub async fn machine_status_where(&self, what: &str, condition: impl Fn(&Status) -> bool) -> Status {
+        let met = |overview: &Overview| overview.status.as_ref().is_some_and(&condition);
+        self.status_where(what, met).await.status.expect("the condition was met")
+    }
+
+    /// Waits until policy sets so many settings.
+    pub async fn settings_become(&self, count: usize) {
+        self.machine_status_where("the new policy", |status| status.policy.settings == count).await;
     }
 
     /// Waits until a problem with a code is shown, and gives it.
     ///
     /// # Panics
     /// It is not shown within the limit.
-    pub async fn problem(&self, code: &str) -> Value {
-        let status = self.status_where(code, |status| problem(status, code).is_some()).await;
-        problem(&status, code).expect("it was just there")
+    pub async fn problem(&self, code: Code) -> Problem {
+        let overview = self.status_where(code.as_str(), |overview| problem(overview, code).is_some()).await;
+        problem(&overview, code).expect("the condition was met").clone()
     }
 
-    /// `--root` of the device.
-    #[must_use]
-    pub fn root_text(&self) -> String {
-        self.root.path().display().to_string()
+    /// Calls the machine service's local API.
+    ///
+    /// # Errors
+    /// There was no response, or it is a refusal.
+    pub async fn call_agent<Request: Serialize, Response: DeserializeOwned>(
+        &self,
+        endpoint: &Endpoint<Request, Response>,
+        request: &Request,
+    ) -> Result<Response, CallError> {
+        call(&self.agent_socket(), endpoint, request).await
+    }
+
+    /// Calls the local API of the user's broker. The broker sees the program that runs the tests as the caller.
+    ///
+    /// # Errors
+    /// There was no response, or it is a refusal.
+    pub async fn call_broker<Request: Serialize, Response: DeserializeOwned>(
+        &self,
+        endpoint: &Endpoint<Request, Response>,
+        request: &Request,
+    ) -> Result<Response, CallError> {
+        call(&self.broker_socket(), endpoint, request).await
     }
 
     /// Keeps the folder when the device is dropped.
@@ -227,173 +318,10 @@ impl Device {
     }
 }
 
-impl Talk {
-    /// Starts it.
-    ///
-    /// # Panics
-    /// The program was not built.
-    #[must_use]
-    pub fn start(device: &Device, arguments: &[&str]) -> Self {
-        let root = device.root_text();
-        Self::run(device, &program("steward"), &[&["--root", &root], arguments].concat())
-    }
-
-    /// Starts another program that stands for it.
-    ///
-    /// # Panics
-    /// The program was not built.
-    #[must_use]
-    pub fn run(device: &Device, program: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(program)
-            .args(arguments)
-            .env_clear()
-            .envs(&device.environment)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("it is built");
-        let says = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        Self { child, says }
-    }
-
-    /// The next line that it says.
-    ///
-    /// # Panics
-    /// It says nothing in time.
-    pub async fn line(&mut self) -> String {
-        let line = tokio::time::timeout(LIMIT, self.says.next_line()).await;
-        let line = line.expect("it speaks in time").expect("it can be read").expect("it has more to say");
-        line.trim_end().to_owned()
-    }
-
-    /// The next line that is an address.
-    pub async fn address(&mut self) -> String {
-        loop {
-            let line = self.line().await;
-            if line.starts_with("http") {
-                return line;
-            }
-        }
-    }
-
-    /// Types a line.
-    ///
-    /// # Panics
-    /// It does not listen.
-    pub async fn say(&mut self, line: &str) {
-        let stdin = self.child.stdin.as_mut().expect("it listens");
-        stdin.write_all(format!("{line}\n").as_bytes()).await.expect("it listens");
-    }
-
-    /// Everything else that it says, with its complaints at the end.
-    ///
-    /// # Panics
-    /// It does not end in time.
-    pub async fn rest(mut self) -> String {
-        let mut text = String::new();
-        let reading = async {
-            while let Ok(Some(line)) = self.says.next_line().await {
-                text.push_str(&line);
-                text.push('\n');
-            }
-        };
-        tokio::time::timeout(LIMIT, reading).await.expect("it ends in time");
-        let complaints = self.child.wait_with_output().await.expect("it ends").stderr;
-        text.push_str(&String::from_utf8_lossy(&complaints));
-        text
-    }
-
-    /// Whether it ends well.
-    ///
-    /// # Panics
-    /// It does not end in time.
-    pub async fn end(mut self) -> bool {
-        let ended = tokio::time::timeout(LIMIT, self.child.wait()).await;
-        ended.expect("it ends in time").expect("it can be waited for").success()
-    }
-}
-
-/// The problem of a code in `steward status --json`, the machine's or the person's.
+/// The problem with a code in `steward status --json`, the machine's or the user's.
 #[must_use]
-pub fn problem(status: &Value, code: &str) -> Option<Value> {
-    ["/status/problems", "/sign_in/problems"]
-        .iter()
-        .filter_map(|list| status.pointer(list)?.as_array())
-        .flatten()
-        .find(|problem| problem["code"] == code)
-        .cloned()
-}
-
-impl Drop for Process {
-    /// Waits for the end, so that nothing writes into a folder that is being removed.
-    fn drop(&mut self) {
-        // It may have ended already.
-        drop(self.child.start_kill());
-        for _ in 0..400 {
-            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-    }
-}
-
-impl Process {
-    /// Its process ID.
-    ///
-    /// # Panics
-    /// It has ended and was waited for.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.child.id().expect("it was not waited for")
-    }
-
-    /// Waits until it has ended.
-    ///
-    /// # Panics
-    /// It cannot be waited for.
-    pub async fn gone(&mut self) {
-        self.child.wait().await.expect("it can be waited for");
-    }
-
-    /// Ends it without warning, as `kill -9` does.
-    ///
-    /// # Panics
-    /// It has ended already.
-    pub async fn kill(mut self) {
-        self.child.kill().await.expect("it runs");
-    }
-
-    /// Asks it to end, and waits until it has.
-    ///
-    /// # Panics
-    /// It has ended already.
-    pub async fn stop(mut self) {
-        let id = i32::try_from(self.id()).expect("process IDs are small");
-        kill(Pid::from_raw(id), Signal::SIGTERM).expect("it runs");
-        self.child.wait().await.expect("it can be waited for");
-    }
-
-    /// What it wrote to its log.
-    #[must_use]
-    pub fn log(&self) -> String {
-        fs_err::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-/// A built program of the workspace.
-///
-/// # Panics
-/// The caller does not run from the build folder.
-#[must_use]
-pub fn program(name: &str) -> PathBuf {
-    let own = std::env::current_exe().expect("it runs");
-    own.ancestors()
-        .skip(1)
-        .take(2)
-        .map(|folder| folder.join(name))
-        .find(|path| path.is_file())
-        .unwrap_or_else(|| panic!("`{name}` is not built; run `cargo build --workspace` first"))
+pub fn problem(overview: &Overview, code: Code) -> Option<&Problem> {
+    let machine = overview.status.iter().flat_map(|status| &status.problems);
+    let user = overview.sign_in.iter().flat_map(|session| &session.problems);
+    machine.chain(user).find(|problem| problem.code == code)
 }

@@ -14,7 +14,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use ring::digest;
 
-use crate::device::program;
+use crate::process::program;
 
 type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
@@ -27,9 +27,9 @@ pub struct Feed {
 /// What is wrong with a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The archive is another one of the same length.
-    Exchanged,
-    /// The archive is half there.
+    /// The archive has other content of the same length.
+    OtherContent,
+    /// The second half of the archive is missing.
     Truncated,
     /// The archive is longer than promised.
     TooLong,
@@ -47,7 +47,7 @@ impl Feed {
         Self { base: format!("http://{}", crate::serve(routes).await), files }
     }
 
-    /// The feed's address.
+    /// The address of the feed.
     #[must_use]
     pub fn url(&self) -> String {
         format!("{}/latest.yml", self.base)
@@ -63,7 +63,7 @@ impl Feed {
         self.release(version, Some(fault));
     }
 
-    /// Puts any text where the feed is.
+    /// Replaces the feed with any text.
     ///
     /// # Panics
     /// A server task has panicked.
@@ -76,7 +76,7 @@ impl Feed {
         let hash = STANDARD.encode(digest::digest(&digest::SHA512, &archive));
         let size = archive.len();
         match fault {
-            Some(Fault::Exchanged) => archive[size / 2] ^= 1,
+            Some(Fault::OtherContent) => archive[size / 2] ^= 1,
             Some(Fault::Truncated) => archive.truncate(size / 2),
             Some(Fault::TooLong) => archive.extend_from_slice(&[0; 4096]),
             Some(Fault::DoesNotStart | Fault::NoProgram) | None => {}
@@ -110,7 +110,7 @@ fn sample_app(version: &str, fault: Option<Fault>) -> Vec<u8> {
         add("broken", 0o644, b"");
     }
     if fault != Some(Fault::NoProgram) {
-        let app = fs_err::read(program("lab-notes")).expect("it was just found");
+        let app = fs_err::read(program("lab-notes")).expect("it is built");
         add("bin/lab-notes", 0o755, &app);
     }
     builder.into_inner().and_then(GzEncoder::finish).expect("memory is enough")

@@ -1,4 +1,4 @@
-//! A real Secret Service: a session bus of its own and gnome-keyring on it.
+//! A real Secret Service: a session bus, and gnome-keyring on it.
 
 use std::process::Stdio;
 
@@ -14,7 +14,7 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// Starts both, unlocked, and tells the device's later processes of the bus.
+    /// Starts both, unlocked, and gives the bus to the device's later processes.
     ///
     /// # Panics
     /// `dbus-daemon` or `gnome-keyring-daemon` is not installed (`cargo xtask ci` installs them).
@@ -26,7 +26,7 @@ impl Keyring {
             .spawn()
             .expect("dbus-daemon is installed");
         let mut lines = BufReader::new(bus.stdout.take().expect("it is piped")).lines();
-        let address = lines.next_line().await.expect("the bus starts").expect("it says its address");
+        let address = lines.next_line().await.expect("the bus starts").expect("it prints its address");
         device.set("DBUS_SESSION_BUS_ADDRESS", &address);
 
         let runtime = device.path("keyring");
@@ -49,7 +49,7 @@ impl Keyring {
 
         let keyring = Self { _bus: bus, daemon };
         crate::wait::until("a keyring on the bus", async || {
-            let asked = Command::new("dbus-send")
+            let found = Command::new("dbus-send")
                 .args(["--session", "--dest=org.freedesktop.DBus", "--type=method_call", "--print-reply"])
                 .args(["/org/freedesktop/DBus", "org.freedesktop.DBus.NameHasOwner"])
                 .arg("string:org.freedesktop.secrets")
@@ -57,14 +57,14 @@ impl Keyring {
                 .output()
                 .await
                 .map_err(|error| error.to_string())?;
-            let answer = String::from_utf8_lossy(&asked.stdout).into_owned();
-            if answer.contains("true") { Ok(()) } else { Err(answer) }
+            let printed = String::from_utf8_lossy(&found.stdout).into_owned();
+            if printed.contains("true") { Ok(()) } else { Err(printed) }
         })
         .await;
         keyring
     }
 
-    /// Takes the keyring away; the bus stays.
+    /// Stops the keyring; the bus stays.
     ///
     /// # Panics
     /// It has ended already.

@@ -1,5 +1,5 @@
 //! The lab's identity provider: OpenID Connect with a login form, PKCE, and refresh tokens in the manner of several
-//! vendors. It can be told to misbehave.
+//! vendors. Its behaviour can be changed.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,25 +23,25 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use url::Url;
 
-pub use behaviour::{Behaviour, Misbehaviour, Oddity, Rotation};
+pub use behaviour::{Behaviour, ProviderFault, Rotation, Variation};
 pub use vendor::Vendor;
 
-mod answer;
 mod behaviour;
+mod device_flow;
 mod documents;
-mod more;
+mod response;
 mod token;
 mod vendor;
 
 /// The client that is registered.
 pub const CLIENT_ID: &str = "steward-lab";
-/// The person who usually signs in.
+/// The user who signs in unless told otherwise.
 pub const USER: &str = "ada";
-/// What Google's desktop clients get, and may show.
+/// The client secret as Google gives it to desktop clients; it is public.
 pub const GOOGLE_SECRET: &str = "GOCSPX-lab";
-/// Everybody's password.
+/// The password of every user.
 pub const PASSWORD: &str = "correct horse battery staple";
-/// Her address.
+/// The address of [`USER`].
 pub const EMAIL: &str = "ada@example.com";
 
 /// A running provider.
@@ -61,7 +61,7 @@ struct Shared {
     other_key: EncodingKey,
     long_key: EncodingKey,
     rsa_key: EncodingKey,
-    /// As the provider publishes them: the first two in their turn, the others always.
+    /// As the provider publishes them: one of the first two, and always the others.
     public: [Value; 4],
 }
 
@@ -75,17 +75,17 @@ struct Inner {
     requests: BTreeMap<String, BTreeMap<String, String>>,
     codes: BTreeMap<String, BTreeMap<String, String>>,
     refresh_tokens: BTreeMap<String, RefreshToken>,
-    /// The last authorization request.
-    asked: BTreeMap<String, String>,
-    /// The last question to the token endpoint.
-    exchanged: BTreeMap<String, String>,
-    exchanges: usize,
-    devices: BTreeMap<String, more::OtherDevice>,
+    /// The parameters of the last authorization request.
+    authorization: BTreeMap<String, String>,
+    /// The parameters of the last token request.
+    token: BTreeMap<String, String>,
+    token_requests: usize,
+    devices: BTreeMap<String, device_flow::PendingDeviceSignIn>,
     revocations: usize,
     logins: usize,
     refreshes: usize,
     key_requests: usize,
-    /// Whether the second key has taken the place of the first.
+    /// Whether the second key has replaced the first.
     rotated: bool,
 }
 
@@ -97,18 +97,18 @@ struct RefreshToken {
     revoked: bool,
 }
 
-/// What a token is given for.
+/// What a token is issued for.
 struct Granted {
     nonce: String,
-    /// A sign-in, not a renewal.
+    /// It is a sign-in, not a renewal.
     first: bool,
     user: &'static str,
     scope: String,
-    /// Whether there is a refresh token in the answer.
-    lasting: bool,
+    /// Whether the response has a refresh token.
+    with_refresh_token: bool,
 }
 
-/// A person's address.
+/// The address of a user.
 fn email(user: &str) -> String {
     format!("{user}@example.com")
 }
@@ -117,7 +117,7 @@ impl Provider {
     /// Starts a provider on a free port.
     ///
     /// # Panics
-    /// The machine gives no port or no randomness.
+    /// No port is free, or there is no randomness.
     pub async fn start() -> Self {
         Self::start_as(Vendor::Plain).await
     }
@@ -125,7 +125,7 @@ impl Provider {
     /// Starts a provider that behaves like a vendor's.
     ///
     /// # Panics
-    /// The machine gives no port or no randomness.
+    /// No port is free, or there is no randomness.
     pub async fn start_as(vendor: Vendor) -> Self {
         let random = SystemRandom::new();
         let pair = |id: &str, curve: &str, kind| {
@@ -150,9 +150,9 @@ impl Provider {
                 requests: BTreeMap::new(),
                 codes: BTreeMap::new(),
                 refresh_tokens: BTreeMap::new(),
-                asked: BTreeMap::new(),
-                exchanged: BTreeMap::new(),
-                exchanges: 0,
+                authorization: BTreeMap::new(),
+                token: BTreeMap::new(),
+                token_requests: 0,
                 devices: BTreeMap::new(),
                 revocations: 0,
                 logins: 0,
@@ -174,9 +174,9 @@ impl Provider {
             .route(at.token, post(token::token))
             .route(at.keys, get(documents::jwks))
             .route(at.user_info, get(documents::user_info).post(documents::user_info))
-            .route("/revoke", post(more::revoke))
-            .route("/device", post(more::device))
-            .route("/device/done", get(more::device_done))
+            .route("/revoke", post(device_flow::revoke))
+            .route("/device", post(device_flow::device))
+            .route("/device/done", get(device_flow::device_done))
             .with_state(Arc::clone(&shared));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
         let address = listener.local_addr().expect("it is bound");
@@ -186,24 +186,24 @@ impl Provider {
         Self { issuer, address, routes, server, shared }
     }
 
-    /// Is out of reach from now on, as behind a network that is gone: connections are refused.
+    /// Stops: connections are refused from now on.
     ///
     /// # Panics
     /// A server task has panicked.
-    pub async fn vanish(&self) {
+    pub async fn stop(&self) {
         self.server.lock().expect("no task panics").abort();
         crate::wait::until("a closed port", async || match TcpStream::connect(self.address).await {
-            Ok(_) => Err("it still answers"),
+            Ok(_) => Err("it still accepts connections"),
             Err(_) => Ok(()),
         })
         .await;
     }
 
-    /// Is back at the same address.
+    /// Starts again at the same address.
     ///
     /// # Panics
-    /// Somebody else has taken its port.
-    pub async fn come_back(&self) {
+    /// Another process uses its port.
+    pub async fn start_again(&self) {
         let listener = TcpListener::bind(self.address).await.expect("the port is still free");
         *self.server.lock().expect("no task panics") = serve(listener, self.routes.clone());
     }
@@ -214,13 +214,13 @@ impl Provider {
         &self.issuer
     }
 
-    /// Where it listens.
+    /// The address that it listens at.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Is reached at another address, which it goes by from now on.
+    /// Uses another address in its issuer identifier and its documents from now on.
     #[must_use]
     pub fn behind(mut self, address: &str) -> Self {
         address.clone_into(&mut self.issuer);
@@ -233,7 +233,7 @@ impl Provider {
         change(&mut self.shared.lock().behaviour);
     }
 
-    /// How often a person has typed a password.
+    /// How often a user has submitted the login form.
     #[must_use]
     pub fn logins(&self) -> usize {
         self.shared.lock().logins
@@ -245,39 +245,39 @@ impl Provider {
         self.shared.lock().refreshes
     }
 
-    /// How often somebody asked for the keys.
+    /// How often the keys were requested.
     #[must_use]
     pub fn key_requests(&self) -> usize {
         self.shared.lock().key_requests
     }
 
-    /// How often a session was ended here at a client's wish (RFC 7009).
+    /// How often a client has revoked a token (RFC 7009).
     #[must_use]
     pub fn revocations(&self) -> usize {
         self.shared.lock().revocations
     }
 
-    /// How often somebody asked the token endpoint.
+    /// How often the token endpoint was called.
     #[must_use]
-    pub fn exchanges(&self) -> usize {
-        self.shared.lock().exchanges
+    pub fn token_requests(&self) -> usize {
+        self.shared.lock().token_requests
     }
 
     /// A parameter of the last authorization request.
     #[must_use]
-    pub fn asked(&self, name: &str) -> Option<String> {
-        self.shared.lock().asked.get(name).cloned()
+    pub fn authorization_parameter(&self, name: &str) -> Option<String> {
+        self.shared.lock().authorization.get(name).cloned()
     }
 
-    /// A parameter of the last question to the token endpoint.
+    /// A parameter of the last token request.
     #[must_use]
-    pub fn exchanged(&self, name: &str) -> Option<String> {
-        self.shared.lock().exchanged.get(name).cloned()
+    pub fn token_parameter(&self, name: &str) -> Option<String> {
+        self.shared.lock().token.get(name).cloned()
     }
 
-    /// A refresh token as from a sign-in, for clients that get theirs from elsewhere.
+    /// Issues a refresh token without a sign-in, for clients that cannot sign in here.
     #[must_use]
-    pub fn give_refresh_token(&self) -> String {
+    pub fn issue_refresh_token(&self) -> String {
         let token = secret();
         let entry = RefreshToken { nonce: secret(), user: USER, used: None, revoked: false };
         self.shared.lock().refresh_tokens.insert(token.clone(), entry);
@@ -301,11 +301,11 @@ fn serve(listener: TcpListener, routes: Router) -> JoinHandle<()> {
 }
 
 impl Shared {
-    /// Whether the answer to this renewal gets lost.
-    fn loses_answer(&self) -> bool {
+    /// Whether the response to this renewal gets lost.
+    fn loses_response(&self) -> bool {
         let mut state = self.lock();
-        let lost = state.behaviour.lost_answers;
-        state.behaviour.lost_answers = lost.saturating_sub(1);
+        let lost = state.behaviour.lost_responses;
+        state.behaviour.lost_responses = lost.saturating_sub(1);
         lost > 0
     }
 
@@ -316,14 +316,14 @@ impl Shared {
 
 async fn authorize(
     State(shared): State<Arc<Shared>>,
-    Query(question): Query<BTreeMap<String, String>>,
+    Query(request): Query<BTreeMap<String, String>>,
 ) -> Response {
-    let parameter = |name: &str| question.get(name).map_or("", String::as_str);
+    let parameter = |name: &str| request.get(name).map_or("", String::as_str);
     if let Some((status, page)) = shared.lock().behaviour.page {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
         return (status, Html(page)).into_response();
     }
-    let complaint = match () {
+    let error = match () {
         () if parameter("client_id") != CLIENT_ID => "unknown client",
         () if !parameter("redirect_uri").starts_with("http://localhost:") => "redirect_mismatch",
         () if parameter("response_type") != "code" => "unsupported_response_type",
@@ -331,79 +331,80 @@ async fn authorize(
         () if shared.vendor == Vendor::Google && parameter("scope").contains("offline_access") => {
             "Error 400: invalid_scope"
         }
-        () if at_once(&shared, parameter("prompt")).is_some() => {
-            let (error, description) = at_once(&shared, parameter("prompt")).unwrap_or_default();
-            let Ok(mut back) = parameter("redirect_uri").parse::<Url>() else {
+        () if immediate_error(&shared, parameter("prompt")).is_some() => {
+            let (error, description) = immediate_error(&shared, parameter("prompt")).unwrap_or_default();
+            let Ok(mut redirect) = parameter("redirect_uri").parse::<Url>() else {
                 return (StatusCode::BAD_REQUEST, "redirect_mismatch").into_response();
             };
-            back.query_pairs_mut()
+            redirect
+                .query_pairs_mut()
                 .append_pair("state", parameter("state"))
                 .append_pair("error", error)
                 .append_pair("error_description", description);
-            return Redirect::to(back.as_str()).into_response();
+            return Redirect::to(redirect.as_str()).into_response();
         }
         () => {
-            let request = secret();
+            let id = secret();
             let form = format!(
                 "<!DOCTYPE html><title>Lab sign-in</title><h1>Lab sign-in</h1><form method=post action=/login>\
-                 <input type=hidden name=request value={request}>\
+                 <input type=hidden name=request value={id}>\
                  <label>User <input name=username autocomplete=username></label>\
                  <label>Password <input name=password type=password></label><button>Sign in</button></form>"
             );
             let mut state = shared.lock();
-            state.asked.clone_from(&question);
-            state.requests.insert(request, question);
+            state.authorization.clone_from(&request);
+            state.requests.insert(id, request);
             drop(state);
             return Html(form).into_response();
         }
     };
-    (StatusCode::BAD_REQUEST, complaint).into_response()
+    (StatusCode::BAD_REQUEST, error).into_response()
 }
 
-/// Why a browser is sent back before it sees a page: the provider refuses, or must not ask anybody (Core 1.0, 3.1.2.6).
-fn at_once(shared: &Shared, prompt: &str) -> Option<(&'static str, &'static str)> {
+/// Why the browser is redirected before it shows a page: the provider refuses, or must not show one (Core 1.0, 3.1.2.6).
+fn immediate_error(shared: &Shared, prompt: &str) -> Option<(&'static str, &'static str)> {
     let silent = prompt.split(' ').any(|word| word == "none");
-    shared.lock().behaviour.refusal.or(silent.then_some(("login_required", "nobody is signed in here")))
+    shared.lock().behaviour.refusal.or(silent.then_some(("login_required", "no user is signed in")))
 }
 
-async fn login(State(shared): State<Arc<Shared>>, Form(answer): Form<BTreeMap<String, String>>) -> Response {
+async fn login(State(shared): State<Arc<Shared>>, Form(form): Form<BTreeMap<String, String>>) -> Response {
     let mut state = shared.lock();
-    let field = |name: &str| answer.get(name).map_or("", String::as_str);
-    let Some(question) = state.requests.get(field("request")).cloned() else {
-        return (StatusCode::BAD_REQUEST, "this form is too old").into_response();
+    let field = |name: &str| form.get(name).map_or("", String::as_str);
+    let Some(request) = state.requests.get(field("request")).cloned() else {
+        return (StatusCode::BAD_REQUEST, "the form has expired").into_response();
     };
     if (field("username"), field("password")) != (USER, PASSWORD) {
         return (StatusCode::FORBIDDEN, "wrong user or password").into_response();
     }
     state.logins += 1;
-    let mut back: Url = match question["redirect_uri"].parse() {
+    let mut redirect: Url = match request["redirect_uri"].parse() {
         Ok(url) => url,
         Err(_) => return (StatusCode::BAD_REQUEST, "redirect_mismatch").into_response(),
     };
-    let mut pairs = back.query_pairs_mut();
-    pairs.append_pair("state", question.get("state").map_or("", String::as_str));
-    match state.behaviour.misbehaviour {
-        Some(Misbehaviour::WrongIssuerInResponse) => {
+    let mut pairs = redirect.query_pairs_mut();
+    pairs.append_pair("state", request.get("state").map_or("", String::as_str));
+    match state.behaviour.fault {
+        Some(ProviderFault::WrongIssuerInResponse) => {
             pairs.append_pair("iss", "https://elsewhere.example");
         }
-        Some(Misbehaviour::NoIssuerInResponse) => {}
+        Some(ProviderFault::NoIssuerInResponse) => {}
         Some(_) | None if shared.vendor.names_issuer() => {
             pairs.append_pair("iss", &state.issuer);
         }
         Some(_) | None => {}
     }
-    if state.behaviour.misbehaviour == Some(Misbehaviour::NoCode) {
-        // Nothing but the state.
+    if state.behaviour.fault == Some(ProviderFault::NoCode) {
+        // Only the state.
     } else if state.behaviour.deny {
         let (error, description) = state.behaviour.denial;
         pairs.append_pair("error", error).append_pair("error_description", description);
     } else {
         let code = secret();
         pairs.append_pair("code", &code);
-        state.codes.insert(code, question);
+        state.codes.insert(code, request);
     }
     drop(pairs);
-    Redirect::to(back.as_str()).into_response()
+    Redirect::to(redirect.as_str()).into_response()
 }
 
 fn secret() -> String {

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
+use protocol::report::Report;
 use serde_json::Value;
 
 use crate::wait::until;
@@ -40,7 +41,7 @@ impl Receiver {
         format!("{}/v1/reports", self.base)
     }
 
-    /// Refuses everything with a status from now on, or takes it again.
+    /// Refuses everything with a status from now on, or accepts it again.
     ///
     /// # Panics
     /// A server task has panicked.
@@ -48,7 +49,7 @@ impl Receiver {
         self.shared.lock().expect("no task panics").refuse_with = status;
     }
 
-    /// Takes this long for each report from now on.
+    /// Waits this long before it responds to a report, from now on.
     ///
     /// # Panics
     /// A server task has panicked.
@@ -65,12 +66,22 @@ impl Receiver {
         self.shared.lock().expect("no task panics").refused
     }
 
-    /// What has arrived.
+    /// The reports that have arrived.
+    ///
+    /// # Panics
+    /// One of them is not as this version of the protocol says, or a server task has panicked.
+    #[must_use]
+    pub fn reports(&self) -> Vec<Report> {
+        let read = |report: Value| serde_json::from_value(report).expect("it is a report");
+        self.raw_reports().into_iter().map(read).collect()
+    }
+
+    /// The reports that have arrived, as they came.
     ///
     /// # Panics
     /// A server task has panicked.
     #[must_use]
-    pub fn reports(&self) -> Vec<Value> {
+    pub fn raw_reports(&self) -> Vec<Value> {
         self.shared.lock().expect("no task panics").reports.clone()
     }
 
@@ -84,7 +95,7 @@ impl Receiver {
     }
 
     /// Waits for a report that meets a condition.
-    pub async fn report_where(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+    pub async fn report_where(&self, what: &str, condition: impl Fn(&Report) -> bool) -> Report {
         until(what, async || {
             let reports = self.reports();
             reports.iter().rev().find(|report| condition(report)).cloned().ok_or(reports.last().cloned())

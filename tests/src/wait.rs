@@ -1,22 +1,22 @@
-//! Waiting for something to become true: bounded, and with the last answer in the complaint.
+//! Waiting for something to become true: bounded, and the panic shows the last failure.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long anything may take before a scenario gives up. Generous: machines are slow, hangs are for ever.
+/// How long anything may take before a scenario fails. Generous: machines are slow, and what hangs does so forever.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
-/// Waits until a question is answered with `Ok`.
+/// Tries again and again until an attempt succeeds.
 ///
 /// # Panics
-/// It is not within [`LIMIT`]; the panic shows the last answer.
-pub async fn until<T, E: Debug>(what: &str, mut question: impl AsyncFnMut() -> Result<T, E>) -> T {
+/// None does within [`LIMIT`]; the panic shows the last error.
+pub async fn until<T, E: Debug>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, E>) -> T {
     let deadline = Instant::now() + LIMIT;
     loop {
-        match question().await {
-            Ok(answer) => return answer,
+        match attempt().await {
+            Ok(value) => return value,
             Err(last) if Instant::now() > deadline => {
                 panic!("waited {} s for: {what}; at last: {last:?}", LIMIT.as_secs())
             }

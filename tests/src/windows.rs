@@ -4,13 +4,18 @@
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
-use agent_platform::environment;
-use serde_json::Value;
+use platform::environment;
+use protocol::overview::Overview;
+use protocol::policy::ResolvedPolicy;
+use protocol::status::Status;
+use serde::de::DeserializeOwned;
 
-use crate::device::{Device, Process, Talk};
+use crate::device::Device;
+use crate::interactive::Interactive;
+use crate::process::Process;
 use crate::wait::until;
 
-/// A device with a part of the registry of its own.
+/// A device with its own part of the registry.
 pub struct Windows {
     device: Device,
     wine: PathBuf,
@@ -27,7 +32,7 @@ impl Windows {
     /// Makes a device without policy and without running processes.
     ///
     /// # Panics
-    /// Wine or the Windows build is not there.
+    /// Wine or the Windows build is missing.
     #[must_use]
     pub fn new() -> Self {
         let given = |name: &str| {
@@ -36,7 +41,7 @@ impl Windows {
         };
         let steward = PathBuf::from(given("STEWARD_WINDOWS")).join("steward.exe");
         let wine = PathBuf::from(given("STEWARD_WINE"));
-        // Wine's own services stay, and with them whatever they were given to write to: not a pipe of a scenario's.
+        // Wine's own services go on to run and keep what they write to open, so that must not be a pipe of a scenario.
         let mut first = std::process::Command::new(&wine);
         first.args(["cmd", "/c", "exit"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         assert!(first.status().is_ok_and(|status| status.success()), "Wine does not start");
@@ -69,7 +74,7 @@ impl Windows {
     /// # Panics
     /// `reg.exe` refuses it.
     pub async fn import(&self, file: &[u8]) {
-        fs_err::write(self.device.path("import.reg"), file).expect("room for a file");
+        fs_err::write(self.device.path("import.reg"), file).expect("the disk has room");
         let output = self.wine(&["reg", "import", &self.path("import.reg")]).await;
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
@@ -88,25 +93,19 @@ impl Windows {
     /// What `steward` prints as JSON.
     ///
     /// # Panics
-    /// It prints none.
-    pub async fn json(&self, arguments: &[&str]) -> Value {
-        let output = self.steward(arguments).await;
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-            panic!(
-                "{error}: {}{}",
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr)
-            )
-        })
+    /// It prints no such JSON.
+    pub async fn json<T: DeserializeOwned>(&self, arguments: &[&str]) -> T {
+        read(&self.steward(arguments).await)
     }
 
-    /// The same without a root: in the place that policy really has. One scenario at a time may do this.
-    ///
-    /// # Panics
-    /// It prints no JSON.
-    pub async fn at_home(&self, arguments: &[&str]) -> Value {
-        let output = self.wine(&[&[self.steward.as_str()], arguments].concat()).await;
-        serde_json::from_slice(&output.stdout).expect("it prints JSON")
+    /// `steward policy show --json`.
+    pub async fn policy(&self) -> ResolvedPolicy {
+        self.json(&["policy", "show", "--json"]).await
+    }
+
+    /// The same without a root: at the key that policy really has. One scenario at a time may do this.
+    pub async fn policy_without_root(&self) -> ResolvedPolicy {
+        read(&self.wine(&[self.steward.as_str(), "policy", "show", "--json"]).await)
     }
 
     /// What `reg query` shows of a key, with all below it.
@@ -115,67 +114,74 @@ impl Windows {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Starts the machine service and waits until it answers.
+    /// Starts the machine service and waits until it responds.
     pub async fn start_agent(&self) -> Process {
         let root = self.path("");
         let process = self.device.start(&self.wine, &[&self.steward, "--root", &root, "agent"]);
-        self.status_where("an answering agent", |status| status["agent_running"] == true).await;
+        self.status_where("a response of the agent", |overview| overview.agent_running).await;
         process
     }
 
-    /// Starts the person's broker and waits until it answers.
+    /// Starts the user's broker and waits until it responds.
     pub async fn start_broker(&self) -> Process {
         let root = self.path("");
         let process = self.device.start(&self.wine, &[&self.steward, "--root", &root, "broker"]);
-        self.status_where("an answering broker", |status| status["sign_in"].is_object()).await;
+        self.status_where("a response of the broker", |overview| overview.sign_in.is_some()).await;
         process
     }
 
-    /// Starts a `steward` that a person talks to.
+    /// Starts a `steward` that a user types into.
     #[must_use]
-    pub fn talk(&self, arguments: &[&str]) -> Talk {
+    pub fn interactive(&self, arguments: &[&str]) -> Interactive {
         let root = self.path("");
-        Talk::run(&self.device, &self.wine, &[&[self.steward.as_str(), "--root", &root], arguments].concat())
+        let arguments = [&[self.steward.as_str(), "--root", &root], arguments].concat();
+        Interactive::start(&self.device, &self.wine, &arguments)
     }
 
-    /// Runs a copy of `steward` that lies elsewhere: a program that policy does not know.
+    /// Runs a copy of `steward` at another path: a program that policy does not allow.
     ///
     /// # Panics
-    /// There is no room for a copy.
-    pub async fn stranger(&self, arguments: &[&str]) -> Output {
-        let copy = self.device.path("stranger.exe");
-        fs_err::copy(&self.steward, &copy).expect("room for a program");
+    /// The disk is full.
+    pub async fn run_copy(&self, arguments: &[&str]) -> Output {
+        let copy = self.device.path("copy.exe");
+        fs_err::copy(&self.steward, &copy).expect("the disk has room");
         let root = self.path("");
         self.wine(&[&[&copy.display().to_string(), "--root", &root], arguments].concat()).await
     }
 
-    /// The files of the person's vault, by name.
+    /// The files of the user's vault, by name.
     #[must_use]
     pub fn vault(&self) -> Vec<String> {
         let found = walk(&self.device.path("")).into_iter();
         found.filter(|name| [".sealed", ".key", ".next"].iter().any(|kind| name.ends_with(kind))).collect()
     }
 
-    /// Starts a copy of the agent's program under another name, as an app that runs on and on.
+    /// Starts a copy of the agent's program under another name, as an app that keeps running.
     ///
     /// # Panics
-    /// There is no room for a copy.
+    /// The disk is full.
     #[must_use]
     pub fn start_app(&self, name: &str) -> Process {
         let copy = self.device.path(name);
-        fs_err::copy(&self.steward, &copy).expect("room for a program");
+        fs_err::copy(&self.steward, &copy).expect("the disk has room");
         let root = self.path("app");
-        fs_err::create_dir_all(self.device.path("app")).expect("room for a folder");
+        fs_err::create_dir_all(self.device.path("app")).expect("the disk has room");
         self.device.start(&self.wine, &[&copy.display().to_string(), "--root", &root, "agent"])
     }
 
-    /// Waits until the status meets a condition, and gives it.
-    pub async fn status_where(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+    /// Waits until the overview meets a condition, and gives it.
+    pub async fn status_where(&self, what: &str, condition: impl Fn(&Overview) -> bool) -> Overview {
         until(what, async || {
-            let status = self.json(&["status", "--json"]).await;
-            if condition(&status) { Ok(status) } else { Err(status.to_string()) }
+            let status: Overview = self.json(&["status", "--json"]).await;
+            if condition(&status) { Ok(status) } else { Err(status) }
         })
         .await
+    }
+
+    /// Waits until policy sets so many settings.
+    pub async fn settings_become(&self, count: usize) {
+        let met = |status: &Status| status.policy.settings == count;
+        self.status_where("the new policy", |overview| overview.status.as_ref().is_some_and(met)).await;
     }
 }
 
@@ -183,12 +189,20 @@ impl Drop for Windows {
     fn drop(&mut self) {
         let key = format!("HKLM\\{}", self.key("").trim_end_matches('\\'));
         let removal = std::process::Command::new(&self.wine).args(["reg", "delete", &key, "/f"]).output();
-        // The prefix is a cache; what is left in it harms nobody.
+        // The prefix is a cache: what is left in it does no harm.
         drop(removal);
     }
 }
 
-/// The names of all files below a folder.
+/// Reads what a program printed as JSON.
+fn read<T: DeserializeOwned>(output: &Output) -> T {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        let [printed, errors] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+        panic!("{error}: {printed}{errors}")
+    })
+}
+
+/// The paths of all files below a folder.
 fn walk(folder: &std::path::Path) -> Vec<String> {
     let Ok(entries) = fs_err::read_dir(folder) else { return Vec::new() };
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));

@@ -1,50 +1,60 @@
-//! Policy directories: drop-ins of several folders merged by name. Portable; who may have written a file is the
-//! operating system's question ([`crate::policy`]).
+//! Policy directories: drop-ins of several folders, merged by name. Portable; each operating system decides who may
+//! have written a file ([`crate::policy`]).
 //!
-//! In: the folders, weakest first. Out: one place per file that counts. The same name in a stronger folder
-//! replaces the weaker one; an empty file or a link to `/dev/null` masks; a later name is stronger than an earlier.
+//! In: the folders, weakest first. Out: one source per effective file. A file in a stronger folder replaces one of the
+//! same name in a weaker folder; an empty file or a link to `/dev/null` masks; a later name is stronger than an
+//! earlier one.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use policy_schema::raw::{Place, RawPolicy, ReadError, ReadErrorKind};
+use policy_schema::raw::{RawPolicy, ReadError, ReadErrorKind, Source};
 use policy_schema::read::{MAXIMUM_BYTES, drop_in};
 
-/// Says whether only administrators could have written what lies at a path: `Err` names who else and what to do.
+/// Checks that only administrators can have written the file or folder at a path without links: `Err` names who else
+/// could, and what to do.
 pub type Trust<'a> = &'a dyn Fn(&Path) -> Result<(), ReadError>;
 
-/// Reads all drop-ins. Never fails: what cannot be read becomes a place with an error.
+/// Reads all drop-ins. Never fails: a file or folder that cannot be read becomes a source with an error.
 #[must_use]
-pub fn read(folders: &[PathBuf], trust: Trust<'_>) -> Vec<Place> {
-    let mut files: BTreeMap<OsString, PathBuf> = BTreeMap::new();
-    let mut places = Vec::new();
+pub fn read(folders: &[PathBuf], trust: Trust<'_>) -> Vec<Source> {
+    let mut files: BTreeMap<OsString, DropIn> = BTreeMap::new();
+    let mut sources = Vec::new();
     for (folder, rank) in folders.iter().zip(u32::MAX - 100..) {
         match list(folder, trust) {
             Ok(found) => files.extend(found),
             // It could hold any name, so it counts as stronger than every file.
             Err(error) => {
-                places.push(Place { rank, name: folder.display().to_string(), contents: Err(error) });
+                sources.push(Source { rank, name: folder.display().to_string(), contents: Err(error) });
             }
         }
     }
-    for (path, rank) in files.values().zip(1..) {
-        if let Some(contents) = read_file(path, trust).transpose() {
-            places.push(Place { rank, name: path.display().to_string(), contents });
+    for (drop_in, rank) in files.values().zip(1..) {
+        if let Some(contents) = read_file(drop_in, trust).transpose() {
+            sources.push(Source { rank, name: drop_in.path.display().to_string(), contents });
         }
     }
-    places
+    sources
+}
+
+/// A drop-in as it was found.
+struct DropIn {
+    path: PathBuf,
+    /// The same with the links of its folder followed.
+    real: PathBuf,
 }
 
 /// The drop-ins of one folder by name. A folder that does not exist has none.
-fn list(folder: &Path, trust: Trust<'_>) -> Result<Vec<(OsString, PathBuf)>, ReadError> {
+fn list(folder: &Path, trust: Trust<'_>) -> Result<Vec<(OsString, DropIn)>, ReadError> {
     let entries = match fs_err::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if is_missing(&error) => return Ok(Vec::new()),
         Err(error) => return Err(unreadable(&error)),
     };
-    trust(folder)?;
+    let real = fs_err::canonicalize(folder).map_err(|error| unreadable(&error))?;
+    trust(&real)?;
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|error| unreadable(&error))?;
@@ -53,23 +63,29 @@ fn list(folder: &Path, trust: Trust<'_>) -> Result<Vec<(OsString, PathBuf)>, Rea
         if Path::new(&name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"))
             && !text.starts_with('.')
         {
-            found.push((name, entry.path()));
+            let drop_in = DropIn { path: entry.path(), real: real.join(&name) };
+            found.push((name, drop_in));
         }
     }
     Ok(found)
 }
 
-/// The content of one drop-in, or `None` if it masks or has just gone.
-fn read_file(path: &Path, trust: Trust<'_>) -> Result<Option<RawPolicy>, ReadError> {
-    if fs_err::canonicalize(path).is_ok_and(|target| target == Path::new("/dev/null")) {
-        return Ok(None);
-    }
-    let metadata = match fs_err::metadata(path) {
+/// The content of one drop-in, or `None` if it masks or was just removed.
+fn read_file(drop_in: &DropIn, trust: Trust<'_>) -> Result<Option<RawPolicy>, ReadError> {
+    let metadata = match fs_err::symlink_metadata(&drop_in.real) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && fs_err::symlink_metadata(path).is_err() => {
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(error) => return Err(unreadable(&error)),
+    };
+    let (path, metadata) = if metadata.is_symlink() {
+        let target = fs_err::canonicalize(&drop_in.real).map_err(|error| unreadable(&error))?;
+        if target == Path::new("/dev/null") {
             return Ok(None);
         }
-        Err(error) => return Err(unreadable(&error)),
+        let metadata = fs_err::metadata(&target).map_err(|error| unreadable(&error))?;
+        (target, metadata)
+    } else {
+        (drop_in.real.clone(), metadata)
     };
     if !metadata.is_file() {
         return Err(ReadError {
@@ -78,12 +94,13 @@ fn read_file(path: &Path, trust: Trust<'_>) -> Result<Option<RawPolicy>, ReadErr
             hint: Some("a policy file is a regular file, or a link to one".to_owned()),
         });
     }
-    trust(path)?;
+    trust(&path)?;
     if metadata.len() > MAXIMUM_BYTES {
         return Err(too_large(metadata.len()));
     }
-    let mut bytes = Vec::new();
-    fs_err::File::open(path)
+    // One byte of room more than it has, so that one read gets all of it.
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1);
+    fs_err::File::open(&path)
         .and_then(|file| file.take(MAXIMUM_BYTES + 1).read_to_end(&mut bytes))
         .map_err(|error| unreadable(&error))?;
     if bytes.len() as u64 > MAXIMUM_BYTES {
@@ -95,8 +112,12 @@ fn read_file(path: &Path, trust: Trust<'_>) -> Result<Option<RawPolicy>, ReadErr
     drop_in::read(&bytes).map(Some)
 }
 
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}
+
 fn unreadable(error: &io::Error) -> ReadError {
-    // fs_err names the path, and so does the place: say it once.
+    // Both fs_err and the source name the path: name it once.
     let reason = error
         .get_ref()
         .and_then(std::error::Error::source)
@@ -140,20 +161,20 @@ mod tests {
         fn names(&self) -> Vec<String> {
             self.read()
                 .iter()
-                .map(|place| {
-                    let path = Path::new(&place.name);
+                .map(|source| {
+                    let path = Path::new(&source.name);
                     path.strip_prefix(self.root.path()).unwrap().display().to_string().replace('\\', "/")
                 })
                 .collect()
         }
 
-        fn read(&self) -> Vec<Place> {
+        fn read(&self) -> Vec<Source> {
             read(&self.paths, &|_| Ok(()))
         }
     }
 
     #[test]
-    fn names_decide_the_order_across_all_folders() {
+    fn drop_ins_of_all_folders_are_ordered_by_name() {
         let folders = Folders::new();
         folders.write("etc/10-a.toml", "UpdateMode = \"off\"");
         folders.write("usr/50-b.toml", "UpdateMode = \"notify\"");
@@ -164,20 +185,20 @@ mod tests {
     }
 
     #[test]
-    fn a_stronger_folder_replaces_the_same_name() {
+    fn drop_in_of_stronger_folder_replaces_one_of_the_same_name() {
         let folders = Folders::new();
         folders.write("usr/10-a.toml", "UpdateMode = \"off\"");
         folders.write("run/10-a.toml", "UpdateMode = \"off\"");
         folders.write("etc/10-a.toml", "UpdateMode = \"automatic\"");
-        let places = folders.read();
-        assert_eq!(places.len(), 1);
-        let policy = places[0].contents.as_ref().unwrap();
+        let sources = folders.read();
+        assert_eq!(sources.len(), 1);
+        let policy = sources[0].contents.as_ref().unwrap();
         assert_eq!(policy.enforced["UpdateMode"].value, RawValue::Str("automatic".into()));
     }
 
     #[cfg(unix)]
     #[test]
-    fn an_empty_file_and_a_link_to_dev_null_mask() {
+    fn empty_file_and_link_to_dev_null_mask_weaker_drop_in() {
         let folders = Folders::new();
         folders.write("usr/10-a.toml", "UpdateMode = \"off\"");
         folders.write("usr/20-b.toml", "UpdateMode = \"off\"");
@@ -187,39 +208,39 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_folder_is_empty_and_a_strange_one_is_an_error() {
+    fn missing_folder_has_no_drop_ins_and_file_in_its_place_is_an_error() {
         let folders = Folders::new();
         fs_err::remove_dir(&folders.paths[0]).unwrap();
         assert!(folders.read().is_empty());
         fs_err::write(&folders.paths[0], "a file where a folder belongs").unwrap();
-        let places = folders.read();
-        assert_eq!(places[0].contents.as_ref().unwrap_err().kind, ReadErrorKind::Unreadable);
-        assert!(places[0].rank > 1_000_000, "it could hold any name");
+        let sources = folders.read();
+        assert_eq!(sources[0].contents.as_ref().unwrap_err().kind, ReadErrorKind::Unreadable);
+        assert!(sources[0].rank > 1_000_000, "it could hold any name");
     }
 
     #[cfg(unix)]
     #[test]
-    fn what_is_no_file_or_too_large_is_refused_without_reading_it() {
+    fn folder_huge_file_and_dangling_link_are_refused_unread() {
         let folders = Folders::new();
         fs_err::create_dir(folders.root.path().join("etc/10-folder.toml")).unwrap();
         let huge = fs_err::File::create(folders.root.path().join("etc/20-huge.toml")).unwrap();
         huge.set_len(100_000_000).unwrap();
         fs_err::os::unix::fs::symlink("nowhere", folders.root.path().join("etc/30-dangling.toml")).unwrap();
         let kinds: Vec<_> =
-            folders.read().iter().map(|place| place.contents.as_ref().unwrap_err().kind).collect();
+            folders.read().iter().map(|source| source.contents.as_ref().unwrap_err().kind).collect();
         assert_eq!(kinds, [ReadErrorKind::Unreadable, ReadErrorKind::TooLarge, ReadErrorKind::Unreadable]);
     }
 
     #[test]
-    fn a_file_that_is_not_trusted_is_not_believed() {
+    fn untrusted_file_is_insecure() {
         let folders = Folders::new();
         folders.write("etc/10-a.toml", "UpdateMode = \"off\"");
-        let places = read(&folders.paths, &|path| {
+        let sources = read(&folders.paths, &|path| {
             if path.is_dir() {
                 return Ok(());
             }
             Err(ReadError { kind: ReadErrorKind::Insecure, message: "belongs to 1000".into(), hint: None })
         });
-        assert_eq!(places[0].contents.as_ref().unwrap_err().kind, ReadErrorKind::Insecure);
+        assert_eq!(sources[0].contents.as_ref().unwrap_err().kind, ReadErrorKind::Insecure);
     }
 }

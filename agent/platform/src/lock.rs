@@ -8,24 +8,24 @@ use crate::os::file::{self, Access};
 
 /// A lock that is held until this is dropped.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "it is held, not looked at")] std::fs::File);
+pub struct Lock(#[expect(dead_code, reason = "it is held, never read")] std::fs::File);
 
 /// Why a lock is not held.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process holds it.
-    #[error("{owner} holds {place}")]
+    #[error("{owner} holds {path}")]
     Held {
         /// What the other process said about itself.
         owner: String,
         /// The file.
-        place: String,
+        path: String,
     },
     /// The system refused.
-    #[error("failed to lock {place}")]
+    #[error("failed to lock {path}")]
     Refused {
         /// The file.
-        place: String,
+        path: String,
         /// Why.
         #[source]
         source: io::Error,
@@ -33,8 +33,8 @@ pub enum LockError {
 }
 
 impl Lock {
-    /// Takes the lock for a process that there may be only one of. Where the system refuses (a disk that cannot be
-    /// written to), it goes on without: `None`.
+    /// Takes the lock of a process that may run only once. Where the system refuses (a read-only disk), the process
+    /// runs without a lock: `None`.
     ///
     /// # Errors
     /// Another process holds it.
@@ -46,14 +46,14 @@ impl Lock {
         }
     }
 
-    /// Takes the lock and leaves who holds it in the file, for people. A file system without locks gives it to
-    /// everybody.
+    /// Takes the lock and writes into the file which process holds it, for administrators to read. On a file system
+    /// without locks, every process gets it.
     ///
     /// # Errors
     /// Another process holds it, or the system refused.
     pub fn take(path: &Path, folder: Access) -> Result<Self, LockError> {
-        let place = || path.display().to_string();
-        let refused = |source| LockError::Refused { place: place(), source };
+        let name = || path.display().to_string();
+        let refused = |source| LockError::Refused { path: name(), source };
         if let Some(above) = path.parent() {
             file::create_folder(above, folder).map_err(refused)?;
         }
@@ -64,11 +64,11 @@ impl Lock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut owner = String::new();
-                // Where a lock keeps others from reading as well, its owner stays unnamed.
+                // On Windows a lock keeps others from reading as well, so its owner stays unnamed.
                 if file.read_to_string(&mut owner).is_err() || owner.is_empty() {
                     "another process".clone_into(&mut owner);
                 }
-                return Err(LockError::Held { owner: owner.trim().to_owned(), place: place() });
+                return Err(LockError::Held { owner: owner.trim().to_owned(), path: name() });
             }
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
                 return Ok(Self(file));
@@ -81,7 +81,7 @@ impl Lock {
             .and_then(|()| writeln!(file, "process {}", std::process::id()));
         match written {
             Ok(()) => Ok(Self(file)),
-            // Its name is for people only: a full disk stops nobody.
+            // The text is only information: the lock holds on a full disk as well.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(Self(file)),
             Err(error) => Err(refused(error)),
         }
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_is_held_once_names_its_owner_and_ends_with_it() {
+    fn held_lock_is_refused_naming_its_owner_and_free_after_drop() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("steward/broker.lock");
         let held = Lock::take(&path, Access::Private).unwrap();

@@ -4,8 +4,6 @@
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-pub use crate::os::paths::{SYSTEM, SYSTEM_DISK};
-
 /// The layout of an operating system.
 #[derive(Clone, Debug)]
 pub struct Paths {
@@ -31,10 +29,10 @@ impl Paths {
         root.join(path.components().filter(|part| matches!(part, Component::Normal(_))).collect::<PathBuf>())
     }
 
-    /// A path in a person's own folders as people write it: `~/Library/Logs`, `%APPDATA%\QuickWork`. The environment says
+    /// A path in a user's own folders as documentation writes it: `~/Library/Logs`, `%APPDATA%\QuickWork`. The environment says
     /// where these are, also where there is another root.
     #[must_use]
-    pub fn of_person(&self, text: &str) -> PathBuf {
+    pub fn of_user(&self, text: &str) -> PathBuf {
         let (name, rest) = match (text.strip_prefix("~/"), text.strip_prefix('%')) {
             (Some(rest), _) => ("HOME", rest),
             (None, Some(text)) => text.split_once('%').unwrap_or(("", text)),

@@ -1,4 +1,5 @@
-//! TCP ports of this device: listening at one, and who listens at one. Portable but for what keeps others from a port.
+//! TCP ports of this device: listening at one, and which process listens at one. Portable; each operating system keeps
+//! other processes from a port in its own way.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,24 +13,24 @@ use crate::os::ipc;
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 128;
 
-/// A process that listens.
+/// A process that listens at a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Its number.
+    /// Its ID.
     pub process: u32,
     /// The name of its program.
     pub name: String,
-    /// Where its program lies, if the system says so.
+    /// The path of its program, if the system says so.
     pub program: Option<PathBuf>,
 }
 
-/// Listens at an address that nobody else may share, whatever options they set.
+/// Listens at an address that no other process can share, whatever options it sets.
 ///
 /// # Errors
-/// Somebody listens there already (`AddrInUse`), or the system refused.
+/// Another process listens there (`AddrInUse`), or the system refused.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    ipc::keep_port_to_ourselves(&socket)?;
+    ipc::use_port_exclusively(&socket)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -47,7 +48,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_port_is_shared_with_nobody_and_free_again_at_once() {
+    async fn listening_port_is_exclusive_and_free_again_after_close() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let first = listen(address.parse().unwrap()).unwrap();
             let taken = first.local_addr().unwrap();
@@ -66,7 +67,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(windows, ignore = "Wine 8 finds no owner here; on Windows itself it was not tried")]
-    fn whoever_listens_is_found_on_both_families() {
+    fn listening_process_is_found_on_both_families() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let listener = std::net::TcpListener::bind(address).unwrap();
             let port = listener.local_addr().unwrap().port();

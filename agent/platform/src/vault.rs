@@ -1,4 +1,4 @@
-//! The secret store of the person's session. Portable; which store it is, is the operating system's question.
+//! The secret store of the user's session. Portable; each operating system has its own store.
 
 use std::collections::HashMap;
 
@@ -7,16 +7,16 @@ use keyring_core::api::CredentialStoreApi as _;
 
 use crate::os::vault as os;
 
-/// What the store is called, for people.
+/// The name of the store, for messages.
 pub const NAME: &str = os::NAME;
 
 /// Why the store could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
-    /// No store answers in this session.
+    /// No store runs in this session.
     #[error("no {NAME} answers in this session")]
     Missing(#[source] StoreError),
-    /// A store answers but does not open.
+    /// A store runs but does not open.
     #[error("the {NAME} is locked or refused")]
     Refused(#[source] StoreError),
 }
@@ -41,7 +41,7 @@ pub fn set(service: &str, user: &str, secret: &[u8]) -> Result<(), VaultError> {
     entry(service, user)?.set_secret(secret).map_err(VaultError::Refused)
 }
 
-/// Removes an entry. One that is not there is fine. Blocks: call it on a thread of its own.
+/// Removes an entry. One that does not exist is no error. Blocks: call it on a thread of its own.
 ///
 /// # Errors
 /// The store is missing or refuses.

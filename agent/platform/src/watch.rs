@@ -1,6 +1,5 @@
-//! The nudge: a hint that a place of policy may have changed. Portable; what an event of a folder means differs
-//! between operating systems, so each brings its own reading of it. The slow poll of whoever reads covers what a
-//! watch misses.
+//! Hints that a source of policy may have changed. Portable; what an event of a folder means differs between operating
+//! systems, so each interprets it itself. The caller polls slowly as well, which covers what a watch misses.
 
 use std::path::PathBuf;
 
@@ -13,7 +12,7 @@ use crate::file::{self, Identity};
 pub enum Hint {
     /// A change that is finished.
     Changed,
-    /// Something has gone that may come back in a moment, or one of several changes has come.
+    /// Something was removed that may be back in a moment, or one of several changes has come.
     Unsettled,
 }
 
@@ -25,18 +24,18 @@ pub struct FolderWatch {
 }
 
 impl FolderWatch {
-    /// Makes a watch that calls `nudge` from a thread of its own with what `read` makes of each event. Nothing is
-    /// watched before [`FolderWatch::arm`].
+    /// Makes a watch that calls `nudge` from a thread of its own with the hint that `interpret` finds in each event.
+    /// Nothing is watched before [`FolderWatch::arm`].
     #[must_use]
     pub fn new(
-        read: impl Fn(&notify::Event) -> Option<Hint> + Send + 'static,
+        interpret: impl Fn(&notify::Event) -> Option<Hint> + Send + 'static,
         nudge: impl Fn(Hint) + Send + 'static,
     ) -> Self {
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // An error (for example an overflow of the queue) means that something was missed.
             let hint = match event {
                 Ok(event) if event.need_rescan() => Some(Hint::Changed),
-                Ok(event) => read(&event),
+                Ok(event) => interpret(&event),
                 Err(_) => Some(Hint::Changed),
             };
             if let Some(hint) = hint {
@@ -60,13 +59,13 @@ impl FolderWatch {
                 (path, identity)
             })
             .collect();
-        // A folder of which the system does not tell the identity is never known to be the same.
+        // A folder whose identity the system does not tell may be another each time.
         if wanted == self.armed && wanted.iter().all(|(_, identity)| identity.is_some()) {
             return;
         }
         self.failure = None;
         for (path, _) in self.armed.drain(..) {
-            // A folder that has gone took its watch along.
+            // This fails for a folder that was removed: its watch ended with it.
             drop(watcher.unwatch(&path));
         }
         for (path, identity) in wanted {

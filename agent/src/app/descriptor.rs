@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use agent_platform::paths::{Paths, SYSTEM};
+use platform::SYSTEM;
+use platform::paths::Paths;
+use policy_schema::Policy;
 use serde::Deserialize;
 
 /// One app.
@@ -12,7 +14,7 @@ use serde::Deserialize;
 pub(crate) struct Descriptor {
     /// As the setting `App` names it.
     pub(crate) name: String,
-    /// As people know it.
+    /// As users know it.
     pub(crate) title: String,
     /// The hosts that it has to reach besides the identity provider, some as patterns with `*`.
     #[serde(default)]
@@ -37,7 +39,7 @@ pub(crate) struct System {
     /// The app's processes: names of programs, or folders (with a separator in them) that they lie in.
     #[serde(default)]
     pub(crate) processes: Vec<String>,
-    /// Folders with its logs, as people write them: `~/...`, `%APPDATA%\...`.
+    /// Folders with its logs, as documentation writes them: `~/...`, `%APPDATA%\...`.
     #[serde(default)]
     pub(crate) logs: Vec<String>,
     /// Folders that only administrators can write to, whose programs may ask the broker for tokens.
@@ -112,8 +114,8 @@ impl Descriptor {
     }
 }
 
-/// Where the configurations of all apps lie on this operating system.
-pub(crate) fn places(paths: &Paths) -> impl Iterator<Item = String> {
+/// The locations of the configurations of all apps on this operating system.
+pub(crate) fn locations(paths: &Paths) -> impl Iterator<Item = String> {
     let configurations = ALL.iter().filter_map(|app| app.system()?.configuration.as_ref());
     configurations.map(|configuration| match configuration.format {
         Format::Json => paths.under_root(configuration.path.as_ref()).display().to_string(),
@@ -124,6 +126,13 @@ pub(crate) fn places(paths: &Paths) -> impl Iterator<Item = String> {
 /// The app of a name.
 pub(crate) fn find(name: &str) -> Option<&'static Descriptor> {
     ALL.iter().find(|descriptor| descriptor.name == name)
+}
+
+/// The folders of the programs of the managed app and of the apps that `AllowedApplications` names.
+pub(crate) fn program_folders(policy: &Policy) -> Vec<String> {
+    let named = std::iter::once(&policy.app).chain(&policy.allowed_applications);
+    let systems = named.filter_map(|name| find(name)?.system());
+    systems.flat_map(|system| system.programs.clone()).collect()
 }
 
 /// The names of all apps.

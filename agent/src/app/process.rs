@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use agent_platform::paths::Paths;
 use jiff::Timestamp;
+use platform::paths::Paths;
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
 /// How an app's processes are known.
@@ -37,7 +37,7 @@ impl Program {
     }
 }
 
-/// When the oldest of an app's processes started, whoever runs it; `None` if none runs.
+/// When the oldest of an app's processes started, whichever user runs it; `None` if none runs.
 pub(super) fn oldest(programs: &[Program]) -> Option<Timestamp> {
     let mut system = System::new().ok()?;
     let exe = ProcessRefreshKind::nothing().with_exe(UpdateKind::Always);
@@ -63,7 +63,7 @@ mod tests {
         let own = std::env::current_exe().unwrap();
         let name = own.file_name().unwrap().to_string_lossy().into_owned();
         for known in [Program::Name(name), Program::Below(own.parent().unwrap().to_owned())] {
-            assert!(oldest(&[known]).unwrap() <= crate::clock::now());
+            assert!(oldest(&[known]).unwrap() <= platform::clock::now());
         }
         assert_eq!(oldest(&[Program::Name("no such program".to_owned())]), None);
     }

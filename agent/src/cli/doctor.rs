@@ -1,58 +1,60 @@
-//! `steward doctor`: what is examined, and how the findings look.
+//! `steward doctor`: chooses what to examine, and prints the findings. `steward setup` and `steward support-bundle` use
+//! the same functions.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use agent_platform::paths::Paths;
-use policy_schema::{LastGood, Policy, Problem, resolve};
+use broker::configuration::Configuration;
+use net::client::call;
+use platform::paths::Paths;
+use policy_schema::{LastGood, Open, Policy, Problem, resolve};
+use protocol::agent::STATUS;
+use protocol::diagnosis::{Confidence, Diagnosis};
+use protocol::endpoint::Nothing;
 use serde_json::json;
 
 use super::hanging;
-use super::policy::places;
-use crate::api::{self, Explained};
+use super::policy::{effective_or_preview, preview, sources};
 use crate::app::descriptor;
-use crate::broker::configuration::Configuration;
-use crate::clock;
-use crate::doctor::{self, Confidence, Diagnosis, Finding, Outcome, Subject};
-use crate::health::model::Status;
+use crate::doctor::{self, Finding, Outcome, Subject};
 
 #[derive(clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Arguments {
-    /// Examine a policy that is not installed yet: a drop-in, property list, profile or Registry.pol. Given more than once,
-    /// the last is strongest.
+    /// Examine a policy that is not installed yet: a drop-in, property list, profile or Registry.pol. May be given more
+    /// than once; the last file is the strongest.
     #[arg(long, value_name = "FILE")]
     policy: Vec<PathBuf>,
-    /// Sign in through the browser, renew the session, and compare what comes back.
+    /// Sign in through the browser, renew the session, and compare the tokens.
     #[arg(long)]
     sign_in: bool,
-    /// The address that the account is known by; compared to the letter with the one in the ID token.
+    /// The email address of the account. It must be identical to the address in the ID token.
     #[arg(long, value_name = "ADDRESS")]
     expect_email: Option<String>,
-    /// What a browser or the app said; known errors are explained.
+    /// The text of an error that the browser or the app showed. Known errors are explained.
     #[arg(long, value_name = "TEXT")]
-    said: Option<String>,
-    /// Show what was looked at as well.
+    error_text: Option<String>,
+    /// Show what each check observed as well.
     #[arg(long)]
     details: bool,
     /// Print the findings as JSON.
     #[arg(long)]
     json: bool,
-    /// Print everything that can be named, with its cause and fix.
+    /// Print all known causes with their fixes.
     #[arg(long, exclusive = true)]
     causes: bool,
 }
 
-/// Ends with 0 if nothing is wrong, with 1 if there are warnings, with 2 if something does not work.
+/// The exit code is 0 if nothing is wrong, 1 if there are warnings, 2 if something does not work.
 pub(super) async fn doctor(paths: &Paths, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { policy, sign_in, expect_email, said, details, json, causes } = arguments;
+    let Arguments { policy, sign_in, expect_email, error_text, details, json, causes } = arguments;
     if causes {
-        out!("{}", doctor::catalogue::reference()?.trim_end());
+        out!("{}", doctor::reference::reference()?.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
     let subject = if policy.is_empty() { installed(paths).await } else { of_files(paths, &policy) };
-    let subject = Subject { expected_email: expect_email, said, sign_in, ..subject };
+    let subject = Subject { expected_email: expect_email, error_text, sign_in, ..subject };
     let findings = doctor::examine(subject, progress(json, sign_in)).await;
     let worst = doctor::worst(&findings);
     if json {
@@ -68,43 +70,36 @@ pub(super) async fn doctor(paths: &Paths, arguments: Arguments) -> anyhow::Resul
     }))
 }
 
-/// What policy has put into effect on this device.
+/// The policy that is in effect on this device.
 pub(super) async fn installed(paths: &Paths) -> Subject {
-    let status = api::request::<Status>(&paths.agent_socket(), "GET", "/v1/status", None).await.ok();
-    let explained = api::request::<Explained>(&paths.agent_socket(), "GET", "/v1/policy", None).await.ok();
-    // Without a machine service: what it would read.
-    let preview = || crate::policy::Store::look(paths.clone()).preview(clock::now());
-    let (explained, configuration) = match (explained, Configuration::load(paths)) {
-        (Some(explained), Ok(configuration)) => (explained, configuration),
-        (explained, left) => {
-            let snapshot = preview();
-            let configuration = left.unwrap_or_else(|_| Configuration::from(&snapshot.resolved.policy));
-            let problems = snapshot.problems.clone();
-            (explained.unwrap_or_else(|| Explained::new(&snapshot, problems)), configuration)
-        }
-    };
-    let value = |key: &str| {
-        let story = explained.settings.iter().find(|story| story.key == key)?;
-        story.value.as_ref()?.as_str().map(ToOwned::to_owned)
-    };
+    let status = call(&paths.agent_socket(), &STATUS, &Nothing {}).await.ok();
+    let policy = effective_or_preview(paths).await;
+    let configuration =
+        Configuration::load(paths).unwrap_or_else(|_| configuration(&preview(paths).resolved.policy));
+    let value = |key: &str| policy.get(key)?.value.as_ref()?.as_str().map(ToOwned::to_owned);
     Subject {
         paths: paths.clone(),
         configuration,
-        settings: explained.settings.iter().filter(|story| story.origin.is_of_policy()).count(),
+        settings: policy.set_by_policy().count(),
         addresses: ["ReportUrl", "UpdateFeed"].iter().filter_map(|key| value(key)).collect(),
         app: value("App").and_then(|name| descriptor::find(&name)),
-        policy_problems: explained.problems,
+        policy_problems: policy.problems,
         before_roll_out: false,
         status,
         expected_email: None,
-        said: None,
+        error_text: None,
         sign_in: false,
     }
 }
 
+/// The sign-in settings of a policy.
+pub(super) fn configuration(policy: &Policy) -> Configuration {
+    Configuration::new(policy, descriptor::program_folders(policy))
+}
+
 fn of_files(paths: &Paths, files: &[PathBuf]) -> Subject {
-    let resolved = resolve(&places(files), &LastGood::default());
-    let settings = resolved.settings.iter().filter(|setting| setting.origin.is_of_policy()).count();
+    let resolved = resolve(&sources(files), &LastGood::default());
+    let settings = resolved.set_by_policy().count();
     of_policy(paths, &resolved.policy, settings, resolved.problems)
 }
 
@@ -117,7 +112,7 @@ pub(super) fn of_policy(
 ) -> Subject {
     Subject {
         paths: paths.clone(),
-        configuration: Configuration::from(policy),
+        configuration: configuration(policy),
         policy_problems,
         settings,
         addresses: [&policy.report_url, &policy.update_feed].into_iter().flatten().cloned().collect(),
@@ -125,16 +120,16 @@ pub(super) fn of_policy(
         before_roll_out: true,
         status: None,
         expected_email: None,
-        said: None,
+        error_text: None,
         sign_in: false,
     }
 }
 
-/// Tells a person who waits what is still going on.
+/// Shows the user at a terminal which groups of checks still run.
 pub(super) fn progress(quiet: bool, sign_in: bool) -> impl Fn(&str, usize) {
     let shown = !quiet && std::io::stderr().is_terminal();
     if shown {
-        progress_line(if sign_in { "Sign in in the browser ..." } else { "Looking ..." });
+        progress_line(if sign_in { "Sign in through the browser ..." } else { "Checking ..." });
     }
     move |name, left| {
         if shown {
@@ -144,11 +139,11 @@ pub(super) fn progress(quiet: bool, sign_in: bool) -> impl Fn(&str, usize) {
     }
 }
 
-/// Writes over what stood there before.
+/// Replaces the text of the line.
 fn progress_line(text: &str) {
     use std::io::Write as _;
     let mut stderr = std::io::stderr();
-    // Nobody may be there to see it.
+    // Progress that cannot be shown is no failure.
     let _ = write!(stderr, "{text:<50}\r");
 }
 
@@ -171,13 +166,17 @@ pub(super) fn print(findings: &[Finding], details: bool) {
 }
 
 fn print_diagnosis(diagnosis: &Diagnosis) {
-    let sure = match diagnosis.confidence {
-        Confidence::Certain => "",
-        Confidence::Likely => " (likely)",
-        Confidence::Heuristic => " (a guess)",
+    let suffix = match diagnosis.confidence.known() {
+        Some(Confidence::Certain) => "",
+        Some(Confidence::Likely) => " (likely)",
+        Some(Confidence::Heuristic) | None => " (a guess)",
     };
-    out!("{}", hanging("      cause  ", &format!("{}{sure} [{}]", diagnosis.cause, diagnosis.id)));
-    // Lines that stand below each other have to stay so.
+    let id = match &diagnosis.id {
+        Open::Known(cause) => cause.as_str(),
+        Open::Unknown(id) => id,
+    };
+    out!("{}", hanging("      cause  ", &format!("{}{suffix} [{id}]", diagnosis.cause)));
+    // These lines are not wrapped, because texts in them are compared column by column.
     diagnosis.evidence.iter().for_each(|line| out!("      seen   {}", plain(line)));
     out!("{}", hanging("      fix    ", &diagnosis.fix));
     if let Some(link) = &diagnosis.link {
@@ -187,16 +186,18 @@ fn print_diagnosis(diagnosis: &Diagnosis) {
 
 fn conclusion(findings: &[Finding]) -> String {
     let count = |wanted: Outcome| findings.iter().filter(|finding| finding.outcome == wanted).count();
-    let of = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     match (count(Outcome::Failure), count(Outcome::Warning)) {
         (0, 0) => "Nothing is wrong.".to_owned(),
-        (0, warnings) => format!("It works, with {}.", of(warnings, "warning")),
-        (failures, 0) => format!("{} failed.", of(failures, "check")),
-        (failures, warnings) => format!("{} failed, {}.", of(failures, "check"), of(warnings, "warning")),
+        (0, warnings) => format!("It works, with {}.", counted(warnings, "warning")),
+        (failures, 0) => format!("{} failed.", counted(failures, "check")),
+        (failures, warnings) => {
+            format!("{} failed, {}.", counted(failures, "check"), counted(warnings, "warning"))
+        }
     }
 }
 
-/// Foreign text that a terminal must not obey.
+/// Text of others without control characters, which a terminal would obey.
 fn plain(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }

@@ -1,27 +1,29 @@
-//! `steward export`: one policy file in; everything for Intune, Jamf, Group Policy, Ansible and Linux out.
+//! `steward export`: policy files in; files for Intune, Jamf, Group Policy, Ansible and Linux out. `steward setup`
+//! writes the same files.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
 use policy_schema::export::{AppPreferences, EXAMPLE, Format, export as files, policy_of, remarks};
-use policy_schema::raw::{Place, RawPolicy};
+use policy_schema::raw::{RawPolicy, Source};
 use policy_schema::read::drop_in;
 use policy_schema::{LastGood, resolve};
 
-use super::policy::{places, print_problems};
-use crate::app;
+use super::policy::{print_problems, sources};
+use crate::app::configuration::native_values;
 use crate::app::descriptor::{self, Format as Store};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// What to write; several with commas between them. All of it, if it is left out.
+    /// The formats to write, separated by commas; by default all of them.
     #[arg(long, value_delimiter = ',', value_parser = format_parser())]
     format: Vec<Format>,
-    /// The policy whose values go into it; given more than once, the last is strongest. An example, if it is left out.
+    /// The policy whose values are exported; by default an example. May be given more than once; the last file is the
+    /// strongest.
     #[arg(long, value_name = "FILE")]
     policy: Vec<PathBuf>,
-    /// The folder to write into; it is made if it does not exist, and files of the same name are replaced.
+    /// The folder to write into. It is created if it does not exist, and files of the same name are replaced.
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
 }
@@ -33,13 +35,13 @@ fn format_parser() -> impl clap::builder::TypedValueParser<Value = Format> {
 }
 
 pub(super) fn export(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let places = if arguments.policy.is_empty() {
+    let sources = if arguments.policy.is_empty() {
         let contents = drop_in::read(EXAMPLE.as_bytes());
-        vec![Place { rank: 1, name: "the example".to_owned(), contents }]
+        vec![Source { rank: 1, name: "the example".to_owned(), contents }]
     } else {
-        places(&arguments.policy)
+        sources(&arguments.policy)
     };
-    let (policy, problems) = match policy_of(&places) {
+    let (policy, problems) = match policy_of(&sources) {
         Ok(checked) => checked,
         Err(problems) => {
             print_problems(&problems);
@@ -50,7 +52,7 @@ pub(super) fn export(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let wanted = |format: Format| all || arguments.format.contains(&format);
     let remarks = if wanted(Format::Intune) { remarks(&policy) } else { Vec::new() };
     let weakens = remarks.iter().any(|(weakens, _)| *weakens);
-    for path in write_some(&policy, &places, &arguments.output, wanted)? {
+    for path in write_some(&policy, &sources, &arguments.output, wanted)? {
         out!("{}", arguments.output.join(path).display());
     }
     for (weakens, remark) in &remarks {
@@ -60,22 +62,22 @@ pub(super) fn export(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if weakens { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Writes every format; gives the paths in the folder.
-pub(super) fn write(policy: &RawPolicy, places: &[Place], output: &Path) -> anyhow::Result<Vec<String>> {
-    write_some(policy, places, output, |_| true)
+/// Writes every format, and returns the paths in the folder.
+pub(super) fn write(policy: &RawPolicy, sources: &[Source], output: &Path) -> anyhow::Result<Vec<String>> {
+    write_some(policy, sources, output, |_| true)
 }
 
 fn write_some(
     policy: &RawPolicy,
-    places: &[Place],
+    sources: &[Source],
     output: &Path,
     wanted: impl Fn(Format) -> bool,
 ) -> anyhow::Result<Vec<String>> {
-    let apps = app_preferences(places);
+    let apps = app_preferences(sources);
     let mut written: Vec<String> = Vec::new();
     for format in Format::ALL.into_iter().filter(|format| wanted(*format)) {
         for artefact in files(format, policy, &apps) {
-            // The .reg file belongs to two formats.
+            // The .reg file is part of two formats.
             if written.contains(&artefact.path) {
                 continue;
             }
@@ -88,12 +90,12 @@ fn write_some(
     Ok(written)
 }
 
-/// What the managed app's own preference domain is to hold on a Mac.
-fn app_preferences(places: &[Place]) -> Vec<AppPreferences> {
-    let resolved = resolve(places, &LastGood::default());
+/// The values that the managed app reads from its own preference domain on macOS.
+fn app_preferences(sources: &[Source]) -> Vec<AppPreferences> {
+    let resolved = resolve(sources, &LastGood::default());
     let Some(app) = descriptor::find(&resolved.policy.app) else { return Vec::new() };
     let Some(system) = app.systems.get("macos") else { return Vec::new() };
-    let values = app::native_values(system, &resolved);
+    let values = native_values(system, &resolved);
     let configuration = system.configuration.as_ref().filter(|one| one.format == Store::ManagedPreferences);
     configuration
         .filter(|_| !values.is_empty())

@@ -1,6 +1,6 @@
-//! The command line: arguments in, text out. The only module that prints.
+//! The command line: arguments in, text out. Called by the binary. The only module that prints.
 
-/// Prints a line. A reader that has gone (`steward status | head -1`) is no error.
+/// Prints a line. It is no error if the reader has closed the pipe (`steward status | head -1`).
 macro_rules! out {
     ($($text:tt)*) => {{
         use std::io::Write as _;
@@ -8,8 +8,8 @@ macro_rules! out {
     }};
 }
 
-/// The same for complaints.
-macro_rules! complain {
+/// Prints a line to standard error.
+macro_rules! err {
     ($($text:tt)*) => {{
         use std::io::Write as _;
         let _ = writeln!(std::io::stderr(), $($text)*);
@@ -28,26 +28,28 @@ mod token;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use agent_platform::paths::Paths;
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use net::chain;
+use net::client::CallError;
+use platform::paths::Paths;
+use platform::service::StopSignal;
 
-use crate::api::AskError;
 use crate::health::encode::Encoding;
-use crate::http::chain;
-use crate::{broker, logging, run};
+use crate::{logging, service};
 
-/// How wide lines are for people.
+/// Text is wrapped at this width.
 const WIDTH: usize = 80;
 
-/// Prepares a managed desktop app, keeps it up to date, signs people in and reports health, as policy says.
+/// Prepares a managed desktop app, keeps it up to date, signs users in and reports health, as policy says.
 ///
-/// Policy comes from the place that the operating system keeps for it: TOML files in /etc/steward/policy.d/ on Linux,
+/// Policy comes from the sources of the operating system: TOML files in /etc/steward/policy.d/ on Linux,
 /// HKLM\SOFTWARE\Policies\Steward on Windows, the managed preferences of dev.steward.agent on macOS. Start with
 /// `steward status`.
 #[derive(Parser)]
 #[command(name = "steward", version, max_term_width = 100, arg_required_else_help = true)]
 struct Arguments {
-    /// Put the whole layout of files below this folder (for tests and demonstrations).
+    /// Use the files below this folder instead of those of the system (for tests and demonstrations).
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
     #[command(subcommand)]
@@ -58,49 +60,49 @@ struct Arguments {
 enum Verb {
     /// Run the machine service in the foreground.
     Agent,
-    /// Run the broker of the person who calls it, in the foreground; or ask the one that runs.
+    /// Run the broker of the current user in the foreground, or show its callers or its API.
     Broker {
         #[command(subcommand)]
         verb: Option<BrokerVerb>,
     },
-    /// Show how everything is doing, and what to do if something is wrong.
+    /// Show the health of this device, and what to do if something is wrong.
     Status {
-        /// Print all facts as JSON.
+        /// Print the whole status as JSON.
         #[arg(long)]
         json: bool,
-        /// Print the JSON Schema of those facts, and of reports.
+        /// Print the JSON Schema of the status and of reports.
         #[arg(long, conflicts_with = "json")]
         schema: bool,
     },
-    /// Set sign-in up: from a few answers to the policy, every profile, and what to do where.
+    /// Set up sign-in: write the policy, all profiles and step-by-step instructions.
     ///
-    /// Asks for what is not given, compares it with what the identity provider says of itself, and writes a folder: the
-    /// policy, every profile, and what to click, run and paste at the identity provider, in AWS, in the Amazon Quick
-    /// console and in the MDM.
+    /// Asks for values that are not given, and compares them with the identity provider's discovery document. Then
+    /// writes a folder with the policy, all profiles, and instructions for the identity provider, AWS, the Amazon Quick
+    /// console and the MDM.
     Setup(setup::Arguments),
     /// Find out what is wrong with sign-in, app and network, and what to do about it.
     ///
-    /// Examines the policy that is in effect here, or one that is not installed yet (`--policy`). Ends with 0 if nothing is
-    /// wrong, with 1 if there are warnings, with 2 if something does not work.
+    /// Examines the policy that is in effect on this device, or one that is not installed yet (`--policy`). The exit
+    /// code is 0 if nothing is wrong, 1 if there are warnings, 2 if something does not work.
     Doctor(doctor::Arguments),
     /// Show, explain, check or reload policy.
     #[command(subcommand)]
     Policy(policy::Verb),
-    /// Write what administrators upload: templates, profiles, scripts, with the values of a policy file in them.
+    /// Write the templates, profiles and scripts that administrators deploy, with the values of a policy file.
     Export(export::Arguments),
-    /// Look for an update of the app now, and install it if policy wants that (administrators only).
+    /// Check for an update of the app now, and install it if policy allows it (administrators only).
     Update,
-    /// Print the health report for whoever collects it.
+    /// Print the health report for a collector.
     Report {
-        /// Who collects it.
+        /// The format that the collector reads.
         #[arg(long, value_enum, default_value = "text")]
         format: Encoding,
     },
-    /// Write a file for whoever helps: status, policy, findings of the doctor and logs, without anything secret.
+    /// Write a file for support: status, policy, findings of the doctor and logs, without secrets.
     SupportBundle(support::Arguments),
     /// Sign in through the browser.
     Login(sign_in::LoginArguments),
-    /// Print a token for a program; the session renews it as needed.
+    /// Print a token for a program. The broker renews it as needed.
     Token(token::Arguments),
     /// Show who is signed in.
     Whoami {
@@ -108,13 +110,13 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// End a session on this device, and at the identity provider where it offers that.
+    /// Sign out on this device, and at the identity provider if it offers that.
     Logout(sign_in::LogoutArguments),
 }
 
 #[derive(Subcommand)]
 enum BrokerVerb {
-    /// Show which programs asked for tokens, and which were refused.
+    /// Show which programs requested tokens, and which of them were refused.
     Callers {
         /// Print it as JSON.
         #[arg(long)]
@@ -124,7 +126,8 @@ enum BrokerVerb {
     Openapi,
 }
 
-/// The same for what programs run again and again: to describe every verb first would take longer than their question.
+/// The command line of the verbs that programs run often. To build the description of all verbs takes longer than such
+/// a verb itself.
 #[derive(Parser)]
 struct Short {
     #[arg(long, global = true)]
@@ -144,14 +147,15 @@ impl Arguments {
             Ok(Short { root, verb: ShortVerb::Token(arguments) }) => {
                 Self { root, verb: Verb::Token(arguments) }
             }
-            // Another verb, a question for help, or a mistake, which the whole description explains best.
+            // Another verb, a request for help, or a mistake: the whole command line handles it.
             Err(_) => Self::parse(),
         }
     }
 }
 
-/// Runs what the command line says. 0 is success, 1 a problem, 2 a command line that makes no sense.
-pub(crate) fn main() -> ExitCode {
+/// Runs the command line. Exit codes: 0 is success, 1 a problem, 2 a command line that is not valid.
+#[must_use]
+pub fn main() -> ExitCode {
     let Arguments { root, verb } = Arguments::read();
     let root = match root.map(fs_err::canonicalize).transpose() {
         Ok(root) => root,
@@ -160,15 +164,15 @@ pub(crate) fn main() -> ExitCode {
     let paths = Paths::new(root);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("the system gives no event loop: {error}")),
+        Err(error) => return fail(&format!("the event loop cannot be started: {error}")),
     };
     let result = runtime.block_on(dispatch(paths, verb));
-    // A question to a secret store that hangs must not keep the process.
+    // A call of a secret store that hangs must not keep the process.
     runtime.shutdown_background();
     match result {
         Ok(code) => code,
-        Err(error) => match error.downcast_ref::<AskError>() {
-            Some(AskError::Refused(problem)) => fail(&format!("{problem}")),
+        Err(error) => match error.downcast_ref::<CallError>() {
+            Some(CallError::Refused(problem)) => fail(&format!("{problem}")),
             Some(_) | None => fail(&chain(error.as_ref())),
         },
     }
@@ -178,18 +182,21 @@ async fn dispatch(paths: Paths, verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Agent => {
             logging::start();
-            run::run(paths).await?;
+            platform::service::set_umask();
+            let mut stop = StopSignal::new().context("cannot listen for signals")?;
+            service::run(paths, stop.wait()).await?;
         }
         Verb::Broker { verb: None } => {
             logging::start();
-            broker::run(paths).await?;
+            let mut stop = StopSignal::new().context("cannot listen for signals")?;
+            broker::run(paths, stop.wait(), logging::set_level).await?;
         }
         Verb::Broker { verb: Some(BrokerVerb::Callers { json }) } => sign_in::callers(&paths, json).await?,
         Verb::Broker { verb: Some(BrokerVerb::Openapi) } => {
-            out!("{}", serde_json::to_string_pretty(&broker::openapi::build())?);
+            out!("{}", serde_json::to_string_pretty(&protocol::openapi::document())?);
         }
         Verb::Status { json, schema } => return status::status(&paths, json, schema).await,
-        // Large ones lie elsewhere: what a service keeps on its stack must not be as large as what these need.
+        // The futures of these verbs are large. Boxed, they do not enlarge the stack of the services.
         Verb::Setup(arguments) => return Box::pin(setup::setup(&paths, arguments)).await,
         Verb::SupportBundle(arguments) => return Box::pin(support::support_bundle(&paths, arguments)).await,
         Verb::Doctor(arguments) => return Box::pin(doctor::doctor(&paths, arguments)).await,
@@ -206,11 +213,11 @@ async fn dispatch(paths: Paths, verb: Verb) -> anyhow::Result<ExitCode> {
 }
 
 fn fail(message: &str) -> ExitCode {
-    complain!("steward: {message}");
+    err!("steward: {message}");
     ExitCode::FAILURE
 }
 
-/// A value as people write it: `notify`, 30, true, [`a`, `b`].
+/// A value as the reference writes it: `notify`, 30, true, [`a`, `b`].
 fn shown(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::String(text) if text == "(set)" => text.clone(),
@@ -225,10 +232,10 @@ fn shown(value: &serde_json::Value) -> String {
     }
 }
 
-/// A text behind a start, in lines of at most 80 characters; what does not fit begins below the text.
+/// A start and a text, wrapped at [`WIDTH`]. Further lines begin below the text.
 fn hanging(start: &str, text: &str) -> String {
     let indent = start.chars().count();
-    // Names of files come from elsewhere; a terminal must not obey them.
+    // Names of files come from others, and a terminal must not obey control characters in them.
     let text: String =
         text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect();
     let text = text.as_str();

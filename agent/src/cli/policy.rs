@@ -1,20 +1,25 @@
-//! `steward policy`: what holds, why, and whether a file would be accepted.
+//! `steward policy`: which values are in effect, where they come from, and whether a file would be accepted. The other
+//! verbs get the policy of this device from here too.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use agent_platform::paths::Paths;
 use clap::Subcommand;
+use net::client::{CallError, call};
+use platform::clock;
+use platform::paths::Paths;
 use policy_schema::export::DOMAIN;
-use policy_schema::raw::{Place, ReadError, ReadErrorKind};
+use policy_schema::raw::{ReadError, ReadErrorKind, Source};
 use policy_schema::read::{MAXIMUM_BYTES, drop_in, property_list, registry_pol};
 use policy_schema::resolve::{Level, Origin};
 use policy_schema::{LastGood, Open, Problem, SETTINGS, Severity, resolve};
+use protocol::agent::{POLICY, RELOAD_POLICY};
+use protocol::endpoint::Nothing;
+use protocol::policy::{LastGoodValue, ResolvedPolicy, ResolvedSetting};
 
 use super::{hanging, shown};
-use crate::api::{self, AskError, Explained, LastGoodValue, Story};
-use crate::clock;
+use crate::policy::{Snapshot, Store};
 
 #[derive(Subcommand)]
 pub(super) enum Verb {
@@ -23,25 +28,26 @@ pub(super) enum Verb {
         /// Show the defaults as well.
         #[arg(long)]
         all: bool,
-        /// Show only what the places say now and the agent has not applied; ends with 1 if there is something.
+        /// Show only values that the sources have now and the agent has not applied; the exit code is 1 if there are
+        /// any.
         #[arg(long, conflicts_with_all = ["all", "json"])]
         diff: bool,
         /// Print it as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Tell where the value of a setting comes from, and what lost against it.
+    /// Show where the effective value of a setting comes from, and which values it overrides.
     Explain {
-        /// The setting's key, in any capitals.
+        /// The key of the setting; upper and lower case do not matter.
         key: String,
     },
-    /// Try policy files without installing them; ends with 1 if one has an error.
+    /// Check policy files without installing them; the exit code is 1 if one has an error.
     Check {
-        /// TOML drop-ins, property lists (.plist), profiles (.mobileconfig) or Registry.pol files (.pol). Together they are
-        /// one policy; the last is strongest.
+        /// TOML drop-ins, property lists (.plist), profiles (.mobileconfig) or Registry.pol files (.pol). Together they
+        /// are one policy; the last file is the strongest.
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// Print what they mean as JSON.
+        /// Print the resolved policy as JSON.
         #[arg(long)]
         json: bool,
     },
@@ -52,103 +58,145 @@ pub(super) enum Verb {
 pub(super) async fn policy(paths: &Paths, verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Show { diff: true, .. } => return diff(paths).await,
-        Verb::Show { all, json, diff: false } => show(&ask(paths).await?, all, json),
-        Verb::Explain { key } => return explain(&ask(paths).await?, &key),
+        Verb::Show { all, json, diff: false } => show(&load(paths).await?, all, json),
+        Verb::Explain { key } => return explain(&load(paths).await?, &key),
         Verb::Check { files, json } => return Ok(check(&files, json)),
         Verb::Reload => {
             let socket = paths.agent_socket();
-            let explained: Explained = api::request(&socket, "POST", "/v1/policy/reload", None).await?;
-            let set = explained.settings.iter().filter(|story| story.origin.is_of_policy()).count();
-            out!("Policy was read: {set} settings, {} problems.", explained.problems.len());
-            print_problems(&explained.problems);
+            let policy = call(&socket, &RELOAD_POLICY, &Nothing {}).await?;
+            let set = policy.set_by_policy().count();
+            out!("Policy was read: {set} settings, {} problems.", policy.problems.len());
+            print_problems(&policy.problems);
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the machine service says; without one, what its places say now.
-async fn ask(paths: &Paths) -> anyhow::Result<Explained> {
-    match api::request(&paths.agent_socket(), "GET", "/v1/policy", None).await {
-        Err(AskError::Absent { place, .. }) => {
-            complain!("steward: no agent answers at {place}; this is what it would read now\n");
-            let snapshot = crate::policy::Store::look(paths.clone()).preview(clock::now());
-            let problems = snapshot.problems.clone();
-            Ok(Explained::new(&snapshot, problems))
+/// The policy that the agent has in effect. If the agent does not respond, the policy that it would read now.
+pub(super) async fn effective_or_preview(paths: &Paths) -> ResolvedPolicy {
+    let effective = call(&paths.agent_socket(), &POLICY, &Nothing {}).await;
+    effective.unwrap_or_else(|_| view(preview(paths)))
+}
+
+/// The policy that the agent would read now.
+pub(super) fn preview(paths: &Paths) -> Snapshot {
+    Store::read_only(paths.clone()).preview(clock::now())
+}
+
+/// Policy files as sources. The last is the strongest.
+pub(super) fn sources(files: &[PathBuf]) -> Vec<Source> {
+    let numbered = files.iter().zip(1..);
+    numbered
+        .map(|(path, rank)| Source { rank, name: path.display().to_string(), contents: read(path) })
+        .collect()
+}
+
+pub(super) fn print_problems(problems: &[Problem]) {
+    for problem in problems {
+        let severity = match &problem.severity {
+            Open::Known(Severity::Error) => "error",
+            Open::Known(Severity::Warning) => "warning",
+            Open::Known(Severity::Note) => "note",
+            Open::Unknown(name) => name,
+        };
+        out!("\n{severity} [{}]", problem.code.as_str());
+        for line in problem.to_string().lines() {
+            let text = line.trim_start();
+            let start = " ".repeat(2 + line.len() - text.len());
+            out!("{}", hanging(&start, text));
+        }
+    }
+}
+
+/// The policy that the agent has in effect. If no agent runs, the policy that it would read now, with a remark.
+async fn load(paths: &Paths) -> anyhow::Result<ResolvedPolicy> {
+    match call(&paths.agent_socket(), &POLICY, &Nothing {}).await {
+        Err(CallError::Absent { address, .. }) => {
+            err!("steward: no agent listens at {address}; this is the policy that it would read now\n");
+            Ok(view(preview(paths)))
         }
         result => Ok(result?),
     }
 }
 
-fn show(explained: &Explained, all: bool, json: bool) {
+fn view(snapshot: Snapshot) -> ResolvedPolicy {
+    ResolvedPolicy::new(&snapshot.resolved, &snapshot.last_good, snapshot.problems)
+}
+
+fn show(policy: &ResolvedPolicy, all: bool, json: bool) {
     if json {
-        out!("{}", serde_json::to_string_pretty(explained).unwrap_or_default());
+        out!("{}", serde_json::to_string_pretty(policy).unwrap_or_default());
         return;
     }
-    let stories = || SETTINGS.iter().filter_map(|setting| Some((setting, find(explained, setting.key)?)));
+    let settings = SETTINGS.iter().filter_map(|setting| Some((setting, policy.get(setting.key)?)));
     let mut category = "";
-    for (setting, story) in stories().filter(|(_, story)| all || story.origin.is_of_policy()) {
+    for (setting, resolved) in settings.filter(|(_, resolved)| all || resolved.is_set_by_policy()) {
         if category != setting.category {
             out!("{}{}", if category.is_empty() { "" } else { "\n" }, setting.category);
             category = setting.category;
         }
-        let value = story.value.as_ref().map_or_else(|| "not set".to_owned(), shown);
-        let note = match &story.origin {
-            Origin::Policy { level: Level::Recommended, .. } => "  (recommended)",
-            Origin::LastGood { .. } => "  (last good value)",
-            Origin::Strict => "  (strict choice)",
-            Origin::Default => "  (default)",
-            Origin::Policy { .. } | Origin::Unset => "",
+        let value = resolved.value.as_ref().map_or_else(|| "not set".to_owned(), shown);
+        let note = match &resolved.origin {
+            Open::Known(Origin::Policy { level: Level::Recommended, .. }) => "  (recommended)",
+            Open::Known(Origin::LastGood { .. }) => "  (last good value)",
+            Open::Known(Origin::Strict) => "  (strict choice)",
+            Open::Known(Origin::Default) => "  (default)",
+            Open::Known(Origin::Policy { .. } | Origin::Unset) | Open::Unknown(_) => "",
         };
-        out!("{}", hanging(&format!("  {:<30}", story.key), &format!("{value}{note}")));
+        out!("{}", hanging(&format!("  {:<30}", resolved.key), &format!("{value}{note}")));
     }
     if category.is_empty() {
         out!("Policy sets nothing. `--all` shows the defaults.");
     }
-    print_problems(&explained.problems);
+    print_problems(&policy.problems);
 }
 
-fn explain(explained: &Explained, key: &str) -> anyhow::Result<ExitCode> {
-    let Some(story) = find(explained, key) else {
+fn explain(policy: &ResolvedPolicy, key: &str) -> anyhow::Result<ExitCode> {
+    let Some(resolved) = policy.get(key) else {
         let names = SETTINGS.iter().map(|setting| setting.key);
         let close = policy_schema::nearest(key, names);
         let hint = close.map_or_else(String::new, |close| format!("\n  hint: did you mean `{close}`?"));
         anyhow::bail!("`{key}` is not the name of a setting{hint}");
     };
-    let setting = SETTINGS.iter().find(|setting| setting.key == story.key);
-    let value = story.value.as_ref().map_or_else(|| "not set".to_owned(), shown);
-    out!("{} = {value}", story.key);
-    let line = |label: &str, text: &str| out!("{}", hanging(&format!("  {label:<10}"), text));
-    match &story.origin {
-        Origin::Policy { place, level: how } => {
-            line("level", level(*how));
-            line("place", place);
+    let setting = SETTINGS.iter().find(|setting| setting.key == resolved.key);
+    let value = resolved.value.as_ref().map_or_else(|| "not set".to_owned(), shown);
+    out!("{} = {value}", resolved.key);
+    let line = |label: &str, text: &str| out!("{}", hanging(&format!("  {label:<11}"), text));
+    match &resolved.origin {
+        Open::Known(Origin::Policy { source, level }) => {
+            line("level", level_name(*level));
+            line("source", source);
         }
-        Origin::LastGood { .. } => {
-            line("from", "the last good value, as the place that decides cannot be understood");
+        Open::Known(Origin::LastGood { .. }) => {
+            line("from", "the last good value, because the value of the strongest source is not valid");
         }
-        Origin::Strict => line("from", "the strict choice, as what policy says cannot be understood"),
-        Origin::Default => line("from", "the default, as no place says anything"),
-        Origin::Unset => line("from", "no place says anything, and there is no default"),
+        Open::Known(Origin::Strict) => {
+            line("from", "the strict choice, because the value of policy is not valid");
+        }
+        Open::Known(Origin::Default) => line("from", "the default, because no source sets it"),
+        Open::Known(Origin::Unset) => line("from", "no source sets it, and there is no default"),
+        Open::Unknown(_) => line("from", "an origin that only a newer version knows"),
     }
-    if let Some(since) = story.since {
+    if let Some(since) = resolved.since {
         line("since", &since.strftime("%Y-%m-%d %H:%M UTC").to_string());
     }
-    match &story.last_good {
+    match &resolved.last_good {
         Some(known) => line(
             "last good",
             &format!(
                 "{}, since {}, from {}",
                 shown(&known.value),
                 known.since.strftime("%Y-%m-%d %H:%M UTC"),
-                known.place
+                known.source
             ),
         ),
-        None => line("last good", "none is known"),
+        None => line("last good", "none"),
     }
-    for loser in &story.losers {
-        let value = loser.value.as_ref().map_or_else(|| "a value that is not valid".to_owned(), shown);
-        line("lost", &format!("{value} in {} ({})", loser.place, level(loser.level)));
-        line("", &format!("because {}", loser.why));
+    for other in &resolved.overridden {
+        let value = other.value.as_ref().map_or_else(|| "a value that is not valid".to_owned(), shown);
+        let level = other.level.known().map_or("unknown", level_name);
+        line("overridden", &format!("{value} in {} ({level})", other.source));
+        line("", &format!("because {}", other.reason));
     }
     if let Some(setting) = setting {
         out!("\n{}", setting.title());
@@ -156,28 +204,29 @@ fn explain(explained: &Explained, key: &str) -> anyhow::Result<ExitCode> {
         out!("{}", hanging("  ", &documentation));
         out!("{}", hanging("  ", &format!("Expected: {}.", setting.kind.expectation())));
     }
-    let mine: Vec<Problem> = explained
+    let problems: Vec<Problem> = policy
         .problems
         .iter()
-        .filter(|problem| problem.key.as_deref() == Some(&story.key))
+        .filter(|problem| problem.key.as_deref() == Some(&resolved.key))
         .cloned()
         .collect();
-    print_problems(&mine);
+    print_problems(&problems);
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the places say now against what the agent applied last: what it holds if it runs, else what it remembers.
+/// Compares what the sources say now with what the agent applied last: its policy if it runs, else the last good
+/// values.
 async fn diff(paths: &Paths) -> anyhow::Result<ExitCode> {
-    let store = crate::policy::Store::look(paths.clone());
-    let now = store.preview(clock::now());
+    let store = Store::read_only(paths.clone());
+    let sources = view(store.preview(clock::now()));
     let applied: BTreeMap<String, serde_json::Value> =
-        match api::request::<Explained>(&paths.agent_socket(), "GET", "/v1/policy", None).await {
-            Ok(explained) => {
-                let set = explained.settings.into_iter().filter(|story| story.origin.is_of_policy());
-                set.filter_map(|story| Some((story.key, story.value?))).collect()
+        match call(&paths.agent_socket(), &POLICY, &Nothing {}).await {
+            Ok(policy) => {
+                let set = policy.settings.into_iter().filter(ResolvedSetting::is_set_by_policy);
+                set.filter_map(|setting| Some((setting.key, setting.value?))).collect()
             }
-            Err(AskError::Absent { place, .. }) => {
-                complain!("steward: no agent answers at {place}; compared with what it remembers\n");
+            Err(CallError::Absent { address, .. }) => {
+                err!("steward: no agent listens at {address}; compared with the last good values\n");
                 let last_good = store.last_good().map_err(|problem| anyhow::anyhow!("{problem}"))?;
                 let known = SETTINGS.iter().filter_map(|setting| {
                     Some((setting.key.to_owned(), LastGoodValue::of(setting.key, last_good)?.value))
@@ -186,13 +235,13 @@ async fn diff(paths: &Paths) -> anyhow::Result<ExitCode> {
             }
             Err(error) => return Err(error.into()),
         };
-    let says = Explained::new(&now, Vec::new());
     let mut differences = 0;
     for setting in SETTINGS {
         let before = applied.get(setting.key);
-        let after = find(&says, setting.key)
-            .filter(|story| story.origin.is_of_policy())
-            .and_then(|story| story.value.as_ref());
+        let after = sources
+            .get(setting.key)
+            .filter(|setting| setting.is_set_by_policy())
+            .and_then(|setting| setting.value.as_ref());
         if before == after {
             continue;
         }
@@ -204,21 +253,19 @@ async fn diff(paths: &Paths) -> anyhow::Result<ExitCode> {
         }
     }
     if differences == 0 {
-        out!(
-            "What the places say is what the agent applied last. (Whether a secret is another one is not shown.)"
-        );
+        out!("The sources say what the agent applied last. (A change of a secret is not shown.)");
         return Ok(ExitCode::SUCCESS);
     }
     Ok(ExitCode::FAILURE)
 }
 
 fn check(files: &[PathBuf], json: bool) -> ExitCode {
-    let resolved = resolve(&places(files), &LastGood::default());
+    let resolved = resolve(&sources(files), &LastGood::default());
     let errors = resolved.problems.iter().filter(|problem| problem.severity.is_error()).count();
-    let set = resolved.settings.iter().filter(|one| matches!(one.origin, Origin::Policy { .. })).count();
+    let set = resolved.set_by_policy().count();
     if json {
-        let explained = Explained::of(&resolved, &LastGood::default(), resolved.problems.clone());
-        out!("{}", serde_json::to_string_pretty(&explained).unwrap_or_default());
+        let policy = ResolvedPolicy::new(&resolved, &LastGood::default(), resolved.problems.clone());
+        out!("{}", serde_json::to_string_pretty(&policy).unwrap_or_default());
     } else {
         match (errors, resolved.problems.len()) {
             (0, 0) => out!("{set} settings, no problems."),
@@ -227,14 +274,6 @@ fn check(files: &[PathBuf], json: bool) -> ExitCode {
         print_problems(&resolved.problems);
     }
     if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Policy files as places, the last the strongest.
-pub(super) fn places(files: &[PathBuf]) -> Vec<Place> {
-    let numbered = files.iter().zip(1..);
-    numbered
-        .map(|(path, rank)| Place { rank, name: path.display().to_string(), contents: read(path) })
-        .collect()
 }
 
 fn read(path: &PathBuf) -> Result<policy_schema::raw::RawPolicy, ReadError> {
@@ -255,7 +294,7 @@ fn read(path: &PathBuf) -> Result<policy_schema::raw::RawPolicy, ReadError> {
         Some("mobileconfig") => property_list::read_profile(&bytes, DOMAIN),
         Some("pol") => registry_pol::read(&bytes),
         Some("reg") => {
-            let message = "is a .reg file, which only Windows reads".to_owned();
+            let message = "is a .reg file, which only Windows can read".to_owned();
             let hint = "check the policy that it was exported from, or the Registry.pol beside it".to_owned();
             Err(ReadError { kind: ReadErrorKind::Syntax, message, hint: Some(hint) })
         }
@@ -263,30 +302,9 @@ fn read(path: &PathBuf) -> Result<policy_schema::raw::RawPolicy, ReadError> {
     }
 }
 
-fn find<'a>(explained: &'a Explained, key: &str) -> Option<&'a Story> {
-    explained.settings.iter().find(|story| story.key.eq_ignore_ascii_case(key))
-}
-
-fn level(level: Level) -> &'static str {
+fn level_name(level: Level) -> &'static str {
     match level {
         Level::Enforced => "enforced",
         Level::Recommended => "recommended",
-    }
-}
-
-pub(super) fn print_problems(problems: &[Problem]) {
-    for problem in problems {
-        let severity = match &problem.severity {
-            Open::Known(Severity::Error) => "error",
-            Open::Known(Severity::Warning) => "warning",
-            Open::Known(Severity::Note) => "note",
-            Open::Unknown(name) => name,
-        };
-        out!("\n{severity} [{}]", problem.code.as_str());
-        for line in problem.to_string().lines() {
-            let text = line.trim_start();
-            let start = " ".repeat(2 + line.len() - text.len());
-            out!("{}", hanging(&start, text));
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! `steward setup`: questions to an administrator, and what comes of the answers.
+//! `steward setup`: from the values of an administrator to a folder with policy, profiles and instructions.
 
 mod ask;
 
@@ -6,12 +6,12 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent_platform::file::{self, Access};
-use agent_platform::paths::Paths;
 use anyhow::{Context as _, bail, ensure};
 use clap::Subcommand;
+use platform::file::{self, Access};
+use platform::paths::Paths;
 use policy_schema::export::{Artefact, policy_of, toml as drop_in_of};
-use policy_schema::raw::Place;
+use policy_schema::raw::Source;
 use policy_schema::read::drop_in;
 use policy_schema::{LastGood, Resolved, resolve};
 use serde_json::json;
@@ -25,40 +25,40 @@ use crate::setup::{self, Answers, documents};
 pub(super) struct Arguments {
     #[command(subcommand)]
     provider: Option<Provider>,
-    /// The client ID of the registration. Left out, the folder says how to register.
+    /// The client ID of the registration. Without it, the folder says only how to register.
     #[arg(long, global = true)]
     client_id: Option<String>,
-    /// The client secret, which only Google's desktop clients have.
+    /// The client secret; only Google's desktop clients have one.
     #[arg(long, global = true)]
     client_secret: Option<String>,
-    /// The Amazon Quick account uses IAM Identity Center: the ARN of its instance.
+    /// The ARN of the IAM Identity Center instance, if the Amazon Quick account uses one.
     #[arg(long, global = true, value_name = "ARN")]
     identity_center: Option<String>,
-    /// The ARN of the trusted token issuer, once it was made.
+    /// The ARN of the trusted token issuer, once it is created.
     #[arg(long, global = true, value_name = "ARN", requires = "identity_center")]
     trusted_token_issuer: Option<String>,
-    /// The claim of the token by which IAM Identity Center finds a person.
+    /// The claim of the token that identifies the user in IAM Identity Center.
     #[arg(long, global = true, default_value = "email")]
     claim: String,
-    /// The attribute of the identity store that the claim has to be equal to.
+    /// The attribute of the identity store that must be identical to the claim.
     #[arg(long, global = true, default_value = "emails.value")]
     identity_store_attribute: String,
-    /// The organisation's name, for people.
+    /// The name of the organisation, as users see it.
     #[arg(long, global = true)]
     organization: Option<String>,
-    /// Whom people ask for help.
+    /// Where users get help.
     #[arg(long, global = true)]
     support_contact: Option<String>,
-    /// Only people with an address in this domain may sign in; may be given more than once.
+    /// Only users with an address in this domain may sign in; may be given more than once.
     #[arg(long, global = true, value_name = "DOMAIN")]
     email_domain: Vec<String>,
-    /// A policy whose other settings are kept; what is found out here is stronger.
+    /// A policy file whose other settings are kept. The values of this command are stronger.
     #[arg(long, global = true, value_name = "FILE")]
     policy: Vec<PathBuf>,
     /// The folder to write into.
     #[arg(short, long, global = true, value_name = "DIR", default_value = "steward-setup")]
     output: PathBuf,
-    /// Do not ask the identity provider.
+    /// Do not contact the identity provider.
     #[arg(long, global = true)]
     offline: bool,
     /// Print everything as JSON.
@@ -66,12 +66,12 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// Whoever people sign in with. Addresses may be given as they stand in a browser.
+/// The identity provider. Addresses may be copied from the browser.
 #[derive(Subcommand)]
 enum Provider {
     /// Microsoft Entra ID.
     Entra {
-        /// The Directory (tenant) ID, a domain of the tenant, or an address with one of them in it.
+        /// The Directory (tenant) ID, a domain of the tenant, or an address that contains one of them.
         #[arg(long)]
         tenant: Option<String>,
     },
@@ -92,13 +92,13 @@ enum Provider {
     },
     /// PingOne.
     Pingone {
-        /// The environment ID, or an address with it.
+        /// The environment ID, or an address that contains it.
         #[arg(long)]
         environment: Option<String>,
-        /// The region, as the end of the domain.
+        /// The region, as the end of PingOne's domain.
         #[arg(long, value_name = "com|ca|eu|asia|com.au|sg")]
         region: Option<String>,
-        /// A custom domain, which stands for domain and environment.
+        /// A custom domain, which replaces domain and environment.
         #[arg(long)]
         custom_domain: Option<String>,
     },
@@ -112,9 +112,10 @@ enum Provider {
     },
 }
 
-/// What a run writes, by the names at the top of the folder.
+/// The policy file in the folder.
 const POLICY: &str = "policy.toml";
-const OURS: [&str; 8] = [
+/// The files and folders that this command writes.
+const WRITTEN: [&str; 8] = [
     "1-identity-provider.md",
     "identity-provider",
     "2-trusted-token-issuer.md",
@@ -125,15 +126,16 @@ const OURS: [&str; 8] = [
     "profiles",
 ];
 
-/// Ends with 0 if everything was written, with 2 if the identity provider contradicts: then nothing is.
+/// The exit code is 0 if everything was written. It is 2, and nothing was written, if the identity provider contradicts
+/// the values.
 pub(super) async fn setup(paths: &Paths, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let interactive = std::io::stdin().is_terminal() && std::io::stderr().is_terminal() && !arguments.json;
     let Arguments { offline, json, .. } = arguments;
     let (output, base) = (arguments.output.clone(), arguments.policy.clone());
     let mut answers = ask::ask(arguments, interactive)?;
-    let complaints = answers.complaints();
-    ensure!(complaints.is_empty(), "{}", complaints.join("\n"));
-    // What the other settings say about the client holds for its registration as well.
+    let mistakes = answers.mistakes();
+    ensure!(mistakes.is_empty(), "{}", mistakes.join("\n"));
+    // The registration of the client uses the other settings of policy too.
     let merged = resolved(&base, &answers)?;
     answers.redirect_uri.clone_from(&merged.policy.redirect_uri);
     answers.app.clone_from(&merged.policy.app);
@@ -150,7 +152,7 @@ pub(super) async fn setup(paths: &Paths, arguments: Arguments) -> anyhow::Result
                 let subject = self::subject(paths, &base, &answers)?;
                 findings = doctor::examine_provider(subject, progress(json, false)).await;
             }
-            Err(diagnosis) => findings.push(doctor::unseen("discovery", diagnosis)),
+            Err(diagnosis) => findings.push(Finding::unavailable("discovery", diagnosis)),
         }
     }
     let contradiction = findings.iter().any(contradicts);
@@ -165,12 +167,12 @@ pub(super) async fn setup(paths: &Paths, arguments: Arguments) -> anyhow::Result
             out!("{}", serde_json::to_string_pretty(&json!({ "findings": findings, "files": [] }))?);
         } else {
             print(&findings, false);
-            let why = if contradiction {
-                "what was entered and what the identity provider says differ"
+            let reason = if contradiction {
+                "the values that you entered and the identity provider's discovery document differ"
             } else {
                 "the endpoints are not known without the identity provider"
             };
-            out!("\nNothing was written: {why}.");
+            out!("\nNothing was written: {reason}.");
         }
         return Ok(ExitCode::from(2));
     }
@@ -193,12 +195,13 @@ pub(super) async fn setup(paths: &Paths, arguments: Arguments) -> anyhow::Result
         });
         out!("{}", serde_json::to_string_pretty(&document)?);
     } else {
-        tell(&answers, &findings, offline, &output);
+        print_result(&answers, &findings, offline, &output);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether the identity provider says something else than was entered, rather than nothing at all.
+/// Whether the identity provider's documents contradict the values. A provider that cannot be reached contradicts
+/// nothing.
 fn contradicts(finding: &Finding) -> bool {
     let checks = ["discovery", "issuer", "endpoints", "keys", "offers"];
     finding.outcome == Outcome::Failure
@@ -206,59 +209,59 @@ fn contradicts(finding: &Finding) -> bool {
         && finding.diagnoses.iter().any(|diagnosis| !diagnosis.is_of_network())
 }
 
-/// The policy as one place above others.
-fn places(base: &[PathBuf], answers: &Answers) -> Vec<Place> {
-    let mut places = policy::places(base);
+/// The policy of the answers as a source, stronger than the policy files.
+fn sources(base: &[PathBuf], answers: &Answers) -> Vec<Source> {
+    let mut sources = policy::sources(base);
     let contents = drop_in::read(answers.policy().as_bytes());
-    places.push(Place { rank: u32::MAX, name: "setup".to_owned(), contents });
-    places
+    sources.push(Source { rank: u32::MAX, name: "setup".to_owned(), contents });
+    sources
 }
 
-/// What all of it means; a policy with an error is none to go on with.
+/// Resolves the policy of all sources. A policy with an error is not accepted.
 fn resolved(base: &[PathBuf], answers: &Answers) -> anyhow::Result<Resolved> {
-    let places = places(base, answers);
-    if let Err(problems) = policy_of(&places) {
+    let sources = sources(base, answers);
+    if let Err(problems) = policy_of(&sources) {
         let serious = problems.iter().filter(|problem| problem.severity.is_error());
         let text = serious.map(ToString::to_string).collect::<Vec<_>>().join("\n");
         bail!("the policy would have errors\n{text}");
     }
-    Ok(resolve(&places, &LastGood::default()))
+    Ok(resolve(&sources, &LastGood::default()))
 }
 
 fn subject(paths: &Paths, base: &[PathBuf], answers: &Answers) -> anyhow::Result<Subject> {
     Ok(of_policy(paths, &resolved(base, answers)?.policy, 0, Vec::new()))
 }
 
-/// Writes every file; gives their names in the folder.
+/// Writes every file, and returns their names in the folder.
 fn write(answers: &Answers, base: &[PathBuf], output: &Path) -> anyhow::Result<Vec<String>> {
     let mut files = documents::identity_provider(answers)?;
     let mut policy_file = None;
     if answers.client_id.is_some() {
-        let places = places(base, answers);
+        let sources = sources(base, answers);
         let (policy, problems) =
-            policy_of(&places).map_err(|_| anyhow::anyhow!("the policy would have errors"))?;
-        // Contradictions are worth a word; nothing else is left.
+            policy_of(&sources).map_err(|_| anyhow::anyhow!("the policy would have errors"))?;
+        // Only contradictions are left here.
         policy::print_problems(&problems);
-        files.extend(documents::rest(answers)?);
-        let head = "# Written by `steward setup`. `steward policy check` tries it, `steward doctor --policy` as well.\n";
+        files.extend(documents::after_registration(answers)?);
+        let head = "# Written by `steward setup`. Check it with `steward policy check` and `steward doctor --policy`.\n";
         let bytes = format!("{head}{}", drop_in_of::bare(&policy)).into_bytes();
         files.push(Artefact { path: POLICY.to_owned(), bytes: bytes.clone() });
-        policy_file = Some((bytes, policy, places));
+        policy_file = Some((bytes, policy, sources));
     }
     clear(output, policy_file.as_ref().map(|(bytes, ..)| bytes.as_slice()))?;
-    // Google's secret is in some of it, which is none, but nobody has to see it.
+    // Some files have Google's client secret in them. It protects nothing, but other users need not read it.
     let access = if answers.client_secret.is_some() { Access::Private } else { Access::Public };
     if !output.exists() {
         file::create_folder(output, access)?;
     }
     let mut written = Vec::new();
-    if let Some((_, policy, places)) = &policy_file {
-        let profiles = export::write(policy, places, &output.join("profiles"))?.into_iter();
+    if let Some((_, policy, sources)) = &policy_file {
+        let profiles = export::write(policy, sources, &output.join("profiles"))?.into_iter();
         written.extend(profiles.map(|path| format!("profiles/{path}")));
     }
     for file in &files {
         let path = output.join(&file.path);
-        fs_err::create_dir_all(path.parent().context("it lies in a folder")?)?;
+        fs_err::create_dir_all(path.parent().context("the file has no folder")?)?;
         fs_err::write(&path, &file.bytes)?;
     }
     written.extend(files.into_iter().map(|file| file.path));
@@ -266,31 +269,31 @@ fn write(answers: &Answers, base: &[PathBuf], output: &Path) -> anyhow::Result<V
     Ok(written)
 }
 
-/// Takes away what an earlier run wrote, so that nothing of another provider stays. A policy that somebody has changed
-/// since is kept beside. A folder with anything else in it is left alone.
+/// Removes what an earlier run wrote, so that nothing of another provider stays. A policy that was changed since is
+/// kept as a copy. A folder with any other file in it is an error.
 fn clear(output: &Path, policy: Option<&[u8]>) -> anyhow::Result<()> {
     let Ok(entries) = fs_err::read_dir(output) else { return Ok(()) };
     let names: Vec<String> =
         entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect();
     let kept = format!("{POLICY}.before");
     let foreign: Vec<&String> =
-        names.iter().filter(|name| !OURS.contains(&name.as_str()) && **name != kept).collect();
+        names.iter().filter(|name| !WRITTEN.contains(&name.as_str()) && **name != kept).collect();
     if let Some(foreign) = foreign.first() {
         bail!(
-            "{} holds `{foreign}`, which is not from here; give an empty folder with --output",
+            "{} contains `{foreign}`, which `steward setup` did not write; choose an empty folder with --output",
             output.display()
         );
     }
     for name in names.iter().filter(|name| **name != kept) {
         let path = output.join(name);
-        let facts = fs_err::symlink_metadata(&path)?;
+        let metadata = fs_err::symlink_metadata(&path)?;
         if name == POLICY
-            && facts.is_file()
+            && metadata.is_file()
             && policy.is_none_or(|new| fs_err::read(&path).is_ok_and(|old| old != new))
         {
             fs_err::rename(&path, output.join(&kept))?;
-            complain!("note: the policy of before is kept as {}", output.join(&kept).display());
-        } else if facts.is_dir() {
+            err!("note: the previous policy is kept as {}", output.join(&kept).display());
+        } else if metadata.is_dir() {
             fs_err::remove_dir_all(&path)?;
         } else {
             fs_err::remove_file(&path)?;
@@ -299,7 +302,7 @@ fn clear(output: &Path, policy: Option<&[u8]>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell(answers: &Answers, findings: &[Finding], offline: bool, output: &Path) {
+fn print_result(answers: &Answers, findings: &[Finding], offline: bool, output: &Path) {
     for note in &answers.preset.notes {
         out!("{}", hanging("note: ", note));
     }
@@ -307,21 +310,21 @@ fn tell(answers: &Answers, findings: &[Finding], offline: bool, output: &Path) {
     for (name, value) in documents::console_values(answers) {
         out!("  {name:<25} {value}");
     }
-    let worrying: Vec<Finding> =
+    let serious: Vec<Finding> =
         findings.iter().filter(|finding| finding.outcome >= Outcome::Warning).cloned().collect();
-    if !worrying.is_empty() {
+    if !serious.is_empty() {
         out!("");
-        print(&worrying, false);
+        print(&serious, false);
     }
     out!("");
     out!(
         "{}",
         match (answers.checked, offline) {
             (true, _) if answers.refused =>
-                "The addresses are the identity provider's, but it refuses this client; see above.",
-            (true, _) => "The identity provider says the same.",
-            (false, true) => "The identity provider was not asked.",
-            (false, false) => "The identity provider could not be asked, so nothing was compared.",
+                "The addresses match the identity provider's discovery document, but it refuses this client; see above.",
+            (true, _) => "The values match the identity provider's discovery document.",
+            (false, true) => "The values were not compared with the identity provider.",
+            (false, false) => "The identity provider could not be reached, so the values were not compared.",
         }
     );
     let folder = output.display();

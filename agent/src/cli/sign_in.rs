@@ -1,35 +1,27 @@
-//! `steward login`, `whoami`, `logout`, `broker callers`: questions to the broker.
+//! `steward login`, `whoami`, `logout`, `broker callers`: requests to the broker.
 
 use std::process::ExitCode;
 
-use agent_platform::paths::Paths;
-use agent_platform::program;
 use clap::Args;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use net::client::{self, CallError};
+use platform::paths::Paths;
+use platform::{clock, process};
+use protocol::broker::{
+    CALLERS, CallerRecord, LOGIN, LOGIN_RETURN, LOGOUT, LoginRequest, LoginReturnRequest, LogoutRequest,
+    Method, SESSION,
+};
+use protocol::endpoint::{Endpoint, Nothing};
+use serde::Serialize;
 
 use super::hanging;
 use super::status::{ago, duration};
-use crate::api::{self, AskError};
-use crate::broker::api::LogoutAnswer;
-use crate::broker::callers::Asked;
-use crate::broker::sign_in::OtherDevice;
-use crate::clock;
-use crate::health::model::{SignIn, SignInState};
-
-#[derive(Deserialize)]
-struct LoginAnswer {
-    authorization_url: String,
-    device: Option<OtherDevice>,
-    session: SignIn,
-}
 
 #[derive(Args)]
 pub(super) struct LoginArguments {
     /// Print the address instead of opening a browser.
     #[arg(long)]
     no_browser: bool,
-    /// Paste the address that the browser ends at: needs no free port, and the browser may be anywhere.
+    /// Paste the address of the last page by hand. This needs no free port, and the browser may be on another device.
     #[arg(long, conflicts_with_all = ["no_browser", "device"])]
     paste: bool,
     /// Sign in on another device with a code (RFC 8628), if policy allows it.
@@ -42,7 +34,7 @@ pub(super) struct LogoutArguments {
     /// The account, by address or subject; by default the one that signed in last.
     #[arg(long)]
     account: Option<String>,
-    /// Everybody who is signed in on this device.
+    /// All accounts on this device.
     #[arg(long, conflicts_with = "account")]
     all: bool,
     /// Open the browser to end the session at the identity provider as well.
@@ -53,19 +45,19 @@ pub(super) struct LogoutArguments {
 pub(super) async fn login(paths: &Paths, arguments: LoginArguments) -> anyhow::Result<()> {
     let LoginArguments { no_browser, paste, device } = arguments;
     let method = match (paste, device) {
-        (true, _) => "paste",
-        (_, true) => "device",
-        (false, false) => "browser",
+        (true, _) => Method::Paste,
+        (_, true) => Method::Device,
+        (false, false) => Method::Browser,
     };
     let browser = !(no_browser || paste || device);
     if browser {
-        complain!("The browser opens at the identity provider.");
+        err!("The browser opens the sign-in page of the identity provider.");
     } else {
-        let question = json!({ "method": method, "browser": false, "wait": false });
-        let begun: LoginAnswer = ask(paths, "/v1/login", Some(question)).await?;
-        match &begun.device {
+        let request = LoginRequest { method, browser: false, wait: false };
+        let started = call(paths, &LOGIN, &request).await?;
+        match &started.device {
             Some(device) => out!(
-                "Open {} on any device and enter the code {}.\nIt holds for {} minutes.",
+                "Open {} on any device and enter the code {}.\nIt is valid for {} minutes.",
                 device.verification_uri,
                 device.user_code,
                 device.expires_in / 60
@@ -73,115 +65,114 @@ pub(super) async fn login(paths: &Paths, arguments: LoginArguments) -> anyhow::R
             None if paste => out!(
                 "Open this address in a browser:\n\n{}\n\nAfter the sign-in the browser shows a page that cannot be \
                  opened. Copy its whole address and paste it here:",
-                begun.authorization_url
+                started.authorization_url
             ),
-            None => out!("Open this address in a browser on this device:\n\n{}\n", begun.authorization_url),
+            None => out!("Open this address in a browser on this device:\n\n{}\n", started.authorization_url),
         }
     }
-    let ended: LoginAnswer = if paste {
+    let ended = if paste {
         let mut url = String::new();
         std::io::stdin().read_line(&mut url)?;
-        ask(paths, "/v1/login/return", Some(json!({ "url": url.trim() }))).await?
+        call(paths, &LOGIN_RETURN, &LoginReturnRequest { url: url.trim().to_owned() }).await?
     } else {
-        // Joins the one that has begun.
-        ask(paths, "/v1/login", Some(json!({ "method": method, "browser": browser }))).await?
+        // Joins the sign-in that has begun.
+        call(paths, &LOGIN, &LoginRequest { method, browser, wait: true }).await?
     };
-    out!("Signed in as {}.", ended.session.account.as_deref().unwrap_or("somebody"));
+    out!("Signed in as {}.", ended.session.account.as_deref().unwrap_or("an unknown account"));
     super::policy::print_problems(&ended.session.problems);
     Ok(())
 }
 
 pub(super) async fn whoami(paths: &Paths, json: bool) -> anyhow::Result<ExitCode> {
-    let session: SignIn = look(paths, "/v1/session").await?;
+    let session = call(paths, &SESSION, &Nothing {}).await?;
     if json {
         out!("{}", serde_json::to_string_pretty(&session)?);
     } else {
         if let (Some(account), Some(expires)) = (&session.account, session.token_expires_at) {
             out!("{account}, token for {}", duration(clock::now(), expires));
         } else {
-            out!("Nobody is signed in.");
+            out!("No user is signed in.");
         }
         for other in &session.other_accounts {
             out!("{other}, with `--account {other}`");
         }
         super::policy::print_problems(&session.problems);
     }
-    Ok(if session.state == SignInState::SignedIn { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if session.is_signed_in() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 pub(super) async fn logout(paths: &Paths, arguments: LogoutArguments) -> anyhow::Result<()> {
-    let question = json!({ "account": arguments.account, "all": arguments.all });
-    let answer: LogoutAnswer = ask(paths, "/v1/logout", Some(question)).await?;
+    let request = LogoutRequest { account: arguments.account, all: arguments.all };
+    let response = call(paths, &LOGOUT, &request).await?;
     out!("Signed out on this device.");
-    for remark in &answer.remarks {
-        complain!("note: {remark}");
+    for remark in &response.remarks {
+        err!("note: {remark}");
     }
-    match answer.end_session_url {
-        Some(url) if arguments.browser => webbrowser::open(&url)
-            .map_err(|error| anyhow::anyhow!("no browser could be opened: {error}\nopen by hand: {url}"))?,
+    match response.end_session_url {
+        Some(url) if arguments.browser => webbrowser::open(&url).map_err(|error| {
+            anyhow::anyhow!("no browser could be opened: {error}\n  hint: open {url} by hand")
+        })?,
         None if arguments.browser => {
-            complain!("note: the identity provider offers no sign-out in the browser");
+            err!("note: the identity provider offers no sign-out in the browser");
         }
         Some(_) | None => {}
     }
     Ok(())
 }
 
-/// An application that asked, and what brought it onto this device.
+/// An application that sent a request, and where it comes from.
 #[derive(Serialize)]
-struct Known {
+struct Caller {
     #[serde(flatten)]
-    asked: Asked,
-    /// Its package, or who signed it, as far as the system can tell.
+    record: CallerRecord,
+    /// The package that it belongs to or its signer, if the system knows.
     origin: Option<String>,
 }
 
 pub(super) async fn callers(paths: &Paths, json: bool) -> anyhow::Result<()> {
-    let asked: Vec<Asked> = look(paths, "/v1/callers").await?;
-    let known = |asked: Asked| Known { origin: program::origin(asked.application.as_ref()), asked };
-    let asked: Vec<Known> = asked.into_iter().map(known).collect();
+    let records = call(paths, &CALLERS, &Nothing {}).await?;
+    let caller =
+        |record: CallerRecord| Caller { origin: process::origin(record.application.as_ref()), record };
+    let callers: Vec<Caller> = records.into_iter().map(caller).collect();
     if json {
-        out!("{}", serde_json::to_string_pretty(&asked)?);
+        out!("{}", serde_json::to_string_pretty(&callers)?);
         return Ok(());
     }
-    if asked.is_empty() {
-        out!("Nobody has asked for anything since the broker started.");
+    if callers.is_empty() {
+        out!("No program has sent a request since the broker started.");
     }
     let now = clock::now();
-    for Known { asked, origin } in &asked {
-        let process = asked.process.map_or_else(String::new, |process| format!(" by process {process}"));
-        let verdict = if asked.allowed { "allowed" } else { "refused" };
+    for Caller { record, origin } in &callers {
+        let process = record.process.map_or_else(String::new, |process| format!(" by process {process}"));
+        let verdict = if record.allowed { "allowed" } else { "refused" };
         let origin = origin.as_ref().map_or_else(String::new, |origin| format!(" ({origin})"));
-        out!("{}", hanging("", &format!("{}{origin}", asked.application)));
+        out!("{}", hanging("", &format!("{}{origin}", record.application)));
         let times =
-            if asked.questions == 1 { "once".to_owned() } else { format!("{} times", asked.questions) };
-        let last = ago(now, asked.last_at);
-        out!("{}", hanging("  ", &format!("{verdict}: {} {times}, last {last}{process}", asked.route)));
-        if let Some(reason) = &asked.reason {
+            if record.requests == 1 { "once".to_owned() } else { format!("{} times", record.requests) };
+        let last = ago(now, record.last_at);
+        out!("{}", hanging("  ", &format!("{verdict}: {} {times}, last {last}{process}", record.route)));
+        if let Some(reason) = &record.reason {
             out!("{}", hanging("  ", reason));
         }
     }
     Ok(())
 }
 
-pub(super) async fn ask<T: serde::de::DeserializeOwned>(
+/// Calls the broker of the current user.
+pub(super) async fn call<Request: Serialize, Response: serde::de::DeserializeOwned>(
     paths: &Paths,
-    path: &str,
-    question: Option<serde_json::Value>,
-) -> anyhow::Result<T> {
-    answer(paths, api::request(&paths.broker_socket(), "POST", path, question.as_ref()).await)
-}
-
-async fn look<T: serde::de::DeserializeOwned>(paths: &Paths, path: &str) -> anyhow::Result<T> {
-    answer(paths, api::request(&paths.broker_socket(), "GET", path, None).await)
-}
-
-fn answer<T>(paths: &Paths, result: Result<T, AskError>) -> anyhow::Result<T> {
-    result.map_err(|error| match error {
-        AskError::Absent { .. } => anyhow::anyhow!(
-            "no broker answers at {}\n  hint: it starts with the desktop session; `steward broker` starts one by hand",
-            paths.broker_socket().display()
+    endpoint: &Endpoint<Request, Response>,
+    request: &Request,
+) -> anyhow::Result<Response> {
+    let socket = paths.broker_socket();
+    client::call(&socket, endpoint, request).await.map_err(|error| match error {
+        CallError::Absent { .. } => anyhow::anyhow!(
+            "no broker listens at {}\n  hint: it starts with the desktop session; `steward broker` starts one by hand",
+            socket.display()
         ),
-        other @ (AskError::Silent { .. } | AskError::Broken { .. } | AskError::Refused(_)) => other.into(),
+        other @ (CallError::Silent { .. }
+        | CallError::Broken { .. }
+        | CallError::Unexpected { .. }
+        | CallError::Refused(_)) => other.into(),
     })
 }

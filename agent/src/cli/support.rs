@@ -1,33 +1,36 @@
-//! `steward support-bundle`: one file for whoever helps, with nothing secret in it.
+//! `steward support-bundle`: one file for support, without secrets.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent_platform::paths::Paths;
-use agent_platform::{file, service};
+use broker::configuration::Configuration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use net::client::call;
+use platform::paths::Paths;
+use platform::{clock, file, service};
 use policy_schema::Value;
+use protocol::broker::CALLERS;
+use protocol::endpoint::Nothing;
 use serde_json::json;
 
 use super::doctor::{installed, progress};
+use super::policy::{effective_or_preview, preview};
 use super::status::overview;
-use crate::api::{self, Explained};
-use crate::broker::callers::Asked;
-use crate::broker::configuration::Configuration;
+use crate::doctor;
 use crate::support::{Redaction, end_of, newest};
-use crate::{clock, doctor};
 
-/// How much of the end of each log goes in, in bytes, and of how many of the app's.
+/// The end of each log goes in, up to this many bytes.
 const LOG_BYTES: u64 = 512 * 1024;
+/// This many of the app's logs go in, the newest.
 const LOGS: usize = 5;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// The file to write; by default, one with the date in its name in this folder.
+    /// The file to write; by default a file in this folder with the date in its name.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Another log to put in; may be given more than once.
+    /// Another log to include; may be given more than once.
     #[arg(long, value_name = "FILE")]
     log: Vec<PathBuf>,
 }
@@ -42,18 +45,18 @@ pub(super) async fn support_bundle(paths: &Paths, arguments: Arguments) -> anyho
         service::logs(LOG_BYTES).into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
     let subject = installed(paths).await;
     let folders = subject.app.and_then(|app| app.system()).into_iter().flat_map(|system| &system.logs);
-    let of_app = folders.flat_map(|folder| newest(&paths.of_person(folder), LOGS));
+    let of_app = folders.flat_map(|folder| newest(&paths.of_user(folder), LOGS));
     let given = arguments.log.into_iter().map(|path| ("more", path));
-    for (number, (place, path)) in of_app.map(|path| ("app", path)).chain(given).enumerate() {
+    for (number, (folder, path)) in of_app.map(|path| ("app", path)).chain(given).enumerate() {
         let name = path.file_name().map_or_else(|| "log".into(), |name| name.to_string_lossy().into_owned());
-        // Names come from others: nothing in them reaches a terminal as a command, and no two are the same.
+        // Names come from others, so control characters must not reach a terminal. The number keeps them apart.
         let plain = |letter: char| {
             if letter.is_ascii_alphanumeric() || "._-".contains(letter) { letter } else { '_' }
         };
         let name: String = redaction.text(&name).chars().map(plain).take(80).collect();
         let name = format!("{:02}-{name}", number + 1);
         let text = end_of(&path, LOG_BYTES).unwrap_or_else(|| format!("{} cannot be read\n", path.display()));
-        logs.push((format!("{place}/{name}"), text));
+        logs.push((format!("{folder}/{name}"), text));
     }
     parts.extend(logs.into_iter().map(|(name, text)| (format!("logs/{name}"), redaction.text(&text))));
     parts.sort();
@@ -61,8 +64,8 @@ pub(super) async fn support_bundle(paths: &Paths, arguments: Arguments) -> anyho
         parts.iter().map(|(name, text)| format!("{name} ({} bytes)", text.len())).collect();
     let list = list.join("\n");
     let head = format!(
-        "Steward {}, {now}\n\nWhat is known to be secret was replaced by (removed): secrets of policy, tokens, codes, passwords, \
-         keys.\nNames of people and of this organisation's servers are still there: look before you hand it on.\n\n{list}\n",
+        "Steward {}, {now}\n\nKnown secrets were replaced by (removed): secrets of policy, tokens, codes, passwords, keys.\n\
+         Names of users and of this organisation's servers are still there: check it before you share it.\n\n{list}\n",
         env!("CARGO_PKG_VERSION")
     );
     parts.insert(0, ("README.txt".to_owned(), head));
@@ -71,28 +74,16 @@ pub(super) async fn support_bundle(paths: &Paths, arguments: Arguments) -> anyho
     for (name, _) in &parts {
         out!("  {name}");
     }
-    out!("Names of people and servers are still in it: look before you hand it on.");
+    out!("Names of users and servers are still in it: check it before you share it.");
     Ok(ExitCode::SUCCESS)
 }
 
-/// What this device tells as documents. What cannot be had says why, and keeps nothing else out.
+/// Status, policy, callers and findings as documents. One that is not available says why, and the others are complete.
 async fn documents(paths: &Paths, redaction: &Redaction) -> Vec<(String, String)> {
     let status = async { Ok(serde_json::to_value(overview(paths).await?)?) };
-    let policy = async {
-        if let Ok(explained) =
-            api::request::<Explained>(&paths.agent_socket(), "GET", "/v1/policy", None).await
-        {
-            Ok(serde_json::to_value(explained)?)
-        } else {
-            let snapshot = crate::policy::Store::look(paths.clone()).preview(clock::now());
-            let problems = snapshot.problems.clone();
-            Ok(serde_json::to_value(Explained::new(&snapshot, problems))?)
-        }
-    };
-    let callers = async {
-        let asked: Vec<Asked> = api::request(&paths.broker_socket(), "GET", "/v1/callers", None).await?;
-        Ok(serde_json::to_value(asked)?)
-    };
+    let policy = async { Ok(serde_json::to_value(effective_or_preview(paths).await)?) };
+    let callers =
+        async { Ok(serde_json::to_value(call(&paths.broker_socket(), &CALLERS, &Nothing {}).await?)?) };
     let findings = async {
         let findings = doctor::examine(installed(paths).await, progress(false, false)).await;
         Ok(serde_json::to_value(findings)?)
@@ -111,19 +102,19 @@ async fn documents(paths: &Paths, redaction: &Redaction) -> Vec<(String, String)
 
 type Part = anyhow::Result<serde_json::Value>;
 
-/// The secrets that policy holds, as far as whoever runs this may read them.
+/// The secrets of policy that the current user may read.
 fn secrets(paths: &Paths) -> Vec<String> {
-    let snapshot = crate::policy::Store::look(paths.clone()).preview(clock::now());
-    let of_policy = snapshot.resolved.settings.iter().filter_map(|setting| match &setting.value {
+    let settings = preview(paths).resolved.settings;
+    let of_policy = settings.iter().filter_map(|setting| match &setting.value {
         Some(Value::Secret(secret)) => Some(secret.expose().to_owned()),
         Some(Value::Boolean(_) | Value::Integer(_) | Value::Text(_) | Value::List(_)) | None => None,
     });
-    let left = Configuration::load(paths).ok().and_then(|configuration| configuration.client_secret);
-    of_policy.chain(left).collect()
+    let of_broker = Configuration::load(paths).ok().and_then(|configuration| configuration.client_secret);
+    of_policy.chain(of_broker).collect()
 }
 
 fn pack(output: &Path, parts: &[(String, String)]) -> anyhow::Result<()> {
-    // Nobody else on this device may read it.
+    // Other users of this device may not read it.
     let file = file::create_private(output)?;
     let mut archive = tar::Builder::new(GzEncoder::new(file, Compression::default()));
     for (name, text) in parts {

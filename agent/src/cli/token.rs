@@ -1,42 +1,41 @@
-//! `steward token`: a token in the form that its reader wants.
+//! `steward token`: a token of the broker, in the format of the program that reads it.
 
 use std::fmt::Write as _;
 use std::io::Read as _;
 
-use agent_platform::environment;
-use agent_platform::paths::Paths;
 use anyhow::{Context as _, bail, ensure};
+use broker::configuration::Configuration;
 use clap::{Args, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
+use net::http::Http;
+use platform::paths::Paths;
+use platform::{clock, environment};
+use protocol::broker::{TOKEN, TokenRequest, TokenResponse};
 use quick_xml::events::Event;
 use serde_json::json;
 use url::Url;
 
-use super::sign_in::ask;
-use crate::broker::configuration::Configuration;
-use crate::broker::session::Grant;
-use crate::clock;
-use crate::http::Http;
+use super::sign_in::call;
 
-/// What Git may say to a credential helper is shorter than this, in bytes.
+/// Git may send this many bytes to a credential helper.
 const MAXIMUM_ATTRIBUTES: u64 = 64 * 1024;
-/// What AWS answers is shorter than this, in bytes.
-const MAXIMUM_ANSWER: usize = 64 * 1024;
-/// Where AWS gives credentials, unless told otherwise (AWS General Reference, "AWS STS endpoints").
+/// A response of AWS may have this many bytes.
+const MAXIMUM_RESPONSE: usize = 64 * 1024;
+/// The default endpoint of AWS STS (AWS General Reference, "AWS STS endpoints").
 const STS: &str = "https://sts.amazonaws.com/";
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// For whom the token is meant.
+    /// The program that the token is for.
     #[arg(long, value_enum, default_value = "raw")]
     format: Format,
-    /// The ID token instead of the access token.
+    /// Print the ID token instead of the access token.
     #[arg(long)]
     id_token: bool,
     /// Short for `--format json`.
     #[arg(long, conflicts_with_all = ["id_token", "format"])]
     json: bool,
-    /// Open the browser if nobody is signed in.
+    /// Open the browser if no user is signed in.
     #[arg(long)]
     interactive: bool,
     /// The account, by address or subject; by default the one that signed in last.
@@ -51,29 +50,29 @@ pub(super) struct Arguments {
     /// The role to assume.
     #[arg(long, value_name = "ARN", required_if_eq("format", "aws"))]
     role_arn: Option<String>,
-    /// Where AWS gives credentials; a region or a network of your own may have an address of its own.
+    /// The endpoint of AWS STS; a region or a private network may have its own.
     #[arg(long, value_name = "URL", default_value = STS)]
     sts_url: Url,
-    /// How long the role may be used, in seconds; by default what AWS chooses.
+    /// How long the credentials are valid, in seconds; by default AWS decides.
     #[arg(long, value_name = "SECONDS")]
     duration_seconds: Option<u32>,
-    /// What Git wants of a credential helper: `get`, `store` or `erase`.
+    /// The action of a Git credential helper: `get`, `store` or `erase`.
     #[arg(hide = true)]
     action: Option<String>,
 }
 
-/// For whom a token is meant.
+/// The program that a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// The token alone.
     Raw,
-    /// Both tokens with their facts.
+    /// Both tokens, with their scopes and expiry times.
     Json,
     /// A header for HTTP: `steward token --format header | curl -H @- ...`.
     Header,
-    /// kubectl and its kind (`ExecCredential`), with the ID token.
+    /// kubectl and other Kubernetes clients (`ExecCredential`): the ID token.
     Kubernetes,
-    /// AWS tools (`credential_process`): credentials of a role for the ID token.
+    /// AWS tools (`credential_process`): credentials of a role, in exchange for the ID token.
     Aws,
     /// Git (a credential helper).
     Git,
@@ -82,10 +81,10 @@ enum Format {
 pub(super) async fn token(paths: &Paths, arguments: Arguments) -> anyhow::Result<()> {
     let format = if arguments.json { Format::Json } else { arguments.format };
     if let Some(word) = arguments.action.as_ref().filter(|_| format != Format::Git) {
-        bail!("unexpected `{word}`; an account is named with `--account {word}`");
+        bail!("unexpected `{word}`; to choose an account, use `--account {word}`");
     }
     if format == Format::Git && arguments.action.as_deref().is_some_and(|action| action != "get") {
-        // The broker keeps and forgets by itself.
+        // The broker stores and deletes tokens itself.
         return Ok(());
     }
     let git = match format {
@@ -93,17 +92,18 @@ pub(super) async fn token(paths: &Paths, arguments: Arguments) -> anyhow::Result
         Format::Raw | Format::Json | Format::Header | Format::Kubernetes | Format::Aws => None,
     };
     if git.as_ref().is_some_and(|attributes| !attributes.is_safe()) {
-        bail!("Git asks for a token over a connection that anybody can read; use https");
+        bail!("Git would send the token over a connection that is not encrypted; use https");
     }
     let identity = arguments.id_token || matches!(format, Format::Kubernetes | Format::Aws);
-    let question = json!({
-        "interactive": arguments.interactive,
-        "account": arguments.account,
-        "scope": arguments.scope,
-        "resource": arguments.resource,
-        "id_token": identity,
-    });
-    let grant: Grant = ask(paths, "/v1/token", Some(question)).await?;
+    let request = TokenRequest {
+        interactive: arguments.interactive,
+        account: arguments.account,
+        scope: arguments.scope,
+        resource: arguments.resource,
+        id_token: identity,
+        renew: false,
+    };
+    let grant = call(paths, &TOKEN, &request).await?;
     let token = if identity { &grant.id_token } else { &grant.access_token };
     match format {
         Format::Raw => out!("{token}"),
@@ -112,19 +112,19 @@ pub(super) async fn token(paths: &Paths, arguments: Arguments) -> anyhow::Result
         Format::Kubernetes => out!("{}", exec_credential(&grant, clock::now())),
         Format::Aws => {
             let role = arguments.role_arn.context("--role-arn is missing")?;
-            let question = RoleQuestion { role: &role, seconds: arguments.duration_seconds };
-            out!("{}", assume_role(paths, arguments.sts_url, question, &grant).await?);
+            let request = RoleRequest { role: &role, seconds: arguments.duration_seconds };
+            out!("{}", assume_role(paths, arguments.sts_url, request, &grant).await?);
         }
         Format::Git => {
             let expires = clock::now() + SignedDuration::from_secs(grant.expires_in);
-            out!("{}", git.unwrap_or_default().answer(token, expires).trim_end());
+            out!("{}", git.unwrap_or_default().response(token, expires).trim_end());
         }
     }
     Ok(())
 }
 
-/// kubernetes.io, "Client Authentication (v1)": in the version that the caller speaks.
-fn exec_credential(grant: &Grant, now: Timestamp) -> serde_json::Value {
+/// A credential for Kubernetes (kubernetes.io, "Client Authentication (v1)"), in the version that the caller asks for.
+fn exec_credential(grant: &TokenResponse, now: Timestamp) -> serde_json::Value {
     let version = environment::variable("KUBERNETES_EXEC_INFO")
         .and_then(|info| serde_json::from_str::<serde_json::Value>(&info).ok())
         .and_then(|info| info["apiVersion"].as_str().map(ToOwned::to_owned))
@@ -139,36 +139,37 @@ fn exec_credential(grant: &Grant, now: Timestamp) -> serde_json::Value {
     })
 }
 
-struct RoleQuestion<'a> {
+struct RoleRequest<'a> {
     role: &'a str,
     seconds: Option<u32>,
 }
 
-/// AWS STS, `AssumeRoleWithWebIdentity`; the answer as `credential_process` wants it (AWS SDKs and Tools Reference,
-/// "Process credential provider").
+/// Exchanges the ID token for credentials of a role (AWS STS, `AssumeRoleWithWebIdentity`), in the format of
+/// `credential_process` (AWS SDKs and Tools Reference, "Process credential provider").
 async fn assume_role(
     paths: &Paths,
     sts: Url,
-    question: RoleQuestion<'_>,
-    grant: &Grant,
+    request: RoleRequest<'_>,
+    grant: &TokenResponse,
 ) -> anyhow::Result<serde_json::Value> {
-    ensure!(sts.scheme() == "https" || is_loopback(&sts), "--sts-url must be https");
+    ensure!(sts.scheme() == "https" || policy_schema::is_loopback(&sts), "--sts-url must be https");
     let configuration = Configuration::load(paths).map_err(|problem| anyhow::anyhow!("{problem}"))?;
     let http = Http::new(&configuration.network)?;
     let name = session_name(&grant.account);
-    let seconds = question.seconds.map(|seconds| seconds.to_string());
+    let seconds = request.seconds.map(|seconds| seconds.to_string());
     let form = [
         ("Action", "AssumeRoleWithWebIdentity"),
         ("Version", "2011-06-15"),
-        ("RoleArn", question.role),
+        ("RoleArn", request.role),
         ("RoleSessionName", &name),
         ("WebIdentityToken", &grant.id_token),
     ];
     let form = form.into_iter().chain(seconds.as_deref().map(|seconds| ("DurationSeconds", seconds)));
     let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-    let (status, answer) = http.post_form(&sts, form, MAXIMUM_ANSWER).await?;
+    let (status, response) = http.post_form(&sts, form, MAXIMUM_RESPONSE).await?;
     let part = |name: &str| {
-        first_text(&answer, name).with_context(|| format!("AWS answered {status} without `{name}`"))
+        first_text(&response, name)
+            .with_context(|| format!("AWS responded with status {status} and without `{name}`"))
     };
     if status != 200 {
         let reason = part("Message").or_else(|_| part("Code"))?;
@@ -183,7 +184,7 @@ async fn assume_role(
     }))
 }
 
-/// The text of the first element of a name.
+/// The text of the first element with this name.
 fn first_text(xml: &[u8], name: &str) -> Option<String> {
     let mut reader = quick_xml::Reader::from_reader(xml);
     let mut buffer = Vec::new();
@@ -209,22 +210,22 @@ fn first_text(xml: &[u8], name: &str) -> Option<String> {
     }
 }
 
-/// The letters that AWS takes in the name of a session: at least 2, at most 64.
+/// A session name with the characters and the length that AWS accepts: 2 to 64.
 fn session_name(account: &str) -> String {
-    let fits = |letter: char| letter.is_ascii_alphanumeric() || "_+=,.@-".contains(letter);
+    let accepted = |letter: char| letter.is_ascii_alphanumeric() || "_+=,.@-".contains(letter);
     let name: String =
-        account.chars().map(|letter| if fits(letter) { letter } else { '-' }).take(64).collect();
+        account.chars().map(|letter| if accepted(letter) { letter } else { '-' }).take(64).collect();
     if name.len() < 2 { format!("steward-{name}") } else { name }
 }
 
-/// What Git says to a credential helper (gitcredentials(7), git-credential(1)).
+/// The attributes that Git sends to a credential helper (gitcredentials(7), git-credential(1)).
 #[derive(Default)]
 struct Attributes {
     protocol: String,
     host: String,
     username: Option<String>,
-    /// Git can send a token as it is, since 2.46.
-    takes_tokens: bool,
+    /// Git 2.46 and later can send a bearer token.
+    accepts_tokens: bool,
 }
 
 impl Attributes {
@@ -241,39 +242,32 @@ impl Attributes {
                 "protocol" => value.clone_into(&mut attributes.protocol),
                 "host" => value.clone_into(&mut attributes.host),
                 "username" => attributes.username = Some(value.to_owned()),
-                "capability[]" if value == "authtype" => attributes.takes_tokens = true,
+                "capability[]" if value == "authtype" => attributes.accepts_tokens = true,
                 _ => {}
             }
         }
         attributes
     }
 
+    /// Whether the token goes over an encrypted connection or stays on this device.
     fn is_safe(&self) -> bool {
         let url = Url::parse(&format!("{}://{}/", self.protocol, self.host));
-        self.protocol == "https" || url.is_ok_and(|url| url.scheme() == "http" && is_loopback(&url))
+        self.protocol == "https"
+            || url.is_ok_and(|url| url.scheme() == "http" && policy_schema::is_loopback(&url))
     }
 
-    fn answer(&self, token: &str, expires: Timestamp) -> String {
-        let mut answer = String::new();
-        if self.takes_tokens {
-            answer.push_str("capability[]=authtype\nauthtype=Bearer\nephemeral=1\n");
-            // A text can always be written to.
-            let _ = writeln!(answer, "credential={token}");
+    fn response(&self, token: &str, expires: Timestamp) -> String {
+        let mut response = String::new();
+        if self.accepts_tokens {
+            response.push_str("capability[]=authtype\nauthtype=Bearer\nephemeral=1\n");
+            // Writing to a String cannot fail.
+            let _ = writeln!(response, "credential={token}");
         } else {
             let username = self.username.as_deref().unwrap_or("oauth2");
-            let _ = writeln!(answer, "username={username}\npassword={token}");
+            let _ = writeln!(response, "username={username}\npassword={token}");
         }
-        let _ = writeln!(answer, "password_expiry_utc={}", expires.as_second());
-        answer
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
+        let _ = writeln!(response, "password_expiry_utc={}", expires.as_second());
+        response
     }
 }
 
@@ -282,21 +276,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn git_gets_what_its_version_understands_and_nothing_over_plain_http() {
+    fn git_gets_the_format_of_its_version_and_no_token_over_plain_http() {
         let at = Timestamp::from_second(1000).unwrap();
         let old = Attributes::parse("protocol=https\nhost=git.example.com\nusername=ada\n\n");
         assert!(old.is_safe());
-        assert_eq!(old.answer("t", at), "username=ada\npassword=t\npassword_expiry_utc=1000\n");
+        assert_eq!(old.response("t", at), "username=ada\npassword=t\npassword_expiry_utc=1000\n");
         let new = Attributes::parse("capability[]=authtype\nprotocol=http\nhost=127.0.0.1:8080\n");
         assert!(new.is_safe());
-        assert!(new.answer("t", at).contains("authtype=Bearer\nephemeral=1\ncredential=t\n"));
+        assert!(new.response("t", at).contains("authtype=Bearer\nephemeral=1\ncredential=t\n"));
         for unsafe_one in ["protocol=http\nhost=git.example.com\n", "protocol=ssh\nhost=localhost\n", ""] {
             assert!(!Attributes::parse(unsafe_one).is_safe(), "{unsafe_one:?}");
         }
     }
 
     #[test]
-    fn the_answer_of_aws_is_read_and_nothing_else_is_made_of_it() {
+    fn only_elements_of_the_aws_response_are_read() {
         let xml = "<?xml version=\"1.0\"?><R xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Credentials>\
                    <AccessKeyId>AK</AccessKeyId><SessionToken>a/b+c==</SessionToken><Empty/></Credentials></R>";
         assert_eq!(first_text(xml.as_bytes(), "AccessKeyId").as_deref(), Some("AK"));
@@ -306,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_session_is_one_that_aws_takes() {
+    fn session_name_has_only_characters_that_aws_accepts() {
         assert_eq!(session_name("ada@example.com"), "ada@example.com");
         assert_eq!(session_name("a b|c"), "a-b-c");
         assert_eq!(session_name("x"), "steward-x");

@@ -1,51 +1,54 @@
-//! This device: the port of the redirect URI, a browser, the secret store, the machine service and the app.
+//! Checks this device: the port of the redirect URI, the browser, the secret store, the machine service and the app.
+//!
+//! In: the policy and the status of the machine service. Out: findings. Called by the doctor.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_platform::{port, service, vault};
+use broker::SERVICE;
+use net::chain;
+use platform::{port, random, service, vault};
 use policy_schema::settings::VaultFallback;
-use policy_schema::{Code, Open};
+use policy_schema::{Code, Component, Open};
 use url::Url;
 
-use super::{Confidence, Finding, Outcome, Subject, told};
-use crate::broker::vault::SERVICE;
-use crate::clock;
-use crate::http::chain;
+use super::{Cause, Confidence, Finding, Outcome, Subject, diagnosis, explain_text, match_causes};
 use crate::support::{end_of, is_recent, newest};
 
-/// How long the secret store may take; a locked one may wait for a person.
+/// How long the secret store may take. A locked one may wait for the user.
 const STORE_LIMIT: Duration = Duration::from_secs(5);
-/// How much of the end of each of the app's logs is read, in bytes, and of how many of them, the newest.
+/// Only this many bytes at the end of a log of the app are read.
 const LOG_BYTES: u64 = 256 * 1024;
+/// Only this many logs of the app are read, the newest.
 const LOGS: usize = 4;
-/// How many of the last lines of a log count, and how old a log may be, in seconds.
+/// Only this many lines at the end of a log count.
 const LAST_LINES: usize = 100;
+/// Only a log that was written to within this many seconds counts.
 const RECENT: u64 = 24 * 3600;
-/// How long the system may take to say which browser there is.
+/// How long the system may take to name the default browser.
 const BROWSER_LIMIT: Duration = Duration::from_secs(4);
 
 pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     let blocking = tokio::task::spawn_blocking({
         let subject = Arc::clone(&subject);
-        move || browser(&subject)
+        move || check_browser(&subject)
     });
     let (port, vault, browser) = tokio::join!(
-        redirect_port(&subject),
-        secret_store(&subject),
+        check_port(&subject),
+        check_secret_store(&subject),
         tokio::time::timeout(BROWSER_LIMIT, blocking),
     );
-    let silent =
-        || Finding::new("browser", Outcome::Warning, "the system does not say which browser there is");
-    let mut findings = vec![port, browser.ok().and_then(Result::ok).unwrap_or_else(silent), vault];
-    findings.extend(agent(&subject));
-    findings.extend(app(&subject));
+    let no_result =
+        || Finding::new("browser", Outcome::Warning, "the system does not name a browser in time");
+    let mut findings = vec![port, browser.ok().and_then(Result::ok).unwrap_or_else(no_result), vault];
+    findings.extend(check_agent(&subject));
+    findings.extend(check_app(&subject));
     findings
 }
 
-async fn redirect_port(subject: &Subject) -> Finding {
+async fn check_port(subject: &Subject) -> Finding {
     let uri = &subject.configuration.redirect_uri;
     let Some(number) = uri.parse::<Url>().ok().and_then(|url| url.port_or_known_default()) else {
         return Finding::skipped("port", format!("{uri} has no port"));
@@ -56,71 +59,65 @@ async fn redirect_port(subject: &Subject) -> Finding {
         (refused.kind() == std::io::ErrorKind::AddrInUse).then_some(*address)
     });
     let Some(address) = taken else {
-        return Finding::pass("port", format!("{number} is free on both families"));
+        return Finding::pass("port", format!("{number} is free for IPv4 and IPv6"));
     };
     let holder = tokio::task::spawn_blocking(move || port::holder(number)).await.ok().flatten();
-    let who = match holder {
+    let evidence = match holder {
         Some(port::Holder { process, name, program }) => {
-            let place = program.map_or_else(String::new, |path| format!(", {}", path.display()));
-            format!("`{name}` (process {process}{place}) holds {address} port {number}")
+            let path = program.map_or_else(String::new, |path| format!(", {}", path.display()));
+            format!("`{name}` (process {process}{path}) uses {address} port {number}")
         }
-        None => format!("another user's program holds {address} port {number}"),
+        None => format!("another user's program uses {address} port {number}"),
     };
-    let diagnosis = subject.diagnose("port-taken", Confidence::Certain, who.clone());
-    Finding::new("port", Outcome::Failure, who).because(diagnosis)
+    let diagnosis = subject.diagnose(Cause::PortTaken, Confidence::Certain, evidence.clone());
+    Finding::new("port", Outcome::Failure, evidence).because(diagnosis)
 }
 
-fn browser(subject: &Subject) -> Finding {
+fn check_browser(subject: &Subject) -> Finding {
     if webbrowser::Browser::is_available() {
-        return Finding::pass("browser", "one can be opened");
+        return Finding::pass("browser", "a browser can be opened");
     }
-    Finding::new("browser", Outcome::Warning, "none can be opened in this session").because(subject.diagnose(
-        "no-browser",
-        Confidence::Likely,
-        "the system names no browser".to_owned(),
-    ))
+    Finding::new("browser", Outcome::Warning, "no browser can be opened in this session").because(
+        subject.diagnose(Cause::NoBrowser, Confidence::Likely, "the system names no browser".to_owned()),
+    )
 }
 
-async fn secret_store(subject: &Subject) -> Finding {
+async fn check_secret_store(subject: &Subject) -> Finding {
     let name = format!("doctor {}", subject.paths.session_folder().display());
-    let asked = tokio::task::spawn_blocking(move || {
-        let secret: [u8; 16] = clock::random();
+    let test = tokio::task::spawn_blocking(move || {
+        let secret: [u8; 16] = random::bytes();
         vault::set(SERVICE, &name, &secret)?;
         let back = vault::get(SERVICE, &name);
         vault::remove(SERVICE, &name)?;
         Ok::<bool, vault::VaultError>(back?.as_deref() == Some(&secret[..]))
     });
-    let trouble = match tokio::time::timeout(STORE_LIMIT, asked).await {
+    let evidence = match tokio::time::timeout(STORE_LIMIT, test).await {
         Ok(Ok(Ok(true))) => {
-            return Finding::pass(
-                "vault",
-                format!("the {} keeps and gives back what it is given", vault::NAME),
-            );
+            return Finding::pass("vault", format!("the {} stores and returns secrets", vault::NAME));
         }
-        Ok(Ok(Ok(false))) => "it does not give back what it was given".to_owned(),
+        Ok(Ok(Ok(false))) => "it does not return the secret that it stored".to_owned(),
         Ok(Ok(Err(error))) => chain(&error),
-        Ok(Err(_)) => "asking it failed".to_owned(),
-        Err(_) => format!(
-            "it did not answer within {} seconds; is it waiting to be unlocked?",
-            STORE_LIMIT.as_secs()
-        ),
+        Ok(Err(_)) => "the test ended unexpectedly".to_owned(),
+        Err(_) => format!("it did not respond within {} seconds; is it locked?", STORE_LIMIT.as_secs()),
     };
     let refuses = subject.configuration.vault_fallback == VaultFallback::Refuse;
     if !refuses {
-        // Policy has chosen it, knowing that it is less; status and reports say so too.
-        let summary =
-            format!("the {} cannot be used; sessions lie in an encrypted file, as policy says", vault::NAME);
-        return Finding::pass("vault", summary).seen([trouble]);
+        // Policy accepts the weaker choice; status and reports say so too.
+        let summary = format!(
+            "the {} cannot be used; sessions are kept in an encrypted file, as policy says",
+            vault::NAME
+        );
+        return Finding::pass("vault", summary).observed([evidence]);
     }
     let summary = format!("the {} cannot be used, so sessions end with the broker", vault::NAME);
     Finding::new("vault", Outcome::Failure, summary).because(subject.diagnose(
-        "vault-unusable",
+        Cause::VaultUnusable,
         Confidence::Certain,
-        trouble,
+        evidence,
     ))
 }
 
-fn agent(subject: &Subject) -> Option<Finding> {
+fn check_agent(subject: &Subject) -> Option<Finding> {
     if subject.before_roll_out {
         return None;
     }
@@ -128,7 +125,7 @@ fn agent(subject: &Subject) -> Option<Finding> {
         Some(status) => Finding::pass("agent", format!("runs, version {}", status.agent_version)),
         None => Finding::new("agent", Outcome::Failure, "the machine service does not run").because(
             subject.diagnose(
-                "agent-not-running",
+                Cause::AgentNotRunning,
                 Confidence::Certain,
                 format!("start it: {}", service::START),
             ),
@@ -136,9 +133,9 @@ fn agent(subject: &Subject) -> Option<Finding> {
     })
 }
 
-fn app(subject: &Subject) -> Vec<Finding> {
+fn check_app(subject: &Subject) -> Vec<Finding> {
     let Some(app) = subject.app else {
-        return vec![Finding::skipped("app", "policy names no app that is known")];
+        return vec![Finding::skipped("app", "`App` names no known app")];
     };
     let Some(system) = app.system() else {
         let reason = app.not_applicable().unwrap_or_default();
@@ -147,111 +144,111 @@ fn app(subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
     let folders: Vec<PathBuf> =
         system.programs.iter().map(|folder| subject.paths.under_root(folder.as_ref())).collect();
-    let there = folders.iter().find(|folder| folder.exists());
-    findings.push(match there {
-        Some(folder) => {
-            Finding::pass("app", format!("{} is installed", app.title)).seen([folder.display().to_string()])
-        }
+    let installed = folders.iter().find(|folder| folder.exists());
+    findings.push(match installed {
+        Some(folder) => Finding::pass("app", format!("{} is installed", app.title))
+            .observed([folder.display().to_string()]),
         None if subject.before_roll_out => {
             Finding::skipped("app", format!("{} is not installed yet", app.title))
         }
         None => {
-            let looked = folders.iter().map(|folder| format!("{} is not there", folder.display()));
+            let missing = folders.iter().map(|folder| format!("{} does not exist", folder.display()));
             Finding::new(
                 "app",
                 Outcome::Warning,
                 format!("{} is not installed for the whole device", app.title),
             )
             .because(subject.diagnose(
-                "app-not-installed",
+                Cause::AppNotInstalled,
                 Confidence::Likely,
-                looked.collect::<Vec<_>>(),
+                missing.collect::<Vec<_>>(),
             ))
         }
     });
     if let Some(status) = subject.status.as_ref().filter(|_| !subject.before_roll_out) {
-        let mine = |code: &Open<Code>| code.as_str().starts_with("app.");
-        let troubles: Vec<_> = status
+        let is_of_app = |code: &Open<Code>| code.known().map(Code::component) == Some(Component::App);
+        let diagnoses: Vec<_> = status
             .problems
             .iter()
-            .filter(|problem| mine(&problem.code))
-            .filter_map(|problem| super::catalogue::of_problem(problem, &subject.configuration))
+            .filter(|problem| is_of_app(&problem.code))
+            .filter_map(|problem| diagnosis::of_problem(problem, &subject.configuration.context()))
             .collect();
-        findings.push(if troubles.is_empty() {
-            let place = status.app.configuration.clone();
-            let seen =
-                place.as_ref().map_or("policy says nothing that it reads", |_| "it finds what policy says");
-            Finding::pass("app-policy", seen).seen(place)
+        findings.push(if diagnoses.is_empty() {
+            let configuration = status.app.configuration.clone();
+            let summary = match &configuration {
+                Some(_) => "its configuration is as policy says",
+                None => "policy sets nothing that it reads",
+            };
+            Finding::pass("app-policy", summary).observed(configuration)
         } else {
-            let failure = troubles.iter().any(|found| found.id != "restart-pending");
+            let failure = diagnoses.iter().any(|found| found.id != Cause::RestartPending);
             let outcome = if failure { Outcome::Failure } else { Outcome::Warning };
-            Finding::new("app-policy", outcome, format!("{} is not as policy says", app.title))
-                .because_of(troubles)
+            Finding::new("app-policy", outcome, format!("{} is not configured as policy says", app.title))
+                .because_of(diagnoses)
         });
     }
-    findings.extend(logs(subject, system.logs.iter().map(|folder| subject.paths.of_person(folder))));
+    findings.extend(check_logs(subject, system.logs.iter().map(|folder| subject.paths.of_user(folder))));
     findings
 }
 
-/// Whether the app has noted something of late that has a known meaning. It may be over by now, so it is a warning.
-fn logs(subject: &Subject, folders: impl Iterator<Item = PathBuf>) -> Option<Finding> {
+/// Whether a recent log of the app has a known error. It may be over by now, so it is a warning.
+fn check_logs(subject: &Subject, folders: impl Iterator<Item = PathBuf>) -> Option<Finding> {
     let mut files: Vec<PathBuf> = folders.flat_map(|folder| newest(&folder, LOGS)).collect();
     files.retain(|file| is_recent(file, RECENT));
     files.truncate(LOGS);
     let found = files.iter().find_map(|file| {
         let text = end_of(file, LOG_BYTES)?;
         let last = text.lines().rev().take(LAST_LINES);
-        let line = last.into_iter().find(|line| !super::catalogue::spoken_of(line).is_empty())?;
-        Some(told(subject, "app-log", Outcome::Warning, line, ""))
+        let line = last.into_iter().find(|line| !match_causes(line).is_empty())?;
+        Some(explain_text(subject, "app-log", Outcome::Warning, line, ""))
     });
-    found.or_else(|| {
-        (!files.is_empty()).then(|| Finding::pass("app-log", "nothing of late has a known meaning"))
-    })
+    found.or_else(|| (!files.is_empty()).then(|| Finding::pass("app-log", "recent logs have no known error")))
 }
 
 #[cfg(test)]
 mod tests {
-    use agent_platform::paths::Paths;
-    use policy_schema::Problem;
+    use broker::configuration::Configuration;
+    use platform::paths::Paths;
+    use policy_schema::{LastGood, Problem, resolve};
+    use protocol::status::{Status, sample_status};
 
     use super::*;
     use crate::app::descriptor;
-    use crate::broker::session::tests::configuration;
-    use crate::health::model;
 
     fn subject(problems: Vec<Problem>) -> Subject {
         Subject {
             paths: Paths::new(Some("/nowhere".into())),
-            configuration: configuration(""),
+            configuration: Configuration::new(&resolve(&[], &LastGood::default()).policy, Vec::new()),
             policy_problems: Vec::new(),
             settings: 0,
             addresses: Vec::new(),
             app: descriptor::find("lab-notes"),
             before_roll_out: false,
-            status: Some(model::Status { problems, ..model::sample() }),
+            status: Some(Status { problems, ..sample_status() }),
             expected_email: None,
-            said: None,
+            error_text: None,
             sign_in: false,
         }
     }
 
     #[test]
-    fn an_app_that_runs_on_with_old_policies_or_finds_others_is_named() {
+    fn app_with_old_or_conflicting_configuration_is_diagnosed() {
         let of = |problems: Vec<Problem>| {
-            let found = app(&subject(problems)).into_iter().find(|finding| finding.check == "app-policy");
+            let found =
+                check_app(&subject(problems)).into_iter().find(|finding| finding.check == "app-policy");
             found.map(|found| {
                 (found.outcome, found.diagnoses.into_iter().map(|one| one.id).collect::<Vec<_>>())
             })
         };
-        // Where the app does not exist, there is nothing to say.
+        // On a system that the app does not exist for, there is nothing to check.
         if descriptor::find("lab-notes").and_then(|app| app.system()).is_none() {
             return;
         }
         assert_eq!(of(Vec::new()), Some((Outcome::Pass, Vec::new())));
-        let pending = Problem::new(Code::AppRestartPending, "it has been running since before");
-        assert_eq!(of(vec![pending.clone()]), Some((Outcome::Warning, vec!["restart-pending".to_owned()])));
-        let conflict = Problem::new(Code::AppConfigurationConflict, "it finds something else");
-        let both = vec!["app-not-configured".to_owned(), "restart-pending".to_owned()];
+        let pending = Problem::new(Code::AppRestartPending, "it was started before the change");
+        assert_eq!(of(vec![pending.clone()]), Some((Outcome::Warning, vec![Cause::RestartPending.into()])));
+        let conflict = Problem::new(Code::AppConfigurationConflict, "another configuration is in effect");
+        let both = vec![Cause::AppNotConfigured.into(), Cause::RestartPending.into()];
         assert_eq!(of(vec![conflict, pending]), Some((Outcome::Failure, both)));
     }
 }

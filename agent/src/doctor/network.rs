@@ -1,156 +1,162 @@
-//! Whether servers can be reached, and what stands in the way: names, firewalls, proxies, whoever opens the encryption,
-//! captive portals.
+//! Checks whether servers can be reached, and what prevents it: DNS, firewalls, proxies, TLS inspection, captive
+//! portals.
+//!
+//! In: the network settings and addresses of a policy. Out: one finding per host; for other checks, a [`ProbeClient`]
+//! whose errors are diagnoses.
 
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use net::certificate_observer::CertificateObserver;
+use net::chain;
+use net::http::{Fetched, Http, HttpError, host};
 use rustls::CertificateError;
 use url::Url;
 
-use super::{Confidence, Diagnosis, Finding, Outcome, Subject};
-use crate::http::{Http, HttpError, Look, Witness, chain, host};
+use super::{Cause, Confidence, Diagnosis, Finding, Outcome, Subject, match_causes};
 
 /// How long one server may take.
 const LIMIT: Duration = Duration::from_secs(6);
-/// Pages and documents are read up to here, in bytes.
-const MAXIMUM: usize = 512 * 1024;
+/// Only this many bytes of a page or document are read.
+const MAXIMUM_BYTES: usize = 512 * 1024;
 
-/// A client that knows what stands in its way.
+/// The probe client: it explains why a request gets no response.
 #[derive(Clone)]
-pub(super) struct Scout {
+pub(super) struct ProbeClient {
     http: Http,
-    witness: Witness,
+    certificates: CertificateObserver,
 }
 
-impl Scout {
+impl ProbeClient {
     pub(super) fn new(subject: &Subject) -> Result<Self, HttpError> {
-        let (http, witness) = Http::watched(&subject.configuration.network)?;
-        Ok(Self { http, witness })
+        let (http, certificates) = Http::observed(&subject.configuration.network)?;
+        Ok(Self { http, certificates })
     }
 
-    /// Looks at an address; says what is the matter if nothing answers there.
-    pub(super) async fn look(
+    /// Fetches an address, or says why there is no response.
+    pub(super) async fn fetch(
         &self,
         subject: &Subject,
         url: &Url,
         token: Option<&str>,
-    ) -> Result<Look, Diagnosis> {
-        match tokio::time::timeout(LIMIT, self.http.look(url, token, MAXIMUM)).await {
-            Ok(Ok(look)) if look.status == 407 => Err(subject.diagnose(
-                "proxy-authentication",
+    ) -> Result<Fetched, Diagnosis> {
+        match tokio::time::timeout(LIMIT, self.http.fetch(url, token, MAXIMUM_BYTES)).await {
+            Ok(Ok(response)) if response.status == 407 => Err(subject.diagnose(
+                Cause::ProxyAuthentication,
                 Confidence::Certain,
-                format!("{}: the proxy answered 407", host(url)),
+                format!("{}: the proxy responded with status 407", host(url)),
             )),
-            Ok(Ok(look)) => Ok(look),
+            Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(self.explain(subject, url, &error)),
             Err(_) => Err(subject.diagnose(
-                "connection-timed-out",
+                Cause::ConnectionTimedOut,
                 Confidence::Likely,
-                format!("{} did not answer within {} seconds", host(url), LIMIT.as_secs()),
+                format!("{} did not respond within {} seconds", host(url), LIMIT.as_secs()),
             )),
         }
     }
 
-    /// The same for a JSON document.
+    /// Fetches a JSON document.
     pub(super) async fn document(
         &self,
         subject: &Subject,
         url: &Url,
-    ) -> Result<(serde_json::Value, Look), Diagnosis> {
-        let look = self.look(subject, url, None).await?;
-        match (look.status, serde_json::from_slice(&look.body)) {
-            (200, Ok(document)) => Ok((document, look)),
-            _ => Err(not_a_document(subject, url, &look)),
+    ) -> Result<(serde_json::Value, Fetched), Diagnosis> {
+        let response = self.fetch(subject, url, None).await?;
+        match (response.status, serde_json::from_slice(&response.body)) {
+            (200, Ok(document)) => Ok((document, response)),
+            _ => Err(not_a_document(subject, url, &response)),
         }
     }
 
     fn explain(&self, subject: &Subject, url: &Url, error: &HttpError) -> Diagnosis {
-        let said = chain(error);
-        let of = |id, confidence, evidence: Vec<String>| subject.diagnose(id, confidence, evidence);
-        let place = host(url);
-        let shown = url.host_str().and_then(|name| self.witness.of(name));
-        if let Some(shown) = shown
-            && let Some(reason) = &shown.refused
+        let message = chain(error);
+        let presented = url.host_str().and_then(|name| self.certificates.presented_by(name));
+        if let Some(presented) = presented
+            && let Some(reason) = &presented.refused
         {
             let evidence = vec![
-                format!("{place} shows a certificate for {}", shown.subject),
-                format!("issued by {}", shown.issuer),
+                format!("{} presents a certificate for {}", host(url), presented.subject),
+                format!("issued by {}", presented.issuer),
                 reason.to_string(),
             ];
             let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
-            let id = if *reason == unknown { "tls-intercepted" } else { "certificate-unusable" };
-            return of(id, Confidence::Certain, evidence);
+            let id = if *reason == unknown { Cause::TlsIntercepted } else { Cause::CertificateUnusable };
+            return subject.diagnose(id, Confidence::Certain, evidence);
         }
-        let lower = said.to_lowercase();
+        let lower = message.to_lowercase();
         let id = match () {
-            () if lower.contains("proxy auth") => "proxy-authentication",
-            () if lower.contains("tunnel") || lower.contains("proxy") => "proxy-unreachable",
+            () if lower.contains("proxy auth") => Cause::ProxyAuthentication,
+            () if lower.contains("tunnel") || lower.contains("proxy") => Cause::ProxyUnreachable,
             () if ["dns error", "dns name", "lookup address"].iter().any(|part| lower.contains(part)) => {
-                "name-not-found"
+                Cause::NameNotFound
             }
-            () if has_kind(error, std::io::ErrorKind::ConnectionRefused) => "connection-refused",
+            () if has_kind(error, std::io::ErrorKind::ConnectionRefused) => Cause::ConnectionRefused,
             () if has_kind(error, std::io::ErrorKind::TimedOut) || lower.contains("timed out") => {
-                "connection-timed-out"
+                Cause::ConnectionTimedOut
             }
-            () if is_tls(error) => "tls-failed",
-            () => "connection-refused",
+            () if is_tls(error) => Cause::TlsFailed,
+            () => Cause::ConnectionRefused,
         };
-        of(id, Confidence::Certain, vec![said])
+        subject.diagnose(id, Confidence::Certain, message)
     }
 }
 
-/// Why no client could be made.
-pub(super) fn of_settings(subject: &Subject, error: &HttpError) -> Diagnosis {
-    let id =
-        if matches!(error, HttpError::Trust(_)) { "trust-unusable" } else { "network-settings-unusable" };
+/// Why the network settings cannot be used.
+pub(super) fn diagnose_settings(subject: &Subject, error: &HttpError) -> Diagnosis {
+    let id = if matches!(error, HttpError::Trust(_)) {
+        Cause::TrustUnusable
+    } else {
+        Cause::NetworkSettingsUnusable
+    };
     subject.diagnose(id, Confidence::Certain, chain(error))
 }
 
-/// What answers in the place of a document.
-pub(super) fn not_a_document(subject: &Subject, url: &Url, look: &Look) -> Diagnosis {
-    let start = super::probe::excerpt(&String::from_utf8_lossy(&look.body));
-    let evidence = vec![format!("{url} answered {}: {start}", look.status)];
+/// Why a response is not the document that was expected.
+pub(super) fn not_a_document(subject: &Subject, url: &Url, response: &Fetched) -> Diagnosis {
+    let start = super::excerpt::excerpt(&String::from_utf8_lossy(&response.body));
+    let evidence = vec![format!("{url} responded with status {}: {start}", response.status)];
     let elsewhere = |location: &String| {
         let target = url.join(location).ok();
         target.is_none_or(|target| target.host_str() != url.host_str())
     };
-    if (300..400).contains(&look.status) && look.location.as_ref().is_some_and(elsewhere) {
-        let to = look.location.clone().unwrap_or_default();
-        let evidence = [evidence, vec![format!("it sends everybody to {to}")]].concat();
-        return subject.diagnose("captive-portal", Confidence::Likely, evidence);
+    if (300..400).contains(&response.status) && response.location.as_ref().is_some_and(elsewhere) {
+        let location = response.location.clone().unwrap_or_default();
+        let evidence = [evidence, vec![format!("it redirects to {location}")]].concat();
+        return subject.diagnose(Cause::CaptivePortal, Confidence::Likely, evidence);
     }
-    match look.status {
-        200 if look.body.trim_ascii_start().starts_with(b"<") => {
-            subject.diagnose("captive-portal", Confidence::Likely, evidence)
+    match response.status {
+        200 if response.body.trim_ascii_start().starts_with(b"<") => {
+            subject.diagnose(Cause::CaptivePortal, Confidence::Likely, evidence)
         }
-        500.. => subject.diagnose("server-fault", Confidence::Certain, evidence),
+        500.. => subject.diagnose(Cause::ServerFault, Confidence::Certain, evidence),
         _ => {
-            let text = String::from_utf8_lossy(&look.body);
-            let known = super::catalogue::spoken_of(&text);
-            let id = known.first().copied().unwrap_or("discovery-missing");
+            let text = String::from_utf8_lossy(&response.body);
+            let known = match_causes(&text);
+            let id = known.first().copied().unwrap_or(Cause::DiscoveryMissing);
             subject.diagnose(id, Confidence::Certain, evidence)
         }
     }
 }
 
-/// The servers that policy and the app need besides the identity provider.
+/// Checks the servers that policy and the app need besides the identity provider.
 pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
-    let scout = match Scout::new(&subject) {
-        Ok(scout) => scout,
+    let client = match ProbeClient::new(&subject) {
+        Ok(client) => client,
         Err(error) => {
-            let diagnosis = of_settings(&subject, &error);
+            let diagnosis = diagnose_settings(&subject, &error);
             return vec![
                 Finding::new("network", Outcome::Failure, "the network settings cannot be used")
                     .because(diagnosis),
             ];
         }
     };
-    let scout = Arc::new(scout);
-    // By host: two addresses of one server are one question.
-    let mut asked = BTreeSet::new();
-    // An app that does not exist here needs nothing here; a policy may be meant for other systems.
+    let client = Arc::new(client);
+    // Each host is checked once.
+    let mut hosts = BTreeSet::new();
+    // An app that does not exist for this system needs no hosts here, but a policy file may be for other systems.
     let app = subject.app.filter(|app| subject.before_roll_out || app.system().is_some());
     let domains = app.iter().flat_map(|app| app.domains());
     let addresses: Vec<Url> = subject
@@ -159,25 +165,27 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
         .cloned()
         .chain(domains.filter(|domain| !domain.contains('*')).map(|domain| format!("https://{domain}/")))
         .filter_map(|address| address.parse().ok())
-        .filter(|url| asked.insert(host(url)))
+        .filter(|url| hosts.insert(host(url)))
         .collect();
-    let mut looks = tokio::task::JoinSet::new();
+    let mut tasks = tokio::task::JoinSet::new();
     for (number, url) in addresses.iter().cloned().enumerate() {
-        let (scout, subject) = (Arc::clone(&scout), Arc::clone(&subject));
-        looks.spawn(async move { (number, scout.look(&subject, &url, None).await) });
+        let (client, subject) = (Arc::clone(&client), Arc::clone(&subject));
+        tasks.spawn(async move { (number, client.fetch(&subject, &url, None).await) });
     }
-    let mut results: Vec<(usize, Result<Look, Diagnosis>)> = looks.join_all().await;
+    let mut results: Vec<(usize, Result<Fetched, Diagnosis>)> = tasks.join_all().await;
     results.sort_by_key(|(number, _)| *number);
     let findings = results.into_iter().map(|(number, result)| {
-        let place = host(&addresses[number]);
+        let host = host(&addresses[number]);
         match result {
-            Ok(look) => {
-                let by = addresses[number].host_str().and_then(|name| scout.witness.of(name));
-                let by = by.map(|shown| format!("certificate by {}", shown.issuer));
-                Finding::pass("network", format!("{place} answers"))
-                    .seen(std::iter::once(format!("status {}", look.status)).chain(by))
+            Ok(response) => {
+                let name = addresses[number].host_str();
+                let certificate = name.and_then(|name| client.certificates.presented_by(name));
+                let certificate =
+                    certificate.map(|presented| format!("certificate issued by {}", presented.issuer));
+                Finding::pass("network", format!("{host} responds"))
+                    .observed(std::iter::once(format!("status {}", response.status)).chain(certificate))
             }
-            Err(diagnosis) => Finding::new("network", Outcome::Failure, format!("{place} cannot be reached"))
+            Err(diagnosis) => Finding::new("network", Outcome::Failure, format!("{host} cannot be reached"))
                 .because(diagnosis),
         }
     });
@@ -185,31 +193,30 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     let patterns: Vec<&str> =
         app.iter().flat_map(|app| app.domains()).filter(|domain| domain.contains('*')).collect();
     if !patterns.is_empty() {
-        findings.push(
-            Finding::skipped("network", "the app needs more hosts, known only as patterns; let them through")
-                .seen(patterns.into_iter().map(ToOwned::to_owned)),
-        );
+        let summary = "the app needs more hosts, known only as patterns; allow them in proxy and firewall";
+        let patterns = patterns.into_iter().map(ToOwned::to_owned);
+        findings.push(Finding::skipped("network", summary).observed(patterns));
     }
     findings
 }
 
-fn causes(error: &HttpError) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    std::iter::successors(error.source(), |cause: &&(dyn Error + 'static)| (*cause).source())
+fn sources(error: &HttpError) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |source: &&(dyn Error + 'static)| (*source).source())
 }
 
 fn has_kind(error: &HttpError, kind: std::io::ErrorKind) -> bool {
-    causes(error)
-        .any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|cause| cause.kind() == kind))
+    sources(error)
+        .any(|source| source.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == kind))
 }
 
-/// Errors of TLS arrive wrapped in errors of input and output, sometimes more than once.
+/// Whether TLS failed. Its errors are inside IO errors, sometimes more than once.
 fn is_tls(error: &HttpError) -> bool {
-    fn inside(cause: &(dyn Error + 'static)) -> bool {
-        cause.is::<rustls::Error>()
-            || cause
+    fn is_inside(source: &(dyn Error + 'static)) -> bool {
+        source.is::<rustls::Error>()
+            || source
                 .downcast_ref::<std::io::Error>()
                 .and_then(std::io::Error::get_ref)
-                .is_some_and(|inner| inside(inner as &(dyn Error + 'static)))
+                .is_some_and(|inner| is_inside(inner as &(dyn Error + 'static)))
     }
-    causes(error).any(inside)
+    sources(error).any(is_inside)
 }

@@ -1,34 +1,26 @@
-//! A look at the authorization endpoint without a browser and without a person (`prompt=none`, OpenID Connect Core 1.0,
-//! section 3.1.2.1): a provider that knows client, redirect URI and scopes sends the browser back, and says that nobody is
-//! signed in. Whatever else it says is a heuristic: providers are free to show a page first.
+//! Checks the authorization endpoint without a browser and without a user (`prompt=none`, OpenID Connect Core 1.0,
+//! section 3.1.2.1).
+//!
+//! In: the sign-in settings and the authorization endpoint. Out: a finding. A provider that knows client, redirect URI
+//! and scopes redirects back with the error that no user is signed in. Any other response is only a hint, because a
+//! provider may show a page first. Called by the checks of the identity provider.
 
 use std::sync::LazyLock;
 
+use net::http::Fetched;
+use policy_schema::settings::IdentityProvider;
 use regex_lite::Regex;
-use serde_json::Value;
 use url::Url;
 
-use super::network::Scout;
-use super::{Confidence, Diagnosis, Finding, Outcome, Subject, catalogue};
-use crate::http::Look;
-use policy_schema::settings::IdentityProvider;
+use super::excerpt::excerpt;
+use super::network::ProbeClient;
+use super::{Cause, Confidence, Finding, Outcome, Subject, match_causes};
 
-/// What a request is answered with.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// Sent back to this client, with an error or none.
-    Back(Option<String>),
-    /// A page or another address, which may be the sign-in.
-    Page,
-    /// A page that speaks of an error.
-    Refusal,
-}
-
-/// Asks whether this client may sign in here.
-pub(super) async fn examine(subject: &Subject, scout: &Scout, endpoint: &Url) -> Finding {
+/// Checks whether the identity provider accepts the sign-in request of this client.
+pub(super) async fn examine(subject: &Subject, client: &ProbeClient, endpoint: &Url) -> Finding {
     let url = request(subject, endpoint);
-    let look = match scout.look(subject, &url, None).await {
-        Ok(look) => look,
+    let response = match client.fetch(subject, &url, None).await {
+        Ok(response) => response,
         Err(diagnosis) => {
             return Finding::new(
                 "redirect",
@@ -38,16 +30,16 @@ pub(super) async fn examine(subject: &Subject, scout: &Scout, endpoint: &Url) ->
             .because(diagnosis);
         }
     };
-    judge(subject, &look)
+    classify(subject, &response)
 }
 
-/// The request of a sign-in, as a browser would bring it, but for a person who is to be asked nothing.
+/// The authorization request of a sign-in, with `prompt=none` so that the provider shows no page to a user.
 fn request(subject: &Subject, endpoint: &Url) -> Url {
     let configuration = &subject.configuration;
     let mut url = endpoint.clone();
     let random = |count: usize| {
         use base64::Engine as _;
-        let bytes: [u8; 32] = crate::clock::random();
+        let bytes: [u8; 32] = platform::random::bytes();
         base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&bytes[..count])
     };
     let scopes = std::iter::once("openid").chain(configuration.requested_scopes());
@@ -58,40 +50,40 @@ fn request(subject: &Subject, endpoint: &Url) -> Url {
         .append_pair("scope", &scopes.collect::<Vec<_>>().join(" "))
         .append_pair("state", &random(16))
         .append_pair("nonce", &random(16))
-        // Of a verifier that nobody keeps: no code is ever redeemed.
+        // The verifier is not kept, because no code is redeemed.
         .append_pair("code_challenge", &random(32))
         .append_pair("code_challenge_method", "S256")
         .append_pair("prompt", "none");
     url
 }
 
-fn judge(subject: &Subject, look: &Look) -> Finding {
-    let text = without_scripts(&String::from_utf8_lossy(&look.body));
-    let spoken_of = catalogue::spoken_of(&text);
-    match answer(subject, look, !spoken_of.is_empty()) {
-        Answer::Back(error) => back(subject, error.as_deref()),
-        Answer::Page => Finding::pass("redirect", "the identity provider shows a page, as for a sign-in")
-            .seen([format!("status {}", look.status)]),
-        Answer::Refusal => {
-            let shown = format!("it answered {}: {}", look.status, excerpt(&text));
-            let mut ids: Vec<&str> = spoken_of;
-            if ids.is_empty() && (look.status >= 500 || look.status == 429) {
-                ids = vec!["server-fault"];
+fn classify(subject: &Subject, response: &Fetched) -> Finding {
+    let text = without_scripts(&String::from_utf8_lossy(&response.body));
+    let matched = match_causes(&text);
+    match kind(subject, response, !matched.is_empty()) {
+        Kind::Redirect(error) => classify_redirect(subject, error.as_deref()),
+        Kind::Page => Finding::pass("redirect", "the identity provider shows a page, as for a sign-in")
+            .observed([format!("status {}", response.status)]),
+        Kind::Refusal => {
+            let evidence = format!("it responded with status {}: {}", response.status, excerpt(&text));
+            let mut ids: Vec<Cause> = matched;
+            if ids.is_empty() && (response.status >= 500 || response.status == 429) {
+                ids = vec![Cause::ServerFault];
             }
             if ids.is_empty() {
-                // Nothing in the page says why; the usual reasons are named.
-                ids = match catalogue::provider(&subject.configuration) {
+                // The page does not say why, so the usual causes are named.
+                ids = match subject.configuration.context().provider() {
                     Some(IdentityProvider::PingOne) => {
-                        vec!["application-disabled", "redirect-not-registered"]
+                        vec![Cause::ApplicationDisabled, Cause::RedirectNotRegistered]
                     }
-                    Some(_) | None => vec!["request-refused"],
+                    Some(_) | None => vec![Cause::RequestRefused],
                 };
             }
             let diagnoses =
-                ids.into_iter().map(|id| subject.diagnose(id, Confidence::Heuristic, shown.clone()));
-            // A page that came as if all were well, and has no code of an error in it, may be about something else.
-            let (outcome, summary) = if (200..300).contains(&look.status) && !text.contains("AADSTS") {
-                (Outcome::Warning, "the identity provider shows a page that seems to speak of an error")
+                ids.into_iter().map(|id| subject.diagnose(id, Confidence::Heuristic, evidence.clone()));
+            // A page with a successful status and without an error code may be about something else.
+            let (outcome, summary) = if (200..300).contains(&response.status) && !text.contains("AADSTS") {
+                (Outcome::Warning, "the identity provider shows a page that may be about an error")
             } else {
                 (Outcome::Failure, "the identity provider refuses before any sign-in page")
             };
@@ -100,61 +92,71 @@ fn judge(subject: &Subject, look: &Look) -> Finding {
     }
 }
 
-fn back(subject: &Subject, error: Option<&str>) -> Finding {
+fn classify_redirect(subject: &Subject, error: Option<&str>) -> Finding {
     let uri = &subject.configuration.redirect_uri;
     let Some(error) = error else {
         return Finding::pass("redirect", format!("{uri} is registered"));
     };
     let code = error.split(':').next().unwrap_or_default();
-    // OpenID Connect Core 1.0, section 3.1.2.6: the person has to do something, which was to be expected.
+    // OpenID Connect Core 1.0, section 3.1.2.6: the user has to do something, as expected.
     let expected =
         ["login_required", "interaction_required", "account_selection_required", "consent_required"];
-    if expected.contains(&code) && catalogue::spoken_of(error).iter().all(|id| *id == "consent-missing") {
+    if expected.contains(&code) && match_causes(error).iter().all(|id| *id == Cause::ConsentMissing) {
         let finding = Finding::pass("redirect", format!("client, scopes and {uri} are registered"));
-        return finding.seen([format!("it answered {error}")]);
+        return finding.observed([format!("it responded with {error}")]);
     }
-    let mut known = catalogue::spoken_of(error);
-    // RFC 6749, section 4.1.2.1: the fault is the provider's.
+    let mut known = match_causes(error);
+    // RFC 6749, section 4.1.2.1: the provider has failed.
     if ["server_error", "temporarily_unavailable"].contains(&code) {
-        known = vec!["server-fault"];
+        known = vec![Cause::ServerFault];
     }
     let (ids, confidence) = if known.is_empty() {
-        (vec!["request-refused"], Confidence::Likely)
+        (vec![Cause::RequestRefused], Confidence::Likely)
     } else {
         (known, Confidence::Certain)
     };
-    let shown = format!("it answered {}", excerpt(error));
+    let evidence = format!("it responded with {}", excerpt(error));
     Finding::new("redirect", Outcome::Failure, "the identity provider refuses the request")
-        .because_of(ids.into_iter().map(|id| subject.diagnose(id, confidence, shown.clone())))
+        .because_of(ids.into_iter().map(|id| subject.diagnose(id, confidence, evidence.clone())))
 }
 
-/// What kind of answer it is.
-fn answer(subject: &Subject, look: &Look, speaks_of_an_error: bool) -> Answer {
-    if (300..400).contains(&look.status)
-        && let Some(location) = &look.location
+/// The kinds of response to the authorization request.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    /// A redirect back to this client, with an error or without one.
+    Redirect(Option<String>),
+    /// A page or another address, which may be the sign-in page.
+    Page,
+    /// A page about an error.
+    Refusal,
+}
+
+fn kind(subject: &Subject, response: &Fetched, matches_error: bool) -> Kind {
+    if (300..400).contains(&response.status)
+        && let Some(location) = &response.location
     {
-        let back = location.parse::<Url>().ok().zip(subject.configuration.redirect_uri.parse::<Url>().ok());
-        if let Some((location, ours)) = back
+        let parsed = location.parse::<Url>().ok().zip(subject.configuration.redirect_uri.parse::<Url>().ok());
+        if let Some((location, ours)) = parsed
             && (location.host_str(), location.port(), location.path())
                 == (ours.host_str(), ours.port(), ours.path())
         {
             let pair =
                 |name: &str| location.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value);
             let described = pair("error_description").map_or_else(String::new, |text| format!(": {text}"));
-            return Answer::Back(pair("error").map(|error| format!("{error}{described}")));
+            return Kind::Redirect(pair("error").map(|error| format!("{error}{described}")));
         }
-        // Google sends its errors elsewhere, with the reason in the address.
+        // Google redirects errors to a page of its own, with the reason in the address.
         return if location.contains("/oauth/error") || location.contains("authError=") {
-            Answer::Refusal
+            Kind::Refusal
         } else {
-            Answer::Page
+            Kind::Page
         };
     }
-    if look.status >= 400 || speaks_of_an_error { Answer::Refusal } else { Answer::Page }
+    if response.status >= 400 || matches_error { Kind::Refusal } else { Kind::Page }
 }
 
-/// A page without its scripts, which mention errors that have not happened. Entra's error page is a script: there, only
-/// codes count.
+/// A page without its scripts, because scripts mention errors that did not happen. Entra's error page is a script, so
+/// its error codes are kept.
 fn without_scripts(page: &str) -> String {
     static SCRIPT: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new("(?is)<(?:script|style)[^>]*>.*?(?:</(?:script|style)>|$)").expect("a test uses it")
@@ -166,52 +168,18 @@ fn without_scripts(page: &str) -> String {
     std::iter::once(visible.as_ref()).chain(coded).collect::<Vec<_>>().join(" ")
 }
 
-/// The beginning of what a page says, on one line and without its markup.
-pub(super) fn excerpt(text: &str) -> String {
-    let mut inside = false;
-    let plain: String = text
-        .chars()
-        .filter_map(|letter| match letter {
-            '<' => {
-                inside = true;
-                Some(' ')
-            }
-            '>' if inside => {
-                inside = false;
-                None
-            }
-            _ if inside => None,
-            letter if letter.is_control() => Some(' '),
-            letter => Some(letter),
-        })
-        .collect();
-    let line = plain.split_whitespace().collect::<Vec<_>>().join(" ");
-    let short: String = line.chars().take(200).collect();
-    if short.len() < line.len() { format!("{short}…") } else { short }
-}
-
-/// A text of a document.
-pub(super) fn text<'d>(document: &'d Value, name: &str) -> Option<&'d str> {
-    document.get(name)?.as_str()
-}
-
-/// What a check that cannot be made any more says.
-pub(crate) fn unseen(check: &str, diagnosis: Diagnosis) -> Finding {
-    Finding::new(check, Outcome::Failure, "it cannot be looked at").because(diagnosis)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Found by review: a sign-in page whose script had a list of error codes counted as a refusal.
     #[test]
-    fn what_only_a_script_mentions_has_not_happened() {
+    fn error_that_only_a_script_mentions_is_not_matched() {
         let page =
             "<script>var e=['invalid_client','invalid_scope']</script><h1>Sign in</h1><style>x</style>";
-        assert!(catalogue::spoken_of(&without_scripts(page)).is_empty());
+        assert!(match_causes(&without_scripts(page)).is_empty());
         let entra = "<script>$Config={\"strServiceExceptionMessage\":\"AADSTS50011: The redirect URI\",\"x\":\"invalid_scope\"}";
-        assert_eq!(catalogue::spoken_of(&without_scripts(entra)), ["redirect-not-registered"]);
+        assert_eq!(match_causes(&without_scripts(entra)), [Cause::RedirectNotRegistered]);
         assert_eq!(excerpt("<b>a</b>\n b"), "a b");
         assert!(excerpt(&"\u{fc}".repeat(500)).ends_with('\u{2026}'));
     }

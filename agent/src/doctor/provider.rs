@@ -1,49 +1,51 @@
-//! What the identity provider says about itself, compared with what policy says of it: discovery, issuer, endpoints,
-//! keys, what it offers, the clock, and whether it takes this client's request.
+//! Compares the identity provider with policy: discovery, issuer, endpoints, keys, offered features, clock, and whether
+//! it accepts the sign-in request of this client.
+//!
+//! In: the sign-in settings of a policy. Out: findings. Called by the doctor and by `steward setup`.
 
 use std::sync::Arc;
 
+use broker::{LEEWAY, accepts};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
+use net::http::{Fetched, host};
+use platform::clock;
 use policy_schema::settings::IdentityProvider;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use url::Url;
 
-use super::network::{Scout, of_settings};
-use super::probe::{self, text, unseen};
-use super::{Confidence, Diagnosis, Finding, Outcome, Subject, catalogue};
-use crate::broker::provider::checks::{LEEWAY, accepts};
-use crate::clock;
-use crate::http::{Look, host};
+use super::excerpt::text;
+use super::network::{ProbeClient, diagnose_settings};
+use super::{Cause, Confidence, Diagnosis, Finding, Outcome, Subject, probe};
 
 const WELL_KNOWN: &str = "/.well-known/openid-configuration";
 
-/// An endpoint of policy, by its name there and in the discovery document.
+/// An endpoint: its setting, its name in the discovery document, and the value of policy.
 type Endpoint<'s> = (&'static str, &'static str, Option<&'s String>);
 
 pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     let subject = subject.as_ref();
     let Some(issuer) = subject.configuration.issuer.as_deref() else {
-        return vec![Finding::skipped("discovery", "`Issuer` has to be set first")];
+        return vec![Finding::skipped("discovery", "`Issuer` must be set first")];
     };
-    let scout = match Scout::new(subject) {
-        Ok(scout) => scout,
+    let client = match ProbeClient::new(subject) {
+        Ok(client) => client,
         Err(error) => {
-            return vec![unseen("discovery", of_settings(subject, &error))];
+            return vec![Finding::unavailable("discovery", diagnose_settings(subject, &error))];
         }
     };
-    let Discovery { url, document, look } = match discovery(subject, &scout, issuer).await {
+    let Discovery { url, document, response } = match discovery(subject, &client, issuer).await {
         Ok(found) => found,
-        Err(diagnosis) => return without_discovery(subject, &scout, issuer, diagnosis).await,
+        Err(diagnosis) => return without_discovery(subject, &client, issuer, diagnosis).await,
     };
     let issuer_finding = compare_issuers(subject, issuer, &document);
     let mut findings = vec![
-        Finding::pass("discovery", format!("{} answers", host(&url))).seen([url.to_string()]),
+        Finding::pass("discovery", format!("{} responds", host(&url))).observed([url.to_string()]),
         issuer_finding,
         compare_endpoints(subject, &document),
-        offers(subject, &document),
-        clocks(subject, &look, clock::now()),
+        compare_features(subject, &document),
+        compare_clocks(subject, &response, clock::now()),
     ];
     let named = |ours: Option<&String>, name: &str| -> Option<Url> {
         ours.map(String::as_str).or_else(|| text(&document, name))?.parse().ok()
@@ -52,78 +54,64 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     let keys_at = named(configuration.jwks_uri.as_ref(), "jwks_uri");
     let authorization = named(configuration.authorization_endpoint.as_ref(), "authorization_endpoint");
     let token = named(configuration.token_endpoint.as_ref(), "token_endpoint");
-    let [keys, request, token] = look_at_endpoints(subject, &scout, [&keys_at, &authorization, &token]).await;
-    // Said once: where they ought to lie, or what lies there.
-    let elsewhere = |finding: &Finding| finding.diagnoses.iter().any(|one| one.id == "keys-elsewhere");
+    let [keys, request, token] = check_endpoints(subject, &client, [&keys_at, &authorization, &token]).await;
+    // Reported once: either the address of the keys is wrong, or what it returns.
+    let elsewhere = |finding: &Finding| finding.diagnoses.iter().any(|one| one.id == Cause::KeysElsewhere);
     let known = findings.iter().any(elsewhere);
-    let keys = if known && elsewhere(&keys) { Finding::skipped("keys", "see the endpoints") } else { keys };
+    let keys = if known && elsewhere(&keys) {
+        Finding::skipped("keys", "see the check of the endpoints")
+    } else {
+        keys
+    };
     findings.extend([keys, request, token]);
     findings
 }
 
-/// A discovery document, and where it lay.
+/// A discovery document, its address, and the response that it came in.
 pub(super) struct Discovery {
     url: Url,
     pub(super) document: Value,
-    look: Look,
+    response: Fetched,
 }
 
-/// The discovery document of an issuer (OpenID Connect Discovery 1.0, section 4).
+/// Fetches the discovery document of an issuer (OpenID Connect Discovery 1.0, section 4).
 pub(super) async fn discovery(
     subject: &Subject,
-    scout: &Scout,
+    client: &ProbeClient,
     issuer: &str,
 ) -> Result<Discovery, Diagnosis> {
-    let refused = |reason: String| subject.diagnose("discovery-missing", Confidence::Certain, reason);
+    let refused = |reason: String| subject.diagnose(Cause::DiscoveryMissing, Confidence::Certain, reason);
     let url = format!("{}{WELL_KNOWN}", issuer.strip_suffix('/').unwrap_or(issuer)).parse::<Url>();
     let url = url.map_err(|error| refused(format!("{issuer}: {error}")))?;
-    let (document, look) = scout.document(subject, &url).await?;
-    Ok(Discovery { url, document, look })
+    let (document, response) = client.document(subject, &url).await?;
+    Ok(Discovery { url, document, response })
 }
 
-/// Keys, authorization endpoint and token endpoint, side by side.
-async fn look_at_endpoints(subject: &Subject, scout: &Scout, all: [&Option<Url>; 3]) -> [Finding; 3] {
-    let [keys, authorization, token] = all.map(Option::as_ref);
-    let (keys, request, token) = tokio::join!(
-        look_at_keys(subject, scout, keys),
-        request(subject, scout, authorization),
-        reach(subject, scout, token),
-    );
-    [keys, request, token]
-}
-
-async fn request(subject: &Subject, scout: &Scout, endpoint: Option<&Url>) -> Finding {
-    match endpoint.filter(|_| subject.configuration.client_id.is_some()) {
-        Some(endpoint) => probe::examine(subject, scout, endpoint).await,
-        None => Finding::skipped("redirect", "needs the authorization endpoint and `ClientId`"),
-    }
-}
-
-/// A provider without discovery may still be the right one, if policy names all its endpoints; else one of the usual
-/// mistakes may lead to it.
+/// A provider without a discovery document is usable if policy sets all its endpoints. But first, the issuer may have
+/// one of the usual mistakes.
 async fn without_discovery(
     subject: &Subject,
-    scout: &Scout,
+    client: &ProbeClient,
     issuer: &str,
     diagnosis: Diagnosis,
 ) -> Vec<Finding> {
     if diagnosis.is_of_network() {
-        let summary = "the identity provider cannot be reached as it should be";
+        let summary = "the identity provider cannot be reached";
         return vec![Finding::new("discovery", Outcome::Failure, summary).because(diagnosis)];
     }
-    // Side by side: a server that hangs hangs for all of them.
-    let mut looks = JoinSet::new();
+    // Side by side, because a server that hangs delays each of them.
+    let mut tasks = JoinSet::new();
     for variant in variants(issuer) {
-        let (scout, subject) = (scout.clone(), subject.clone());
-        looks.spawn(async move {
-            let found = discovery(&subject, &scout, &variant).await.ok()?;
+        let (client, subject) = (client.clone(), subject.clone());
+        tasks.spawn(async move {
+            let found = discovery(&subject, &client, &variant).await.ok()?;
             text(&found.document, "issuer").map(ToOwned::to_owned)
         });
     }
-    let found: Vec<String> = looks.join_all().await.into_iter().flatten().collect();
+    let found: Vec<String> = tasks.join_all().await.into_iter().flatten().collect();
     if let Some(right) = found.first() {
         return vec![
-            Finding::new("issuer", Outcome::Failure, "`Issuer` is not the identity provider's")
+            Finding::new("issuer", Outcome::Failure, "`Issuer` differs from the identity provider's issuer")
                 .because(issuer_differs(subject, issuer, right)),
         ];
     }
@@ -134,14 +122,14 @@ async fn without_discovery(
         return vec![Finding::new("discovery", Outcome::Failure, summary).because(diagnosis)];
     }
     let all = all.map(|endpoint| endpoint.as_ref().and_then(|text| text.parse::<Url>().ok()));
-    let summary = "no discovery document; the endpoints of policy are used";
+    let summary = "there is no discovery document; the endpoints of policy are used";
     let mut findings = vec![Finding::new("discovery", Outcome::Warning, summary).because(diagnosis)];
-    findings.extend(look_at_endpoints(subject, scout, all.each_ref()).await);
+    findings.extend(check_endpoints(subject, client, all.each_ref()).await);
     findings
 }
 
-/// What people write in the place of an issuer, put right in the usual ways.
-pub(crate) fn variants(issuer: &str) -> Vec<String> {
+/// The issuer with the usual mistakes corrected.
+fn variants(issuer: &str) -> Vec<String> {
     let bare = issuer.trim_end_matches('/');
     let without = |suffix: &str| bare.strip_suffix(suffix).map(ToOwned::to_owned);
     let with = |suffix: &str| (!bare.ends_with(suffix)).then(|| format!("{bare}{suffix}"));
@@ -156,57 +144,57 @@ pub(crate) fn variants(issuer: &str) -> Vec<String> {
 fn compare_issuers(subject: &Subject, ours: &str, document: &Value) -> Finding {
     let Some(theirs) = text(document, "issuer") else {
         let diagnosis = subject.diagnose(
-            "discovery-missing",
+            Cause::DiscoveryMissing,
             Confidence::Certain,
             "the document names no issuer".to_owned(),
         );
-        return unseen("issuer", diagnosis);
+        return Finding::unavailable("issuer", diagnosis);
     };
     if ours == theirs {
-        return Finding::pass("issuer", "equal to the letter").seen([theirs.to_owned()]);
+        return Finding::pass("issuer", "identical to the identity provider's").observed([theirs.to_owned()]);
     }
-    Finding::new("issuer", Outcome::Failure, "`Issuer` is not the identity provider's")
+    Finding::new("issuer", Outcome::Failure, "`Issuer` differs from the identity provider's issuer")
         .because(issuer_differs(subject, ours, theirs))
 }
 
 fn issuer_differs(subject: &Subject, ours: &str, theirs: &str) -> Diagnosis {
-    let every = |issuer: &str| {
+    let is_of_every_tenant = |issuer: &str| {
         let microsoft = issuer.contains("login.microsoftonline.") || issuer.contains("sts.windows.net");
-        let parts =
+        let alias =
             issuer.split('/').skip(3).any(|part| ["common", "organizations", "consumers"].contains(&part));
-        issuer.contains("{tenantid}") || (microsoft && (parts || issuer.contains("sts.windows.net")))
+        issuer.contains("{tenantid}") || (microsoft && (alias || issuer.contains("sts.windows.net")))
     };
-    let (id, theirs_matter) = if every(ours) || every(theirs) {
-        ("issuer-of-every-tenant", !theirs.contains("{tenantid}"))
+    let (id, theirs_is_usable) = if is_of_every_tenant(ours) || is_of_every_tenant(theirs) {
+        (Cause::IssuerOfEveryTenant, !theirs.contains("{tenantid}"))
     } else {
-        ("issuer-differs", true)
+        (Cause::IssuerDiffers, true)
     };
     let mut evidence = difference("Issuer", ours, theirs);
-    if theirs_matter {
+    if theirs_is_usable {
         evidence.push(format!("use exactly {theirs}"));
     }
     subject.diagnose(id, Confidence::Certain, evidence)
 }
 
-/// Two texts, one below the other, with a mark where they begin to differ.
+/// Shows two texts one below the other, and marks where they begin to differ.
 fn difference(name: &str, ours: &str, theirs: &str) -> Vec<String> {
     let same = ours.chars().zip(theirs.chars()).take_while(|(ours, theirs)| ours == theirs).count();
     let labels = [format!("`{name}`"), "the identity provider".to_owned()];
     let width = labels.iter().map(String::len).max().unwrap_or_default();
     let [first, second] = labels;
-    let what = match (ours.strip_suffix('/'), theirs.strip_suffix('/')) {
-        (Some(bare), None) if bare == theirs => "a slash too many at the end",
+    let hint = match (ours.strip_suffix('/'), theirs.strip_suffix('/')) {
+        (Some(bare), None) if bare == theirs => "remove the slash at the end",
         (None, Some(bare)) if bare == ours => "the slash at the end is missing",
         (_, _) if theirs.strip_suffix("/v2.0").is_some_and(|bare| bare == ours.trim_end_matches('/')) => {
             "/v2.0 is missing at the end"
         }
-        (_, _) if ours.eq_ignore_ascii_case(theirs) => "capitals differ",
-        (_, _) => "they differ from here on",
+        (_, _) if ours.eq_ignore_ascii_case(theirs) => "only upper and lower case differ",
+        (_, _) => "they differ from here",
     };
     vec![
         format!("{first:<width$}  {ours}"),
         format!("{second:<width$}  {theirs}"),
-        format!("{:width$}  {}^ {what}", "", " ".repeat(same)),
+        format!("{:width$}  {}^ {hint}", "", " ".repeat(same)),
     ]
 }
 
@@ -224,7 +212,7 @@ fn compare_endpoints(subject: &Subject, document: &Value) -> Finding {
             if *ours == theirs {
                 return None;
             }
-            let id = if *key == "JwksUri" { "keys-elsewhere" } else { "endpoint-differs" };
+            let id = if *key == "JwksUri" { Cause::KeysElsewhere } else { Cause::EndpointDiffers };
             Some(subject.diagnose(id, Confidence::Certain, difference(key, ours, theirs)))
         })
         .collect();
@@ -234,128 +222,154 @@ fn compare_endpoints(subject: &Subject, document: &Value) -> Finding {
         .map(|(_, name, _)| *name)
         .collect();
     if !missing.is_empty() {
-        let said = format!("the discovery document has no {}", missing.join(", "));
-        let diagnosis = subject.diagnose("discovery-missing", Confidence::Certain, said);
-        return unseen("endpoints", diagnosis);
+        let evidence = format!("the discovery document has no {}", missing.join(", "));
+        let diagnosis = subject.diagnose(Cause::DiscoveryMissing, Confidence::Certain, evidence);
+        return Finding::unavailable("endpoints", diagnosis);
     }
     if differing.is_empty() {
         let set = all.iter().filter(|(_, _, ours)| ours.is_some()).count();
         let summary = match set {
-            0 => "as the identity provider names them".to_owned(),
-            count => format!("{count} of policy, as the identity provider names them"),
+            0 => "those of the discovery document are used".to_owned(),
+            count => format!("{count} of policy match the discovery document"),
         };
-        let shown = all.iter().filter_map(|(_, name, _)| Some(format!("{name} {}", text(document, name)?)));
-        return Finding::pass("endpoints", summary).seen(shown);
+        let observed =
+            all.iter().filter_map(|(_, name, _)| Some(format!("{name} {}", text(document, name)?)));
+        return Finding::pass("endpoints", summary).observed(observed);
     }
-    let summary = format!("{} of policy are not the identity provider's", differing.len());
+    let summary = format!("{} of policy differ from the discovery document", differing.len());
     Finding::new("endpoints", Outcome::Failure, summary).because_of(differing)
 }
 
-/// What the document lists; what it does not list is not known, since many list little.
-fn offers(subject: &Subject, document: &Value) -> Finding {
+/// Compares the features that the discovery document lists with what policy needs. Many documents list little, so a
+/// list that is missing means nothing.
+fn compare_features(subject: &Subject, document: &Value) -> Finding {
     let list = |name: &str| -> Option<Vec<&str>> {
         let listed: Vec<&str> = document.get(name)?.as_array()?.iter().filter_map(Value::as_str).collect();
         (!listed.is_empty()).then_some(listed)
     };
     let mut diagnoses = Vec::new();
     let mut outcome = Outcome::Pass;
-    let mut shown = Vec::new();
+    let mut observed = Vec::new();
     if let Some(listed) = list("id_token_signing_alg_values_supported") {
-        shown.push(format!("signatures {}", listed.join(" ")));
+        observed.push(format!("signatures {}", listed.join(" ")));
         if !listed.iter().any(|algorithm| accepts(algorithm)) {
             outcome = Outcome::Failure;
-            let said = format!("it signs with {} only", listed.join(", "));
-            diagnoses.push(subject.diagnose("keys-unusable", Confidence::Likely, said));
+            let evidence = format!("it signs with {} only", listed.join(", "));
+            diagnoses.push(subject.diagnose(Cause::KeysUnusable, Confidence::Likely, evidence));
         }
     }
     if let Some(listed) = list("code_challenge_methods_supported") {
-        shown.push(format!("PKCE {}", listed.join(" ")));
+        observed.push(format!("PKCE {}", listed.join(" ")));
         if !listed.contains(&"S256") {
             outcome = outcome.max(Outcome::Warning);
-            let said = format!("code_challenge_methods_supported: {}", listed.join(", "));
-            diagnoses.push(subject.diagnose("pkce-not-offered", Confidence::Likely, said));
+            let evidence = format!("code_challenge_methods_supported: {}", listed.join(", "));
+            diagnoses.push(subject.diagnose(Cause::PkceNotOffered, Confidence::Likely, evidence));
         }
     }
     if let Some(listed) = list("scopes_supported") {
-        shown.push(format!("scopes {}", listed.join(" ")));
+        observed.push(format!("scopes {}", listed.join(" ")));
         let wanted = subject.configuration.requested_scopes();
         let missing: Vec<&str> = wanted.filter(|scope| !listed.contains(scope)).collect();
         if !missing.is_empty() {
             outcome = outcome.max(Outcome::Warning);
-            let said = format!("scopes_supported has no {}", missing.join(", "));
-            diagnoses.push(subject.diagnose("scopes-not-offered", Confidence::Likely, said));
+            let evidence = format!("scopes_supported has no {}", missing.join(", "));
+            diagnoses.push(subject.diagnose(Cause::ScopesNotOffered, Confidence::Likely, evidence));
         }
     }
-    let google = catalogue::provider(&subject.configuration) == Some(IdentityProvider::Google);
+    let google = subject.configuration.context().provider() == Some(IdentityProvider::Google);
     if let Some(listed) = list("grant_types_supported").filter(|_| !google) {
-        shown.push(format!("grants {}", listed.join(" ")));
+        observed.push(format!("grants {}", listed.join(" ")));
         if !listed.contains(&"refresh_token") {
             outcome = outcome.max(Outcome::Warning);
-            let said = format!("grant_types_supported: {}", listed.join(", "));
-            diagnoses.push(subject.diagnose("refresh-not-offered", Confidence::Likely, said));
+            let evidence = format!("grant_types_supported: {}", listed.join(", "));
+            diagnoses.push(subject.diagnose(Cause::RefreshNotOffered, Confidence::Likely, evidence));
         }
     }
     if !google && !subject.configuration.scopes.iter().any(|scope| scope == "offline_access") {
         outcome = outcome.max(Outcome::Warning);
-        let said = "`Scopes` has no offline_access".to_owned();
-        diagnoses.push(subject.diagnose("offline-access-not-asked", Confidence::Certain, said));
+        let evidence = "`Scopes` has no offline_access".to_owned();
+        diagnoses.push(subject.diagnose(Cause::OfflineAccessNotAsked, Confidence::Certain, evidence));
     }
     let summary = if diagnoses.is_empty() {
-        "everything that policy asks for"
+        "the identity provider offers everything that policy asks for"
     } else {
-        "not everything that is needed"
+        "the identity provider does not offer everything that is needed"
     };
-    Finding::new("offers", outcome, summary).seen(shown).because_of(diagnoses)
+    Finding::new("offers", outcome, summary).observed(observed).because_of(diagnoses)
 }
 
-fn clocks(subject: &Subject, look: &Look, now: Timestamp) -> Finding {
-    let theirs = look.date.as_ref().and_then(|date| rfc2822::parse(date).ok());
+fn compare_clocks(subject: &Subject, response: &Fetched, now: Timestamp) -> Finding {
+    let theirs = response.date.as_ref().and_then(|date| rfc2822::parse(date).ok());
     let Some(theirs) = theirs.map(|date| date.timestamp()) else {
-        return Finding::skipped("clock", "the identity provider does not tell its time");
+        return Finding::skipped("clock", "the response of the identity provider has no date");
     };
     let ahead = theirs.duration_until(now).as_secs();
     if ahead.abs() <= LEEWAY {
-        return Finding::pass("clock", format!("{} seconds from the identity provider's", ahead.abs()));
+        return Finding::pass(
+            "clock",
+            format!("it differs from the identity provider's by {} seconds", ahead.abs()),
+        );
     }
-    let way = if ahead > 0 { "fast" } else { "slow" };
-    let said = format!("this device's clock is {} seconds {way}", ahead.abs());
-    Finding::new("clock", Outcome::Failure, said.clone()).because(subject.diagnose(
-        "clock-wrong",
+    let direction = if ahead > 0 { "fast" } else { "slow" };
+    let evidence = format!("this device's clock is {} seconds {direction}", ahead.abs());
+    Finding::new("clock", Outcome::Failure, evidence.clone()).because(subject.diagnose(
+        Cause::ClockWrong,
         Confidence::Certain,
-        said,
+        evidence,
     ))
 }
 
-async fn look_at_keys(subject: &Subject, scout: &Scout, address: Option<&Url>) -> Finding {
+/// Checks keys, authorization endpoint and token endpoint, side by side.
+async fn check_endpoints(subject: &Subject, client: &ProbeClient, all: [&Option<Url>; 3]) -> [Finding; 3] {
+    let [keys, authorization, token] = all.map(Option::as_ref);
+    let (keys, request, token) = tokio::join!(
+        check_keys(subject, client, keys),
+        check_request(subject, client, authorization),
+        check_token_endpoint(subject, client, token),
+    );
+    [keys, request, token]
+}
+
+async fn check_request(subject: &Subject, client: &ProbeClient, endpoint: Option<&Url>) -> Finding {
+    match endpoint.filter(|_| subject.configuration.client_id.is_some()) {
+        Some(endpoint) => probe::examine(subject, client, endpoint).await,
+        None => Finding::skipped("redirect", "this check needs the authorization endpoint and `ClientId`"),
+    }
+}
+
+async fn check_keys(subject: &Subject, client: &ProbeClient, address: Option<&Url>) -> Finding {
     let Some(address) = address else {
         return Finding::skipped("keys", "no JWKS URI is known");
     };
-    let document = match scout.document(subject, address).await {
+    let document = match client.document(subject, address).await {
         Ok((document, _)) => document,
-        // Whatever is wrong there, it is no discovery document that is missing.
-        Err(diagnosis) if diagnosis.id == "discovery-missing" => {
+        // The address of the keys is wrong, not that of the discovery document.
+        Err(diagnosis) if diagnosis.id == Cause::DiscoveryMissing => {
             let evidence = diagnosis.evidence;
-            return unseen("keys", subject.diagnose("keys-elsewhere", Confidence::Certain, evidence));
+            return Finding::unavailable(
+                "keys",
+                subject.diagnose(Cause::KeysElsewhere, Confidence::Certain, evidence),
+            );
         }
-        Err(diagnosis) => return unseen("keys", diagnosis),
+        Err(diagnosis) => return Finding::unavailable("keys", diagnosis),
     };
     let none = Vec::new();
     let keys = document.get("keys").and_then(Value::as_array).unwrap_or(&none);
     let usable = keys.iter().filter(|key| is_usable(key)).count();
     if usable > 0 {
         return Finding::pass("keys", format!("{usable} of {} keys can be used", keys.len()))
-            .seen([address.to_string()]);
+            .observed([address.to_string()]);
     }
-    let said =
-        format!("{address} has {} keys, none of which checks a signature that the app accepts", keys.len());
+    let evidence =
+        format!("{address} has {} keys, none for a signature algorithm that the app accepts", keys.len());
     Finding::new("keys", Outcome::Failure, "no key can be used").because(subject.diagnose(
-        "keys-unusable",
+        Cause::KeysUnusable,
         Confidence::Certain,
-        said,
+        evidence,
     ))
 }
 
-/// A key for one of the algorithms (RFC 7517, section 4; RFC 7518, section 6).
+/// Whether a key is for an accepted signature algorithm (RFC 7517, section 4; RFC 7518, section 6).
 fn is_usable(key: &Value) -> bool {
     let signs = text(key, "use").is_none_or(|usage| usage == "sig");
     let algorithm = text(key, "alg").is_none_or(accepts);
@@ -367,28 +381,27 @@ fn is_usable(key: &Value) -> bool {
     signs && algorithm && kind
 }
 
-/// Whether the token endpoint is there: it refuses a GET, which is an answer.
-async fn reach(subject: &Subject, scout: &Scout, address: Option<&Url>) -> Finding {
+/// Checks whether the token endpoint responds. It refuses a GET, which is a response too.
+async fn check_token_endpoint(subject: &Subject, client: &ProbeClient, address: Option<&Url>) -> Finding {
     let Some(address) = address else {
         return Finding::skipped("token-endpoint", "no token endpoint is known");
     };
-    match scout.look(subject, address, None).await {
-        Ok(look) if look.status >= 500 => {
-            let said = format!("{address} answered {}", look.status);
-            Finding::new("token-endpoint", Outcome::Warning, "it answers with a fault of its own")
-                .because(subject.diagnose("server-fault", Confidence::Likely, said))
+    match client.fetch(subject, address, None).await {
+        Ok(response) if response.status >= 500 => {
+            let evidence = format!("{address} responded with status {}", response.status);
+            Finding::new("token-endpoint", Outcome::Warning, "it responds with a server error")
+                .because(subject.diagnose(Cause::ServerFault, Confidence::Likely, evidence))
         }
-        Ok(look) if look.status == 200 || (300..400).contains(&look.status) => {
-            let diagnosis = super::network::not_a_document(subject, address, &look);
-            if diagnosis.id == "captive-portal" {
-                return unseen("token-endpoint", diagnosis);
+        Ok(response) if response.status == 200 || (300..400).contains(&response.status) => {
+            let diagnosis = super::network::not_a_document(subject, address, &response);
+            if diagnosis.id == Cause::CaptivePortal {
+                return Finding::unavailable("token-endpoint", diagnosis);
             }
-            Finding::pass("token-endpoint", "it answers")
+            Finding::pass("token-endpoint", "it responds")
         }
-        Ok(look) => {
-            Finding::pass("token-endpoint", "it answers").seen([format!("{address} {}", look.status)])
-        }
-        Err(diagnosis) => unseen("token-endpoint", diagnosis),
+        Ok(response) => Finding::pass("token-endpoint", "it responds")
+            .observed([format!("{address} {}", response.status)]),
+        Err(diagnosis) => Finding::unavailable("token-endpoint", diagnosis),
     }
 }
 
@@ -399,14 +412,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_is_shown_to_the_letter() {
+    fn difference_is_marked_at_the_first_character_that_differs() {
         let shown = difference("Issuer", "https://a.example/", "https://a.example");
         assert_eq!(
             shown,
             [
                 "`Issuer`               https://a.example/",
                 "the identity provider  https://a.example",
-                "                                        ^ a slash too many at the end",
+                "                                        ^ remove the slash at the end",
             ]
         );
         let last = |ours, theirs| difference("Issuer", ours, theirs).pop().unwrap();
@@ -414,12 +427,14 @@ mod tests {
             last("https://a.example/t", "https://a.example/t/v2.0")
                 .ends_with("^ /v2.0 is missing at the end")
         );
-        assert!(last("https://A.example", "https://a.example").ends_with("^ capitals differ"));
-        assert!(last("https://a.example", "https://b.example").contains("^ they differ from here on"));
+        assert!(
+            last("https://A.example", "https://a.example").ends_with("^ only upper and lower case differ")
+        );
+        assert!(last("https://a.example", "https://b.example").contains("^ they differ from here"));
     }
 
     #[test]
-    fn usual_mistakes_lead_to_the_right_issuer() {
+    fn issuer_with_a_usual_mistake_has_the_right_one_among_its_variants() {
         let has = |issuer: &str, right: &str| variants(issuer).iter().any(|variant| variant == right);
         assert!(has("https://login.microsoftonline.com/t", "https://login.microsoftonline.com/t/v2.0"));
         assert!(has("https://sts.windows.net/t/", "https://login.microsoftonline.com/t/v2.0"));
@@ -429,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_told_from_what_only_looks_like_them() {
+    fn only_keys_for_accepted_signatures_are_usable() {
         let usable = [
             json!({ "kty": "RSA", "n": "x", "e": "AQAB" }),
             json!({ "kty": "EC", "crv": "P-521", "use": "sig", "alg": "ES512" }),

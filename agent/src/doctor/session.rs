@@ -1,47 +1,44 @@
-//! The person's session: who is signed in, whether it lasts, and what the tokens say. With `--sign-in`, a whole round: a
-//! sign-in in the browser, a renewal, and what changed in between.
+//! Checks the user's session: who is signed in, whether the session lasts, and what the tokens contain.
+//!
+//! In: the broker and the sign-in settings. Out: findings. With `--sign-in`, the user signs in through the browser, the
+//! session is renewed, and the tokens before and after are compared. Called by the doctor.
 
 use std::sync::Arc;
 
+use net::chain;
+use net::client::{CallError, call};
 use policy_schema::Problem;
 use policy_schema::settings::IdentityProvider;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use protocol::broker::{LOGIN, LoginRequest, SESSION, TOKEN, TokenRequest, TokenResponse};
+use protocol::diagnosis;
+use protocol::endpoint::Nothing;
+use protocol::session::SessionStatus;
+use serde_json::{Map, Value};
 use url::Url;
 
-use super::network::Scout;
-use super::{Confidence, Diagnosis, Finding, Outcome, Subject, catalogue, probe, provider};
-use crate::api::{self, AskError};
-use crate::broker::session::Grant;
-use crate::health::model::{SignIn, SignInState};
+use super::network::ProbeClient;
+use super::{Cause, Confidence, Diagnosis, Finding, Outcome, Subject, excerpt, provider};
 
 type Claims = Map<String, Value>;
-
-/// What of the answer to a sign-in matters here.
-#[derive(Deserialize)]
-struct SignedIn {
-    session: SignIn,
-}
 
 pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     let subject = subject.as_ref();
     let socket = subject.paths.broker_socket();
-    let session =
-        match api::request::<SignIn>(&socket, "GET", "/v1/session", None).await {
-            Ok(session) => session,
-            Err(AskError::Absent { place, .. }) => {
-                let said = format!("nobody answers at {place}");
-                return vec![
-                    Finding::new("broker", Outcome::Warning, "no broker runs for you")
-                        .because(subject.diagnose("broker-not-running", Confidence::Certain, said)),
-                ];
-            }
-            Err(error) => return vec![Finding::new("broker", Outcome::Failure, error.to_string())],
-        };
+    let session = match call(&socket, &SESSION, &Nothing {}).await {
+        Ok(session) => session,
+        Err(CallError::Absent { address, .. }) => {
+            let evidence = format!("no process listens at {address}");
+            return vec![
+                Finding::new("broker", Outcome::Warning, "your broker does not run")
+                    .because(subject.diagnose(Cause::BrokerNotRunning, Confidence::Certain, evidence)),
+            ];
+        }
+        Err(error) => return vec![Finding::new("broker", Outcome::Failure, chain(&error))],
+    };
     let mut findings = vec![Finding::pass("broker", "runs")];
     let session = if subject.sign_in {
-        match api::request::<SignedIn>(&socket, "POST", "/v1/login", Some(&json!({}))).await {
-            Ok(SignedIn { session }) => session,
+        match call(&socket, &LOGIN, &LoginRequest::default()).await {
+            Ok(response) => response.session,
             Err(error) => {
                 findings.push(failed(subject, &error));
                 return findings;
@@ -50,29 +47,29 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     } else {
         session
     };
-    let troubles = session.problems.iter().filter(|problem| problem.severity.is_at_least_warning());
-    // Looked at by a check of its own.
-    let of_store = |found: &Diagnosis| found.id == "vault-unusable";
-    let diagnoses: Vec<Diagnosis> = troubles
-        .filter_map(|problem| catalogue::of_problem(problem, &subject.configuration))
-        .filter(|found| !of_store(found))
+    let problems = session.problems.iter().filter(|problem| problem.severity.is_at_least_warning());
+    // Another check examines the secret store.
+    let is_of_store = |found: &Diagnosis| found.id == Cause::VaultUnusable;
+    let diagnoses: Vec<Diagnosis> = problems
+        .filter_map(|problem| diagnosis::of_problem(problem, &subject.configuration.context()))
+        .filter(|found| !is_of_store(found))
         .collect();
-    if session.state != SignInState::SignedIn {
+    if !session.is_signed_in() {
         findings.push(if diagnoses.is_empty() {
-            Finding::skipped("session", "nobody is signed in; `--sign-in` does a whole round")
+            Finding::skipped("session", "no user is signed in; `--sign-in` signs in and checks the tokens")
         } else {
-            Finding::new("session", Outcome::Failure, "nobody is signed in").because_of(diagnoses)
+            Finding::new("session", Outcome::Failure, "no user is signed in").because_of(diagnoses)
         });
         return findings;
     }
-    let who = session.account.clone().unwrap_or_default();
+    let account = session.account.clone().unwrap_or_default();
     findings.push(if diagnoses.is_empty() {
-        Finding::pass("session", format!("{who} is signed in"))
+        Finding::pass("session", format!("{account} is signed in"))
     } else {
-        Finding::new("session", Outcome::Warning, format!("{who} is signed in")).because_of(diagnoses)
+        Finding::new("session", Outcome::Warning, format!("{account} is signed in")).because_of(diagnoses)
     });
-    findings.push(lasting(subject, &session));
-    let grant: Grant = match api::request(&socket, "POST", "/v1/token", Some(&json!({}))).await {
+    findings.push(check_refresh_token(subject, &session));
+    let grant = match call(&socket, &TOKEN, &TokenRequest::default()).await {
         Ok(grant) => grant,
         Err(error) => {
             findings.push(failed(subject, &error));
@@ -80,12 +77,12 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
         }
     };
     let first = claims(&grant.id_token);
-    findings.push(address(subject, &first));
-    findings.push(user_info(subject, &grant).await);
+    findings.push(check_email(subject, &first));
+    findings.push(check_user_info(subject, &grant).await);
     if subject.sign_in && session.lasting {
         findings.push(
-            match api::request::<Grant>(&socket, "POST", "/v1/token", Some(&json!({ "renew": true }))).await {
-                Ok(renewed) => compare(subject, &grant, &renewed),
+            match call(&socket, &TOKEN, &TokenRequest { renew: true, ..TokenRequest::default() }).await {
+                Ok(renewed) => compare_tokens(subject, &grant, &renewed),
                 Err(error) => Finding { check: "renewal".to_owned(), ..failed(subject, &error) },
             },
         );
@@ -93,18 +90,18 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     findings
 }
 
-fn failed(subject: &Subject, error: &AskError) -> Finding {
-    let AskError::Refused(problem) = error else {
-        return Finding::new("session", Outcome::Failure, error.to_string());
+fn failed(subject: &Subject, error: &CallError) -> Finding {
+    let CallError::Refused(problem) = error else {
+        return Finding::new("session", Outcome::Failure, chain(error));
     };
     let summary = problem.message.clone();
-    let diagnosis = catalogue::of_problem(problem, &subject.configuration);
+    let diagnosis = diagnosis::of_problem(problem, &subject.configuration.context());
     Finding::new("session", Outcome::Failure, summary)
-        .because_of(diagnosis.map(|known| hinted(known, problem)))
+        .because_of(diagnosis.map(|known| with_hint(known, problem)))
 }
 
-/// A guess from a code alone says less than the problem's own hint.
-fn hinted(known: Diagnosis, problem: &Problem) -> Diagnosis {
+/// Adds the hint of the problem to a diagnosis that is only likely.
+fn with_hint(known: Diagnosis, problem: &Problem) -> Diagnosis {
     match &problem.hint {
         Some(hint) if known.confidence != Confidence::Certain => {
             Diagnosis { fix: format!("{} {hint}", known.fix), ..known }
@@ -113,101 +110,103 @@ fn hinted(known: Diagnosis, problem: &Problem) -> Diagnosis {
     }
 }
 
-fn lasting(subject: &Subject, session: &SignIn) -> Finding {
+fn check_refresh_token(subject: &Subject, session: &SessionStatus) -> Finding {
     if session.lasting {
         return Finding::pass("lasting", "there is a refresh token");
     }
-    let asked = subject.configuration.scopes.join(" ");
-    let said = format!("policy asks for {asked}; there is no refresh token");
-    Finding::new("lasting", Outcome::Failure, "the session ends with its first token")
-        .because(subject.diagnose("no-refresh-token", Confidence::Certain, said))
+    let scopes = subject.configuration.scopes.join(" ");
+    let evidence = format!("policy asks for {scopes}; there is no refresh token");
+    Finding::new("lasting", Outcome::Failure, "the session ends when its first token expires")
+        .because(subject.diagnose(Cause::NoRefreshToken, Confidence::Certain, evidence))
 }
 
-/// The address as the app will see it: in the ID token, not at the userinfo endpoint.
-fn address(subject: &Subject, claims: &Claims) -> Finding {
+/// Checks the address where the app reads it: in the ID token, not at the userinfo endpoint.
+fn check_email(subject: &Subject, claims: &Claims) -> Finding {
     let claim = subject.configuration.email_claim.as_str();
     let Some(found) = claims.get(claim).and_then(Value::as_str) else {
         let names: Vec<&str> = claims.keys().map(String::as_str).collect();
-        let said = format!("the ID token has the claims {}", names.join(", "));
+        let evidence = format!("the ID token has the claims {}", names.join(", "));
         return Finding::new("email", Outcome::Failure, format!("the ID token has no `{claim}`"))
-            .because(subject.diagnose("email-missing", Confidence::Certain, said));
+            .because(subject.diagnose(Cause::EmailMissing, Confidence::Certain, evidence));
     };
     match &subject.expected_email {
         Some(expected) if expected != found => {
-            let how =
-                if expected.eq_ignore_ascii_case(found) { "in capitals only" } else { "in its letters" };
-            let said = vec![
-                format!("expected  {expected}"),
-                format!("claim     {found}"),
-                format!("it differs {how}"),
-            ];
+            let difference = if expected.eq_ignore_ascii_case(found) {
+                "they differ only in upper and lower case"
+            } else {
+                "they differ"
+            };
+            let evidence =
+                vec![format!("expected  {expected}"), format!("claim     {found}"), difference.to_owned()];
             Finding::new("email", Outcome::Failure, "the address is not the expected one")
-                .because(subject.diagnose("email-differs", Confidence::Certain, said))
+                .because(subject.diagnose(Cause::EmailDiffers, Confidence::Certain, evidence))
         }
-        _ => Finding::pass("email", format!("the ID token says {found}")),
+        _ => Finding::pass("email", format!("the ID token has {found}")),
     }
 }
 
-async fn user_info(subject: &Subject, grant: &Grant) -> Finding {
+async fn check_user_info(subject: &Subject, grant: &TokenResponse) -> Finding {
     let check = "userinfo";
     let found = async {
-        let scout = Scout::new(subject).ok()?;
+        let client = ProbeClient::new(subject).ok()?;
         let issuer = subject.configuration.issuer.as_deref()?;
-        let document = provider::discovery(subject, &scout, issuer).await.ok()?.document;
-        // The token goes to nobody but the issuer of policy, and not in the clear over a network.
-        let endpoint: Url = probe::text(&document, "userinfo_endpoint")?.parse().ok()?;
-        let safe = endpoint.scheme() == "https" || crate::http::is_loopback(&endpoint);
-        if !safe || probe::text(&document, "issuer") != Some(issuer) {
+        let document = provider::discovery(subject, &client, issuer).await.ok()?.document;
+        // The token is sent only to the issuer of policy, and only encrypted or on this device.
+        let endpoint: Url = excerpt::text(&document, "userinfo_endpoint")?.parse().ok()?;
+        let safe = endpoint.scheme() == "https" || policy_schema::is_loopback(&endpoint);
+        if !safe || excerpt::text(&document, "issuer") != Some(issuer) {
             return None;
         }
-        let look = scout.look(subject, &endpoint, Some(&grant.access_token)).await;
-        Some((endpoint, look))
+        let response = client.fetch(subject, &endpoint, Some(&grant.access_token)).await;
+        Some((endpoint, response))
     };
     match found.await {
         None => Finding::skipped(check, "the identity provider names no userinfo endpoint"),
-        Some((endpoint, Ok(look))) if matches!(look.status, 401 | 403) => {
-            let said =
-                format!("{endpoint} answered {}; granted were the scopes {}", look.status, grant.scope);
-            let pingone = catalogue::provider(&subject.configuration) == Some(IdentityProvider::PingOne);
+        Some((endpoint, Ok(response))) if matches!(response.status, 401 | 403) => {
+            let evidence = format!(
+                "{endpoint} responded with status {}; the granted scopes are {}",
+                response.status, grant.scope
+            );
+            let pingone = subject.configuration.context().provider() == Some(IdentityProvider::PingOne);
             let confidence = if pingone { Confidence::Certain } else { Confidence::Likely };
             Finding::new(check, Outcome::Failure, "the user info request is refused")
-                .because(subject.diagnose("userinfo-refused", confidence, said))
+                .because(subject.diagnose(Cause::UserinfoRefused, confidence, evidence))
         }
-        Some((_, Ok(_))) => Finding::pass(check, "it answers with this access token"),
-        Some((_, Err(diagnosis))) => probe::unseen(check, diagnosis),
+        Some((_, Ok(_))) => Finding::pass(check, "it accepts this access token"),
+        Some((_, Err(diagnosis))) => Finding::unavailable(check, diagnosis),
     }
 }
 
-/// What a renewal has changed.
-fn compare(subject: &Subject, before: &Grant, after: &Grant) -> Finding {
+/// Compares the ID tokens before and after a renewal.
+fn compare_tokens(subject: &Subject, before: &TokenResponse, after: &TokenResponse) -> Finding {
     let (first, second) = (claims(&before.id_token), claims(&after.id_token));
     let mut diagnoses = Vec::new();
     if before.id_token == after.id_token {
-        let said = "the renewal brought an access token and no ID token".to_owned();
-        diagnoses.push(subject.diagnose("no-id-token-on-refresh", Confidence::Certain, said));
+        let evidence = "the renewal returned an access token and no ID token".to_owned();
+        diagnoses.push(subject.diagnose(Cause::NoIdTokenOnRefresh, Confidence::Certain, evidence));
     }
     let claim = subject.configuration.email_claim.as_str();
     if first.contains_key(claim) && !second.contains_key(claim) {
-        let gone: Vec<&str> =
+        let missing: Vec<&str> =
             first.keys().filter(|name| !second.contains_key(*name)).map(String::as_str).collect();
-        let said = format!("gone after the renewal: {}", gone.join(", "));
-        diagnoses.push(subject.diagnose("email-missing-after-refresh", Confidence::Certain, said));
+        let evidence = format!("missing after the renewal: {}", missing.join(", "));
+        diagnoses.push(subject.diagnose(Cause::EmailMissingAfterRefresh, Confidence::Certain, evidence));
     } else if first.get(claim) != second.get(claim) {
-        let said = format!("{:?} became {:?}", first.get(claim), second.get(claim));
-        diagnoses.push(subject.diagnose("email-differs", Confidence::Certain, said));
+        let evidence = format!("{:?} became {:?}", first.get(claim), second.get(claim));
+        diagnoses.push(subject.diagnose(Cause::EmailDiffers, Confidence::Certain, evidence));
     }
-    // These are made anew each time.
-    let passing = ["iat", "exp", "nbf", "at_hash", "jti", "sid", "uti", "rh", "auth_time", "nonce", "aio"];
+    // These differ in each token.
+    let varying = ["iat", "exp", "nbf", "at_hash", "jti", "sid", "uti", "rh", "auth_time", "nonce", "aio"];
     let changed = first
         .iter()
-        .filter(|(name, value)| !passing.contains(&name.as_str()) && second.get(*name) != Some(*value))
-        .map(|(name, _)| format!("`{name}` is another or gone"));
+        .filter(|(name, value)| !varying.contains(&name.as_str()) && second.get(*name) != Some(*value))
+        .map(|(name, _)| format!("`{name}` is different or missing"));
     let changed: Vec<String> = changed.collect();
     if diagnoses.is_empty() {
-        Finding::pass("renewal", "it works, and the ID token says the same").seen(changed)
+        Finding::pass("renewal", "it works, and the ID token has the same claims").observed(changed)
     } else {
-        Finding::new("renewal", Outcome::Failure, "the renewal does not bring all that is needed")
-            .seen(changed)
+        Finding::new("renewal", Outcome::Failure, "the renewal does not return everything that is needed")
+            .observed(changed)
             .because_of(diagnoses)
     }
 }

@@ -1,8 +1,8 @@
-//! How the device is doing: one model ([`model`]), encoders over it ([`encode`]), and its way to the receiver
-//! ([`queue`], [`send`]).
+//! Health: what a report is made of ([`sources`], [`report`]), in the forms that collectors want ([`encode`]: a new dialect
+//! goes there), how it waits on disk ([`queue`]), and where it goes ([`sinks`]). The model is [`protocol::health`].
 
 pub(crate) mod encode;
-pub(crate) mod model;
-pub(crate) mod posture;
 pub(crate) mod queue;
-pub(crate) mod send;
+pub(crate) mod report;
+pub(crate) mod sinks;
+pub(crate) mod sources;

@@ -1,23 +1,30 @@
-//! Reports that wait on disk: one file each, bounded in number, the oldest dropped and counted.
+//! Reports that wait on disk: one state file each, bounded in number, the oldest dropped and counted.
 //!
 //! A report that says the same as the one before it replaces it, so a week without a network leaves the transitions
-//! and one last report, not a file for each hour. A file that cannot be read is put aside; the agent always starts.
+//! and one last report, not a file for each hour. A file that cannot be read is kept aside and reported; the agent always
+//! starts. What a newer agent put there, before a rollback, is sent as it came.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use agent_platform::file;
+use platform::file::{self, Access};
+use platform::random::hex;
+use platform::state::{StateError, StateFile};
+use policy_schema::{Extra, Problem};
+use protocol::report::Report;
 use serde::{Deserialize, Serialize};
 
-use super::model::Report;
-use crate::policy::hex;
+use crate::state;
 
 const MAXIMUM: usize = 64;
 
 /// The queue and the identity under which it reports.
 pub(crate) struct Queue {
     folder: PathBuf,
+    file: StateFile<Identity>,
     identity: Identity,
+    /// Why the identity of before is not used.
+    lost: Option<StateError>,
     /// Reports that were dropped since the start.
     pub(crate) dropped: usize,
 }
@@ -28,39 +35,38 @@ pub(crate) struct Identity {
     pub(crate) device_id: String,
     pub(crate) epoch: String,
     pub(crate) sequence: u64,
+    #[serde(flatten)]
+    pub(crate) extra: Extra,
 }
 
 impl Queue {
-    /// Takes up the queue of an earlier run. A device without identity gets one, made of the random bytes.
-    ///
-    /// # Errors
-    /// The identity could not be saved.
-    pub(crate) fn open(private: &Path, random: [u8; 24]) -> (Self, io::Result<()>) {
-        let folder = private.join("reports");
-        let path = private.join("identity.json");
-        let read = match fs_err::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
-            Err(error) => Err(error),
+    /// Takes up the queue of an earlier run. A device without identity gets one, made of the random bytes. Also gives what
+    /// is wrong with the identity.
+    pub(crate) fn open(private: &Path, random: [u8; 24]) -> (Self, Option<Problem>) {
+        let file = StateFile::new(private.join("identity.json"), Access::Private);
+        let (known, lost) = match file.load() {
+            Ok(known) => (known, None),
+            Err(error) => (None, Some(error)),
         };
-        let lost = match &read {
-            Ok(_) => None,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            // Something is there: it is kept, and not replaced if it only could not be read.
-            Err(error) => Some(io::Error::other(format!("the identity for reports is lost: {error}"))),
-        };
-        if matches!(&read, Err(error) if error.kind() == io::ErrorKind::InvalidData || error.kind() == io::ErrorKind::UnexpectedEof)
-            && let Err(error) = fs_err::rename(&path, path.with_extension("damaged"))
-        {
-            tracing::warn!("{error}");
-        }
-        let identity = read.unwrap_or_else(|_| {
+        let new = known.is_none();
+        let identity = known.unwrap_or_else(|| {
             let (device, epoch) = random.split_at(16);
             let device = device.try_into().map(uuid::Builder::from_random_bytes).expect("16 of 24 bytes");
-            Identity { device_id: device.into_uuid().to_string(), epoch: hex(epoch), sequence: 0 }
+            let device_id = device.into_uuid().to_string();
+            Identity { device_id, epoch: hex(epoch), sequence: 0, extra: Extra::default() }
         });
-        let queue = Self { folder, identity, dropped: 0 };
-        let saved = if path.exists() { Ok(()) } else { queue.save_identity() };
-        (queue, lost.map_or(saved, Err))
+        let queue = Self { folder: private.join("reports"), file, identity, lost, dropped: 0 };
+        let problem = match &queue.lost {
+            Some(error) => {
+                let problem = state::unreadable("the identity for reports is lost", error);
+                Some(problem.using("a new one: a receiver sees a new device"))
+            }
+            None if new => {
+                queue.save_identity().err().map(|error| state::unwritable(queue.file.path(), &error))
+            }
+            None => None,
+        };
+        (queue, problem)
     }
 
     pub(crate) fn identity(&self) -> &Identity {
@@ -68,20 +74,18 @@ impl Queue {
     }
 
     /// Counts one on. The number is durable before a report bears it, so no two reports ever share one.
-    pub(crate) fn next_sequence(&mut self) -> io::Result<u64> {
+    pub(crate) fn next_sequence(&mut self) -> io::Result<()> {
         self.identity.sequence += 1;
-        self.save_identity()?;
-        Ok(self.identity.sequence)
+        self.save_identity()
     }
 
     /// Adds a report.
     pub(crate) fn add(&mut self, report: &Report) -> io::Result<()> {
-        file::create_folder(&self.folder, file::Access::Private)?;
         let waiting = self.waiting();
-        let path = self.folder.join(format!("{:020}.json", report.sequence));
-        file::replace(&path, &serde_json::to_vec(report)?, file::Access::Private)?;
+        Self::file(&self.folder.join(format!("{:020}.json", report.sequence))).save(report)?;
         if let Some(last) = waiting.last()
-            && Self::read(last).is_some_and(|last| says_the_same(&last, report))
+            && let Ok(Some(before)) = Self::load(last)
+            && says_the_same(&before, report)
         {
             file::remove(last)?;
         }
@@ -105,34 +109,26 @@ impl Queue {
         files
     }
 
-    /// One report; a file that is none is put aside.
-    pub(crate) fn read(path: &Path) -> Option<Report> {
-        let bytes = fs_err::read(path).ok()?;
-        match serde_json::from_slice(&bytes) {
-            Ok(report) => Some(report),
-            Err(error) => {
-                tracing::warn!("{} is no report and was put aside: {error}", path.display());
-                if let Err(error) = fs_err::rename(path, path.with_extension("damaged")) {
-                    tracing::warn!("{error}");
-                }
-                None
-            }
-        }
+    /// One report. A file that is none is kept aside.
+    pub(crate) fn load(path: &Path) -> Result<Option<Report>, StateError> {
+        Self::file(path).load()
+    }
+
+    fn file(path: &Path) -> StateFile<Report> {
+        StateFile::new(path.to_owned(), Access::Private)
     }
 
     fn save_identity(&self) -> io::Result<()> {
-        let private = self.folder.parent().unwrap_or(&self.folder);
-        file::create_folder(private, file::Access::Private)?;
-        file::replace(
-            &private.join("identity.json"),
-            &serde_json::to_vec_pretty(&self.identity)?,
-            file::Access::Private,
-        )
+        if let Some(lost) = self.lost.as_ref().filter(|lost| lost.is_in_place()) {
+            // It may be readable again tomorrow, and is the device that the receiver knows.
+            return Err(io::Error::other(lost.to_string()));
+        }
+        self.file.save(&self.identity)
     }
 }
 
 /// Whether two reports tell a receiver the same about the device; times and counters do not count.
-pub(crate) fn says_the_same(one: &Report, other: &Report) -> bool {
+fn says_the_same(one: &Report, other: &Report) -> bool {
     fingerprint(one) == fingerprint(other)
 }
 
@@ -141,54 +137,71 @@ fn fingerprint(report: &Report) -> impl PartialEq {
         .health
         .components
         .iter()
-        .map(|part| (part.name.clone(), part.state, part.code.clone()))
+        .map(|part| (part.name.clone(), part.state.clone(), part.code.clone()))
         .collect();
-    let codes: Vec<_> =
-        report.status.problems.iter().map(|problem| (problem.code.clone(), problem.key.clone())).collect();
+    let problems = report.status.problems.iter().chain(report.sign_in.iter().flat_map(|one| &one.problems));
+    let codes: Vec<_> = problems.map(|problem| (problem.code.clone(), problem.key.clone())).collect();
+    let sessions: Vec<_> =
+        report.sign_in.iter().map(|one| (one.state.clone(), one.account.clone())).collect();
     let app = (report.status.app.version.clone(), report.status.app.name.clone());
-    (report.status.policy.hash.clone(), states, codes, app, report.boot_id.clone())
+    (report.status.policy.hash.clone(), states, codes, sessions, app, report.boot_id.clone())
 }
 
 #[cfg(test)]
 mod tests {
+    use protocol::report::sample_report;
+    use protocol::status::sample_status;
 
     use super::*;
-    use crate::health::model::{sample, sample_report};
 
     fn report(sequence: u64, hash: &str) -> Report {
-        let mut status = sample();
+        let mut status = sample_status();
         status.policy.hash = hash.to_owned();
         sample_report(status, sequence)
     }
 
-    #[test]
-    fn identity_and_sequence_survive_a_restart() {
+    fn queue() -> (tempfile::TempDir, Queue) {
         let folder = tempfile::tempdir().unwrap();
-        let (mut queue, saved) = Queue::open(folder.path(), [1; 24]);
-        saved.unwrap();
-        assert_eq!(queue.next_sequence().unwrap(), 1);
-        let (mut again, _) = Queue::open(folder.path(), [2; 24]);
-        assert_eq!(again.identity().device_id, queue.identity().device_id);
-        assert_eq!(again.next_sequence().unwrap(), 2);
+        let (queue, problem) = Queue::open(folder.path(), [1; 24]);
+        assert_eq!(problem, None);
+        (folder, queue)
     }
 
     #[test]
-    fn a_week_without_network_leaves_transitions_and_the_last_report() {
+    fn identity_and_sequence_survive_a_restart() {
+        let (folder, mut queue) = queue();
+        queue.next_sequence().unwrap();
+        let (mut again, _) = Queue::open(folder.path(), [2; 24]);
+        assert_eq!(again.identity(), queue.identity());
+        again.next_sequence().unwrap();
+        assert_eq!(again.identity().sequence, 2);
+    }
+
+    #[test]
+    fn identity_that_cannot_be_read_is_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut queue, _) = Queue::open(folder.path(), [1; 24]);
+        fs_err::create_dir(folder.path().join("identity.json")).unwrap();
+        let (mut queue, problem) = Queue::open(folder.path(), [1; 24]);
+        assert_eq!(problem.unwrap().code, policy_schema::Code::AgentStateUnreadable);
+        assert!(queue.next_sequence().is_err() && folder.path().join("identity.json").is_dir());
+    }
+
+    #[test]
+    fn week_without_network_leaves_transitions_and_the_last_report() {
+        let (_folder, mut queue) = queue();
         for sequence in 1..=672 {
             let hash = if sequence < 300 { "one" } else { "two" };
             queue.add(&report(sequence, hash)).unwrap();
         }
-        let kept: Vec<_> = queue.waiting().iter().map(|path| Queue::read(path).unwrap().sequence).collect();
+        let sequence = |path: &PathBuf| Queue::load(path).unwrap().unwrap().sequence;
+        let kept: Vec<_> = queue.waiting().iter().map(sequence).collect();
         assert_eq!(kept, [299, 672]);
         assert_eq!(queue.dropped, 0);
     }
 
     #[test]
-    fn the_oldest_are_dropped_and_counted() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut queue, _) = Queue::open(folder.path(), [1; 24]);
+    fn oldest_reports_are_dropped_and_counted() {
+        let (_folder, mut queue) = queue();
         for sequence in 1..=70 {
             queue.add(&report(sequence, &sequence.to_string())).unwrap();
         }
@@ -196,13 +209,30 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_put_aside() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut queue, _) = Queue::open(folder.path(), [1; 24]);
+    fn damaged_report_is_kept_aside() {
+        let (_folder, mut queue) = queue();
         queue.add(&report(1, "a")).unwrap();
         let path = queue.waiting().remove(0);
         fs_err::write(&path, "{\"half").unwrap();
-        assert!(Queue::read(&path).is_none());
+        assert!(Queue::load(&path).is_err());
         assert!(queue.waiting().is_empty() && path.with_extension("damaged").exists());
+    }
+
+    /// Found by trial: after a rollback, what a newer agent had queued was put aside as damaged.
+    #[test]
+    fn report_of_newer_agent_is_sent_as_it_came() {
+        let (_folder, mut queue) = queue();
+        queue.add(&report(1, "a")).unwrap();
+        let path = queue.waiting().remove(0);
+        let mut json: serde_json::Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+        json["weather"] = "rain".into();
+        json["status"]["policy"]["moon"] = 7.into();
+        json["health"]["state"] = "drowsy".into();
+        json["health"]["components"][0]["name"] = "lighthouse".into();
+        json["status"]["problems"] = serde_json::json!([{ "code": "quantum.decohered", "severity": "grave", "message": "m", "angle": 3 }]);
+        fs_err::write(&path, json.to_string()).unwrap();
+        let report = Queue::load(&path).unwrap().unwrap();
+        json.as_object_mut().unwrap().remove("version");
+        assert_eq!(serde_json::to_value(&report).unwrap(), json);
     }
 }

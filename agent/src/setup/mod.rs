@@ -1,8 +1,8 @@
-//! From what an administrator knows to everything that has to be filled in elsewhere.
+//! Sets up sign-in: from the answers of an administrator to a policy and instructions.
 //!
-//! In: answers ([`preset`] understands what is pasted). Out: the policy, and files that say what to do at the identity
-//! provider, in AWS, in the Amazon Quick console and in the MDM ([`documents`]). Pure but for [`discover`], which asks the
-//! identity provider. Called by `steward setup`.
+//! In: answers; [`preset`] reads what the administrator pastes. Out: the policy, and files with instructions for the
+//! identity provider, AWS, the Amazon Quick console and the MDM ([`documents`]). Called by `steward setup`. Free of IO,
+//! except for [`discover`], which fetches the identity provider's discovery document.
 
 pub(crate) mod documents;
 pub(crate) mod preset;
@@ -12,21 +12,22 @@ use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use policy_schema::settings::IdentityProvider;
+use protocol::diagnosis::Diagnosis;
 use regex_lite::Regex;
 use serde_json::Value;
 
-use crate::doctor::{self, Diagnosis, Subject};
+use crate::doctor::{self, Subject};
 use preset::{Endpoints, Preset};
 
-/// What an administrator answered, and what follows from it.
+/// The answers of an administrator, and what follows from them.
 #[derive(Clone, Debug)]
 pub(crate) struct Answers {
     pub(crate) preset: Preset,
-    /// Known, or asked for.
+    /// Known from the preset, or from the discovery document.
     pub(crate) endpoints: Option<Endpoints>,
-    /// Not there before the app is registered.
+    /// `None` before the app is registered.
     pub(crate) client_id: Option<String>,
-    /// Google's only.
+    /// Only for Google.
     pub(crate) client_secret: Option<String>,
     pub(crate) identity_center: Option<IdentityCenter>,
     pub(crate) organization: Option<String>,
@@ -34,11 +35,11 @@ pub(crate) struct Answers {
     pub(crate) email_domains: Vec<String>,
     pub(crate) app: String,
     pub(crate) redirect_uri: String,
-    /// Of the report receiver and the update feed, if policy names them.
+    /// The addresses of report receiver and update feed, if policy sets them.
     pub(crate) addresses: Vec<String>,
-    /// The identity provider was asked, and says the same.
+    /// The identity provider's documents match the values.
     pub(crate) checked: bool,
-    /// It was asked, and does not take this client.
+    /// The identity provider refuses the sign-in request of this client.
     pub(crate) refused: bool,
 }
 
@@ -47,16 +48,16 @@ pub(crate) struct Answers {
 pub(crate) struct IdentityCenter {
     /// The ARN of the instance.
     pub(crate) instance: String,
-    /// The claim of the token that names a person.
+    /// The claim of the token that identifies the user.
     pub(crate) claim: String,
-    /// The attribute of the identity store that it has to be equal to.
+    /// The attribute of the identity store that must be identical to the claim.
     pub(crate) attribute: String,
-    /// The ARN of the trusted token issuer, once there is one.
+    /// The ARN of the trusted token issuer, once it is created.
     pub(crate) trusted_token_issuer: Option<String>,
 }
 
 impl Answers {
-    /// The policy that follows, as a drop-in.
+    /// The policy of these answers, as a drop-in.
     pub(crate) fn policy(&self) -> String {
         let mut text = String::new();
         let mut set = |key: &str, value: toml::Value| {
@@ -89,61 +90,90 @@ impl Answers {
         text
     }
 
-    /// What is wrong with the answers before anybody is asked.
-    pub(crate) fn complaints(&self) -> Vec<String> {
-        let mut complaints = Vec::new();
+    /// What is wrong with the answers, as far as that is known without the identity provider.
+    pub(crate) fn mistakes(&self) -> Vec<String> {
+        let mut mistakes = Vec::new();
         let google = self.preset.provider == IdentityProvider::Google;
         if let Some(client_id) = &self.client_id {
-            complaints.extend(check_client_id(self.preset.provider, client_id));
+            mistakes.extend(check_client_id(self.preset.provider, client_id));
         }
         if self.client_secret.is_some() && !google {
-            complaints.push(
+            mistakes.push(
                 "a client secret is for Google's desktop clients only; register a public client".to_owned(),
             );
         }
         if let Some(center) = &self.identity_center {
-            complaints.extend(center.complaints(&self.preset.issuer));
+            mistakes.extend(center.mistakes(&self.preset.issuer));
         }
-        complaints
+        mistakes
     }
 }
 
 /// What is wrong with a client ID.
 pub(crate) fn check_client_id(provider: IdentityProvider, client_id: &str) -> Vec<String> {
-    let mut complaints = Vec::new();
-    // It is written into commands.
+    let mut mistakes = Vec::new();
+    // The client ID is written into commands.
     let plain = |letter: char| letter.is_ascii_graphic() && !"'\"`$\\".contains(letter);
     if client_id.is_empty() || !client_id.chars().all(plain) {
-        complaints.push(format!(
-            "`{client_id}` is no client ID: it has something else in it than letters, digits and plain signs"
+        mistakes.push(format!(
+            "`{client_id}` is not a client ID: a client ID has only letters, digits and punctuation without quotes"
         ));
     }
     if provider == IdentityProvider::Google && !client_id.ends_with(".apps.googleusercontent.com") {
-        complaints.push(format!(
-            "`{client_id}` is no client ID of Google's: those end in .apps.googleusercontent.com"
+        mistakes.push(format!(
+            "`{client_id}` is not a client ID of Google: those end in .apps.googleusercontent.com"
         ));
     }
     if provider == IdentityProvider::Entra && preset::identifier(client_id).is_none() {
-        complaints.push(format!(
-            "`{client_id}` is no Application (client) ID: those look like 3c1f2d9e-7a54-4a0c-8f54-5f8f9f1d2b77"
+        mistakes.push(format!(
+            "`{client_id}` is not an Application (client) ID, such as 3c1f2d9e-7a54-4a0c-8f54-5f8f9f1d2b77"
         ));
     }
-    complaints
+    mistakes
 }
 
-/// Whether it is the ARN of an instance of IAM Identity Center.
+/// Checks that a text is the ARN of an instance of IAM Identity Center.
 pub(crate) fn check_instance(text: &str) -> Result<(), String> {
-    if INSTANCE.is_match(text.trim()) { Ok(()) } else { Err(format!("expected {AN_INSTANCE}")) }
+    if INSTANCE.is_match(text.trim()) { Ok(()) } else { Err(format!("expected {INSTANCE_FORM}")) }
 }
 
-/// How such an ARN looks.
-const AN_INSTANCE: &str = "arn:aws:sso:::instance/ssoins-...";
+/// Fills in what only the discovery document has: the endpoints of a custom provider, the tenant ID of a domain, and
+/// the exact issuer if a slash at its end is missing or too many.
+pub(crate) async fn discover(subject: &Subject, preset: &Preset) -> Result<Preset, Diagnosis> {
+    let document = doctor::discovery(subject, &preset.issuer).await?;
+    let text = |name: &str| document.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let issuer = text("issuer");
+    let mut found = preset.clone();
+    if issuer.trim_end_matches('/') == preset.issuer.trim_end_matches('/') && issuer != preset.issuer {
+        found.notes.push(format!("the issuer is exactly {issuer}"));
+        found.issuer.clone_from(&issuer);
+    }
+    let domain = preset.issuer.split('/').nth(3).filter(|tenant| tenant.contains('.'));
+    if let (IdentityProvider::Entra, Some(domain)) = (preset.provider, domain)
+        && let Ok(by_id) = preset::entra(&issuer)
+    {
+        found = Preset { notes: found.notes, ..by_id };
+        found.notes.push(format!("the tenant of {domain} has the issuer {}", found.issuer));
+    }
+    if found.endpoints.is_none() {
+        found.endpoints = Some(Endpoints {
+            issuer: found.issuer.clone(),
+            authorization_endpoint: text("authorization_endpoint"),
+            token_endpoint: text("token_endpoint"),
+            jwks_uri: text("jwks_uri"),
+        });
+    }
+    Ok(found)
+}
+
+/// The form of such an ARN.
+const INSTANCE_FORM: &str = "arn:aws:sso:::instance/ssoins-...";
 
 impl IdentityCenter {
-    /// What AWS would refuse (`sso-admin`, the patterns of its model).
-    fn complaints(&self, issuer: &str) -> Vec<String> {
+    /// The values that AWS would refuse (`sso-admin`, the patterns of its model).
+    fn mistakes(&self, issuer: &str) -> Vec<String> {
         let checks = [
-            ("--identity-center", self.instance.as_str(), &*INSTANCE, AN_INSTANCE),
+            ("--identity-center", self.instance.as_str(), &*INSTANCE, INSTANCE_FORM),
             (
                 "--claim",
                 self.claim.as_str(),
@@ -156,7 +186,7 @@ impl IdentityCenter {
                 &*ATTRIBUTE,
                 "up to three words of letters with `.` between them, such as emails.value",
             ),
-            ("the issuer", issuer, &*ISSUER, "an address without `?` and `#` for a trusted token issuer"),
+            ("the issuer of a trusted token issuer", issuer, &*ISSUER, "an address without `?` and `#`"),
         ];
         let wrong = checks.iter().filter(|(_, value, pattern, _)| !pattern.is_match(value));
         wrong
@@ -173,36 +203,7 @@ static ISSUER: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"^https?://[-a-zA-Z0-9+&@/%=~_|!:,.;]*[-a-zA-Z0-9+&@/%=~_|]$"));
 
 fn pattern(text: &str) -> Regex {
-    Regex::new(text).expect("a test uses every pattern")
-}
-
-/// Asks the identity provider for what is not known without it: the endpoints of any other product, the tenant ID behind
-/// a domain, the issuer behind a slash too many.
-pub(crate) async fn discover(subject: &Subject, preset: &Preset) -> Result<Preset, Diagnosis> {
-    let document = doctor::discovery(subject, &preset.issuer).await?;
-    let text = |name: &str| document.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let issuer = text("issuer");
-    let mut found = preset.clone();
-    if issuer.trim_end_matches('/') == preset.issuer.trim_end_matches('/') && issuer != preset.issuer {
-        found.notes.push(format!("the issuer is {issuer}, to the letter"));
-        found.issuer.clone_from(&issuer);
-    }
-    let domain = preset.issuer.split('/').nth(3).filter(|tenant| tenant.contains('.'));
-    if let (IdentityProvider::Entra, Some(domain)) = (preset.provider, domain)
-        && let Ok(by_id) = preset::entra(&issuer)
-    {
-        found = Preset { notes: found.notes, ..by_id };
-        found.notes.push(format!("{domain} is the tenant of {}", found.issuer));
-    }
-    if found.endpoints.is_none() {
-        found.endpoints = Some(Endpoints {
-            issuer: found.issuer.clone(),
-            authorization_endpoint: text("authorization_endpoint"),
-            token_endpoint: text("token_endpoint"),
-            jwks_uri: text("jwks_uri"),
-        });
-    }
-    Ok(found)
+    Regex::new(text).expect("tests use every pattern")
 }
 
 #[cfg(test)]
@@ -234,13 +235,13 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_is_valid_and_says_what_was_answered() {
-        use policy_schema::raw::Place;
+    fn policy_of_the_answers_is_valid_and_has_their_values() {
+        use policy_schema::raw::Source;
         use policy_schema::read::drop_in;
         use policy_schema::{LastGood, resolve};
         let text = answers().policy();
-        let place = Place { rank: 1, name: "setup".to_owned(), contents: drop_in::read(text.as_bytes()) };
-        let resolved = resolve(&[place], &LastGood::default());
+        let source = Source { rank: 1, name: "setup".to_owned(), contents: drop_in::read(text.as_bytes()) };
+        let resolved = resolve(&[source], &LastGood::default());
         assert_eq!(resolved.problems, [], "{text}");
         assert_eq!(resolved.policy.organization_name.as_deref(), Some("A \"quoted\" company"));
         assert_eq!(
@@ -250,12 +251,12 @@ mod tests {
     }
 
     #[test]
-    fn what_aws_or_a_provider_would_refuse_is_refused_here() {
-        assert_eq!(answers().complaints(), Vec::<String>::new());
+    fn values_that_aws_or_a_provider_would_refuse_are_mistakes() {
+        assert_eq!(answers().mistakes(), Vec::<String>::new());
         let center = |change: fn(&mut IdentityCenter)| {
             let mut answers = answers();
             change(answers.identity_center.as_mut().unwrap());
-            answers.complaints().join(" ")
+            answers.mistakes().join(" ")
         };
         assert!(center(|one| one.instance = "ssoins-1".to_owned()).contains("--identity-center"));
         assert!(center(|one| one.claim = "custom:email".to_owned()).contains("--claim"));
@@ -263,17 +264,17 @@ mod tests {
             center(|one| one.attribute = "emails[0].value".to_owned()).contains("--identity-store-attribute")
         );
         let of = |preset: Preset, client_id: &str| {
-            Answers { preset, client_id: Some(client_id.to_owned()), ..answers() }.complaints().join(" ")
+            Answers { preset, client_id: Some(client_id.to_owned()), ..answers() }.mistakes().join(" ")
         };
         let tenant = "6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10";
-        assert!(of(preset::entra(tenant).unwrap(), "my app").contains("no Application (client) ID"));
+        assert!(of(preset::entra(tenant).unwrap(), "my app").contains("not an Application (client) ID"));
         assert!(of(preset::google(), "abc").contains(".apps.googleusercontent.com"));
         let secret = Answers { client_secret: Some("x".to_owned()), ..answers() };
-        assert!(secret.complaints().join(" ").contains("Google's desktop clients only"));
+        assert!(secret.mistakes().join(" ").contains("Google's desktop clients only"));
     }
 
     #[test]
-    fn the_console_gets_the_eight_values_of_its_form_and_google_s_secret_where_it_belongs() {
+    fn console_values_are_those_of_the_form_and_have_the_secret_of_google_in_the_token_endpoint() {
         let values = documents::console_values(&answers());
         let names: Vec<&str> = values.iter().map(|(name, _)| *name).collect();
         assert_eq!(
@@ -302,9 +303,8 @@ mod tests {
         assert!(!google.policy().contains("?client_secret"));
     }
 
-    /// What makes a client public, native, lasting and safe, in each vendor's words.
     #[test]
-    fn registrations_ask_for_a_public_native_client_with_refresh_tokens() {
+    fn registration_of_each_vendor_is_a_public_native_client_with_refresh_tokens() {
         let bodies = |preset: Preset| {
             let answers = Answers { endpoints: preset.endpoints.clone(), preset, ..answers() };
             let files = documents::identity_provider(&answers).unwrap();

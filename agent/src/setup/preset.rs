@@ -1,16 +1,15 @@
-//! What administrators know of their identity provider, in the forms in which they paste it, and what follows from it:
-//! issuer and endpoints. Pure.
+//! PURE: what an administrator pastes about an identity provider, as issuer and endpoints.
 //!
-//! Sources: the app vendor's page for the form of issuers and endpoints; for what people paste, the addresses that the
-//! providers' consoles and discovery documents have.
+//! In: an ID, a domain or an address. Out: a [`Preset`]. Called by `steward setup`. The forms of issuers and endpoints
+//! come from the app vendor's page. The forms of pasted addresses come from the providers' consoles and discovery
+//! documents.
 
+use policy_schema::is_loopback;
 use policy_schema::settings::IdentityProvider;
 use serde::Serialize;
 use url::Url;
 
-use crate::http::is_loopback;
-
-/// Where an identity provider's endpoints lie, by the names of the discovery document.
+/// The endpoints of an identity provider, by their names in the discovery document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Endpoints {
     pub(crate) issuer: String,
@@ -19,63 +18,88 @@ pub(crate) struct Endpoints {
     pub(crate) jwks_uri: String,
 }
 
-/// An identity provider as far as it is known without asking it.
+/// What is known about an identity provider without its discovery document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Preset {
     pub(crate) provider: IdentityProvider,
     pub(crate) issuer: String,
-    /// Known for the products that are; any other provider has to be asked.
+    /// `None` for a custom provider: they are in its discovery document.
     pub(crate) endpoints: Option<Endpoints>,
-    /// What was made of what was pasted, where that is worth a word.
+    /// How the pasted value was understood, if the administrator should know.
     pub(crate) notes: Vec<String>,
 }
 
-/// PingOne's regions: how people write them, and the end of the domain.
+/// PingOne's regions, which are the ends of its domains.
 pub(crate) const REGIONS: [&str; 6] = ["com", "ca", "eu", "asia", "com.au", "sg"];
 
-type Unusable = String;
+/// Why a pasted value cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PresetError {
+    #[error("{0} is not an address of Entra ID; use the Directory (tenant) ID of the overview page")]
+    NotEntra(String),
+    #[error("{0} names no tenant; copy the Directory (tenant) ID from the overview page")]
+    NoTenant(String),
+    #[error("`{0}` means every tenant, and is the issuer of no token; use the Directory (tenant) ID")]
+    EveryTenant(String),
+    #[error(
+        "`{0}` is neither a tenant ID (such as 6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10) nor a domain of a tenant"
+    )]
+    Tenant(String),
+    #[error("`{0}` is not an authorization server: use `default`, `org`, or its ID")]
+    AuthorizationServer(String),
+    #[error("{0}: 9999 is the port of the administrative console; use the host and port where users sign in")]
+    AdministrativePort(String),
+    #[error("an environment ID or a custom domain is needed")]
+    NoEnvironment,
+    #[error("{0} names no environment")]
+    EnvironmentMissing(String),
+    #[error("`{0}` is not an environment ID, such as 3fe7c5a1-2f5b-4d13-8f1e-0f7c0c7f3a10")]
+    Environment(String),
+    #[error("`{0}` is not a region of PingOne: use com, ca, eu, asia, com.au or sg")]
+    Region(String),
+    #[error("`{0}` is neither a host name nor an address")]
+    Address(String),
+    #[error("{0}: the address of an identity provider must be https")]
+    PlainHttp(String),
+    #[error("{pasted}: `{scheme}` is not a scheme of an identity provider")]
+    Scheme { pasted: String, scheme: String },
+}
 
-/// Where Microsoft's clouds let people sign in.
+/// The hosts where users of Microsoft's clouds sign in.
 const MICROSOFT: [&str; 3] =
     ["login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"];
-/// Where administrators look at a tenant.
+/// The hosts where administrators manage a tenant.
 const PORTALS: [&str; 3] = ["portal.azure.com", "entra.microsoft.com", "portal.azure.us"];
 
-/// Entra ID, from a tenant ID, a verified domain, or an address with one of them in it.
-pub(crate) fn entra(pasted: &str) -> Result<Preset, Unusable> {
+/// Entra ID, from a tenant ID, a verified domain, or an address that contains one of them.
+pub(crate) fn entra(pasted: &str) -> Result<Preset, PresetError> {
     let pasted = pasted.trim();
     let known = |url: &Url| {
         let host = url.host_str().unwrap_or_default();
         MICROSOFT.contains(&host) || PORTALS.contains(&host) || host == "sts.windows.net" || is_loopback(url)
     };
-    // An address may have lost its beginning on the way.
+    // The scheme of an address may be missing.
     let without_scheme =
         pasted.contains('/').then(|| format!("https://{pasted}").parse::<Url>().ok()).flatten();
     let url = address(pasted).or_else(|| without_scheme.filter(known));
     let (base, tenant) = match &url {
         None => (format!("https://{}", MICROSOFT[0]), pasted.trim_matches('/').to_owned()),
         Some(url) if !known(url) => {
-            return Err(format!(
-                "{pasted} is no address of Entra ID; give the Directory (tenant) ID of the overview page"
-            ));
+            return Err(PresetError::NotEntra(pasted.to_owned()));
         }
         Some(url) => {
             let host = url.host_str().unwrap_or_default();
             let tenant = if PORTALS.contains(&host) {
-                in_portal(url).ok_or_else(|| {
-                    format!("{pasted} names no tenant; copy the Directory (tenant) ID from the overview page")
-                })?
+                in_portal(url).ok_or_else(|| PresetError::NoTenant(pasted.to_owned()))?
             } else {
                 url.path_segments().and_then(|mut parts| parts.next()).unwrap_or_default().to_owned()
             };
-            let at_home = MICROSOFT.contains(&host) || is_loopback(url);
-            (if at_home { origin(url) } else { format!("https://{}", MICROSOFT[0]) }, tenant)
+            let signs_in = MICROSOFT.contains(&host) || is_loopback(url);
+            (if signs_in { origin(url) } else { format!("https://{}", MICROSOFT[0]) }, tenant)
         }
     };
     if ["common", "organizations", "consumers"].contains(&tenant.as_str()) {
-        return Err(format!(
-            "`{tenant}` stands for every tenant, and no token comes from it; give the Directory (tenant) ID"
-        ));
+        return Err(PresetError::EveryTenant(tenant));
     }
     let domain = |text: &str| {
         let plain = |part: &str| {
@@ -90,9 +114,7 @@ pub(crate) fn entra(pasted: &str) -> Result<Preset, Unusable> {
     };
     let Some(tenant) = identifier(&tenant).or_else(|| domain(&tenant).then(|| tenant.to_ascii_lowercase()))
     else {
-        return Err(format!(
-            "`{tenant}` is neither a tenant ID (like 6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10) nor a domain of one"
-        ));
+        return Err(PresetError::Tenant(tenant));
     };
     let at = |path: &str| format!("{base}/{tenant}{path}");
     Ok(Preset::of(
@@ -104,27 +126,27 @@ pub(crate) fn entra(pasted: &str) -> Result<Preset, Unusable> {
     ))
 }
 
-/// A UUID in whatever form people have it, in the form that providers use.
+/// A UUID in the form that providers use, from any usual form.
 pub(crate) fn identifier(text: &str) -> Option<String> {
     uuid::Uuid::try_parse(text.trim()).ok().map(|id| id.hyphenated().to_string())
 }
 
-/// Okta, from its domain or any address there. The authorization server is `default`, `org`, or the identifier of one.
-pub(crate) fn okta(pasted: &str, server: Option<&str>) -> Result<Preset, Unusable> {
+/// Okta, from its domain or any address on it. The authorization server is `default`, `org`, or an ID.
+pub(crate) fn okta(pasted: &str, server: Option<&str>) -> Result<Preset, PresetError> {
     let url = host_or_address(pasted)?;
     let host = url.host_str().unwrap_or_default();
     let mut notes = Vec::new();
     let mut base = origin(&url);
     if let Some((name, rest)) = host.split_once("-admin.okta") {
         base = format!("https://{name}.okta{rest}");
-        notes.push(format!("{host} is the admin console; people sign in at {name}.okta{rest}"));
+        notes.push(format!("{host} is the admin console; users sign in at {name}.okta{rest}"));
     }
     let in_path = url
         .path_segments()
         .and_then(|mut parts| (parts.next() == Some("oauth2")).then(|| parts.next()).flatten())
         .filter(|part| !part.is_empty() && *part != "v1")
         .map(ToOwned::to_owned);
-    // The document of the organisation's own server lies at the top.
+    // The discovery document of the org authorization server is at the root of the host.
     let of_org = url.path().starts_with("/.well-known/").then(|| "org".to_owned());
     let server = server.map(str::trim).filter(|server| !server.is_empty()).map(ToOwned::to_owned);
     let server = server.or(in_path).or(of_org).unwrap_or_else(|| "default".to_owned());
@@ -133,7 +155,9 @@ pub(crate) fn okta(pasted: &str, server: Option<&str>) -> Result<Preset, Unusabl
         id if id.chars().all(|letter| letter.is_ascii_alphanumeric()) => {
             (format!("{base}/oauth2/{id}"), format!("{base}/oauth2/{id}/v1"))
         }
-        other => return Err(format!("`{other}` is no authorization server: `default`, `org`, or its ID")),
+        other => {
+            return Err(PresetError::AuthorizationServer(other.to_owned()));
+        }
     };
     let preset = Preset::of(
         IdentityProvider::Okta,
@@ -146,12 +170,10 @@ pub(crate) fn okta(pasted: &str, server: Option<&str>) -> Result<Preset, Unusabl
 }
 
 /// PingFederate, from its host.
-pub(crate) fn pingfederate(pasted: &str) -> Result<Preset, Unusable> {
+pub(crate) fn pingfederate(pasted: &str) -> Result<Preset, PresetError> {
     let url = host_or_address(pasted)?;
     if url.port() == Some(9999) {
-        return Err(format!(
-            "{pasted}: 9999 is the port of the administrative console; give the host and port that people sign in at"
-        ));
+        return Err(PresetError::AdministrativePort(pasted.to_owned()));
     }
     let base = origin(&url);
     let at = |path: &str| format!("{base}{path}");
@@ -164,12 +186,12 @@ pub(crate) fn pingfederate(pasted: &str) -> Result<Preset, Unusable> {
     ))
 }
 
-/// PingOne, from an environment ID or an address with one in it. A custom domain stands for domain and environment.
+/// PingOne, from an environment ID or an address that contains one. A custom domain replaces domain and environment.
 pub(crate) fn pingone(
     pasted: Option<&str>,
     region: Option<&str>,
     custom_domain: Option<&str>,
-) -> Result<Preset, Unusable> {
+) -> Result<Preset, PresetError> {
     let of = |base: String| {
         let at = |path: &str| format!("{base}{path}");
         Preset::of(IdentityProvider::PingOne, at(""), at("/authorize"), at("/token"), at("/jwks"))
@@ -177,7 +199,7 @@ pub(crate) fn pingone(
     if let Some(domain) = custom_domain {
         return Ok(of(format!("{}/as", origin(&host_or_address(domain)?))));
     }
-    let pasted = pasted.ok_or("give the environment ID, or a custom domain")?.trim();
+    let pasted = pasted.ok_or(PresetError::NoEnvironment)?.trim();
     let url = address(pasted);
     let in_address = |url: &Url| {
         let in_query = url.query_pairs().find(|(name, _)| name == "env").map(|(_, value)| value.into_owned());
@@ -186,13 +208,11 @@ pub(crate) fn pingone(
         in_query.or_else(|| in_path.map(ToOwned::to_owned))
     };
     let environment = match &url {
-        Some(url) => in_address(url).ok_or_else(|| format!("{pasted} names no environment"))?,
+        Some(url) => in_address(url).ok_or_else(|| PresetError::EnvironmentMissing(pasted.to_owned()))?,
         None => pasted.to_owned(),
     };
     let Some(environment) = identifier(&environment) else {
-        return Err(format!(
-            "`{environment}` is no environment ID; it looks like 3fe7c5a1-2f5b-4d13-8f1e-0f7c0c7f3a10"
-        ));
+        return Err(PresetError::Environment(environment));
     };
     if let Some(url) = url.as_ref().filter(|url| is_loopback(url)) {
         return Ok(of(format!("{}/{environment}/as", origin(url))));
@@ -204,12 +224,12 @@ pub(crate) fn pingone(
     let region = region.map(|region| region.trim_start_matches('.').to_ascii_lowercase());
     let region = region.or(by_address.map(ToOwned::to_owned)).unwrap_or_else(|| "com".to_owned());
     if !REGIONS.contains(&region.as_str()) {
-        return Err(format!("`{region}` is no region of PingOne: {}", REGIONS.join(", ")));
+        return Err(PresetError::Region(region));
     }
     Ok(of(format!("https://auth.pingone.{region}/{environment}/as")))
 }
 
-/// Google Workspace: everybody's is the same.
+/// Google Workspace, which is the same for every organisation.
 pub(crate) fn google() -> Preset {
     Preset::of(
         IdentityProvider::Google,
@@ -221,14 +241,14 @@ pub(crate) fn google() -> Preset {
 }
 
 /// Any other provider, from its issuer or the address of its discovery document.
-pub(crate) fn custom(pasted: &str) -> Result<Preset, Unusable> {
+pub(crate) fn custom(pasted: &str) -> Result<Preset, PresetError> {
     let url = host_or_address(pasted)?;
     let text = pasted.trim();
     let text = if text.contains("://") { text.to_owned() } else { url.to_string() };
     let issuer = text.split(['?', '#']).next().unwrap_or_default();
     let issuer = match issuer.split_once("/.well-known/") {
         Some((issuer, _)) => issuer,
-        // A host alone is written without a slash at the end.
+        // An issuer that is only a host has no slash at its end.
         None if url.path() == "/" && !pasted.trim().ends_with('/') => issuer.trim_end_matches('/'),
         None => issuer,
     };
@@ -262,7 +282,7 @@ impl Preset {
     }
 }
 
-/// A tenant in an address of the portal.
+/// The tenant in an address of a portal.
 fn in_portal(url: &Url) -> Option<String> {
     let id = |text: &str| uuid::Uuid::try_parse(text).is_ok();
     let in_query = url.query_pairs().find(|(name, _)| name.eq_ignore_ascii_case("tenantId"));
@@ -280,11 +300,11 @@ fn address(pasted: &str) -> Option<Url> {
     pasted.trim().parse::<Url>().ok().filter(Url::has_host)
 }
 
-/// A host name, with or without port, or any address there. Plain HTTP is for this device only.
-fn host_or_address(pasted: &str) -> Result<Url, Unusable> {
+/// A host name, with or without a port, or any address on it. Plain HTTP is accepted only for this device.
+fn host_or_address(pasted: &str) -> Result<Url, PresetError> {
     let pasted = pasted.trim();
     let url = address(pasted).or_else(|| format!("https://{pasted}").parse().ok());
-    // What a host name may have in it, and no more: it is written into commands.
+    // Only the characters of host names, because the host is written into commands.
     let plain =
         |host: &str| host.chars().all(|letter| letter.is_ascii_alphanumeric() || ".-_[]:".contains(letter));
     let url = url.filter(|url| {
@@ -292,12 +312,12 @@ fn host_or_address(pasted: &str) -> Result<Url, Unusable> {
             url.host_str().is_some_and(|host| plain(host) && (host.contains('.') || host == "localhost"));
         named || is_loopback(url)
     });
-    let url = url.ok_or_else(|| format!("`{pasted}` is no host name and no address"))?;
+    let url = url.ok_or_else(|| PresetError::Address(pasted.to_owned()))?;
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
-        "http" => Err(format!("{pasted}: an identity provider is reached over https")),
-        other => Err(format!("{pasted}: `{other}` is no scheme of an identity provider")),
+        "http" => Err(PresetError::PlainHttp(pasted.to_owned())),
+        scheme => Err(PresetError::Scheme { pasted: pasted.to_owned(), scheme: scheme.to_owned() }),
     }
 }
 
@@ -312,12 +332,12 @@ mod tests {
     const TENANT: &str = "6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10";
     const ENVIRONMENT: &str = "3fe7c5a1-2f5b-4d13-8f1e-0f7c0c7f3a10";
 
-    fn issuer(preset: Result<Preset, Unusable>) -> String {
-        preset.map_or_else(|unusable| format!("unusable: {unusable}"), |preset| preset.issuer)
+    fn issuer(preset: Result<Preset, PresetError>) -> String {
+        preset.map_or_else(|error| format!("unusable: {error}"), |preset| preset.issuer)
     }
 
     #[test]
-    fn a_tenant_is_found_in_whatever_is_pasted() {
+    fn tenant_is_found_in_each_form_that_administrators_paste() {
         let right = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
         for pasted in [
             TENANT.to_owned(),
@@ -355,7 +375,7 @@ mod tests {
 
     /// Found by review.
     #[test]
-    fn what_only_looks_like_a_tenant_or_a_host_is_none() {
+    fn value_that_only_resembles_a_tenant_or_a_host_is_refused() {
         let right = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
         for pasted in [
             format!("login.microsoftonline.com/{TENANT}/v2.0"),
@@ -402,8 +422,8 @@ mod tests {
         }
         let org = okta("example.okta.com", Some("org")).unwrap().endpoints.unwrap();
         assert_eq!(org.token_endpoint, "https://example.okta.com/oauth2/v1/token");
-        assert!(issuer(okta("http://example.okta.com", None)).contains("over https"));
-        assert!(issuer(okta("example.okta.com", Some("a/b"))).contains("no authorization server"));
+        assert!(issuer(okta("http://example.okta.com", None)).contains("must be https"));
+        assert!(issuer(okta("example.okta.com", Some("a/b"))).contains("not an authorization server"));
     }
 
     #[test]
@@ -421,8 +441,8 @@ mod tests {
             issuer(pingone(Some(&format!("https://auth.pingone.com.au/{ENVIRONMENT}/as")), None, None));
         assert_eq!(australian, format!("https://auth.pingone.com.au/{ENVIRONMENT}/as"));
         assert_eq!(issuer(pingone(None, None, Some("auth.example.com"))), "https://auth.example.com/as");
-        assert!(issuer(pingone(Some(ENVIRONMENT), Some("mars"), None)).contains("no region"));
-        assert!(issuer(pingone(Some("production"), None, None)).contains("no environment ID"));
+        assert!(issuer(pingone(Some(ENVIRONMENT), Some("mars"), None)).contains("not a region"));
+        assert!(issuer(pingone(Some("production"), None, None)).contains("not an environment ID"));
         assert_eq!(issuer(pingfederate("sso.example.com:9031/")), "https://sso.example.com:9031");
         assert_eq!(
             issuer(pingfederate("https://sso.example.com/as/token.oauth2")),
@@ -432,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_issuer_is_kept_to_the_letter() {
+    fn issuer_of_a_custom_provider_is_not_changed() {
         let cases = [
             ("https://id.example.com/realms/a", "https://id.example.com/realms/a"),
             ("https://id.example.com/realms/a/", "https://id.example.com/realms/a/"),
@@ -446,13 +466,13 @@ mod tests {
         for (pasted, right) in cases {
             assert_eq!(issuer(custom(pasted)), right, "{pasted}");
         }
-        assert!(issuer(custom("ftp://id.example.com")).contains("no scheme"));
-        assert!(issuer(custom("what?")).contains("no host name"));
+        assert!(issuer(custom("ftp://id.example.com")).contains("not a scheme"));
+        assert!(issuer(custom("what?")).contains("neither a host name"));
     }
 
-    /// The vendor's own table of endpoints.
+    /// The table of endpoints on the app vendor's page.
     #[test]
-    fn endpoints_are_those_of_the_vendors_page() {
+    fn endpoints_are_those_of_the_app_vendors_page() {
         let of = |preset: Preset| preset.endpoints.unwrap();
         assert_eq!(
             of(entra(TENANT).unwrap()).jwks_uri,

@@ -1,14 +1,21 @@
-//! The registration of a public, native client at each identity provider, as the bodies of its API (Microsoft Graph
-//! `POST /applications`; Okta `POST /api/v1/apps`; PingFederate admin API `/oauth/clients`; PingOne `/applications`). Pure.
+//! PURE: the registration of a public, native client at each identity provider.
+//!
+//! In: answers. Out: the request bodies for the vendor's API (Microsoft Graph `POST /applications`; Okta `POST
+//! /api/v1/apps`; PingFederate admin API `/oauth/clients`; PingOne `/applications`). Called by [`super::documents`].
 
 use policy_schema::settings::IdentityProvider;
 use serde_json::{Value, json};
 
 use super::Answers;
-use super::documents::{NAME, SCOPES};
 
-/// Microsoft Graph, and its delegated permissions for those scopes, in their order.
+/// The name of the client at each identity provider.
+pub(super) const NAME: &str = "Amazon Quick Desktop";
+/// The scopes, in the order of the app vendor's page.
+pub(super) const SCOPES: [&str; 4] = ["openid", "email", "profile", "offline_access"];
+
+/// The ID of Microsoft Graph.
 const GRAPH: &str = "00000003-0000-0000-c000-000000000000";
+/// The IDs of Microsoft Graph's delegated permissions for [`SCOPES`], in the same order.
 const GRAPH_SCOPES: [&str; 4] = [
     "37f7f235-527c-4136-accd-4a02d197296e",
     "64a6cdd6-aab1-4aaf-94b8-3cc8405e90d0",
@@ -18,7 +25,7 @@ const GRAPH_SCOPES: [&str; 4] = [
 
 type Bodies = Vec<(&'static str, Value)>;
 
-/// The bodies, by the names of their files.
+/// The request bodies, by the names of their files.
 pub(super) fn bodies(answers: &Answers, server: &str) -> Bodies {
     let redirect_uri = answers.redirect_uri.as_str();
     let client_id = answers.client_id.as_deref();

@@ -1,4 +1,6 @@
-//! PURE: whether a release is for this device, now.
+//! PURE: whether a release is for this device now.
+//!
+//! In: a release of the feed, what is installed, policy and the time. Out: a [`Decision`]. Called by [`super::run`].
 
 use std::collections::BTreeSet;
 
@@ -15,9 +17,9 @@ use super::feed::Release;
 pub(crate) enum Decision {
     /// Nothing, and why.
     Stay(String),
-    /// Nothing, because it did not start here before. Said until there is another release.
-    Hold,
-    /// Tell people.
+    /// Nothing, because it did not start on this device before. Reported until the feed offers another version.
+    Quarantined,
+    /// Report that it is available.
     Announce,
     /// Install it.
     Install,
@@ -29,12 +31,12 @@ pub(crate) struct Device<'a> {
     pub(crate) app: &'a str,
 }
 
-/// Decides. A pin decides over everything; a version that failed here is held; a device below the minimum, or without
-/// the app, waits for neither deferral nor rollout; there is no downgrade.
+/// Decides. A pin decides before everything else. Nothing is downgraded. A quarantined version is not installed again.
+/// A device below the minimum version, or without the app, waits for neither deferral nor rollout.
 pub(crate) fn choose(
     release: &Release,
     installed: Option<&Version>,
-    held: &BTreeSet<Version>,
+    quarantined: &BTreeSet<Version>,
     policy: &Policy,
     device: &Device<'_>,
     now: Timestamp,
@@ -46,8 +48,8 @@ pub(crate) fn choose(
     if let Some(installed) = installed.filter(|installed| *installed >= version) {
         return Decision::Stay(format!("{installed} is up to date"));
     }
-    if held.contains(version) {
-        return Decision::Hold;
+    if quarantined.contains(version) {
+        return Decision::Quarantined;
     }
     let urgent = match (installed, &policy.update_minimum_version) {
         (None, _) => true,
@@ -85,7 +87,7 @@ fn deferred(release: &Release, days: u32, now: Timestamp) -> Option<String> {
     (now < until).then(|| format!("{version} is deferred until {}", until.strftime("%Y-%m-%d")))
 }
 
-/// The device's place in the order of a release, from 0 to 9999: the same for every look at the same release.
+/// The device's position in the rollout of a release, from 0 to 9999. It is the same at every check of the release.
 fn bucket(device: &Device<'_>, version: &Version) -> u32 {
     let digest =
         digest::digest(&digest::SHA256, format!("{}|{}|{version}", device.id, device.app).as_bytes());
@@ -96,42 +98,42 @@ fn bucket(device: &Device<'_>, version: &Version) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use policy_schema::raw::Place;
+    use policy_schema::raw::Source;
     use policy_schema::read::drop_in;
     use policy_schema::{LastGood, resolve};
 
     use super::*;
     use crate::update::feed::Artifact;
 
-    fn decide(policy: &str, installed: Option<&str>, held: &[&str]) -> Decision {
-        decide_for(policy, installed, held, "device-1")
+    fn decide(policy: &str, installed: Option<&str>, quarantined: &[&str]) -> Decision {
+        decide_for(policy, installed, quarantined, "device-1")
     }
 
-    fn decide_for(policy: &str, installed: Option<&str>, held: &[&str], device: &str) -> Decision {
-        let place = Place { rank: 1, name: "test".to_owned(), contents: drop_in::read(policy.as_bytes()) };
-        let policy = resolve(&[place], &LastGood::default()).policy;
+    fn decide_for(policy: &str, installed: Option<&str>, quarantined: &[&str], device: &str) -> Decision {
+        let source = Source { rank: 1, name: "test".to_owned(), contents: drop_in::read(policy.as_bytes()) };
+        let policy = resolve(&[source], &LastGood::default()).policy;
         let release = Release {
             version: Version::new(2, 0, 0),
             published: Some("2026-11-01T00:00:00Z".parse().unwrap()),
             artifact: Artifact { url: "https://a.example/a".parse().unwrap(), sha512: [0; 64], size: 1 },
         };
         let installed = installed.map(|version| version.parse().unwrap());
-        let held = held.iter().map(|version| version.parse().unwrap()).collect();
+        let quarantined = quarantined.iter().map(|version| version.parse().unwrap()).collect();
         let now = "2026-11-04T00:00:00Z".parse().unwrap();
-        choose(&release, installed.as_ref(), &held, &policy, &Device { id: device, app: "app" }, now)
+        choose(&release, installed.as_ref(), &quarantined, &policy, &Device { id: device, app: "app" }, now)
     }
 
     const AUTOMATIC: &str = "UpdateMode = \"automatic\"\n";
 
     #[test]
-    fn policy_decides_what_happens_with_a_newer_version() {
+    fn update_mode_decides_about_a_newer_version() {
         assert_eq!(decide(AUTOMATIC, Some("1.9.0"), &[]), Decision::Install);
         assert_eq!(decide("UpdateMode = \"notify\"", Some("1.9.0"), &[]), Decision::Announce);
         assert!(matches!(decide("UpdateMode = \"off\"", Some("1.9.0"), &[]), Decision::Stay(_)));
     }
 
     #[test]
-    fn reasons_to_stay() {
+    fn release_that_is_not_for_this_device_is_not_installed_and_says_why() {
         let extended = |more: &str| format!("{AUTOMATIC}{more}");
         let cases = [
             (AUTOMATIC.to_owned(), "2.0.0", "2.0.0 is up to date"),
@@ -148,11 +150,11 @@ mod tests {
                 "{policy}: {decision:?}"
             );
         }
-        assert_eq!(decide(AUTOMATIC, Some("1.9.0"), &["2.0.0"]), Decision::Hold);
+        assert_eq!(decide(AUTOMATIC, Some("1.9.0"), &["2.0.0"]), Decision::Quarantined);
     }
 
     #[test]
-    fn a_device_below_the_minimum_or_without_the_app_does_not_wait() {
+    fn device_below_minimum_or_without_app_does_not_wait_for_deferral_and_rollout() {
         let slow = format!("{AUTOMATIC}UpdateDeferDays = 30\nUpdateRolloutPercent = 0\n");
         assert_eq!(decide(&slow, None, &[]), Decision::Install);
         let minimum = format!("{slow}UpdateMinimumVersion = \"1.9.5\"");
@@ -161,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollout_reaches_its_share_of_devices_and_grows_without_swapping() {
+    fn rollout_reaches_its_share_of_devices_and_keeps_them_when_it_grows() {
         let chosen = |percent: u32| -> BTreeSet<u32> {
             let policy = format!("{AUTOMATIC}UpdateRolloutPercent = {percent}");
             (0..1000)

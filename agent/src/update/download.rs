@@ -1,31 +1,43 @@
-//! From an address to a file that is known to be what the feed promised.
+//! Downloads the artifact of a release and verifies it.
 //!
-//! The file is new, private and stays open from the first byte to the installation, so nobody can exchange it. It is
-//! written as it arrives, with its hash computed on the way: memory does not grow with its size.
+//! In: a [`Release`] of the feed and a private folder. Out: a [`Verified`] file that has the size and the hash of the
+//! feed. Called by [`super::run`].
+//!
+//! The file is new and private. It stays open from the first byte to the installation, so no process can exchange it.
+//! It is written as it arrives, and its hash is computed on the way: memory does not grow with its size.
 
-use std::io::{Seek as _, Write as _};
+use std::io::{self, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use agent_platform::{file, install};
-use policy_schema::{Code, Problem};
+use net::http::{Http, HttpError};
+use platform::{file, install};
 use ring::digest;
 use semver::Version;
 
 use super::feed::{Artifact, Release};
-use crate::http::{Http, chain};
 
-/// A file that arrived; nothing is known about it yet.
-struct Downloaded {
-    file: fs_err::File,
-    path: PathBuf,
-    length: u64,
-    sha512: digest::Digest,
+/// Why there is no verified file.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DownloadError {
+    #[error("the file for the download cannot be created")]
+    Create(#[source] io::Error),
+    #[error("{} has {free} bytes free, but download and unpacking need {needed}", folder.display())]
+    NoSpace { folder: PathBuf, free: u64, needed: u64 },
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error("the download cannot be written")]
+    Write(#[source] io::Error),
+    #[error("the feed promises {promised} bytes, but fewer arrived")]
+    TooShort { promised: u64 },
+    #[error("the feed promises {promised} bytes, but more arrived")]
+    TooLong { promised: u64 },
+    #[error("the SHA-512 of the file is not the one that the feed promises")]
+    Hash,
 }
 
-/// A file that has the size and the hash that the feed promised. Only [`Downloaded::verify`] makes one.
+/// A file that has the size and the hash that the feed promises. Only [`Downloaded::verify`] makes one.
 pub(super) struct Verified {
-    file: fs_err::File,
-    path: PathBuf,
+    staged: StagedFile,
     version: Version,
 }
 
@@ -36,96 +48,90 @@ impl Verified {
     }
 
     /// The file, at its start.
-    pub(super) fn rewind(&mut self) -> std::io::Result<&mut fs_err::File> {
-        self.file.rewind()?;
-        Ok(&mut self.file)
-    }
-}
-
-impl Drop for Verified {
-    fn drop(&mut self) {
-        discard(&self.path);
+    pub(super) fn rewind(&mut self) -> io::Result<&mut fs_err::File> {
+        self.staged.file.rewind()?;
+        Ok(&mut self.staged.file)
     }
 }
 
 /// Downloads and verifies the artifact of a release.
-pub(super) async fn download(http: &Http, release: &Release, staging: &Path) -> Result<Verified, Problem> {
-    let artifact = &release.artifact;
-    let failed = |reason: String| {
-        Problem::new(Code::UpdateDownloadFailed, reason)
-            .at(artifact.url.as_str())
-            .using("the version that is installed")
-    };
-    let prepared = prepare(staging, artifact.size).map_err(|error| failed(error.to_string()))?;
-    match fetch(http, artifact, prepared).await {
-        Ok(downloaded) => downloaded.verify(release),
-        Err(reason) => {
-            discard(&staging.join(NAME));
-            Err(failed(reason))
+pub(super) async fn download(
+    http: &Http,
+    release: &Release,
+    staging: &Path,
+) -> Result<Verified, DownloadError> {
+    let staged = StagedFile::create(staging, release.artifact.size)?;
+    fetch(http, &release.artifact, staged).await?.verify(release)
+}
+
+/// A private file that is removed when it is dropped.
+struct StagedFile {
+    file: fs_err::File,
+}
+
+impl StagedFile {
+    /// Creates an empty file. The disk must have room for the archive and for what is inside it.
+    fn create(staging: &Path, size: u64) -> Result<Self, DownloadError> {
+        file::create_folder(staging, file::Access::Private).map_err(DownloadError::Create)?;
+        let path = staging.join("artifact");
+        file::remove(&path).map_err(DownloadError::Create)?;
+        let free = install::free_space(staging).map_err(DownloadError::Create)?;
+        let needed = size.saturating_mul(4);
+        if free < needed {
+            return Err(DownloadError::NoSpace { folder: staging.to_owned(), free, needed });
+        }
+        Ok(Self { file: file::create_private(&path).map_err(DownloadError::Create)? })
+    }
+}
+
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        if let Err(error) = file::remove(self.file.path()) {
+            tracing::warn!("a download cannot be removed: {error}");
         }
     }
 }
 
-const NAME: &str = "artifact";
-
-/// An empty private file, and room for it and for what is inside it.
-fn prepare(staging: &Path, size: u64) -> std::io::Result<fs_err::File> {
-    file::create_folder(staging, file::Access::Private)?;
-    let path = staging.join(NAME);
-    file::remove(&path)?;
-    let (free, needed) = (install::free_space(staging)?, size.saturating_mul(4));
-    if free < needed {
-        return Err(std::io::Error::other(format!(
-            "{} has {free} bytes free, but download and unpacking need {needed}",
-            staging.display()
-        )));
-    }
-    file::create_private(&path)
+/// A file that arrived and was not verified yet.
+struct Downloaded {
+    staged: StagedFile,
+    length: u64,
+    sha512: digest::Digest,
 }
 
-async fn fetch(http: &Http, artifact: &Artifact, mut file: fs_err::File) -> Result<Downloaded, String> {
-    let mut response = http.open(&artifact.url).await.map_err(|error| chain(&error))?;
+async fn fetch(
+    http: &Http,
+    artifact: &Artifact,
+    mut staged: StagedFile,
+) -> Result<Downloaded, DownloadError> {
+    let mut body = http.open(&artifact.url).await?;
     let mut hash = digest::Context::new(&digest::SHA512);
     let mut length = 0;
-    while let Some(chunk) = response.chunk().await.map_err(|error| chain(&error.without_url()))? {
+    while let Some(chunk) = body.chunk().await? {
         length += chunk.len() as u64;
         hash.update(&chunk);
         if length > artifact.size {
-            // More than promised: it cannot be right, so the disk need not hold the rest.
+            // More than the feed promises cannot be right, so the disk does not need to hold the rest.
             break;
         }
-        file.write_all(&chunk).map_err(|error| error.to_string())?;
+        staged.file.write_all(&chunk).map_err(DownloadError::Write)?;
     }
-    file.sync_all().map_err(|error| error.to_string())?;
-    let path = file.path().to_owned();
-    Ok(Downloaded { file, path, length, sha512: hash.finish() })
+    staged.file.sync_all().map_err(DownloadError::Write)?;
+    Ok(Downloaded { staged, length, sha512: hash.finish() })
 }
 
 impl Downloaded {
-    fn verify(self, release: &Release) -> Result<Verified, Problem> {
-        let Artifact { url, sha512, size } = &release.artifact;
-        let mismatch = |code, message: String| {
-            discard(&self.path);
-            Err(Problem::new(code, message)
-                .at(url.as_str())
-                .using("the version that is installed; the download was thrown away")
-                .hint("publish the feed and its file together again".to_owned()))
-        };
-        if self.length != *size {
-            let compared = if self.length > *size { "more" } else { "fewer" };
-            let message = format!("the feed promises {size} bytes, but {compared} arrived");
-            return mismatch(Code::UpdateSizeMismatch, message);
+    fn verify(self, release: &Release) -> Result<Verified, DownloadError> {
+        let promised = release.artifact.size;
+        if self.length < promised {
+            return Err(DownloadError::TooShort { promised });
         }
-        if self.sha512.as_ref() != sha512 {
-            let message = "the file has another SHA-512 than the feed promises".to_owned();
-            return mismatch(Code::UpdateHashMismatch, message);
+        if self.length > promised {
+            return Err(DownloadError::TooLong { promised });
         }
-        Ok(Verified { file: self.file, path: self.path, version: release.version.clone() })
-    }
-}
-
-fn discard(path: &Path) {
-    if let Err(error) = file::remove(path) {
-        tracing::warn!("a download stays behind: {error}");
+        if self.sha512.as_ref() != release.artifact.sha512 {
+            return Err(DownloadError::Hash);
+        }
+        Ok(Verified { staged: self.staged, version: release.version.clone() })
     }
 }

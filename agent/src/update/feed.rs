@@ -1,7 +1,7 @@
-//! Release feeds in the form of electron-builder: version, files with address, SHA-512 and size.
+//! PURE: reads release feeds in the format of electron-builder: version, files with address, SHA-512 and size.
 //!
-//! Pure: bytes in, a [`Release`] whose parts are all acceptable out. A feed comes from outside and is not signed, so
-//! everything that it says has limits.
+//! In: bytes. Out: a [`Release`] whose parts were all checked. Called by [`super::run`]. A feed comes from outside and
+//! is not signed, so each of its values has a limit.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,9 +10,9 @@ use semver::Version;
 use serde::Deserialize;
 use url::Url;
 
-/// The most bytes that a feed may have.
+/// A feed may have this many bytes.
 pub(crate) const MAXIMUM_BYTES: usize = 256 * 1024;
-/// The most bytes that an artifact may have.
+/// An artifact may have this many bytes.
 const MAXIMUM_ARTIFACT: u64 = 4 * 1024 * 1024 * 1024;
 
 /// One release.
@@ -23,7 +23,7 @@ pub(crate) struct Release {
     pub(crate) artifact: Artifact,
 }
 
-/// What is to be downloaded, and how to know it.
+/// What to download, and how to verify it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Artifact {
     pub(crate) url: Url,
@@ -36,7 +36,7 @@ pub(crate) struct Artifact {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FeedError {
     #[error("the feed is not a release feed: {0}")]
-    Form(String),
+    Format(String),
     #[error("the feed's version `{0}` is not a version of three numbers")]
     Version(String),
     #[error("the feed offers no .tar.gz file")]
@@ -45,8 +45,8 @@ pub(crate) enum FeedError {
     Hash(String),
     #[error("the feed says that {0} has {1} bytes, which is not between 1 and {MAXIMUM_ARTIFACT}")]
     Size(String, u64),
-    #[error("the feed's file lies at {0}, which is not on the host of the feed")]
-    Elsewhere(String),
+    #[error("the feed's file is at {0}, which is not on the host of the feed")]
+    OtherHost(String),
 }
 
 /// Reads a feed that was fetched from `base`.
@@ -66,9 +66,9 @@ pub(crate) fn parse(bytes: &[u8], base: &Url) -> Result<Release, FeedError> {
         size: u64,
     }
 
-    let text = std::str::from_utf8(bytes).map_err(|_| FeedError::Form("it is not UTF-8".to_owned()))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| FeedError::Format("it is not UTF-8".to_owned()))?;
     let document: Document = serde_saphyr::from_str(text).map_err(|error| {
-        FeedError::Form(error.to_string().lines().next().unwrap_or_default().chars().take(200).collect())
+        FeedError::Format(error.to_string().lines().next().unwrap_or_default().chars().take(200).collect())
     })?;
     let version = document
         .version
@@ -77,9 +77,9 @@ pub(crate) fn parse(bytes: &[u8], base: &Url) -> Result<Release, FeedError> {
     let file =
         document.files.into_iter().find(|file| file.url.ends_with(".tar.gz")).ok_or(FeedError::NoArtifact)?;
     let shown: String = file.url.chars().take(100).collect();
-    let url = base.join(&file.url).map_err(|_| FeedError::Elsewhere(shown.clone()))?;
+    let url = base.join(&file.url).map_err(|_| FeedError::OtherHost(shown.clone()))?;
     if (url.scheme(), url.host_str(), url.port()) != (base.scheme(), base.host_str(), base.port()) {
-        return Err(FeedError::Elsewhere(shown));
+        return Err(FeedError::OtherHost(shown));
     }
     let sha512 = STANDARD
         .decode(&file.sha512)
@@ -89,7 +89,7 @@ pub(crate) fn parse(bytes: &[u8], base: &Url) -> Result<Release, FeedError> {
     if file.size == 0 || file.size > MAXIMUM_ARTIFACT {
         return Err(FeedError::Size(shown, file.size));
     }
-    // A date that cannot be read counts as none: a deferral then waits rather than guesses.
+    // A date that cannot be read counts as none, so that a deferral waits and does not guess.
     let published = document.release_date.and_then(|date| date.parse().ok());
     Ok(Release { version, published, artifact: Artifact { url, sha512, size: file.size } })
 }
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_feed_of_electron_builder_is_read() {
+    fn feed_of_electron_builder_is_read() {
         let release = parse_text(&feed("2.1.0", "app-2.1.0.tar.gz", &hash(), "1234")).unwrap();
         assert_eq!(release.version, Version::new(2, 1, 0));
         assert_eq!(release.artifact.url.as_str(), "https://updates.example.com/app/app-2.1.0.tar.gz");
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_or_broken_feed_says_what_is_wrong_with_it() {
+    fn hostile_or_broken_feed_is_refused_with_the_reason() {
         let cases = [
             (feed("latest", "a.tar.gz", &hash(), "1"), "not a version"),
             (feed("2.1.0", "a.exe", &hash(), "1"), "no .tar.gz"),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_yaml_bomb_is_refused() {
+    fn yaml_bomb_is_refused() {
         let level = |level: u32| {
             let previous = vec![format!("*a{}", level - 1); 9].join(", ");
             format!("a{level}: &a{level} [{previous}]\n")

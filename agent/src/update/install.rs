@@ -1,30 +1,74 @@
-//! A plain folder per version, a link to the current one, the previous one kept until the new one has shown that it
-//! starts.
+//! Installs a verified archive: one plain folder per version, a link to the current one, and the previous one kept
+//! until the new one has started.
 //!
-//! `versions/2.1.0/` is complete before the link leads to it. A switch is noted before it happens, so that a crash
-//! in between ends in a version that starts.
+//! In: a [`Verified`] file and the record of updates. Out: the version that is current, or why it did not change.
+//! Called by [`super::run`], and by [`super::recover`] after a crash.
+//!
+//! `versions/2.1.0/` is complete before the link leads to it. A switch is recorded before it happens, so a crash in
+//! between still leads to a version that starts.
 
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
-use agent_platform::paths::Paths;
-use agent_platform::{file, install as system};
 use flate2::read::GzDecoder;
-use policy_schema::{Code, Problem};
+use platform::paths::Paths;
+use platform::{file, install as system};
 use semver::Version;
 use tar::EntryType;
 
 use super::download::Verified;
-use super::{Memory, Probation, save};
+use super::record::{Probation, RecordError, UpdateRecord};
 use crate::app::descriptor::Installation;
 
-/// The most bytes and files that an archive may unpack to.
+/// An archive may unpack to this many bytes.
 const MAXIMUM_UNPACKED: u64 = 8 * 1024 * 1024 * 1024;
+/// An archive may have this many entries.
 const MAXIMUM_ENTRIES: usize = 200_000;
+
+/// Why a version is not the current one.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InstallError {
+    #[error("version {version} cannot be unpacked")]
+    Unpack { version: Version, folder: PathBuf, source: UnpackError },
+    #[error("the link to the current version cannot lead to version {version}")]
+    Switch { version: Version, folder: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error("version {version} does not start")]
+    DoesNotStart { version: Version, program: PathBuf, rollback: Rollback, source: io::Error },
+}
+
+/// Why an archive is not unpacked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UnpackError {
+    #[error("the archive has no program {0}")]
+    NoProgram(String),
+    #[error("the archive has more than {MAXIMUM_ENTRIES} entries")]
+    TooManyEntries,
+    #[error("the archive unpacks to more than {MAXIMUM_UNPACKED} bytes")]
+    TooLarge,
+    #[error("the archive has an entry outside its folder: {}", .0.display())]
+    Outside(PathBuf),
+    #[error("the archive has {}, which is neither file nor folder ({kind:?})", name.display())]
+    Kind { name: PathBuf, kind: EntryType },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What is current after a version did not start.
+#[derive(Debug)]
+pub(super) enum Rollback {
+    /// The previous version.
+    Previous(Version),
+    /// No version, because there was none before.
+    Nothing,
+    /// Still the version that does not start, because the link cannot be changed.
+    Failed(io::Error),
+}
 
 /// The version that the link leads to.
 pub(crate) fn installed_version(paths: &Paths, installation: &Installation) -> Option<Version> {
-    let target = fs_err::read_link(folder(paths, installation).join("current")).ok()?;
+    let target = fs_err::read_link(link(&folder(paths, installation))).ok()?;
     target.file_name()?.to_str()?.parse().ok()
 }
 
@@ -33,98 +77,66 @@ pub(super) async fn install(
     paths: &Paths,
     installation: &Installation,
     verified: Verified,
-    memory: &mut Memory,
-) -> Result<(), Problem> {
+    record: &mut UpdateRecord,
+) -> Result<(), InstallError> {
     let folder = folder(paths, installation);
     let version = verified.version().clone();
     let previous = installed_version(paths, installation);
-    let failed = |error: &io::Error| {
-        Problem::new(Code::UpdateInstallFailed, format!("version {version}: {error}"))
-            .at(folder.display().to_string())
-            .using("the version before")
-    };
-
-    let target = folder.join("versions").join(version.to_string());
-    let program = installation.program.clone();
-    let unpacked = tokio::task::spawn_blocking({
-        let target = target.clone();
+    let target = version_folder(&folder, &version);
+    let unpacking = tokio::task::spawn_blocking({
+        let (target, program) = (target.clone(), installation.program.clone());
         move || unpack(verified, &target, &program)
     });
-    unpacked.await.map_err(io::Error::other).and_then(|result| result).map_err(|error| failed(&error))?;
+    unpacking.await.unwrap_or_else(|error| Err(io::Error::other(error).into())).map_err(|source| {
+        InstallError::Unpack { version: version.clone(), folder: folder.clone(), source }
+    })?;
 
     let probation = Probation { version: version.clone(), previous };
-    memory.probation = Some(probation.clone());
-    save(paths, memory)?;
-    system::switch(&folder.join("current"), &target).map_err(|error| failed(&error))?;
-    prove(paths, installation, &probation, memory).await?;
+    record.probation = Some(probation.clone());
+    record.save(paths)?;
+    system::switch(&link(&folder), &target).map_err(|source| InstallError::Switch {
+        version,
+        folder: folder.clone(),
+        source,
+    })?;
+    confirm(paths, installation, &probation, record).await?;
     clean_up(&folder, &probation);
     Ok(())
 }
 
-/// Ends a probation: the version starts and stays, or the previous one is put back and the version is held.
-pub(super) async fn prove(
+/// Ends a probation. A version that starts stays. Else the previous one is current again, and the version is
+/// quarantined.
+pub(super) async fn confirm(
     paths: &Paths,
     installation: &Installation,
     probation: &Probation,
-    memory: &mut Memory,
-) -> Result<(), Problem> {
+    record: &mut UpdateRecord,
+) -> Result<(), InstallError> {
     let folder = folder(paths, installation);
-    let program = folder.join("current").join(&installation.program);
-    let Err(error) = system::try_start(&program, &installation.self_check).await else {
-        memory.probation = None;
-        return save(paths, memory);
+    let program = link(&folder).join(&installation.program);
+    let Err(source) = system::try_start(&program, &installation.self_check).await else {
+        record.probation = None;
+        return Ok(record.save(paths)?);
     };
-
-    let link = folder.join("current");
-    let (put_back, now) = match &probation.previous {
-        Some(previous) => {
-            let target = folder.join("versions").join(previous.to_string());
-            (system::switch(&link, &target), format!("{previous} again"))
-        }
-        None => (file::remove(&link), "no version: there was none before".to_owned()),
-    };
-    memory.held.insert(probation.version.clone());
-    if put_back.is_ok() {
-        memory.probation = None;
+    let version = probation.version.clone();
+    let rollback = roll_back(&folder, probation.previous.as_ref());
+    record.quarantined.insert(version.clone());
+    match &rollback {
+        Rollback::Previous(_) | Rollback::Nothing => record.probation = None,
+        // The next start of the agent tries again.
+        Rollback::Failed(_) => {}
     }
-    save(paths, memory)?;
-    let version = &probation.version;
-    Err(Problem::new(Code::UpdateRolledBack, format!("version {version} does not start: {error}"))
-        .at(program.display().to_string())
-        .using(put_back.map_or_else(|error| format!("still {version}: {error}"), |()| now))
-        .hint(format!("publish a corrected version; {version} is held on this device")))
+    record.save(paths)?;
+    Err(InstallError::DoesNotStart { version, program, rollback, source })
 }
 
-/// Removes versions that are neither current nor previous. What cannot be removed does no harm.
-fn clean_up(folder: &Path, probation: &Probation) {
-    let keep = [Some(probation.version.to_string()), probation.previous.as_ref().map(ToString::to_string)];
-    let Ok(entries) = fs_err::read_dir(folder.join("versions")) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !keep.contains(&Some(name))
-            && let Err(error) = fs_err::remove_dir_all(entry.path())
-        {
-            tracing::warn!("an old version stays behind: {error}");
-        }
-    }
-}
-
-fn folder(paths: &Paths, installation: &Installation) -> PathBuf {
-    paths.under_root(Path::new(&installation.folder))
-}
-
-fn unpack(mut verified: Verified, target: &Path, program: &str) -> io::Result<()> {
+fn unpack(mut verified: Verified, target: &Path, program: &str) -> Result<(), UnpackError> {
     let beside = target.with_file_name(format!(".{}.new", verified.version()));
     remove_folder(&beside)?;
-    let archive = verified.rewind()?;
-    let unpacked = unpack_into(archive, &beside).and_then(|()| {
-        let metadata = fs_err::metadata(beside.join(program))?;
-        if !metadata.is_file() {
-            return Err(io::Error::other(format!("the archive has no program {program}")));
-        }
+    let unpacked = unpack_program(verified.rewind()?, &beside, program).and_then(|()| {
         remove_folder(target)?;
         fs_err::rename(&beside, target)?;
-        file::sync_folder(target)
+        Ok(file::sync_folder(target)?)
     });
     if unpacked.is_err() {
         remove_folder(&beside)?;
@@ -132,31 +144,33 @@ fn unpack(mut verified: Verified, target: &Path, program: &str) -> io::Result<()
     unpacked
 }
 
-/// Unpacks regular files and folders, and nothing else, below a folder, and nowhere else.
+/// Unpacks an archive that must have the program in it.
+fn unpack_program(archive: impl Read, folder: &Path, program: &str) -> Result<(), UnpackError> {
+    unpack_into(archive, folder)?;
+    let metadata = fs_err::metadata(folder.join(program))?;
+    if metadata.is_file() { Ok(()) } else { Err(UnpackError::NoProgram(program.to_owned())) }
+}
+
+/// Unpacks regular files and folders, and nothing else. Everything lies below the folder.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the types of the library are not exhaustive")]
-fn unpack_into(archive: impl Read, folder: &Path) -> io::Result<()> {
+fn unpack_into(archive: impl Read, folder: &Path) -> Result<(), UnpackError> {
     file::create_folder(folder, file::Access::Public)?;
     let mut archive = tar::Archive::new(GzDecoder::new(archive));
     let mut budget = MAXIMUM_UNPACKED;
     for (number, entry) in archive.entries()?.enumerate() {
         let mut entry = entry?;
         if number >= MAXIMUM_ENTRIES {
-            return Err(io::Error::other(format!("the archive has more than {MAXIMUM_ENTRIES} entries")));
+            return Err(UnpackError::TooManyEntries);
         }
         let name = entry.path()?.into_owned();
         if !name.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
-            return Err(io::Error::other(format!(
-                "the archive wants to write outside its folder: {}",
-                name.display()
-            )));
+            return Err(UnpackError::Outside(name));
         }
         let path = folder.join(&name);
         match entry.header().entry_type() {
             EntryType::Directory => file::create_folder(&path, file::Access::Public)?,
             EntryType::Regular => {
-                budget = budget
-                    .checked_sub(entry.size())
-                    .ok_or_else(|| io::Error::other("the archive unpacks to too many bytes"))?;
+                budget = budget.checked_sub(entry.size()).ok_or(UnpackError::TooLarge)?;
                 if let Some(parent) = path.parent() {
                     file::create_folder(parent, file::Access::Public)?;
                 }
@@ -166,15 +180,49 @@ fn unpack_into(archive: impl Read, folder: &Path) -> io::Result<()> {
                 unpacked.sync_all()?;
             }
             EntryType::XGlobalHeader => {}
-            kind => {
-                return Err(io::Error::other(format!(
-                    "the archive holds {}, which is neither file nor folder ({kind:?})",
-                    name.display()
-                )));
-            }
+            kind => return Err(UnpackError::Kind { name, kind }),
         }
     }
     Ok(())
+}
+
+/// Makes the previous version current again.
+fn roll_back(folder: &Path, previous: Option<&Version>) -> Rollback {
+    let link = link(folder);
+    let (result, rollback) = match previous {
+        Some(previous) => {
+            let target = version_folder(folder, previous);
+            (system::switch(&link, &target), Rollback::Previous(previous.clone()))
+        }
+        None => (file::remove(&link), Rollback::Nothing),
+    };
+    result.map_or_else(Rollback::Failed, |()| rollback)
+}
+
+/// Removes versions that are neither current nor previous. A version that cannot be removed does no harm.
+fn clean_up(folder: &Path, probation: &Probation) {
+    let keep = [Some(probation.version.to_string()), probation.previous.as_ref().map(ToString::to_string)];
+    let Ok(entries) = fs_err::read_dir(folder.join("versions")) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !keep.contains(&Some(name))
+            && let Err(error) = fs_err::remove_dir_all(entry.path())
+        {
+            tracing::warn!("an old version cannot be removed: {error}");
+        }
+    }
+}
+
+fn folder(paths: &Paths, installation: &Installation) -> PathBuf {
+    paths.under_root(Path::new(&installation.folder))
+}
+
+fn version_folder(folder: &Path, version: &Version) -> PathBuf {
+    folder.join("versions").join(version.to_string())
+}
+
+fn link(folder: &Path) -> PathBuf {
+    folder.join("current")
 }
 
 fn remove_folder(folder: &Path) -> io::Result<()> {
@@ -202,7 +250,7 @@ mod tests {
         header.set_entry_type(kind);
         header.set_mode(0o4777);
         header.set_size(0);
-        // Past the builder's own checks: hostile archives are not made with it.
+        // The builder's own checks would refuse these names.
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
         header.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
         header.set_cksum();
@@ -210,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_archives_write_nothing_outside_and_no_links() {
+    fn hostile_archive_is_refused_and_writes_nothing_outside_its_folder() {
         let cases = [
             (EntryType::Regular, "../escaped", "", "outside its folder"),
             (EntryType::Regular, "/tmp/escaped-by-steward-test", "", "outside its folder"),
@@ -229,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_executable_and_nothing_is_more_than_that() {
+    fn unpacked_program_is_executable_without_set_user_id() {
         use std::os::unix::fs::PermissionsExt as _;
         let outer = tempfile::tempdir().unwrap();
         let bytes = archive(|builder| entry(builder, EntryType::Regular, "bin/program", ""));
@@ -239,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_archive_is_an_error() {
+    fn truncated_archive_is_an_error() {
         let outer = tempfile::tempdir().unwrap();
         let bytes = archive(|builder| entry(builder, EntryType::Regular, "a", ""));
         assert!(unpack_into(&bytes[..bytes.len() / 2], outer.path()).is_err());

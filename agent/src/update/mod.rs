@@ -1,37 +1,34 @@
-//! The app's versions: look at the feed, choose, download, verify, install, put back.
+//! The app's versions: checks the feed, chooses, downloads, verifies, installs and rolls back.
 //!
-//! In: what policy allows and what is installed. Out: an [`Outcome`] for the status. Called by the main loop as a task
-//! of its own, so that nothing waits for it. Only a [`download::Verified`] can be installed.
+//! In: what policy allows and what is installed. Out: an [`Outcome`] for the status. Called by the machine service as a
+//! task of its own, so nothing waits for it. Only a [`download::Verified`] can be installed.
 
 mod choose;
 mod download;
 mod feed;
 mod install;
+mod outcome;
+mod record;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
-use agent_platform::file;
-use agent_platform::paths::Paths;
-use jiff::Timestamp;
-use policy_schema::{Code, Policy, Problem};
+use net::http::{Http, Network};
+use platform::paths::Paths;
+use platform::{clock, random};
+use policy_schema::{Policy, Problem};
 use semver::Version;
-use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::app::descriptor::Installation;
-use crate::clock;
-use crate::http::{Http, Network, chain};
-use crate::policy::{private_folder, unwritable};
+use crate::state::{private_folder, unreadable};
+use choose::Decision;
+use outcome::{CheckResult, UpdateError};
+use record::UpdateRecord;
 
 pub(crate) use install::installed_version;
+pub(crate) use outcome::Outcome;
 
-/// Seconds between looks at the feed: 5 h 47 min, so that a device does not come at the same time every day.
-const INTERVAL: u64 = 20_820;
-/// Seconds before another try when the feed could not be reached.
-const RETRY: u64 = 900;
-
-/// What a look at the feed needs to know.
+/// What a check of the feed needs to know.
 pub(crate) struct Job {
     pub(crate) paths: Paths,
     pub(crate) policy: Policy,
@@ -41,145 +38,67 @@ pub(crate) struct Job {
     pub(crate) device_id: String,
 }
 
-/// What is remembered between looks.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Memory {
-    /// Versions that failed to start here; not tried again.
-    pub(crate) held: BTreeSet<Version>,
-    /// A version that was switched to and has not yet shown that it starts.
-    pub(crate) probation: Option<Probation>,
-}
-
-/// A switch that is not finished.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Probation {
-    pub(crate) version: Version,
-    pub(crate) previous: Option<Version>,
-}
-
-/// What came of a look at the feed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    /// The version that the feed offers.
-    pub(crate) offered: Option<Version>,
-    /// What happened, as a sentence.
-    pub(crate) message: String,
-    pub(crate) problem: Option<Problem>,
-    pub(crate) finished_at: Timestamp,
-    pub(crate) next: Timestamp,
-}
-
-/// Looks at the feed and does what policy wants.
+/// Checks the feed and does what policy allows.
 pub(crate) async fn run(job: Job) -> Outcome {
     let mut offered = None;
-    let result = look(&job, &mut offered).await;
-    let now = clock::now();
-    let spread = u64::from(u16::from_le_bytes(clock::random())) % 1800;
-    match result {
-        Ok(message) => Outcome {
-            offered,
-            message,
-            problem: None,
-            finished_at: now,
-            next: clock::after(now, INTERVAL + spread),
-        },
-        Err(problem) => {
-            // The way to the feed may be clear again soon; what a feed says changes seldom.
-            let soon =
-                problem.code == Code::UpdateFeedUnreachable || problem.code == Code::UpdateDownloadFailed;
-            Outcome {
-                offered,
-                message: problem.message.clone(),
-                problem: Some(problem),
-                finished_at: now,
-                next: clock::after(now, if soon { RETRY } else { INTERVAL } + spread),
-            }
-        }
-    }
+    let result = check(&job, &mut offered).await;
+    let seed = u16::from_le_bytes(random::bytes());
+    Outcome::new(&job.feed, result, offered, clock::now(), seed)
 }
 
 /// Whether a crash interrupted a switch.
 pub(crate) fn is_interrupted(paths: &Paths) -> bool {
-    load(paths).probation.is_some()
+    UpdateRecord::load(paths).probation.is_some()
 }
 
-/// Finishes a switch that a crash interrupted: the version proves that it starts, or the previous one comes back.
+/// Finishes a switch that a crash interrupted: a version that starts is confirmed, else the previous one is current
+/// again.
 pub(crate) async fn recover(paths: &Paths, installation: &Installation) -> Option<Problem> {
-    let mut memory = load(paths);
-    let probation = memory.probation.clone()?;
-    install::prove(paths, installation, &probation, &mut memory).await.err()
+    let mut record = UpdateRecord::load(paths);
+    let probation = record.probation.clone()?;
+    let confirmed = install::confirm(paths, installation, &probation, &mut record).await;
+    confirmed.err().as_ref().map(outcome::install_problem)
 }
 
-async fn look(job: &Job, offered: &mut Option<Version>) -> Result<String, Problem> {
-    let http = Http::new(&Network::from(&job.policy))
-        .map_err(|error| Problem::new(Code::UpdateFeedUnreachable, chain(&error)).at(job.feed.as_str()))?;
-    let bytes = http
-        .get(&job.feed, feed::MAXIMUM_BYTES)
-        .await
-        .map_err(|error| Problem::new(Code::UpdateFeedUnreachable, chain(&error)).at(job.feed.as_str()))?;
-    let release = feed::parse(&bytes, &job.feed).map_err(|error| {
-        Problem::new(Code::UpdateFeedInvalid, error.to_string())
-            .at(job.feed.as_str())
-            .using("the version that is installed; nothing was downloaded")
-    })?;
-    *offered = Some(release.version.clone());
-    let mut memory = load(&job.paths);
-    let installed = installed_version(&job.paths, &job.installation);
-    let decision = choose::choose(
-        &release,
-        installed.as_ref(),
-        &memory.held,
-        &job.policy,
-        &choose::Device { id: &job.device_id, app: &job.app },
-        clock::now(),
-    );
-    match decision {
-        choose::Decision::Stay(reason) => Ok(reason),
-        choose::Decision::Hold => {
-            let message =
-                format!("version {} is held, because it did not start on this device", release.version);
-            let kept = installed.map_or_else(|| "no version".to_owned(), |version| version.to_string());
-            Err(Problem::new(Code::UpdateRolledBack, message)
-                .using(kept)
-                .hint("publish a corrected version".to_owned()))
-        }
-        choose::Decision::Announce => {
-            let message = format!("version {} is available", release.version);
-            Err(Problem::new(Code::UpdateAvailable, message)
-                .using("the version that is installed, because `UpdateMode` is `notify`")
-                .hint("set `UpdateMode` to `automatic`".to_owned()))
-        }
-        choose::Decision::Install => {
-            let staging = private_folder(&job.paths).join("downloads");
-            let verified = download::download(&http, &release, &staging).await?;
-            let version = release.version.clone();
-            install::install(&job.paths, &job.installation, verified, &mut memory).await?;
-            let before = installed.map_or_else(String::new, |before| format!(", {before} before"));
-            Ok(format!("version {version} was installed{before}"))
+/// Versions that did not start on this device, and what is wrong with the record of them.
+pub(crate) fn quarantined(paths: &Paths) -> (BTreeSet<Version>, Option<Problem>) {
+    match UpdateRecord::read(paths) {
+        Ok(record) => (record.quarantined, None),
+        Err(error) => {
+            let problem = unreadable("the record of updates", &error)
+                .using("no record: a version that failed to start may be tried once more");
+            (BTreeSet::new(), Some(problem))
         }
     }
 }
 
-fn load(paths: &Paths) -> Memory {
-    // A lost memory costs one more try of a version that failed; the device is no worse for it.
-    fs_err::read(memory_path(paths))
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default()
-}
-
-fn save(paths: &Paths, memory: &Memory) -> Result<(), Problem> {
-    let path = memory_path(paths);
-    file::create_folder(&private_folder(paths), file::Access::Private)
-        .and_then(|()| file::replace(&path, &serde_json::to_vec_pretty(memory)?, file::Access::Private))
-        .map_err(|error| unwritable(&path, &error))
-}
-
-/// Versions that are held on this device.
-pub(crate) fn held(paths: &Paths) -> BTreeSet<Version> {
-    load(paths).held
-}
-
-fn memory_path(paths: &Paths) -> PathBuf {
-    private_folder(paths).join("update.json")
+async fn check(job: &Job, offered: &mut Option<Version>) -> Result<CheckResult, UpdateError> {
+    let http = Http::new(&Network::from(&job.policy)).map_err(UpdateError::Unreachable)?;
+    let bytes = http.get(&job.feed, feed::MAXIMUM_BYTES).await.map_err(UpdateError::Unreachable)?;
+    let release = feed::parse(&bytes, &job.feed)?;
+    *offered = Some(release.version.clone());
+    let mut record = UpdateRecord::load(&job.paths);
+    let installed = installed_version(&job.paths, &job.installation);
+    let decision = choose::choose(
+        &release,
+        installed.as_ref(),
+        &record.quarantined,
+        &job.policy,
+        &choose::Device { id: &job.device_id, app: &job.app },
+        clock::now(),
+    );
+    let version = release.version.clone();
+    Ok(match decision {
+        Decision::Stay(reason) => CheckResult::Unchanged(reason),
+        Decision::Quarantined => CheckResult::Quarantined { version, installed },
+        Decision::Announce => CheckResult::Available(version),
+        Decision::Install => {
+            let staging = private_folder(&job.paths).join("downloads");
+            let verified = download::download(&http, &release, &staging)
+                .await
+                .map_err(|source| UpdateError::Download { url: release.artifact.url.clone(), source })?;
+            install::install(&job.paths, &job.installation, verified, &mut record).await?;
+            CheckResult::Installed { version, previous: installed }
+        }
+    })
 }

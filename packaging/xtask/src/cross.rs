@@ -1,4 +1,5 @@
-//! Building for Windows and checking for macOS on Debian, and Wine to run what was built.
+//! Windows and macOS on Debian: building for Windows, checking for macOS, both with Clippy, and Wine to run what was
+//! built.
 //!
 //! The toolchain of this repository has a standard library for Linux only. Debian's Rust brings the source of its own,
 //! so that is built with Debian's matching compiler. Everything lies in the cache; the first time takes minutes.
@@ -10,13 +11,21 @@ use anyhow::Context as _;
 
 use crate::tools::{self, run};
 
-/// The Windows that is built for.
-pub(crate) const WINDOWS: &str = "x86_64-pc-windows-gnu";
-/// The macOS that is checked for.
+/// The Windows that programs are built for.
+const WINDOWS: &str = "x86_64-pc-windows-gnu";
+/// The macOS that programs are checked for; to link them takes a Mac.
 const MACOS: &str = "aarch64-apple-darwin";
 
+/// The crate whose unit tests are for every system.
+const PLATFORM: &str = "agent/platform/Cargo.toml";
+const PLATFORM_TESTS: [&str; 4] = ["--quiet", "--manifest-path", PLATFORM, "--lib"];
+
 /// The packages of Debian's compiler. Installed they would be in rustup's way; unpacked they are not.
-const COMPILER: [&str; 4] = ["rustc-web", "libstd-rust-web-1.96", "libstd-rust-web-dev", "rust-web-src"];
+const COMPILER: [&str; 5] =
+    ["rustc-web", "libstd-rust-web-1.96", "libstd-rust-web-dev", "rust-web-src", "rust-web-clippy"];
+
+/// The linker and the headers for Windows, by a program that they bring.
+const MINGW: (&str, &str) = ("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64-win32");
 
 /// What Wine 8 lacks and every current Rust program imports: one function that fills a buffer with random bytes.
 const RANDOM: &str = "#include <windows.h>\n\
@@ -24,23 +33,25 @@ const RANDOM: &str = "#include <windows.h>\n\
     __declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE buffer, SIZE_T length) {\n\
     return SystemFunction036(buffer, (ULONG)length);\n}\n";
 
-/// Builds programs for Windows and gives the folder that they lie in.
-pub(crate) fn build_for_windows(arguments: &[&str]) -> anyhow::Result<PathBuf> {
-    let target = folder()?.join("target-windows");
-    tools::debian_packages(&[("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64-win32")])?;
-    run(build(WINDOWS, &target, "build")?.args(arguments))?;
-    Ok(target.join(WINDOWS).join("debug"))
+/// Builds the agent for Windows and gives the folder that it lies in. Clippy's findings are errors.
+pub(crate) fn build_for_windows() -> anyhow::Result<PathBuf> {
+    run(windows("build")?.args(["--package", "agent"]))?;
+    Ok(folder()?.join("target-windows").join(WINDOWS).join("debug"))
 }
 
-/// Runs the platform crate's own tests as Windows programs.
+/// Builds the platform crate's unit tests as Windows programs. Clippy's findings are errors.
+pub(crate) fn build_tests_for_windows() -> anyhow::Result<()> {
+    run(windows("test")?.args(PLATFORM_TESTS).arg("--no-run"))
+}
+
+/// Runs the platform crate's unit tests as Windows programs.
 pub(crate) fn test_on_windows(wine: &Path) -> anyhow::Result<()> {
-    let target = folder()?.join("target-windows");
-    let mut command = build(WINDOWS, &target, "test")?;
-    command.args(["--quiet", "--package", "agent-platform", "--lib"]);
-    run(command.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", wine))
+    let mut command = windows("test")?;
+    run(command.args(PLATFORM_TESTS).env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", wine))
 }
 
-/// Checks the whole workspace for macOS. C code is compiled by Zig, which brings Apple's headers.
+/// Checks the whole workspace for macOS. Clippy's findings are errors. Zig compiles what is written in C; it brings
+/// Apple's headers.
 pub(crate) fn check_for_macos() -> anyhow::Result<()> {
     let python = zig()?;
     let wrappers = folder()?.join("zig-wrappers");
@@ -57,16 +68,20 @@ pub(crate) fn check_for_macos() -> anyhow::Result<()> {
     )?;
     let archiver = wrappers.join("ar");
     script(&archiver, &format!("exec {python} -m ziglang ar \"$@\"\n"))?;
-    let target = folder()?.join("target-macos");
-    let mut command = build(MACOS, &target, "check")?;
-    command.args(["--workspace", "--all-features"]);
-    command.env("CC_aarch64_apple_darwin", compiler).env("AR_aarch64_apple_darwin", archiver);
-    run(command.env("SDKROOT", "/"))
+    // Unit tests of other crates may rely on Linux; those of the platform crate are for every system.
+    let scopes: [&[&str]; 2] =
+        [&["--workspace", "--all-features"], &["--manifest-path", PLATFORM, "--all-targets"]];
+    for scope in scopes {
+        let mut command = build(MACOS, "target-macos", "check")?;
+        command.env("CC_aarch64_apple_darwin", &compiler).env("AR_aarch64_apple_darwin", &archiver);
+        run(command.env("SDKROOT", "/").args(scope))?;
+    }
+    Ok(())
 }
 
-/// Wine with a prefix of its own: the script that runs a Windows program in it.
+/// Prepares Wine with a prefix of its own, and gives the script that runs a Windows program in it.
 pub(crate) fn wine() -> anyhow::Result<PathBuf> {
-    tools::debian_packages(&[("wine", "wine"), ("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64-win32")])?;
+    tools::debian_packages(&[("wine", "wine"), MINGW])?;
     let prefix = folder()?.join("wine");
     let runner = folder()?.join("wine.sh");
     script(
@@ -82,7 +97,7 @@ pub(crate) fn wine() -> anyhow::Result<PathBuf> {
         run(Command::new(&runner).args(["wineboot", "--init"]))?;
         let source = folder()?.join("random.c");
         fs_err::write(&source, RANDOM)?;
-        let mut compiler = Command::new("x86_64-w64-mingw32-gcc");
+        let mut compiler = Command::new(MINGW.0);
         compiler.args(["-shared", "-O2", "-o"]).arg(&library).arg(&source).arg("-ladvapi32");
         run(&mut compiler)?;
         run(Command::new(&runner).args(["winecfg", "-v", "win10"]))?;
@@ -90,43 +105,69 @@ pub(crate) fn wine() -> anyhow::Result<PathBuf> {
     Ok(runner)
 }
 
-fn build(target: &str, folder: &Path, verb: &str) -> anyhow::Result<Command> {
-    let compiler = compiler()?;
+fn windows(verb: &str) -> anyhow::Result<Command> {
+    tools::debian_packages(&[MINGW])?;
+    build(WINDOWS, "target-windows", verb)
+}
+
+/// Cargo with Debian's compiler, and with Clippy in its place for the crates of this repository. Clippy's driver is that
+/// compiler with more warnings, so a program is built and examined at once, which takes no longer than to build it.
+/// Not by `cargo clippy`: that is the toolchain's own, which cannot read what Debian's compiler writes.
+fn build(target: &str, target_folder: &str, verb: &str) -> anyhow::Result<Command> {
     let mut command = Command::new(real_cargo()?);
     command
         .args([verb, "--locked", "-Zbuild-std=std,panic_unwind,test", "--target", target])
-        // Clippy does not see what is for another system; at least the compiler's own warnings count.
         .args(["-Zwarnings", "--config", "build.warnings = 'deny'"])
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("RUSTC", compiler)
+        .env("RUSTC", debian_rust("rustc")?)
+        .env("RUSTC_WORKSPACE_WRAPPER", debian_rust("clippy-driver")?)
         .env_remove("RUSTUP_TOOLCHAIN")
-        .env("CARGO_TARGET_DIR", folder);
+        .env("CARGO_TARGET_DIR", folder()?.join(target_folder));
     Ok(command)
 }
 
-/// Debian's compiler, unpacked, behind a script that finds its libraries.
-fn compiler() -> anyhow::Result<PathBuf> {
+/// A program of Debian's Rust, unpacked, behind a script that finds its libraries.
+fn debian_rust(program: &str) -> anyhow::Result<PathBuf> {
+    const PROGRAMS: [&str; 2] = ["rustc", "clippy-driver"];
     let packages = folder()?.join("packages");
     let unpacked = folder()?.join("rust");
-    let wrapper = folder()?.join("rustc.sh");
-    if wrapper.is_file() {
-        return Ok(wrapper);
+    let wrapper = |program: &str| anyhow::Ok(folder()?.join(format!("{program}.sh")));
+    let wanted = wrapper(program)?;
+    if wanted.is_file() {
+        return Ok(wanted);
     }
     tools::debian_libraries(&["libllvm22"])?;
     println!("unpacking Debian's Rust, with the source of its standard library, into {}", unpacked.display());
+    // All afresh and of one version: Clippy fits only the compiler that it was built with.
+    let fresh = folder()?.join("rust.new");
+    for folder in [&packages, &fresh].into_iter().filter(|folder| folder.exists()) {
+        fs_err::remove_dir_all(folder)?;
+    }
     fs_err::create_dir_all(&packages)?;
     run(Command::new("apt-get").args(["-q", "download"]).args(COMPILER).current_dir(&packages))?;
     for package in fs_err::read_dir(&packages)? {
-        run(Command::new("dpkg").arg("-x").arg(package?.path()).arg(&unpacked))?;
+        run(Command::new("dpkg").arg("-x").arg(package?.path()).arg(&fresh))?;
+    }
+    // Another run may be compiling with the one that is there: it is replaced at once, and deleted afterwards.
+    let old = folder()?.join("rust.old");
+    if unpacked.exists() {
+        fs_err::rename(&unpacked, &old)?;
+    }
+    fs_err::rename(&fresh, &unpacked)?;
+    if old.exists() {
+        fs_err::remove_dir_all(&old)?;
     }
     let root = unpacked.display();
-    script(
-        &wrapper,
-        &format!(
-            "export LD_LIBRARY_PATH={root}/usr/lib/x86_64-linux-gnu:{root}/usr/lib\nexec {root}/usr/bin/rustc \"$@\"\n"
-        ),
-    )?;
-    Ok(wrapper)
+    for program in PROGRAMS {
+        script(
+            &wrapper(program)?,
+            &format!(
+                "export LD_LIBRARY_PATH={root}/usr/lib/x86_64-linux-gnu:{root}/usr/lib\n\
+                 exec {root}/usr/bin/{program} \"$@\"\n"
+            ),
+        )?;
+    }
+    Ok(wanted)
 }
 
 /// The cargo of the toolchain itself: rustup's proxy would choose the compiler.
@@ -135,7 +176,7 @@ fn real_cargo() -> anyhow::Result<PathBuf> {
     Ok(Path::new(String::from_utf8_lossy(&sysroot.stdout).trim()).join("bin/cargo"))
 }
 
-/// A Python that has Zig.
+/// A Python that has Zig, in a virtual environment.
 fn zig() -> anyhow::Result<PathBuf> {
     let environment = folder()?.join("zig");
     let python = environment.join("bin/python");

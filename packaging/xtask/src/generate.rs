@@ -1,4 +1,5 @@
-//! Generated files: written by the agent itself from the one list and the one model, committed, compared in CI.
+//! Generated files. The agent writes them from its settings, problem codes, diagnoses and types, and the guide beside them
+//! comes from a template; they are committed, and CI compares them with what would be written now.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,13 @@ use crate::tools::{cargo, repository, run, target_folder};
 
 const FOLDER: &str = "mdm-profiles";
 
-/// Writes every generated file, or compares them with those that are committed.
+/// The guide of that folder, for administrators. Its links begin at the root of the repository, so they are right in both.
+const GUIDE: &str = include_str!("../templates/mdm-profiles.md");
+
+/// Writes every generated file; with `check`, compares them with those that are committed.
+///
+/// # Errors
+/// With `check`, a committed file is missing, differs, or is not generated any more. The agent cannot be built or run.
 pub(crate) fn generate(check: bool) -> anyhow::Result<()> {
     run(cargo().args(["build", "--quiet", "--package", "agent", "--locked"]))?;
     let steward = target_folder()?.join("debug/steward");
@@ -27,6 +34,7 @@ pub(crate) fn generate(check: bool) -> anyhow::Result<()> {
     ensure!(schema.status.success(), "steward status --schema failed");
     fs_err::write(fresh.join("status.schema.json"), schema.stdout)?;
     fs_err::write(fresh.join("example.toml"), policy_schema::export::EXAMPLE)?;
+    fs_err::write(fresh.join("README.md"), GUIDE)?;
 
     let wanted = files(&fresh)?;
     let folder = repository().join(FOLDER);
@@ -35,7 +43,7 @@ pub(crate) fn generate(check: bool) -> anyhow::Result<()> {
         for name in wanted.keys().chain(committed.keys()) {
             if wanted.get(name) != committed.get(name) {
                 bail!(
-                    "{FOLDER}/{} is not current; run `cargo xtask gen` and commit what it does",
+                    "{FOLDER}/{} is not current; run `cargo xtask gen` and commit the result",
                     name.display()
                 );
             }

@@ -1,23 +1,26 @@
-//! Another program shares it (people and CI): all automation, `cargo xtask ...`.
+//! Another process runs it: all automation, `cargo xtask ...`, for developers and CI.
 //!
 //! It installs what it needs and says what it installs. Caches live outside the repository, in
 //! `~/.cache/steward` (or `$XDG_CACHE_HOME/steward`), and survive between runs.
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, reason = "it is a program for people and logs")]
+#![expect(clippy::print_stdout, reason = "its output is for a terminal or a log")]
 
+mod ci;
 mod cross;
 mod generate;
+mod steps;
 mod tidy;
 mod tools;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
+use steps::Steps;
 use tools::{cargo, run};
 
-/// Everything that is automated around Steward.
+/// Builds, checks, tests and measures Steward.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
@@ -27,22 +30,22 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// All checks and tests, as CI runs them.
+    /// Run all checks and tests, as CI does. Prints at the end what each step took.
     Ci,
-    /// All tests; installs what they need. More arguments go to `cargo nextest run`.
+    /// Run all tests; installs what they need. More arguments go to `cargo nextest run`.
     Test {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         more: Vec<String>,
     },
     /// Write the generated files.
     Gen {
-        /// Only compare, and fail if one is not current.
+        /// Compare only; fail if a file is not current.
         #[arg(long)]
         check: bool,
     },
-    /// The rules of the house that no compiler checks.
+    /// Check the rules of the repository that no compiler checks: arrows between crates, circles of modules, links ...
     Tidy,
-    /// Sign a profile for macOS (CMS in DER), as the MDM's console or a Mac wants it.
+    /// Sign a profile for macOS (CMS in DER), as consoles of MDMs and Macs expect it.
     SignProfile {
         /// The profile that `steward export` wrote.
         profile: PathBuf,
@@ -62,25 +65,24 @@ enum Task {
     /// Feed foreign bytes to every reader of policy, beginning with `policy-schema/fuzz/seeds`, and to the broker's API.
     /// Needs a nightly compiler.
     Fuzz {
-        /// How long for each, in seconds.
+        /// How long to feed each, in seconds.
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
-    /// Measure against floors of the same run and against Debian's oidc-agent, and print tables. `oidc-agent` alone for the
-    /// second.
+    /// Measure against floors of the same run and against Debian's oidc-agent, and print tables.
     Bench {
-        /// Nothing, or `oidc-agent`.
+        /// `oidc-agent` measures against that only.
         part: Option<String>,
     },
     /// Build the binary for release into `target/dist`.
     Dist,
-    /// Build the agent for Windows.
+    /// Build the agent, and the platform crate's tests, for Windows. Clippy's findings are errors.
     Windows,
-    /// Check the whole workspace for macOS.
+    /// Check the whole workspace for macOS, as far as that goes without a Mac. Clippy's findings are errors.
     Macos,
-    /// The whole product on loopback. `cargo demo` is short for it.
+    /// Run the whole product on loopback. `cargo demo` is short for it.
     Demo {
-        /// `--keep` stays up afterwards to play with it.
+        /// `--keep`: stay up afterwards, to try things.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         more: Vec<String>,
     },
@@ -88,10 +90,10 @@ enum Task {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
-        Task::Ci => ci(),
-        Task::Test { more } => test(&more),
+        Task::Ci => ci::ci(&task_names()),
+        Task::Test { more } => ci::test(&more),
         Task::Gen { check } => generate::generate(check),
-        Task::Tidy => tidy::check(),
+        Task::Tidy => tidy::check(&task_names()),
         Task::SignProfile { profile, certificate, chain, key, output } => {
             sign_profile(&profile, &certificate, chain.as_deref(), &key, &output)
         }
@@ -99,8 +101,8 @@ fn main() -> anyhow::Result<()> {
         Task::Bench { part } => bench(part),
         Task::Dist => dist(),
         Task::Windows => {
-            let folder = cross::build_for_windows(&["--package", "agent"])?;
-            println!("{}", folder.join("steward.exe").display());
+            cross::build_tests_for_windows()?;
+            println!("{}", cross::build_for_windows()?.join("steward.exe").display());
             Ok(())
         }
         Task::Macos => cross::check_for_macos(),
@@ -108,84 +110,10 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-fn ci() -> anyhow::Result<()> {
-    tools::step("format");
-    run(cargo().args(["fmt", "--all", "--check"]))?;
-    tools::step("tidy");
-    tidy::check()?;
-    tools::step("licences, bans, sources");
-    run(Command::new(tools::cargo_tool("cargo-deny")?).args([
-        "--all-features",
-        "check",
-        "--hide-inclusion-graph",
-        "licenses",
-        "bans",
-        "sources",
-    ]))?;
-    tools::step("clippy");
-    run(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
-    tools::step("generated files");
-    generate::generate(true)?;
-    tools::step("administrative templates");
-    templates()?;
-    tools::step("macOS");
-    cross::check_for_macos()?;
-    tools::step("tests");
-    test(&[])
-}
-
-/// Microsoft's schema of administrative templates. It may not be given away, so it lies beside the repository.
-fn templates() -> anyhow::Result<()> {
-    let schema = tools::repository().join("../shared/validators/admx/patched/PolicyDefinitionFiles.xsd");
-    if !schema.is_file() {
-        println!(
-            "SKIPPED: {} is not here, so the ADMX and ADML files are not checked against it",
-            schema.display()
-        );
-        return Ok(());
-    }
-    tools::debian_packages(&[("xmllint", "libxml2-utils")])?;
-    run(Command::new("xmllint")
-        .args(["--noout", "--nonet", "--schema"])
-        .arg(schema)
-        .args(["mdm-profiles/admx/Steward.admx", "mdm-profiles/admx/en-US/Steward.adml"]))
-}
-
-fn test(more: &[String]) -> anyhow::Result<()> {
-    tools::debian_packages(&[
-        ("dbus-daemon", "dbus"),
-        ("gnome-keyring-daemon", "gnome-keyring"),
-        ("chromium", "chromium"),
-        ("node", "nodejs"),
-        ("npm", "npm"),
-        ("setpriv", "util-linux"),
-        ("openssl", "openssl"),
-        ("plistutil", "libplist-utils"),
-        ("curl", "curl"),
-        ("git", "git"),
-        ("python3", "python3"),
-        ("unshare", "util-linux"),
-        ("strace", "strace"),
-    ])?;
-    tools::debian_libraries(&["python3-samba", "python3-venv"])?;
-    let node = tools::node_packages()?;
-    let python = tools::python_packages()?;
-    let nextest = tools::cargo_tool("cargo-nextest")?;
-    run(cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
-    let windows = cross::build_for_windows(&["--package", "agent"])?;
-    let wine = cross::wine()?;
-    tools::step("the platform crate on Windows");
-    cross::test_on_windows(&wine)?;
-    tools::step("everything else");
-    let mut command = Command::new(nextest);
-    command
-        .args(["nextest", "run", "--workspace", "--all-features", "--locked"])
-        .args(more)
-        .env("STEWARD_NODE", node)
-        .env("STEWARD_PYTHON", python)
-        .env("STEWARD_WINDOWS", windows)
-        .env("STEWARD_WINE", wine);
-    run(tools::without_proxies(&mut command))
+/// The names that may follow `cargo xtask`.
+fn task_names() -> Vec<String> {
+    let tasks = Arguments::command();
+    tasks.get_subcommands().map(|task| task.get_name().to_owned()).chain(["help".to_owned()]).collect()
 }
 
 fn sign_profile(
@@ -208,8 +136,9 @@ fn sign_profile(
 fn fuzz(seconds: u32) -> anyhow::Result<()> {
     let cargo_fuzz = tools::cargo_tool("cargo-fuzz")?;
     let cache = tools::cache()?.join("fuzz");
+    let mut steps = Steps::new();
     for reader in ["drop_in", "property_list", "registry", "registry_pol"] {
-        tools::step(&format!("{reader}, {seconds} seconds"));
+        steps.begin(&format!("{reader}, {seconds} seconds"));
         let corpus = cache.join("corpus").join(reader);
         fs_err::create_dir_all(&corpus)?;
         // What it finds is left in policy-schema/fuzz/artifacts and named at the end of its output.
@@ -223,18 +152,20 @@ fn fuzz(seconds: u32) -> anyhow::Result<()> {
             .arg(format!("-max_total_time={seconds}"))
             .env("RUSTUP_TOOLCHAIN", "nightly"))?;
     }
-    tools::step(&format!("the broker's API, {seconds} seconds"));
+    steps.begin(&format!("the broker's API, {seconds} seconds"));
     run(cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
     let scenario = ["test", "--package", "e2e", "--test", "scenarios", "--locked", "--", "--nocapture"];
     let mut command = cargo();
-    command.args(scenario).arg("foreign_bytes_do_the_broker_no_harm");
-    run(tools::without_proxies(command.env("STEWARD_NOISE_SECONDS", seconds.to_string())))
+    command.args(scenario).arg("random_bytes_do_not_harm_the_broker");
+    run(tools::without_proxies(command.env("STEWARD_NOISE_SECONDS", seconds.to_string())))?;
+    steps.end();
+    Ok(())
 }
 
 fn bench(part: Option<String>) -> anyhow::Result<()> {
     // Each by itself: built together, the agent would get features of libraries that only the lab asks for.
     run(cargo().args(["build", "--release", "--package", "agent", "--locked"]))?;
-    let lab = ["--package", "e2e", "--bin", "person", "--bin", "bench"];
+    let lab = ["--package", "e2e", "--bin", "scripted-browser", "--bin", "bench"];
     run(cargo().args(["build", "--release", "--locked"]).args(lab))?;
     tools::debian_packages(&[
         ("oidc-agent", "oidc-agent-cli"),

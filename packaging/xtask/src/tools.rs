@@ -1,4 +1,5 @@
-//! Programs from elsewhere: found, or installed and said so.
+//! Programs that tasks need: found on the path, or installed with a line that says so. And where things lie: the
+//! repository, the build folder, the cache.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,7 +14,10 @@ pub(crate) fn repository() -> PathBuf {
     found.unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Runs a command in the repository and wants it to succeed.
+/// Runs a command in the repository.
+///
+/// # Errors
+/// It cannot be started, or it does not end with 0; the error shows the command.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let shown = format!("{command:?}");
     if command.get_current_dir().is_none() {
@@ -24,24 +28,19 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The cargo that runs this.
+/// The cargo that started this program.
 pub(crate) fn cargo() -> Command {
     Command::new(variable("CARGO").unwrap_or_else(|| "cargo".to_owned()))
 }
 
-/// Where cargo builds.
+/// The folder that cargo builds in.
 pub(crate) fn target_folder() -> anyhow::Result<PathBuf> {
     // This program lies there itself: target/debug/xtask.
     let own = std::env::current_exe()?;
     Ok(own.ancestors().nth(2).context("it runs from the build folder")?.to_owned())
 }
 
-/// A heading in the log.
-pub(crate) fn step(name: &str) {
-    println!("\n== {name}");
-}
-
-/// Tests talk to loopback only; a proxy of the machine must not come between.
+/// Hides the machine's proxy from a command: tests use loopback only.
 pub(crate) fn without_proxies(command: &mut Command) -> &mut Command {
     for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
         command.env_remove(name);
@@ -49,7 +48,7 @@ pub(crate) fn without_proxies(command: &mut Command) -> &mut Command {
     command
 }
 
-/// A tool of crates.io: the one on the path, or one of our own.
+/// A tool of crates.io: the one on the path, else one that is installed into the cache.
 pub(crate) fn cargo_tool(name: &str) -> anyhow::Result<PathBuf> {
     if on_path(name) {
         return Ok(name.into());
@@ -63,14 +62,14 @@ pub(crate) fn cargo_tool(name: &str) -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
-/// Debian packages, by a program that each of them brings.
+/// Installs Debian packages that are missing. Each is named behind a program that it brings.
 pub(crate) fn debian_packages(wanted: &[(&str, &str)]) -> anyhow::Result<()> {
     let missing: Vec<&str> =
         wanted.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
     if missing.is_empty() { Ok(()) } else { install(&missing) }
 }
 
-/// Debian packages that bring no program.
+/// Installs Debian packages that are missing and bring no program.
 pub(crate) fn debian_libraries(wanted: &[&str]) -> anyhow::Result<()> {
     let installed = |package: &&str| {
         Command::new("dpkg-query")
@@ -96,7 +95,7 @@ fn install(missing: &[&str]) -> anyhow::Result<()> {
     })
 }
 
-/// The packages of `tests/node` with the scripts beside them, in a folder of the cache.
+/// Installs the npm packages of `tests/node` and gives their folder in the cache. The scripts lie beside them.
 pub(crate) fn node_packages() -> anyhow::Result<PathBuf> {
     let source = repository().join("tests/node");
     let folder = cache()?.join("node");
@@ -124,7 +123,7 @@ pub(crate) fn node_packages() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// The packages of `tests/python` in an environment of their own in the cache, with the scripts beside it.
+/// Installs the packages of `tests/python` into a virtual environment and gives its folder in the cache.
 pub(crate) fn python_packages() -> anyhow::Result<PathBuf> {
     let source = repository().join("tests/python");
     let folder = cache()?.join("python");
@@ -144,6 +143,10 @@ pub(crate) fn python_packages() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
+/// The folder that survives between runs, outside the repository.
+///
+/// # Errors
+/// Neither `XDG_CACHE_HOME` nor `HOME` is set.
 pub(crate) fn cache() -> anyhow::Result<PathBuf> {
     let base = variable("XDG_CACHE_HOME")
         .map(PathBuf::from)
@@ -158,7 +161,10 @@ fn on_path(program: &str) -> bool {
 }
 
 fn variable(name: &str) -> Option<String> {
-    #[expect(clippy::disallowed_methods, reason = "the one place of this program that reads the environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the only function of this program that reads the environment"
+    )]
     let value = std::env::var(name);
     value.ok().filter(|value| !value.is_empty())
 }

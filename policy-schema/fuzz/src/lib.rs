@@ -2,19 +2,19 @@
 #![forbid(unsafe_code)]
 
 use policy_schema::export::{mobileconfig, policy_of, registry, toml};
-use policy_schema::raw::{Place, RawPolicy, ReadError};
+use policy_schema::raw::{RawPolicy, ReadError, Source};
 use policy_schema::read::{drop_in, property_list, registry_pol};
 use policy_schema::{LastGood, resolve};
 
 /// It resolves, every problem can be shown, and what is valid means the same after it was exported and read again.
 pub fn survive(read: Result<RawPolicy, ReadError>) {
-    let place = |contents| Place { rank: 1, name: "fuzz".to_owned(), contents };
-    let resolved = resolve(&[place(read.clone())], &LastGood::default());
+    let source = |contents| Source { rank: 1, name: "fuzz".to_owned(), contents };
+    let resolved = resolve(&[source(read.clone())], &LastGood::default());
     for problem in &resolved.problems {
         assert!(!problem.to_string().is_empty());
     }
-    let Ok((policy, _)) = policy_of(&[place(read)]) else { return };
-    let before = resolve(&[place(Ok(policy.clone()))], &LastGood::default()).settings;
+    let Ok((policy, _)) = policy_of(&[source(read)]) else { return };
+    let before = resolve(&[source(Ok(policy.clone()))], &LastGood::default()).settings;
     let profile = mobileconfig::profiles(&policy, &[]).remove(0).bytes;
     for again in [
         registry_pol::read(&registry::pol(&policy)),
@@ -28,6 +28,6 @@ pub fn survive(read: Result<RawPolicy, ReadError>) {
             }
             policy
         });
-        assert_eq!(resolve(&[place(again)], &LastGood::default()).settings, before);
+        assert_eq!(resolve(&[source(again)], &LastGood::default()).settings, before);
     }
 }

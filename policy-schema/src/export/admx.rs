@@ -203,7 +203,7 @@ fn presentation(xml: &mut Xml, setting: &Setting, (suffix, _, _): (&str, &str, &
             xml::text(xml, "decimalTextBox", &[control[0], ("defaultValue", &start.to_string())], &label)
         }
         (Kind::Choice(choices), default) => {
-            // Who enables a policy without looking must not allow more than nothing said allows.
+            // Enabling a policy without choosing must not allow more than leaving it out.
             let start = setting.strict.or(default);
             let chosen =
                 start.and_then(|start| choices.iter().position(|choice| start == Literal::Text(choice.name)));

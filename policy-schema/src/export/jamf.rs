@@ -88,7 +88,7 @@ fn kind(setting: &Setting) -> Map<String, Value> {
     value.as_object().cloned().unwrap_or_default()
 }
 
-/// JSON for people and for version control.
+/// JSON for readers and for version control.
 pub(super) fn pretty(value: &Value) -> Vec<u8> {
     let mut bytes = serde_json::to_vec_pretty(value).expect("a value of JSON is JSON");
     bytes.push(b'\n');

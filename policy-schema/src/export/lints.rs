@@ -1,8 +1,5 @@
 //! The meaning of ADMX that no schema checks: the rules of Group Policy's editor and of Intune's import.
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "of documents only the parts that are asked about matter"
-)]
+#![expect(clippy::wildcard_enum_match_arm, reason = "of documents only the parts that are checked matter")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,7 +59,7 @@ fn elements(bytes: &[u8]) -> Vec<(String, BTreeMap<String, String>, String)> {
 }
 
 #[test]
-fn group_policy_and_intune_accept_the_template() {
+fn template_obeys_rules_of_group_policy_and_intune() {
     let (template, texts) = (admx::admx(), admx::adml());
     assert!(template.len() < 1_000_000 && texts.len() < 1_000_000, "Intune takes files of up to a megabyte");
     let (template, texts) = (elements(&template), elements(&texts));
@@ -129,7 +126,7 @@ fn group_policy_and_intune_accept_the_template() {
 }
 
 #[test]
-fn texts_that_look_like_markup_stay_texts() {
+fn text_that_looks_like_markup_stays_text() {
     let bytes =
         super::xml::document(|xml| super::xml::text(xml, "string", &[("id", "<&\">'\n")], "<a & \"b\">"));
     let found = elements(&bytes);
@@ -139,7 +136,7 @@ fn texts_that_look_like_markup_stay_texts() {
 
 /// Jamf's form ignores words that it does not know, and then shows nothing.
 #[test]
-fn jamf_understands_every_word_of_its_schema() {
+fn jamf_schema_has_only_words_that_jamf_knows() {
     const WORDS: [&str; 13] = [
         "title",
         "description",
@@ -155,7 +152,7 @@ fn jamf_understands_every_word_of_its_schema() {
         "links",
         "anyOf",
     ];
-    fn look(value: &serde_json::Value, inside: &str) {
+    fn check(value: &serde_json::Value, inside: &str) {
         match value {
             serde_json::Value::Object(map) => {
                 for (key, value) in map {
@@ -163,15 +160,15 @@ fn jamf_understands_every_word_of_its_schema() {
                         inside == "properties" || inside == "links" || WORDS.contains(&key.as_str()),
                         "{key}"
                     );
-                    look(value, key);
+                    check(value, key);
                 }
             }
-            serde_json::Value::Array(items) => items.iter().for_each(|item| look(item, inside)),
+            serde_json::Value::Array(items) => items.iter().for_each(|item| check(item, inside)),
             _ => {}
         }
     }
     let schema: serde_json::Value = serde_json::from_slice(&jamf::schema()).unwrap();
-    look(&schema, "");
+    check(&schema, "");
     assert!(
         schema["properties"]["Issuer"]["anyOf"][0]["type"] == "null",
         "an optional value can be left out"
@@ -179,7 +176,7 @@ fn jamf_understands_every_word_of_its_schema() {
 }
 
 #[test]
-fn the_manifest_uses_the_words_of_manifests() {
+fn manifest_has_only_words_of_manifests() {
     const WORDS: [&str; 19] = [
         "pfm_title",
         "pfm_description",
@@ -201,20 +198,20 @@ fn the_manifest_uses_the_words_of_manifests() {
         "pfm_format",
         "pfm_sensitive",
     ];
-    fn look(value: &plist::Value) {
+    fn check(value: &plist::Value) {
         match value {
             plist::Value::Dictionary(map) => {
                 for (key, value) in map {
                     assert!(WORDS.contains(&key.as_str()), "{key}");
-                    look(value);
+                    check(value);
                 }
             }
-            plist::Value::Array(items) => items.iter().for_each(look),
+            plist::Value::Array(items) => items.iter().for_each(check),
             _ => {}
         }
     }
     let manifest = plist::Value::from_reader(std::io::Cursor::new(manifest::manifest())).unwrap();
-    look(&manifest);
+    check(&manifest);
     assert!(manifest.as_dictionary().unwrap()["pfm_last_modified"].as_date().is_some());
     let subkeys = manifest.as_dictionary().unwrap()["pfm_subkeys"].as_array().unwrap();
     assert_eq!(subkeys.len(), 7 + crate::SETTINGS.len() + 1);

@@ -70,7 +70,7 @@ fn section(setting: &Setting) -> String {
         );
     }
     if setting.user_may_override {
-        text += "- A person may choose otherwise where the value is only recommended (a later version reads that choice).\n";
+        text += "- A user may choose otherwise where the value is only recommended (a later version reads that choice).\n";
     }
     if !setting.effective {
         text += "- Kept, but this version does not act on it yet (`policy.not-yet-effective`).\n";
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_setting_and_code_is_there_with_an_example_that_is_valid() {
+    fn reference_has_every_code_and_every_setting_with_valid_example() {
         let text = markdown();
         for setting in SETTINGS {
             assert!(text.contains(&format!("### `{}`", setting.key)));

@@ -6,23 +6,23 @@ use crate::resolve::Resolved;
 use crate::settings::Setting;
 use crate::value::{Format as TextFormat, Kind};
 
-fn place(contents: RawPolicy) -> Place {
-    Place { rank: 1, name: "a place".to_owned(), contents: Ok(contents) }
+fn source(contents: RawPolicy) -> Source {
+    Source { rank: 1, name: "a source".to_owned(), contents: Ok(contents) }
 }
 
 fn meaning(contents: RawPolicy) -> Resolved {
-    let mut places = vec![place(contents)];
+    let mut sources = vec![source(contents)];
     // Lines are a matter of the file, not of the meaning.
-    for entries in places.iter_mut().filter_map(|place| place.contents.as_mut().ok()) {
+    for entries in sources.iter_mut().filter_map(|source| source.contents.as_mut().ok()) {
         for entry in entries.enforced.values_mut().chain(entries.recommended.values_mut()) {
             entry.line = None;
         }
     }
-    resolve(&places, &LastGood::default())
+    resolve(&sources, &LastGood::default())
 }
 
 fn example() -> RawPolicy {
-    policy_of(&[place(drop_in::read(EXAMPLE.as_bytes()).unwrap())]).unwrap().0
+    policy_of(&[source(drop_in::read(EXAMPLE.as_bytes()).unwrap())]).unwrap().0
 }
 
 /// A policy with the example of every setting, at both levels.
@@ -54,7 +54,7 @@ fn round_trips(policy: &RawPolicy) -> Vec<(&'static str, RawPolicy)> {
 }
 
 #[test]
-fn the_example_has_no_problems_and_every_example_of_a_setting_survives_every_form() {
+fn example_has_no_problems_and_every_format_keeps_every_setting() {
     assert_eq!(meaning(example()).problems, []);
     for policy in [example(), everything(), RawPolicy::default()] {
         let before = meaning(policy.clone());
@@ -118,7 +118,7 @@ fn level() -> impl Strategy<Value = BTreeMap<String, RawEntry>> {
 
 proptest! {
     #[test]
-    fn export_then_read_means_the_same_for_any_valid_policy(enforced in level(), recommended in level()) {
+    fn any_valid_policy_means_the_same_after_export_and_read(enforced in level(), recommended in level()) {
         let policy = RawPolicy { enforced, recommended };
         let before = meaning(policy.clone());
         for (form, read) in round_trips(&policy) {
@@ -127,7 +127,7 @@ proptest! {
     }
 
     #[test]
-    fn readers_of_foreign_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn arbitrary_bytes_never_panic_a_reader(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _ = drop_in::read(&bytes);
         let _ = property_list::read(&bytes);
         let _ = property_list::read_profile(&bytes, DOMAIN);
@@ -137,10 +137,10 @@ proptest! {
 }
 
 #[test]
-fn a_policy_with_an_error_is_not_exported() {
-    let wrong = place(drop_in::read(b"UpdateMode = \"of\"").unwrap());
+fn policy_with_error_is_not_exported() {
+    let wrong = source(drop_in::read(b"UpdateMode = \"of\"").unwrap());
     assert_eq!(policy_of(&[wrong]).unwrap_err()[0].key.as_deref(), Some("UpdateMode"));
-    let spelt = place(drop_in::read(b"reportPOSTURE = 1\n[recommended]\nloglevel = \"debug\"").unwrap());
+    let spelt = source(drop_in::read(b"reportPOSTURE = 1\n[recommended]\nloglevel = \"debug\"").unwrap());
     let (policy, _) = policy_of(&[spelt]).unwrap();
     assert_eq!(policy.enforced["ReportPosture"].value, RawValue::Bool(true));
     assert_eq!(policy.recommended["LogLevel"].value, RawValue::Str("debug".to_owned()));
@@ -148,7 +148,7 @@ fn a_policy_with_an_error_is_not_exported() {
 
 /// Group Policy clears a list before it fills it: what a longer list held before must not stay.
 #[test]
-fn a_list_in_registry_pol_is_cleared_first() {
+fn list_in_registry_pol_is_cleared_first() {
     let pol = registry::pol(&example());
     let text: String =
         char::decode_utf16(pol[8..].chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])))
@@ -159,7 +159,7 @@ fn a_list_in_registry_pol_is_cleared_first() {
 }
 
 #[test]
-fn profiles_keep_their_identity_and_the_app_gets_its_own() {
+fn profile_of_other_policy_keeps_identity_and_app_has_its_own() {
     let apps = [AppPreferences {
         domain: "com.example.app".to_owned(),
         title: "Some App".to_owned(),
@@ -183,7 +183,7 @@ fn profiles_keep_their_identity_and_the_app_gets_its_own() {
 }
 
 #[test]
-fn every_pattern_speaks_of_the_whole_text() {
+fn every_pattern_covers_whole_text() {
     for setting in SETTINGS {
         let (Kind::Text { format } | Kind::List { format, .. }) = setting.kind else { continue };
         let Some(pattern) = format.pattern() else { continue };
@@ -192,7 +192,7 @@ fn every_pattern_speaks_of_the_whole_text() {
 }
 
 #[test]
-fn what_oma_uri_cannot_say_is_said() {
+fn empty_list_that_oma_uri_cannot_express_is_remarked() {
     let empty = RawPolicy {
         enforced: BTreeMap::from([("AllowedEmailDomains".to_owned(), RawValue::List(Vec::new()).into())]),
         ..RawPolicy::default()

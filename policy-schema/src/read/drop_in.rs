@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_levels_are_read_with_their_lines() {
+    fn both_levels_are_read_with_lines() {
         let policy =
             read(b"# policy\nUpdateMode = \"notify\"\n\n[Recommended]\nLogLevel = \"debug\"\n").unwrap();
         assert_eq!(
@@ -111,14 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn what_editors_leave_behind_does_not_matter() {
+    fn byte_order_mark_and_crlf_are_accepted() {
         let policy =
             read(b"\xef\xbb\xbfUpdateMode = \"notify\"\r\nReportIntervalMinutes = 0x1E\r\n").unwrap();
         assert_eq!(policy.enforced["ReportIntervalMinutes"].value, RawValue::Int(30));
     }
 
     #[test]
-    fn a_mistake_is_shown_with_line_and_column() {
+    fn syntax_error_has_line_and_column() {
         let error = read(b"Issuer = \"https://a.example\"\nClientId = oops\n").unwrap_err();
         assert!(error.message.starts_with("line 2, column 12: "), "{}", error.message);
         let error = read(b"Issuer = \"a\"\nIssuer = \"b\"\n").unwrap_err();
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn types_that_no_setting_has_keep_their_name() {
+    fn type_that_no_setting_has_keeps_its_name() {
         let policy =
             read(b"a = 1.5\nb = 2020-01-01\nc = [1]\nd = { e = 1 }\nf = 99999999999999999999\n").unwrap();
         let kinds: Vec<_> =
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_an_error_and_not_a_crash() {
+    fn deep_nesting_is_error() {
         let hostile = format!("a = {}", "[".repeat(100_000));
         assert!(read(hostile.as_bytes()).is_err());
         let hostile = format!("a{} = 1", ".a".repeat(100_000));

@@ -65,8 +65,8 @@ pub fn keys(bytes: &[u8]) -> Result<Vec<String>, ReadError> {
     Ok(keys)
 }
 
-/// Refuses what the library would pass over without a word: references that it does not know, CDATA, and whatever
-/// follows the end. A policy would then be another one than it looks.
+/// Refuses what the library would skip without an error: references that it does not know, CDATA, and whatever
+/// follows the end. A policy would then mean something else than it shows.
 fn check_xml(bytes: &[u8]) -> Result<(), ReadError> {
     let find = |what: &[u8]| bytes.windows(what.len()).position(|window| window == what);
     if find(b"<!ENTITY").is_some() {
@@ -191,7 +191,7 @@ impl<'a> Events<'a> {
         let value = self.value(start)?;
         if entries.insert(key.to_owned(), value.into()).is_some() {
             let key = crate::message::excerpt(key);
-            return Err(syntax(format!("the key `{key}` stands there twice"), Some("keep one")));
+            return Err(syntax(format!("the key `{key}` is set twice"), Some("keep one")));
         }
         Ok(())
     }
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn managed_preferences_are_read_and_the_profile_s_own_keys_ignored() {
+    fn managed_preferences_are_read_and_keys_of_profile_ignored() {
         let policy = read(&xml(
             "<key>UpdateMode</key><string>notify</string><key>ReportPosture</key><true/>\
              <key>UpdateDeferDays</key><integer>7</integer>\
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_and_xml_mean_the_same() {
+    fn binary_and_xml_are_read_the_same() {
         let document = xml(
             "<key>UpdateMode</key><string>off</string><key>Scopes</key><array><string>a</string></array>",
         );
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn types_that_no_setting_has_keep_their_name() {
+    fn type_that_no_setting_has_keeps_its_name() {
         let policy = read(&xml(
             "<key>a</key><real>1.5</real><key>b</key><date>2020-01-01T00:00:00Z</date><key>c</key><data>AAAA</data>\
              <key>d</key><dict><key>x</key><dict/></dict><key>e</key><array><array/></array>",
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_documents_end_in_an_error() {
+    fn hostile_document_is_error() {
         let deep = xml(&format!("<key>a</key>{}", "<array>".repeat(200_000)));
         let wide = xml(&(0..60_000).map(|n| format!("<key>{n}</key><true/>")).collect::<Vec<_>>().concat());
         let truncated = &xml("<key>UpdateMode</key><string>off</string>")[..80];
@@ -328,14 +328,14 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_stands_there_twice_is_an_error() {
+    fn key_set_twice_is_error() {
         let twice =
             xml("<key>UpdateMode</key><string>off</string><key>UpdateMode</key><string>notify</string>");
-        assert_eq!(read(&twice).unwrap_err().message, "the key `UpdateMode` stands there twice");
+        assert_eq!(read(&twice).unwrap_err().message, "the key `UpdateMode` is set twice");
     }
 
     #[test]
-    fn a_document_with_entities_of_its_own_is_refused() {
+    fn document_with_own_entities_is_error() {
         let bytes =
             b"<?xml version=\"1.0\"?><!DOCTYPE plist [<!ENTITY a \"ha\"><!ENTITY b \"&a;&a;&a;&a;\">]>\
             <plist><dict><key>x</key><string>&b;</string></dict></plist>";
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_library_would_pass_over_is_an_error() {
+    fn content_that_library_would_skip_is_error() {
         for (body, reason) in [
             ("<key>OrganizationName</key><string><![CDATA[a]]>x</string>", "CDATA"),
             ("<key>ProxyUrl</key><string>evil&foo;.example</string>", "reference"),
@@ -363,7 +363,7 @@ mod tests {
 
     /// Thirty arrays, each holding the one below it twice: a billion leaves in half a kilobyte.
     #[test]
-    fn a_binary_bomb_runs_out_of_budget() {
+    fn binary_bomb_is_error() {
         let mut bytes = b"bplist00".to_vec();
         let mut offsets = Vec::new();
         let mut object = |bytes: &mut Vec<u8>, data: &[u8]| {

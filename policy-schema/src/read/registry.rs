@@ -15,7 +15,7 @@ pub const MAXIMUM_VALUE: usize = MAXIMUM_BYTES as usize;
 
 /// A text that ends in NUL (Microsoft, "Registry value types", as are the other numbers).
 pub const REG_SZ: u32 = 1;
-/// A text with names of environment variables in it. They are not expanded: the agent's are not the person's.
+/// A text with names of environment variables in it. They are not expanded: the agent's are not the user's.
 pub const REG_EXPAND_SZ: u32 = 2;
 /// Bytes.
 pub const REG_BINARY: u32 = 3;
@@ -26,7 +26,7 @@ pub const REG_MULTI_SZ: u32 = 7;
 /// A number of 64 bits.
 pub const REG_QWORD: u32 = 11;
 
-/// One value as the registry stores it. `Debug` does not show its content: nobody knows yet what is a secret.
+/// One value as the registry stores it. `Debug` does not show its content: it is not known yet what is a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RegistryValue {
     /// Its name, in whatever capitals.
@@ -95,7 +95,7 @@ fn level(tree: &Tree) -> BTreeMap<String, RawEntry> {
     let mut entries: BTreeMap<String, RawEntry> = tree
         .values
         .iter()
-        // The value without a name belongs to nobody: tools make it along with a key.
+        // The value without a name is no setting: tools make it along with a key.
         .filter(|value| !value.name.is_empty())
         .map(|one| (one.name.clone(), value(one).into()))
         .collect();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn every_type_arrives_as_what_it_is() {
+    fn each_registry_type_is_read_as_its_value() {
         let text = |text: &str| RawValue::Str(text.to_owned());
         let other = |text: &str| RawValue::Other(text.to_owned());
         let surrogate = [0x00, 0xd8, 0x41, 0x00];
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn subkeys_are_lists_in_the_order_of_their_numbers_and_recommended_is_a_level() {
+    fn subkey_is_list_in_order_of_numbers_and_recommended_is_level() {
         let mut recommended = key(&[("LogLevel", "debug")]);
         recommended.subkeys.push(("ProxyBypass".to_owned(), key(&[("x", "a.example")])));
         let mut tree = key(&[("UpdateMode", "off"), ("", "default value")]);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_is_there_as_a_value_and_as_a_list_is_neither() {
+    fn setting_that_is_both_value_and_list_is_neither() {
         let mut tree = key(&[("Scopes", "openid")]);
         tree.subkeys.push(("scopes".to_owned(), key(&[("1", "email")])));
         let policy = read(&tree);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_holds_something_else_is_named() {
+    fn list_with_item_of_other_type_names_the_type() {
         let mut tree = Tree::default();
         let number = RegistryValue { name: "1".to_owned(), kind: REG_DWORD, bytes: vec![1, 0, 0, 0] };
         tree.subkeys.push(("Scopes".to_owned(), Tree { values: vec![number], subkeys: Vec::new() }));

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn our_entries_are_read_whatever_their_data_looks_like_and_others_passed_over() {
+    fn entries_of_the_agent_are_read_and_others_passed_over() {
         let tricky: Vec<u8> = "a];[b".encode_utf16().flat_map(u16::to_le_bytes).collect();
         let bytes = file(&[
             entry(r"Software\Policies\Other", "UpdateMode", 1, b"x\0"),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_cut_off_anywhere_inside_an_entry_is_an_error() {
+    fn file_that_ends_inside_entry_is_error() {
         let one = file(&[entry(r"Software\Policies\Steward", "UpdateMode", 1, b"o\0f\0f\0\0\0")]);
         for length in HEADER.len() + 1..one.len() {
             assert!(read(&one[..length]).is_err(), "{length}");

@@ -1,24 +1,24 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::raw::{RawPolicy, ReadError};
+use crate::raw::{RawPolicy, RawValue, ReadError};
 use crate::read::{drop_in, property_list};
 use crate::value::Literal;
 
-fn place(rank: u32, policy: &str) -> Place {
-    Place { rank, name: format!("place-{rank}"), contents: drop_in::read(policy.as_bytes()) }
+fn source(rank: u32, policy: &str) -> Source {
+    Source { rank, name: format!("source-{rank}"), contents: drop_in::read(policy.as_bytes()) }
 }
 
-fn broken(rank: u32) -> Place {
-    place(rank, "this is not TOML")
+fn broken(rank: u32) -> Source {
+    source(rank, "this is not TOML")
 }
 
-fn resolve_texts(policies: &[&str]) -> Resolved {
-    let places: Vec<_> = (1..).zip(policies).map(|(rank, policy)| place(rank, policy)).collect();
-    resolve(&places, &LastGood::default())
+pub(super) fn resolve_texts(policies: &[&str]) -> Resolved {
+    let sources: Vec<_> = (1..).zip(policies).map(|(rank, policy)| source(rank, policy)).collect();
+    resolve(&sources, &LastGood::default())
 }
 
-fn instant(text: &str) -> Timestamp {
+pub(super) fn instant(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
@@ -31,7 +31,7 @@ fn mode(resolved: &Resolved) -> &'static str {
 }
 
 #[test]
-fn without_any_place_the_defaults_hold() {
+fn no_source_gives_defaults() {
     let resolved = resolve(&[], &LastGood::default());
     assert!(resolved.problems.is_empty());
     assert_eq!(resolved.policy.redirect_uri, "http://localhost:18080");
@@ -40,23 +40,23 @@ fn without_any_place_the_defaults_hold() {
 }
 
 #[test]
-fn the_stronger_place_wins_and_the_loser_is_kept() {
+fn stronger_source_wins_and_overridden_value_is_listed() {
     let resolved = resolve_texts(&["UpdateMode = \"off\"", "UpdateMode = \"automatic\""]);
     assert_eq!(mode(&resolved), "automatic");
     let explained = resolved.get("updatemode").unwrap();
-    assert_eq!(explained.losers.len(), 1);
-    assert_eq!(explained.losers[0].place, "place-1, line 1");
+    assert_eq!(explained.overridden.len(), 1);
+    assert_eq!(explained.overridden[0].source, "source-1, line 1");
     assert_eq!(codes(&resolved), ["policy.conflict"]);
 }
 
 #[test]
-fn agreeing_places_are_no_conflict() {
+fn sources_with_the_same_value_are_no_conflict() {
     let resolved = resolve_texts(&["UpdateMode = \"off\"", "UpdateMode = \"off\""]);
     assert!(resolved.problems.is_empty());
 }
 
 #[test]
-fn a_weak_enforced_value_beats_a_strong_recommended_one() {
+fn weak_enforced_value_overrides_strong_recommended_value() {
     let resolved = resolve_texts(&["UpdateMode = \"off\"", "[recommended]\nUpdateMode = \"automatic\""]);
     assert_eq!(mode(&resolved), "off");
     assert!(resolved.problems.is_empty(), "a recommendation that is overruled is no conflict");
@@ -65,28 +65,28 @@ fn a_weak_enforced_value_beats_a_strong_recommended_one() {
 }
 
 #[test]
-fn a_typing_mistake_keeps_the_last_good_value_and_says_since_when() {
+fn wrong_value_keeps_last_good_value_and_its_date() {
     let good = resolve_texts(&["UpdateMode = \"automatic\""]);
     let last_good = good.remember(&LastGood::default(), instant("2026-11-20T08:00:00Z"));
-    let resolved = resolve(&[place(1, "UpdateMode = \"Automatik\"")], &last_good);
+    let resolved = resolve(&[source(1, "UpdateMode = \"Automatik\"")], &last_good);
     assert_eq!(mode(&resolved), "automatic");
     assert_eq!(
         resolved.problems[0].to_string(),
         "`UpdateMode`: expected `off`, `notify` or `automatic`, got `Automatik`\n  \
-         in place-1, line 1\n  \
+         in source-1, line 1\n  \
          using `automatic`, the last good value (since 2026-11-20)\n  \
          hint: did you mean `automatic`?"
     );
 }
 
 #[test]
-fn the_date_of_the_last_good_value_survives_later_reads() {
-    let policy = [place(1, "UpdateMode = \"automatic\"")];
+fn date_of_last_good_value_survives_later_reads() {
+    let policy = [source(1, "UpdateMode = \"automatic\"")];
     let first = resolve(&policy, &LastGood::default());
     let remembered = first.remember(&LastGood::default(), instant("2026-11-20T08:00:00Z"));
     let again = resolve(&policy, &remembered).remember(&remembered, instant("2026-11-21T08:00:00Z"));
     assert_eq!(again, remembered);
-    let broken = [place(1, "UpdateMode = 7")];
+    let broken = [source(1, "UpdateMode = 7")];
     let kept = resolve(&broken, &again).remember(&again, instant("2026-11-22T08:00:00Z"));
     assert_eq!(kept, remembered);
     let withdrawn = resolve(&[], &kept).remember(&kept, instant("2026-11-23T08:00:00Z"));
@@ -94,7 +94,26 @@ fn the_date_of_the_last_good_value_survives_later_reads() {
 }
 
 #[test]
-fn a_wrong_value_without_history_takes_the_strict_choice() {
+fn last_good_and_strict_values_count_as_set_by_policy() {
+    let last_good = resolve_texts(&["UpdateMode = \"off\"\nLogLevel = \"debug\""])
+        .remember(&LastGood::default(), instant("2026-11-20T08:00:00Z"));
+    let policy = "UpdateMode = 1\nUpdateDeferDays = \"x\"\nApp = \"amazon-quick\"\nProxyMode = 7";
+    let resolved = resolve(&[source(1, policy)], &last_good);
+    let keys: Vec<_> = resolved.set_by_policy().map(|resolution| resolution.key).collect();
+    assert_eq!(
+        keys,
+        ["App", "UpdateMode", "UpdateDeferDays"],
+        "LogLevel is withdrawn, ProxyMode has its default"
+    );
+    let origins: Vec<_> = resolved.set_by_policy().map(|resolution| &resolution.origin).collect();
+    assert!(
+        matches!(origins[..], [Origin::Policy { .. }, Origin::LastGood { .. }, Origin::Strict]),
+        "{origins:?}"
+    );
+}
+
+#[test]
+fn wrong_value_without_last_good_takes_strict_choice() {
     let resolved =
         resolve_texts(&["SocialSignIn = \"blokced\"\nUpdateRolloutPercent = \"10\"\nReportPosture = 7"]);
     assert_eq!(resolved.policy.social_sign_in.map(crate::settings::SocialSignIn::as_str), Some("blocked"));
@@ -104,29 +123,29 @@ fn a_wrong_value_without_history_takes_the_strict_choice() {
 }
 
 #[test]
-fn a_place_that_cannot_be_read_keeps_what_it_may_have_said() {
+fn unreadable_source_keeps_last_good_values() {
     let last_good = resolve_texts(&["", "UpdateMode = \"automatic\""])
         .remember(&LastGood::default(), instant("2026-11-20T08:00:00Z"));
-    let resolved = resolve(&[place(1, "UpdateMode = \"off\"\nUpdateDeferDays = 3"), broken(2)], &last_good);
-    assert_eq!(mode(&resolved), "automatic", "place 2 may still say so");
+    let resolved = resolve(&[source(1, "UpdateMode = \"off\"\nUpdateDeferDays = 3"), broken(2)], &last_good);
+    assert_eq!(mode(&resolved), "automatic", "source 2 may still say so");
     assert_eq!(
         resolved.policy.update_defer_days, 90,
-        "unknown, so strict: place 1 never fills in for place 2"
+        "unknown, so strict: source 1 never fills in for source 2"
     );
     assert_eq!(codes(&resolved), ["policy.syntax"]);
 }
 
 #[test]
-fn a_place_stronger_than_the_broken_one_still_decides() {
-    let resolved = resolve(&[broken(1), place(2, "UpdateMode = \"off\"")], &LastGood::default());
+fn source_stronger_than_unreadable_one_decides() {
+    let resolved = resolve(&[broken(1), source(2, "UpdateMode = \"off\"")], &LastGood::default());
     assert_eq!(mode(&resolved), "off");
     let resolved =
-        resolve(&[broken(1), place(2, "[recommended]\nUpdateMode = \"off\"")], &LastGood::default());
-    assert_eq!(mode(&resolved), "notify", "the broken place may have enforced something");
+        resolve(&[broken(1), source(2, "[recommended]\nUpdateMode = \"off\"")], &LastGood::default());
+    assert_eq!(mode(&resolved), "notify", "the broken source may have enforced something");
 }
 
 #[test]
-fn unknown_keys_are_named_with_the_likely_one() {
+fn unknown_key_is_reported_with_likely_key() {
     let resolved = resolve_texts(&["UpdatMode = \"off\"\nClientSecrt = \"canary-4711\"\nxyzzy = 1"]);
     let hints: Vec<_> = resolved.problems.iter().map(|problem| problem.hint.as_deref()).collect();
     assert_eq!(hints, [Some("did you mean `ClientSecret`?"), Some("did you mean `UpdateMode`?"), None]);
@@ -134,7 +153,7 @@ fn unknown_keys_are_named_with_the_likely_one() {
 }
 
 #[test]
-fn one_key_in_two_spellings_is_refused_and_capitals_alone_are_not() {
+fn key_in_two_spellings_is_duplicate_and_other_capitals_are_not() {
     let resolved = resolve_texts(&["UPDATEMODE = \"off\"\nUpdateMode = \"automatic\""]);
     assert_eq!(codes(&resolved), ["policy.duplicate-key"]);
     assert_eq!(mode(&resolved), "notify");
@@ -142,34 +161,36 @@ fn one_key_in_two_spellings_is_refused_and_capitals_alone_are_not() {
 }
 
 #[test]
-fn settings_of_later_versions_say_so() {
+fn setting_that_is_not_yet_effective_is_reported() {
     let resolved = resolve_texts(&["UpdateChannel = \"beta\""]);
     assert_eq!(codes(&resolved), ["policy.not-yet-effective"]);
 }
 
+/// A setting with an old name.
+pub(super) static RENAMED: &[Setting] = &[Setting {
+    key: "Issuer",
+    aliases: &["IssuerUrl"],
+    category: "Test",
+    documentation: &["Issuer", "", "For the test."],
+    kind: Kind::Boolean,
+    default: None,
+    strict: None,
+    example: Literal::Boolean(true),
+    effective: true,
+    user_may_override: false,
+}];
+
 #[test]
-fn an_old_name_works_and_is_reported() {
-    static RENAMED: &[Setting] = &[Setting {
-        key: "Issuer",
-        aliases: &["IssuerUrl"],
-        category: "Test",
-        documentation: &["Issuer", "", "For the test."],
-        kind: Kind::Boolean,
-        default: None,
-        strict: None,
-        example: Literal::Boolean(true),
-        effective: true,
-        user_may_override: false,
-    }];
+fn deprecated_key_works_and_is_reported() {
     let (resolutions, problems) =
-        resolve_settings(RENAMED, &[place(1, "IssuerUrl = true")], &LastGood::default());
+        resolve_settings(RENAMED, &[source(1, "IssuerUrl = true")], &LastGood::default());
     assert_eq!(resolutions[0].value, Some(Value::Boolean(true)));
     assert_eq!(problems[0].code, Code::PolicyDeprecatedKey);
     assert_eq!(problems[0].hint.as_deref(), Some("write `Issuer`"));
 }
 
 #[test]
-fn secrets_are_nowhere_in_what_is_shown() {
+fn secrets_do_not_appear_in_output() {
     let resolved = resolve_texts(&[
         "ClientSecret = \"canary-1\"\nReportEnrollmentToken = [\"canary-2\"]",
         "ClientSecret = \"canary-3\"",
@@ -208,31 +229,31 @@ fn any_contents() -> impl Strategy<Value = Result<RawPolicy, ReadError>> {
     ]
 }
 
-fn any_places() -> impl Strategy<Value = Vec<Place>> {
+fn any_sources() -> impl Strategy<Value = Vec<Source>> {
     prop::collection::vec(any_contents(), 0..5).prop_map(|all| {
         (0..)
             .zip(all)
-            .map(|(rank, contents)| Place { rank, name: format!("place-{rank}"), contents })
+            .map(|(rank, contents)| Source { rank, name: format!("source-{rank}"), contents })
             .collect()
     })
 }
 
 proptest! {
     #[test]
-    fn the_order_in_which_places_come_does_not_matter(
-        (places, shuffled) in any_places().prop_flat_map(|places| (Just(places.clone()), Just(places).prop_shuffle()))
+    fn order_of_sources_does_not_matter(
+        (sources, shuffled) in any_sources().prop_flat_map(|sources| (Just(sources.clone()), Just(sources).prop_shuffle()))
     ) {
-        prop_assert_eq!(resolve(&places, &LastGood::default()), resolve(&shuffled, &LastGood::default()));
+        prop_assert_eq!(resolve(&sources, &LastGood::default()), resolve(&shuffled, &LastGood::default()));
     }
 
     #[test]
-    fn a_bad_strong_value_never_lets_a_weak_one_through(
+    fn wrong_value_in_strong_source_never_lets_weaker_value_through(
         weak in any_contents(), setting in prop::sample::select(SETTINGS), bad in any_value()
     ) {
         prop_assume!(setting.kind.parse(&bad).is_err());
         let strong = RawPolicy { enforced: BTreeMap::from([(setting.key.to_owned(), bad.into())]), ..RawPolicy::default() };
-        let strong = Place { rank: 9, name: "strong".to_owned(), contents: Ok(strong) };
-        let weak = Place { rank: 1, name: "weak".to_owned(), contents: weak };
+        let strong = Source { rank: 9, name: "strong".to_owned(), contents: Ok(strong) };
+        let weak = Source { rank: 1, name: "weak".to_owned(), contents: weak };
         let with = resolve(&[strong.clone(), weak], &LastGood::default());
         let alone = resolve(&[strong], &LastGood::default());
         let (with, alone) = (with.get(setting.key).unwrap(), alone.get(setting.key).unwrap());
@@ -241,8 +262,8 @@ proptest! {
     }
 
     #[test]
-    fn what_was_remembered_holds_while_nothing_can_be_read(places in any_places()) {
-        let resolved = resolve(&places, &LastGood::default());
+    fn unreadable_sources_keep_every_remembered_value(sources in any_sources()) {
+        let resolved = resolve(&sources, &LastGood::default());
         let last_good = resolved.remember(&LastGood::default(), Timestamp::UNIX_EPOCH);
         let unreadable = [broken(0)];
         let later = resolve(&unreadable, &last_good);
@@ -255,20 +276,20 @@ proptest! {
     }
 
     #[test]
-    fn readers_survive_arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn arbitrary_bytes_never_panic_a_reader(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         for contents in [drop_in::read(&bytes), property_list::read(&bytes)] {
-            drop(resolve(&[Place { rank: 0, name: "bytes".to_owned(), contents }], &LastGood::default()));
+            drop(resolve(&[Source { rank: 0, name: "bytes".to_owned(), contents }], &LastGood::default()));
         }
     }
 
     #[test]
-    fn the_toml_reader_survives_almost_toml(text in "([A-Za-z.]{1,6} ?= ?[\\[\\]{}\"'a-z0-9,.= ]{0,12}\n?){0,6}") {
+    fn almost_toml_never_panics_its_reader(text in "([A-Za-z.]{1,6} ?= ?[\\[\\]{}\"'a-z0-9,.= ]{0,12}\n?){0,6}") {
         let contents = drop_in::read(text.as_bytes());
-        drop(resolve(&[Place { rank: 0, name: "text".to_owned(), contents }], &LastGood::default()));
+        drop(resolve(&[Source { rank: 0, name: "text".to_owned(), contents }], &LastGood::default()));
     }
 
     #[test]
-    fn the_plist_reader_survives_damaged_files(
+    fn damaged_property_list_never_panics_its_reader(
         position in 0..200_usize, byte in any::<u8>(), cut in 0..200_usize
     ) {
         let dictionary = plist::Dictionary::from_iter([
@@ -277,11 +298,11 @@ proptest! {
         ]);
         let mut bytes = Vec::new();
         plist::Value::Dictionary(dictionary).to_writer_binary(&mut bytes).unwrap();
-        if let Some(place) = bytes.get_mut(position) {
-            *place = byte;
+        if let Some(damaged) = bytes.get_mut(position) {
+            *damaged = byte;
         }
         bytes.truncate(cut.max(1));
         let contents = property_list::read(&bytes);
-        drop(resolve(&[Place { rank: 0, name: "bytes".to_owned(), contents }], &LastGood::default()));
+        drop(resolve(&[Source { rank: 0, name: "bytes".to_owned(), contents }], &LastGood::default()));
     }
 }

@@ -3,7 +3,7 @@
 use crate::value::choice;
 
 choice! {
-    /// The products that [`Policy::identity_provider`] knows.
+    /// The identity providers that Steward knows.
     IdentityProvider {
         /// Any provider that follows OpenID Connect.
         Custom = "custom",
@@ -23,9 +23,9 @@ choice! {
 choice! {
     /// What to do without a secret store.
     VaultFallback {
-        /// Keep the session in memory only; people sign in again after a restart.
+        /// Keep the session in memory only; users sign in again after a restart.
         Refuse = "refuse",
-        /// Keep the session in an encrypted file with its key beside it, readable by the person only.
+        /// Keep the session in an encrypted file with its key beside it, readable by the user only.
         EncryptedFile = "encrypted-file",
     }
 }
@@ -67,7 +67,7 @@ choice! {
 choice! {
     /// What happens with a new version.
     UpdateMode {
-        /// The feed is not looked at.
+        /// The feed is not read.
         Off = "off",
         /// The new version is announced, not installed.
         Notify = "notify",
@@ -77,7 +77,7 @@ choice! {
 }
 
 choice! {
-    /// How reports name a person.
+    /// How reports name a user.
     ReportIdentity {
         /// Not at all.
         None = "none",

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::{Host, Url};
 
+use crate::loopback::is_loopback;
 use crate::message::without_query;
 
 /// The formats of texts. [`Format::check`] decides; [`Format::expectation`] says it in words.
@@ -44,7 +45,7 @@ pub enum Reason {
     Empty,
     /// More than the longest allowed text.
     TooLong,
-    /// White space before or behind, or characters that nobody can see.
+    /// White space before or behind, or characters that cannot be seen.
     WhiteSpace,
     /// http to a host that is not this device.
     NotEncrypted,
@@ -134,6 +135,7 @@ impl Format {
                 when(
                     url.scheme() == "http"
                         && is_loopback(&url)
+                        && is_listener(&url)
                         && url.port().is_some_and(|port| port != 0)
                         && url.query().is_none(),
                     Reason::Form,
@@ -234,13 +236,11 @@ fn check_url(text: &str) -> Result<Url, Reason> {
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
+/// Whether a loopback URL has a host that programs listen at and that browsers never ask DNS for (RFC 8252, section 7.3):
+/// an address or `localhost` itself, no name below it.
+fn is_listener(loopback: &Url) -> bool {
+    matches!(loopback.host_str(), Some("localhost" | "[::1]"))
+        || matches!(loopback.host(), Some(Host::Ipv4(_)))
 }
 
 fn is_domain(text: &str) -> bool {
@@ -295,7 +295,7 @@ fn is_one_sequence(der: &[u8]) -> bool {
     length == Some(der.len()) && der.len() > 2
 }
 
-/// What nobody can see, or what turns the order of what is seen: controls, line separators, signs for the direction of
+/// What cannot be seen, or what turns the order of what is seen: controls, line separators, signs for the direction of
 /// writing, and what Unicode calls no characters, which XML and YAML refuse.
 fn is_invisible(character: char) -> bool {
     character.is_control()
@@ -308,7 +308,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formats_take_what_is_right_and_say_why_they_refuse() {
+    fn valid_text_passes_and_invalid_text_has_its_reason() {
         use Format::{
             Application, Certificate, Domain, Host, Issuer, Line, ProxyUrl, RedirectUri, Scope, Version,
             Window,
@@ -324,11 +324,16 @@ mod tests {
             (Issuer, "login.example.com", Err(Reason::Form)),
             (Format::Url, "http://127.0.0.1:8080/x", Ok(())),
             (Format::Url, "http://[::1]:8080/x", Ok(())),
+            (Format::Url, "http://app.localhost:8080/x", Ok(())),
+            (Format::Url, "http://[::ffff:127.0.0.1]/x", Ok(())),
             (Format::Url, "http://localhost.example.com/", Err(Reason::NotEncrypted)),
             (Format::Url, "https://user:pw@example.com/", Err(Reason::Credentials)),
             (Format::Url, "ftp://example.com/", Err(Reason::Form)),
             (RedirectUri, "http://localhost:18080", Ok(())),
             (RedirectUri, "http://[::1]:18080/callback", Ok(())),
+            (RedirectUri, "http://app.localhost:18080", Err(Reason::Form)),
+            (RedirectUri, "http://localhost.:18080", Err(Reason::Form)),
+            (RedirectUri, "http://[::ffff:127.0.0.1]:18080", Err(Reason::Form)),
             (RedirectUri, "http://localhost", Err(Reason::Form)),
             (RedirectUri, "https://localhost:18080", Err(Reason::Form)),
             (RedirectUri, "http://example.com:18080", Err(Reason::NotEncrypted)),
@@ -374,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_megabyte_is_refused_by_every_format() {
+    fn text_of_a_megabyte_is_refused_by_every_format() {
         let huge = "a".repeat(1_000_000);
         for format in [Format::Line, Format::Url, Format::Domain, Format::Certificate] {
             assert!(format.check(&huge).is_err(), "{format:?}");

@@ -1,58 +1,72 @@
-//! The doctor: a provider, a network or a device that is broken in exactly one way, and what it says; and a healthy one, of
-//! which it says nothing.
-#![expect(clippy::unwrap_used, reason = "everything here is a test, or what it is made of")]
+//! The doctor: what it finds on a healthy device (nothing), and with a provider, a network or a device that is broken in
+//! exactly one way.
+#![expect(clippy::unwrap_used, reason = "everything here is a test or a part of one")]
 
 use e2e::device::Device;
 use e2e::keyring::Keyring;
 use e2e::provider::{EMAIL, Provider};
-use serde_json::Value;
+use nix::sys::signal::Signal;
+use protocol::diagnosis::{Cause, Confidence, Diagnosis};
+use serde::Deserialize;
 
-use super::office::{FILE_VAULT, Office, office, office_on};
-use super::{free_port, sign_in_policy};
+use super::external_provider::ExternalProvider;
+use super::fixture::{FILE_VAULT, free_port, own_program, sign_in_device, sign_in_device_on, sign_in_policy};
 
 mod network;
-mod rows;
+mod vendor_tables;
 
 /// What the doctor found, and its exit code.
 struct Found {
     code: Option<i32>,
-    findings: Vec<Value>,
+    findings: Vec<Finding>,
+}
+
+/// What `steward doctor --json` prints.
+#[derive(Deserialize)]
+struct Document {
+    findings: Vec<Finding>,
+}
+
+/// The result of one check.
+#[derive(Debug, Deserialize)]
+struct Finding {
+    check: String,
+    outcome: String,
+    #[serde(default)]
+    diagnoses: Vec<Diagnosis>,
 }
 
 impl Found {
-    /// The diagnoses, each with its check.
-    fn diagnoses(&self) -> Vec<(&str, &Value)> {
-        let all = self.findings.iter().flat_map(|finding| {
-            let check = finding["check"].as_str().unwrap_or_default();
-            finding["diagnoses"].as_array().into_iter().flatten().map(move |diagnosis| (check, diagnosis))
-        });
-        all.collect()
+    fn diagnoses(&self) -> impl Iterator<Item = &Diagnosis> {
+        self.findings.iter().flat_map(|finding| &finding.diagnoses)
     }
 
-    fn ids(&self) -> Vec<&str> {
-        self.diagnoses().iter().filter_map(|(_, diagnosis)| diagnosis["id"].as_str()).collect()
+    fn causes(&self) -> Vec<Cause> {
+        self.diagnoses().map(|diagnosis| diagnosis.id.known().unwrap()).collect()
     }
 
-    fn diagnosis(&self, id: &str) -> &Value {
-        let found = self.diagnoses().into_iter().find(|(_, diagnosis)| diagnosis["id"] == id);
-        found.unwrap_or_else(|| panic!("no {id} in {:#?}", self.findings)).1
+    fn diagnosis(&self, cause: Cause) -> &Diagnosis {
+        let found = self.diagnoses().find(|diagnosis| diagnosis.id == cause);
+        found.unwrap_or_else(|| panic!("no {cause:?} in {:#?}", self.findings))
     }
 
     fn outcome(&self, check: &str) -> &str {
-        let found = self.findings.iter().find(|finding| finding["check"] == check);
-        found.unwrap_or_else(|| panic!("no {check} in {:#?}", self.findings))["outcome"].as_str().unwrap()
+        let found = self.findings.iter().find(|finding| finding.check == check);
+        &found.unwrap_or_else(|| panic!("no {check} in {:#?}", self.findings)).outcome
     }
 }
 
-async fn examine(device: &Device, more: &[&str]) -> Found {
+/// `steward doctor`, with more arguments.
+async fn run_doctor(device: &Device, more: &[&str]) -> Found {
     let output = device.steward(&[&["doctor", "--json"], more].concat()).await;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let document: Value = serde_json::from_str(&text)
-        .unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)));
-    Found { code: output.status.code(), findings: document["findings"].as_array().unwrap().clone() }
+    let document: Document = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        let [printed, errors] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+        panic!("{error}: {printed}{errors}")
+    });
+    Found { code: output.status.code(), findings: document.findings }
 }
 
-/// A policy that is in no place yet.
+/// The doctor on a policy that is not in effect yet.
 async fn before_roll_out(policy: &str) -> Found {
     before_roll_out_on(&Device::new(), policy).await
 }
@@ -60,23 +74,23 @@ async fn before_roll_out(policy: &str) -> Found {
 async fn before_roll_out_on(device: &Device, policy: &str) -> Found {
     let file = device.path("policy.toml");
     fs_err::write(&file, policy).unwrap();
-    examine(device, &["--policy", &file.display().to_string()]).await
+    run_doctor(device, &["--policy", &file.display().to_string()]).await
 }
 
-fn policy_of(provider: &Provider, more: &str) -> String {
+fn policy_for(provider: &Provider, more: &str) -> String {
     format!("{}{FILE_VAULT}{more}", sign_in_policy(provider, free_port()))
 }
 
-/// Nothing is wrong: the doctor has nothing to say, also after a whole round.
+/// Nothing is wrong: the doctor finds nothing, also with a test sign-in.
 #[tokio::test]
-async fn of_a_healthy_device_the_doctor_says_nothing() {
+async fn healthy_device_gives_no_diagnoses() {
     let mut device = Device::new();
     let _keyring = Keyring::start(&mut device).await;
-    // It is installed.
+    // The app is installed.
     fs_err::create_dir_all(device.path("opt/lab-notes")).unwrap();
-    let office = office_on(device, "").await;
-    let found = examine(&office.device, &["--sign-in", "--expect-email", EMAIL]).await;
-    assert!(found.ids().is_empty(), "{:#?}", found.findings);
+    let fixture = sign_in_device_on(device, "").await;
+    let found = run_doctor(&fixture.device, &["--sign-in", "--expect-email", EMAIL]).await;
+    assert!(found.causes().is_empty(), "{:#?}", found.findings);
     assert_eq!(found.code, Some(0), "{:#?}", found.findings);
     for check in [
         "policy",
@@ -97,20 +111,20 @@ async fn of_a_healthy_device_the_doctor_says_nothing() {
     ] {
         assert_eq!(found.outcome(check), "pass", "{check}: {:#?}", found.findings);
     }
-    assert_eq!((office.provider.logins(), office.provider.refreshes()), (1, 1));
-    let said = office.device.printed(&["doctor"]).await;
-    assert!(said.ends_with("\nNothing is wrong.\n") && !said.contains("cause"), "{said}");
-    // Without a whole round nothing is renewed.
-    assert_eq!(office.provider.refreshes(), 1);
-    let said = office.device.printed(&["doctor", "--details"]).await;
-    assert!(said.contains("jwks_uri http"), "{said}");
+    assert_eq!((fixture.provider.logins(), fixture.provider.refreshes()), (1, 1));
+    let printed = fixture.device.printed(&["doctor"]).await;
+    assert!(printed.ends_with("\nNothing is wrong.\n") && !printed.contains("cause"), "{printed}");
+    // Without a test sign-in nothing is renewed.
+    assert_eq!(fixture.provider.refreshes(), 1);
+    let printed = fixture.device.printed(&["doctor", "--details"]).await;
+    assert!(printed.contains("jwks_uri http"), "{printed}");
 }
 
-/// The right client at the right provider, and something else that nobody registered.
+/// The registered client, another one, and another redirect URI.
 #[tokio::test]
-async fn a_certified_provider_is_understood_without_a_browser() {
+async fn doctor_tells_registered_from_unregistered_client_at_certified_provider() {
     let port = free_port();
-    let provider = super::browser::OtherProvider::start(&format!("http://localhost:{port}")).await;
+    let provider = ExternalProvider::certified(&format!("http://localhost:{port}")).await;
     let policy = |client: &str, port: u16| {
         format!(
             "Issuer = \"{}\"\nClientId = \"{client}\"\nRedirectUri = \"http://localhost:{port}\"\nProxyMode = \"direct\"\n\
@@ -121,15 +135,15 @@ async fn a_certified_provider_is_understood_without_a_browser() {
     let found = before_roll_out(&policy("steward-lab", port)).await;
     assert_eq!(found.outcome("redirect"), "pass", "{:#?}", found.findings);
     let found = before_roll_out(&policy("somebody-else", port)).await;
-    found.diagnosis("client-unknown");
+    found.diagnosis(Cause::ClientUnknown);
     // Native clients of this provider may use any port, but not any path.
     let wrong = policy("steward-lab", port).replace(&format!("{port}\""), &format!("{port}/elsewhere\""));
     let found = before_roll_out(&wrong).await;
-    found.diagnosis("redirect-not-registered");
+    found.diagnosis(Cause::RedirectNotRegistered);
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_this_device_is_named() {
+async fn doctor_names_what_is_wrong_with_the_device() {
     let provider = Provider::start().await;
     let port = free_port();
     let policy = |more: &str| format!("{}{more}", sign_in_policy(&provider, port));
@@ -138,106 +152,93 @@ async fn what_is_wrong_with_this_device_is_named() {
     device.set("PATH", "/nowhere");
     let taken = std::net::TcpListener::bind(("::1", port)).unwrap();
     let found = before_roll_out_on(&device, &policy("")).await;
-    let shown = found.diagnosis("port-taken")["evidence"].to_string();
-    assert!(shown.contains(&format!("(process {}, ", std::process::id())), "{shown}");
+    let shown = found.diagnosis(Cause::PortTaken).evidence.join("\n");
+    assert!(shown.contains(&format!("(process {}, {})", std::process::id(), own_program())), "{shown}");
     assert_eq!((found.outcome("browser"), found.outcome("vault")), ("warning", "failure"));
-    found.diagnosis("no-browser");
-    found.diagnosis("vault-unusable");
+    found.diagnosis(Cause::NoBrowser);
+    found.diagnosis(Cause::VaultUnusable);
     drop(taken);
     let found = before_roll_out_on(&device, &policy(FILE_VAULT)).await;
     assert_eq!((found.outcome("port"), found.outcome("vault")), ("pass", "pass"));
 
-    // In effect, but nothing runs; then without the app.
+    // The policy is in effect, but nothing runs, and the app is not installed.
     let device = Device::new();
     device.push("50.toml", &policy(FILE_VAULT));
-    let found = examine(&device, &[]).await;
-    found.diagnosis("agent-not-running");
-    found.diagnosis("broker-not-running");
-    found.diagnosis("app-not-installed");
+    let found = run_doctor(&device, &[]).await;
+    found.diagnosis(Cause::AgentNotRunning);
+    found.diagnosis(Cause::BrokerNotRunning);
+    found.diagnosis(Cause::AppNotInstalled);
     assert_eq!(found.outcome("discovery"), "pass", "the policy is read all the same");
-    // A policy with mistakes, and one that is dangerous.
+    // A policy with mistakes, and one that can break the app.
     let found = before_roll_out(&policy("UpdateMode = \"Automatik\"\n")).await;
-    assert!(found.diagnosis("policy-invalid")["fix"].to_string().contains("automatic"));
+    assert!(found.diagnosis(Cause::PolicyInvalid).fix.contains("automatic"));
     let found = before_roll_out(&policy("UpdatePinnedVersion = \"2.0.0\"\n")).await;
-    assert!(found.diagnosis("update-hazard")["fix"].to_string().contains("AppSelfUpdate"));
+    assert!(found.diagnosis(Cause::UpdateHazard).fix.contains("AppSelfUpdate"));
     let found = before_roll_out("App = \"lab-notes\"\n").await;
-    assert_eq!(
-        (found.diagnosis("not-configured")["confidence"].as_str(), found.code),
-        (Some("certain"), Some(2))
-    );
+    assert_eq!(found.diagnosis(Cause::NotConfigured).confidence, Confidence::Certain);
+    assert_eq!(found.code, Some(2));
 }
 
-/// Found by review: a process that hangs made whoever asked it hang as well, when an answer was needed most.
+/// Found by review: a process that hung made its callers hang as well, when they were needed most.
 #[tokio::test]
-async fn processes_that_hang_are_not_waited_for() {
-    let office = office(FILE_VAULT).await;
-    office.device.printed(&["login"]).await;
-    let signal = |signal| {
-        let id = i32::try_from(office.broker.id()).unwrap();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), signal).unwrap();
-    };
-    signal(nix::sys::signal::Signal::SIGSTOP);
-    let found = examine(&office.device, &[]).await;
+async fn doctor_and_status_do_not_wait_for_hanging_broker() {
+    let fixture = sign_in_device(FILE_VAULT).await;
+    fixture.login().await;
+    fixture.broker.signal(Signal::SIGSTOP);
+    let found = run_doctor(&fixture.device, &[]).await;
     assert_eq!(
         (found.outcome("discovery"), found.outcome("broker")),
         ("pass", "failure"),
         "{:#?}",
         found.findings
     );
-    let status = office.device.status().await;
-    assert!(status["sign_in"].is_null() && status["agent_running"] == true, "{status}");
-    signal(nix::sys::signal::Signal::SIGCONT);
-    office.token().await.unwrap();
+    let overview = fixture.device.status().await;
+    assert!(overview.sign_in.is_none() && overview.agent_running, "{overview:?}");
+    fixture.broker.signal(Signal::SIGCONT);
+    fixture.token().await.unwrap();
 }
 
-/// What only the app or a browser can say.
+/// What only the app's log or an error page in the browser shows.
 #[tokio::test]
-async fn what_the_app_wrote_or_a_person_was_told_is_explained() {
-    let office = office(FILE_VAULT).await;
-    let logs = office.device.path("home/.local/state/lab-notes");
+async fn doctor_explains_app_log_and_error_text() {
+    let fixture = sign_in_device(FILE_VAULT).await;
+    let logs = fixture.device.path("home/.local/state/lab-notes");
     fs_err::create_dir_all(&logs).unwrap();
-    fs_err::write(logs.join("main.log"), "started\nsign-in: it is going on\n").unwrap();
-    let found = examine(&office.device, &[]).await;
+    fs_err::write(logs.join("main.log"), "started\nsign-in: in progress\n").unwrap();
+    let found = run_doctor(&fixture.device, &[]).await;
     assert_eq!(found.outcome("app-log"), "pass", "{:#?}", found.findings);
-    let said = "Enterprise sign-in for Example Corp has not been configured for this account";
-    fs_err::write(logs.join("main.log"), format!("started\nerror: {said}\nended\n")).unwrap();
-    let found = examine(&office.device, &[]).await;
-    assert!(found.diagnosis("extension-missing")["fix"].to_string().contains("Add extension"));
-    assert_eq!(found.outcome("app-log"), "warning", "it may be over by now");
-    // What lies long back says nothing of today.
+    let printed = "Enterprise sign-in for Example Corp has not been configured for this account";
+    fs_err::write(logs.join("main.log"), format!("started\nerror: {printed}\nended\n")).unwrap();
+    let found = run_doctor(&fixture.device, &[]).await;
+    assert!(found.diagnosis(Cause::ExtensionMissing).fix.contains("Add extension"));
+    assert_eq!(found.outcome("app-log"), "warning", "it may be repaired by now");
+    // An old log does not show how the app is doing now.
     let old = std::time::SystemTime::UNIX_EPOCH;
     let log = fs_err::OpenOptions::new().append(true).open(logs.join("main.log")).unwrap();
     log.into_parts().0.set_modified(old).unwrap();
-    let found = examine(&office.device, &[]).await;
-    assert!(!found.ids().contains(&"extension-missing"), "{:#?}", found.findings);
-    let found = examine(&office.device, &["--said", "AADSTS50105: not assigned to a role"]).await;
-    found.diagnosis("not-assigned");
-    let text = office.device.printed(&["doctor", "--said", "something else"]).await;
-    assert!(text.contains("not known to mean anything"), "{text}");
+    let found = run_doctor(&fixture.device, &[]).await;
+    assert!(!found.causes().contains(&Cause::ExtensionMissing), "{:#?}", found.findings);
+    let found = run_doctor(&fixture.device, &["--error-text", "AADSTS50105: not assigned to a role"]).await;
+    found.diagnosis(Cause::NotAssigned);
+    let text = fixture.device.printed(&["doctor", "--error-text", "something else"]).await;
+    assert!(text.contains("matches no known error"), "{text}");
 }
 
-/// Reports say what the problems come from, and name nobody.
+/// A report has the cause, and no names.
 #[tokio::test]
-async fn a_report_says_what_is_the_matter() {
-    let office = office(FILE_VAULT).await;
-    refuse(&office).await;
-    let report = office.device.printed(&["report", "--format", "json"]).await;
-    let report: Value = serde_json::from_str(&report).unwrap();
-    let ids: Vec<&str> =
-        report["diagnoses"].as_array().unwrap().iter().filter_map(|one| one["id"].as_str()).collect();
-    assert!(ids.contains(&"consent-missing"), "{report:#}");
-    assert!(!report.to_string().contains("AADSTS"), "{report:#}");
-}
-
-/// A person is refused in a vendor's words, and told what to do about it.
-async fn refuse(office: &Office) {
-    office.provider.behave(|behaviour| {
+async fn report_has_cause_of_refused_sign_in() {
+    let fixture = sign_in_device(FILE_VAULT).await;
+    fixture.provider.behave(|behaviour| {
         behaviour.deny = true;
         behaviour.denial = ("access_denied", "AADSTS90094: The grant requires admin permission.");
     });
-    let said = office.device.printed(&["login"]).await;
+    let printed = fixture.login().await;
     assert!(
-        said.contains("AADSTS90094") && said.contains("Grant consent to the app as an administrator"),
-        "{said}"
+        printed.contains("AADSTS90094") && printed.contains("Grant consent to the app as an administrator"),
+        "{printed}"
     );
+    let report = fixture.device.report().await;
+    assert!(report.diagnoses.iter().any(|one| one.id == Cause::ConsentMissing), "{report:#?}");
+    let text = serde_json::to_string(&report).unwrap();
+    assert!(!text.contains("AADSTS"), "{text}");
 }

@@ -1,9 +1,9 @@
-//! The sample desktop app: finds everything in its managed configuration, asks the broker for tokens, asks nobody to
-//! type anything.
+//! The sample desktop app: reads its managed configuration and gets tokens from the broker, so a user types no
+//! configuration. It calls the broker with plain HTTP, as an app without Steward's code does.
 //!
-//! `lab-notes CONFIGURATION SOCKET` prints whom it works for; `--self-check` tells whether it could start.
+//! `lab-notes CONFIGURATION SOCKET` prints who is signed in; `--self-check` says whether the app could start.
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, reason = "it is a program for people")]
+#![expect(clippy::print_stdout, reason = "it is a program for users")]
 
 use std::path::Path;
 
@@ -26,22 +26,22 @@ async fn main() -> anyhow::Result<()> {
     let [configuration, socket] = arguments.as_slice() else {
         anyhow::bail!("usage: lab-notes CONFIGURATION SOCKET");
     };
-    let text = fs_err::read_to_string(configuration).context("nobody has configured this app yet")?;
+    let text = fs_err::read_to_string(configuration).context("this app is not configured yet")?;
     let configuration: Value = serde_json::from_str(&text)?;
     let issuer = configuration["issuer"].as_str().context("the configuration names no issuer")?;
     let client = configuration["clientId"].as_str().context("the configuration names no client")?;
-    let grant = ask(Path::new(socket)).await?;
+    let tokens = request_token(Path::new(socket)).await?;
     println!(
         "Lab Notes {version}: {} signed in at {issuer} for {client}; access token of {} characters, ID token of {}",
-        grant["account"].as_str().context("no account")?,
-        grant["access_token"].as_str().context("no access token")?.len(),
-        grant["id_token"].as_str().context("no ID token")?.len(),
+        tokens["account"].as_str().context("no account")?,
+        tokens["access_token"].as_str().context("no access token")?.len(),
+        tokens["id_token"].as_str().context("no ID token")?.len(),
     );
     Ok(())
 }
 
-/// `POST /v1/token` at the broker, which opens the browser if nobody is signed in.
-async fn ask(socket: &Path) -> anyhow::Result<Value> {
+/// `POST /v1/token` at the broker, which opens the browser if no user is signed in.
+async fn request_token(socket: &Path) -> anyhow::Result<Value> {
     let stream = tokio::net::UnixStream::connect(socket).await.context("no broker runs")?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);

@@ -1,4 +1,4 @@
-//! How the provider behaves: as vendors do, oddly but rightly, or wrongly.
+//! How the provider behaves: as a vendor's does, in an unusual but valid way, or wrongly.
 
 use std::time::Duration;
 
@@ -9,38 +9,38 @@ use jsonwebtoken::Algorithm;
 pub enum Rotation {
     /// It stays valid (Entra ID).
     OldStaysValid,
-    /// It stays valid for half a minute; after that its use ends the session (Okta with rotation).
+    /// It stays valid for half a minute; a later use ends the session (Okta with rotation).
     Grace,
-    /// Its use ends the session at once.
+    /// Another use ends the session at once.
     Strict,
-    /// It is not known any more, and that is all.
+    /// It is unknown from then on; the session goes on.
     OldIsForgotten,
 }
 
-/// One thing that is wrong with the provider.
+/// Something that is wrong with the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Misbehaviour {
+pub enum ProviderFault {
     /// The ID token names another issuer.
     WrongIssuer,
     /// The ID token is for another client.
     WrongAudience,
     /// The ID token is for this client and another.
     ExtraAudience,
-    /// The ID token answers another request.
+    /// The ID token belongs to another request.
     WrongNonce,
-    /// The ID token answers no request.
+    /// The ID token has no nonce.
     NoNonce,
-    /// The ID token has ended.
+    /// The ID token has expired.
     Expired,
-    /// The ID token was issued in an hour.
+    /// The ID token was issued an hour in the future.
     IssuedInTheFuture,
-    /// The ID token holds in an hour.
+    /// The ID token is valid only in an hour.
     NotYetValid,
     /// The ID token was issued to another party.
     WrongAuthorizedParty,
     /// The ID token belongs to another access token.
     WrongAccessTokenHash,
-    /// The signature is somebody else's.
+    /// The signature was made with another key.
     WrongSignature,
     /// No signature (`alg: none`).
     Unsigned,
@@ -50,84 +50,84 @@ pub enum Misbehaviour {
     NoIdToken,
     /// No subject.
     NoSubject,
-    /// The browser comes back in another issuer's name (RFC 9207).
+    /// The redirect response names another issuer (RFC 9207).
     WrongIssuerInResponse,
-    /// The browser comes back without the issuer's name, although it was promised.
+    /// The redirect response names no issuer, although discovery promises it.
     NoIssuerInResponse,
-    /// The token endpoint sends the client elsewhere.
+    /// The token endpoint redirects the client.
     TokenEndpointRedirects,
-    /// The token endpoint answers with a page.
-    TokenEndpointAnswersHtml,
-    /// The token endpoint's answer is endless.
-    TokenEndpointAnswersEndlessly,
+    /// The token endpoint responds with a page.
+    TokenEndpointSendsHtml,
+    /// The token endpoint's response is endless.
+    TokenEndpointSendsEndlessBody,
     /// Discovery names an issuer with a slash at the end.
     DiscoveryWithSlash,
-    /// The ID token is for nobody in particular.
+    /// The ID token has no audience.
     NoAudience,
     /// The ID token does not say when it was issued.
     NoIssueTime,
-    /// The ID token never ends.
+    /// The ID token does not say when it expires.
     NoExpiry,
-    /// The ID token ended longer ago than clocks differ.
+    /// The ID token expired longer ago than clocks may differ.
     ExpiredBeyondLeeway,
     /// There are several keys, and the ID token does not say which one signed it.
     NoKeyIdOfSeveral,
     /// The ID token names a key that the provider never publishes.
     UnknownKey,
-    /// The token endpoint begins an answer and never ends it.
+    /// The token endpoint begins a response and never ends it.
     TokenEndpointStalls,
-    /// The token endpoint fails without a word.
-    TokenEndpointFailsSilently,
+    /// The token endpoint fails with an empty response.
+    TokenEndpointFailsWithoutBody,
     /// No access token.
     NoAccessToken,
-    /// There is no address in the ID token, and the userinfo endpoint speaks of another person.
-    UserInfoOfAnotherPerson,
-    /// There is no address anywhere.
+    /// The ID token has no address, and the userinfo endpoint is about another user.
+    UserInfoOfAnotherUser,
+    /// Neither the ID token nor the userinfo endpoint has an address.
     NoEmail,
-    /// The browser comes back with nothing but the state.
+    /// The redirect response has only the state.
     NoCode,
-    /// The answer has a type of token that nobody knows.
+    /// The response has an unknown type of token.
     ForeignTokenType,
-    /// Discovery answers with the placeholder of all tenants (Entra ID, `common`).
-    DiscoveryOfEveryTenant,
+    /// Discovery names an issuer with a placeholder for the tenant (Entra ID, `common`).
+    DiscoveryOfAllTenants,
     /// Discovery is refused, with a reason in the vendor's words (Okta without API Access Management).
     DiscoveryRefused,
     /// A renewed ID token names another issuer.
     RenewalOfAnotherIssuer,
-    /// A renewed ID token names another person.
-    RenewalOfAnotherPerson,
+    /// A renewed ID token names another user.
+    RenewalOfAnotherUser,
     /// A renewed ID token is for another client.
     RenewalForAnotherClient,
-    /// The userinfo endpoint takes no access token.
+    /// The userinfo endpoint refuses the access token.
     UserInfoRefused,
     /// There is no refresh token.
     NoRefreshToken,
-    /// The keys are not such as check a signature.
+    /// None of the keys can verify a signature.
     KeysUnusable,
-    /// A captive portal sends everybody who asks for discovery to itself.
-    Portal,
-    /// The same with a page in the place of the document.
-    PortalPage,
+    /// A captive portal redirects requests for discovery to itself.
+    CaptivePortal,
+    /// A captive portal responds with its page instead of the document.
+    CaptivePortalPage,
     /// The provider's clock is two hours slow.
     ClockSlow,
-    /// Discovery lists little of what is needed.
-    OffersLittle,
+    /// Discovery does not list what a sign-in needs.
+    FewCapabilities,
 }
 
-/// Something unusual that is allowed all the same.
+/// Something unusual that the standards allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Oddity {
+pub enum Variation {
     /// The audience is a list of one.
     AudienceIsList,
     /// One key, and the ID token does not name it.
     NoKeyIdOfOne,
     /// The keys change between discovery and signing.
     KeysRotateBeforeSigning,
-    /// The ID token has just ended, as seen by a clock that is ahead.
+    /// The ID token has just expired, as for a client whose clock is ahead.
     ExpiredWithinLeeway,
-    /// The ID token was issued by a clock that is ahead.
+    /// The ID token was issued in the near future, as for a client whose clock is behind.
     IssuedWithinLeeway,
-    /// The answer does not say how long the access token lasts.
+    /// The response does not say when the access token expires.
     NoLifetime,
     /// `BEARER`.
     TokenTypeInCapitals,
@@ -135,7 +135,7 @@ pub enum Oddity {
     FractionalTime,
     /// No `at_hash` (Entra ID).
     NoAccessTokenHash,
-    /// The address lies at the userinfo endpoint only (PingFederate).
+    /// Only the userinfo endpoint has the address (PingFederate).
     EmailAtUserInfo,
     /// A renewal brings no ID token (PingFederate, unless told otherwise).
     RenewalWithoutIdToken,
@@ -151,28 +151,28 @@ pub struct Behaviour {
     /// Of access tokens, in seconds.
     pub lifetime: u64,
     /// Of ID tokens, in seconds.
-    pub identity_lifetime: i64,
+    pub id_token_lifetime: i64,
     /// What happens to used refresh tokens.
     pub rotation: Rotation,
-    /// Pause between using up a refresh token and answering.
+    /// How long to wait between using up a refresh token and responding.
     pub stall: Option<Duration>,
-    /// So many answers to renewals get lost on the way.
-    pub lost_answers: usize,
+    /// So many responses to renewals get lost.
+    pub lost_responses: usize,
     /// What is wrong.
-    pub misbehaviour: Option<Misbehaviour>,
+    pub fault: Option<ProviderFault>,
     /// What is unusual.
-    pub oddity: Option<Oddity>,
+    pub variation: Option<Variation>,
     /// How ID tokens are signed.
     pub algorithm: Algorithm,
-    /// A person who is not let in.
+    /// The provider refuses the user.
     pub deny: bool,
-    /// What such a person's browser comes back with: `error` and `error_description`.
+    /// How it refuses the user, after the login form: `error` and `error_description`.
     pub denial: (&'static str, &'static str),
-    /// What a browser comes back with at once, before any page is shown.
+    /// How it refuses the request, before any page is shown.
     pub refusal: Option<(&'static str, &'static str)>,
-    /// What a browser is shown in the place of the sign-in: status and page.
+    /// What it shows instead of the login form: status and page.
     pub page: Option<(u16, &'static str)>,
-    /// Who signs in next.
+    /// The user who signs in next.
     pub user: &'static str,
     /// Whether sign-in on another device is offered (RFC 8628).
     pub device_flow: bool,

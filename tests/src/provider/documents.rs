@@ -1,4 +1,4 @@
-//! What the provider says of itself: discovery, keys, userinfo.
+//! What the provider publishes: discovery, keys, userinfo.
 
 use std::sync::Arc;
 
@@ -8,19 +8,19 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use serde_json::{Value, json};
 
-use super::behaviour::{Misbehaviour, Oddity};
+use super::behaviour::{ProviderFault, Variation};
 use super::{Shared, email};
 
 pub(super) async fn discovery(State(shared): State<Arc<Shared>>) -> Response {
     let state = shared.lock();
     let (issuer, at) = (&state.issuer, shared.vendor.endpoints());
     let base = issuer.strip_suffix(at.issuer).unwrap_or(issuer);
-    let named = match state.behaviour.misbehaviour {
-        Some(Misbehaviour::DiscoveryWithSlash) => format!("{issuer}/"),
-        Some(Misbehaviour::DiscoveryOfEveryTenant) => {
+    let named = match state.behaviour.fault {
+        Some(ProviderFault::DiscoveryWithSlash) => format!("{issuer}/"),
+        Some(ProviderFault::DiscoveryOfAllTenants) => {
             "https://login.microsoftonline.com/{tenantid}/v2.0".to_owned()
         }
-        Some(Misbehaviour::DiscoveryRefused) => {
+        Some(ProviderFault::DiscoveryRefused) => {
             let refused = json!({ "errorCode": "E0000015", "errorSummary": "You do not have permission" });
             return (StatusCode::UNAUTHORIZED, Json(refused)).into_response();
         }
@@ -41,12 +41,14 @@ pub(super) async fn discovery(State(shared): State<Arc<Shared>>) -> Response {
         "id_token_signing_alg_values_supported": ["RS256", "ES256"],
         "authorization_response_iss_parameter_supported": shared.vendor.names_issuer(),
     });
-    match state.behaviour.misbehaviour {
-        Some(Misbehaviour::Portal) => {
+    match state.behaviour.fault {
+        Some(ProviderFault::CaptivePortal) => {
             return Redirect::temporary("http://portal.example/login").into_response();
         }
-        Some(Misbehaviour::PortalPage) => return Html("<h1>Welcome to the hotel</h1>").into_response(),
-        Some(Misbehaviour::OffersLittle) => {
+        Some(ProviderFault::CaptivePortalPage) => {
+            return Html("<h1>Welcome to the hotel</h1>").into_response();
+        }
+        Some(ProviderFault::FewCapabilities) => {
             document["scopes_supported"] = json!(["openid", "email"]);
             document["grant_types_supported"] = json!(["authorization_code"]);
             document["code_challenge_methods_supported"] = json!(["plain"]);
@@ -57,14 +59,14 @@ pub(super) async fn discovery(State(shared): State<Arc<Shared>>) -> Response {
     if state.behaviour.device_flow {
         document["device_authorization_endpoint"] = json!(format!("{base}/device"));
     }
-    let mut answer = Json(document).into_response();
-    if state.behaviour.misbehaviour == Some(Misbehaviour::ClockSlow) {
-        #[expect(clippy::disallowed_methods, reason = "an identity provider knows the time, or thinks so")]
+    let mut response = Json(document).into_response();
+    if state.behaviour.fault == Some(ProviderFault::ClockSlow) {
+        #[expect(clippy::disallowed_methods, reason = "an identity provider has a clock, which may be wrong")]
         let slow = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(2);
         let date = slow.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-        answer.headers_mut().insert("date", date.parse().expect("it is plain text"));
+        response.headers_mut().insert("date", date.parse().expect("it is plain text"));
     }
-    answer
+    response
 }
 
 pub(super) async fn jwks(State(shared): State<Arc<Shared>>) -> Json<Value> {
@@ -72,14 +74,14 @@ pub(super) async fn jwks(State(shared): State<Arc<Shared>>) -> Json<Value> {
     state.key_requests += 1;
     let [first, second, third, rsa] = &shared.public;
     let current = if state.rotated { second } else { first };
-    let keys = if state.behaviour.oddity == Some(Oddity::NoKeyIdOfOne) {
+    let keys = if state.behaviour.variation == Some(Variation::NoKeyIdOfOne) {
         vec![current]
-    } else if state.behaviour.misbehaviour == Some(Misbehaviour::NoKeyIdOfSeveral) {
+    } else if state.behaviour.fault == Some(ProviderFault::NoKeyIdOfSeveral) {
         vec![first, second]
     } else {
         vec![current, third, rsa]
     };
-    if state.behaviour.misbehaviour == Some(Misbehaviour::KeysUnusable) {
+    if state.behaviour.fault == Some(ProviderFault::KeysUnusable) {
         return Json(json!({ "keys": [{ "kty": "oct", "k": "c2VjcmV0" }] }));
     }
     Json(json!({ "keys": keys }))
@@ -90,13 +92,13 @@ pub(super) async fn user_info(State(shared): State<Arc<Shared>>, headers: Header
     if !headers.get("authorization").is_some_and(|value| value.as_bytes().starts_with(b"Bearer ")) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
-    let other = state.behaviour.misbehaviour == Some(Misbehaviour::UserInfoOfAnotherPerson);
+    let other = state.behaviour.fault == Some(ProviderFault::UserInfoOfAnotherUser);
     let user = state.behaviour.user;
-    if state.behaviour.misbehaviour == Some(Misbehaviour::UserInfoRefused) {
+    if state.behaviour.fault == Some(ProviderFault::UserInfoRefused) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let mut claims = json!({ "sub": if other { "eve" } else { user } });
-    if state.behaviour.misbehaviour != Some(Misbehaviour::NoEmail) {
+    if state.behaviour.fault != Some(ProviderFault::NoEmail) {
         claims["email"] = json!(email(user));
     }
     Json(claims).into_response()

@@ -1,4 +1,4 @@
-//! What sets the vendors' providers apart: where their endpoints lie, what they leave out, how they refuse.
+//! How the vendors' providers differ: their endpoints, what they leave out, how they refuse.
 
 use jsonwebtoken::Algorithm;
 
@@ -7,13 +7,13 @@ use super::behaviour::{Behaviour, Rotation};
 /// Whose product the provider behaves like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Vendor {
-    /// Nobody's: everything that OpenID Connect says.
+    /// No vendor's: everything that OpenID Connect specifies.
     Plain,
     /// Entra ID, version 2.0.
     Entra,
     /// Okta, the authorization server `default`.
     Okta,
-    /// PingFederate as it is installed.
+    /// PingFederate with its default settings.
     PingFederate,
     /// PingOne.
     PingOne,
@@ -21,7 +21,7 @@ pub enum Vendor {
     Google,
 }
 
-/// Where a provider's endpoints lie.
+/// The paths of a provider's endpoints.
 pub(super) struct Endpoints {
     pub(super) issuer: &'static str,
     pub(super) authorize: &'static str,
@@ -81,12 +81,12 @@ impl Vendor {
         };
         Behaviour {
             lifetime: 3600,
-            identity_lifetime: 600,
+            id_token_lifetime: 600,
             rotation,
             stall: None,
-            lost_answers: 0,
-            misbehaviour: None,
-            oddity: None,
+            lost_responses: 0,
+            fault: None,
+            variation: None,
             algorithm,
             deny: false,
             denial: ("access_denied", "User is not assigned to the client application"),
@@ -105,16 +105,16 @@ impl Vendor {
         }
     }
 
-    /// Whether ID tokens tell the address.
-    pub(super) fn tells_email(self) -> bool {
+    /// Whether ID tokens have the address.
+    pub(super) fn has_email(self) -> bool {
         self != Self::PingFederate
     }
 
     /// Whether a renewal brings an ID token.
-    pub(super) fn renews_identity(self, scope: &str) -> bool {
+    pub(super) fn renews_id_token(self, scope: &str) -> bool {
         match self {
             Self::PingFederate => false,
-            // Only to those who name the scopes again.
+            // Only if the request names the scopes again.
             Self::Entra => scope.split(' ').any(|scope| scope == "openid"),
             Self::Plain | Self::Okta | Self::PingOne | Self::Google => true,
         }
@@ -126,7 +126,7 @@ impl Vendor {
     }
 
     /// Whether a refresh token is given, for the parameters of the authorization request.
-    pub(super) fn gives_refresh_token(self, parameter: impl Fn(&str) -> String) -> bool {
+    pub(super) fn issues_refresh_token(self, parameter: impl Fn(&str) -> String) -> bool {
         match self {
             Self::Google => {
                 parameter("access_type") == "offline"
@@ -138,8 +138,8 @@ impl Vendor {
         }
     }
 
-    /// What the token endpoint says of a refresh token that is no good, in the vendor's words.
-    pub(super) fn ended(self) -> &'static str {
+    /// The vendor's error description for a refresh token that is not valid any more.
+    pub(super) fn invalid_grant_description(self) -> &'static str {
         match self {
             Self::Entra => {
                 "AADSTS700082: The refresh token has expired due to inactivity. Trace ID: 0 Correlation ID: 0"

@@ -4,7 +4,7 @@ pub mod native;
 pub(crate) mod paths;
 pub mod policy;
 pub mod posture;
-pub mod program;
+pub mod process;
 pub mod service;
 pub(crate) mod vault;
 

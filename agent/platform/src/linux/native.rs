@@ -1,4 +1,4 @@
-//! The policies that an app reads from the operating system itself. Linux has no place of that kind: apps have files.
+//! The policies that an app reads from the operating system itself. Linux has none: apps have files.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,22 +10,22 @@ use crate::paths::Paths;
 /// Values by name.
 pub type Values = BTreeMap<String, RawValue>;
 
-/// The values that lie at a place.
+/// The values at a location.
 ///
 /// # Errors
-/// Always: there is no such place here.
-pub fn read(_: &Paths, place: &str) -> io::Result<Values> {
-    Err(absent(place))
+/// Always: Linux has no such location.
+pub fn read(_: &Paths, location: &str) -> io::Result<Values> {
+    Err(absent(location))
 }
 
-/// Sets and removes values at a place.
+/// Sets and removes values at a location.
 ///
 /// # Errors
-/// Always: there is no such place here.
-pub fn write(_: &Paths, place: &str, _: &Values, _: &[String]) -> io::Result<()> {
-    Err(absent(place))
+/// Always: Linux has no such location.
+pub fn write(_: &Paths, location: &str, _: &Values, _: &[String]) -> io::Result<()> {
+    Err(absent(location))
 }
 
-fn absent(place: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, format!("Linux has no place like {place}"))
+fn absent(location: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, format!("Linux has no location like {location}"))
 }

@@ -1,4 +1,4 @@
-//! Where everything lies. `--root DIR` puts the whole layout below a folder, for tests and the demo.
+//! The path of everything. `--root DIR` puts the whole layout below a folder, for tests and the demo.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::paths::Paths;
 /// The name of this operating system in app descriptors.
 pub const SYSTEM: &str = "linux";
 
-/// The disk that the system lies on.
+/// The disk of the system.
 pub const SYSTEM_DISK: &str = "/";
 
 impl Paths {
@@ -21,7 +21,7 @@ impl Paths {
             .collect()
     }
 
-    /// What the agent keeps between starts.
+    /// The folder of what the agent keeps between starts.
     #[must_use]
     pub fn state(&self) -> PathBuf {
         self.under_root(Path::new("/var/lib/steward"))
@@ -33,7 +33,7 @@ impl Paths {
         self.under_root(Path::new("/run/steward/agent.sock"))
     }
 
-    /// The broker's local API of the person who runs this process.
+    /// The broker's local API of the user who runs this process.
     #[must_use]
     pub fn broker_socket(&self) -> PathBuf {
         let runtime = match self.root() {
@@ -45,7 +45,7 @@ impl Paths {
             .join("steward/broker.sock")
     }
 
-    /// The local APIs of every person who may have a broker running.
+    /// The local APIs of all users who may have a broker running. A folder that cannot be listed has none.
     #[must_use]
     pub fn broker_sockets(&self) -> Vec<PathBuf> {
         let Ok(folders) = fs_err::read_dir(self.runtime_folders()) else { return Vec::new() };
@@ -55,7 +55,7 @@ impl Paths {
             .collect()
     }
 
-    /// Where a person's saved session lies.
+    /// The folder of the user's saved session.
     #[must_use]
     pub fn session_folder(&self) -> PathBuf {
         let user = nix::unistd::geteuid();

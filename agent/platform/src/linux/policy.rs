@@ -1,30 +1,37 @@
 //! The machine's policy: drop-in folders that only administrators can write to.
 
+use std::cell::RefCell;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use notify::EventKind;
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
-use policy_schema::raw::{Place, ReadError, ReadErrorKind};
+use policy_schema::raw::{ReadError, ReadErrorKind, Source};
 
 use crate::directory;
 use crate::paths::Paths;
 use crate::watch::{FolderWatch, Hint};
 
-/// How this operating system calls the kind of place, for people.
+/// What the source is called on this operating system, for messages.
 pub const WHERE: &str = "a drop-in file in /etc/steward/policy.d/";
 
-/// Reads every place.
+/// Reads every source.
 #[must_use]
-pub fn read(paths: &Paths) -> Vec<Place> {
+pub fn read(paths: &Paths) -> Vec<Source> {
     let boundary = paths.root().and_then(|root| fs_err::canonicalize(root).ok());
-    directory::read(&paths.policy_folders(), &|path| trust(path, boundary.as_deref()))
+    // What has been checked in this read is not checked again for each file.
+    let trusted = RefCell::new(Vec::from_iter(boundary));
+    directory::read(&paths.policy_folders(), &|path| {
+        trust(path, &trusted.borrow())?;
+        trusted.borrow_mut().push(path.to_owned());
+        Ok(())
+    })
 }
 
-/// A watch over every place.
+/// A watch over every source.
 ///
-/// Only finished changes count (a file that was closed after writing, a rename, a removal), so a file that is still
-/// being written is not read half. Reading opens files, which is no change and wakes nobody.
+/// Only finished changes count (a file that was closed after writing, a rename, a removal), so no half-written file is
+/// read. Opening a file to read it is no change, so reading causes no hint.
 pub struct Watch(FolderWatch);
 
 impl Watch {
@@ -96,9 +103,9 @@ fn watched(paths: &Paths) -> Vec<PathBuf> {
         .policy_folders()
         .iter()
         .flat_map(|folder| {
-            let nearest = folder.ancestors().find(|path| path.is_dir()).map(Path::to_owned);
-            let above = folder.parent().filter(|_| folder.is_dir()).map(Path::to_owned);
-            [nearest, above]
+            let nearest = folder.ancestors().find(|path| path.is_dir());
+            let above = folder.parent().filter(|_| nearest == Some(folder));
+            [nearest.map(Path::to_owned), above.map(Path::to_owned)]
         })
         .flatten()
         .collect();
@@ -107,30 +114,29 @@ fn watched(paths: &Paths) -> Vec<PathBuf> {
     watched
 }
 
-/// Whether only root (or whoever runs this process) could have written a path: it and every folder above it.
-fn trust(path: &Path, boundary: Option<&Path>) -> Result<(), ReadError> {
-    let real =
-        fs_err::canonicalize(path).map_err(|error| insecure(format!("cannot be followed: {error}")))?;
-    for (height, part) in real.ancestors().enumerate() {
-        if boundary == Some(part) {
+/// Checks that only root, or the user who runs this process, can have written a path without links: it and every folder
+/// above it, up to one that is trusted.
+fn trust(path: &Path, trusted: &[PathBuf]) -> Result<(), ReadError> {
+    for (height, part) in path.ancestors().enumerate() {
+        if trusted.iter().any(|trusted| trusted == part) {
             break;
         }
         let metadata =
-            fs_err::metadata(part).map_err(|error| insecure(format!("cannot be looked at: {error}")))?;
+            fs_err::metadata(part).map_err(|error| insecure(format!("cannot be examined: {error}")))?;
         let owner = metadata.uid();
         if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
             return Err(insecure_with(
-                format!("{} belongs to user {owner}, not to root, so it is not believed", part.display()),
+                format!("{} belongs to user {owner}, not to root, so it is not trusted", part.display()),
                 format!("chown root:root {}", part.display()),
             ));
         }
-        // In a sticky folder nobody can replace what belongs to another; but anybody can add, so the folder of the
-        // drop-ins itself must be closed.
+        // In a sticky folder no user can replace the files of another, but every user can add some: so it may be above
+        // the folder of the drop-ins, but not that folder.
         let sticky = height >= 2 && metadata.is_dir() && metadata.mode() & 0o1000 != 0;
         if metadata.mode() & 0o022 != 0 && !sticky {
             return Err(insecure_with(
                 format!(
-                    "{} may be written by others (mode {:04o}), so it is not believed",
+                    "{} may be written by others (mode {:04o}), so it is not trusted",
                     part.display(),
                     metadata.mode() & 0o7777
                 ),
@@ -169,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_may_write_is_not_believed() {
+    fn path_that_others_can_write_is_insecure() {
         let (_root, paths, folder) = root_with("etc/steward/policy.d");
         assert!(read(&paths)[0].contents.is_ok());
         for (path, open, closed) in [
@@ -179,15 +185,15 @@ mod tests {
             (folder.join("../.."), 0o757, 0o755),
         ] {
             mode(&path, open);
-            let places = read(&paths);
-            assert_eq!(places[0].contents.as_ref().unwrap_err().kind, ReadErrorKind::Insecure, "{path:?}");
+            let sources = read(&paths);
+            assert_eq!(sources[0].contents.as_ref().unwrap_err().kind, ReadErrorKind::Insecure, "{path:?}");
             mode(&path, closed);
             assert!(read(&paths)[0].contents.is_ok(), "{path:?}");
         }
     }
 
     #[test]
-    fn a_link_is_as_trustworthy_as_what_it_leads_to() {
+    fn link_to_insecure_folder_is_insecure() {
         let (root, paths, folder) = root_with("etc/steward/policy.d");
         let elsewhere = root.path().join("elsewhere");
         fs_err::create_dir(&elsewhere).unwrap();
@@ -199,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn parents_are_watched_while_a_folder_is_missing() {
+    fn nearest_parent_is_watched_while_folder_is_missing() {
         let root = tempfile::tempdir().unwrap();
         let paths = Paths::new(Some(root.path().to_owned()));
         fs_err::create_dir_all(root.path().join("etc")).unwrap();

@@ -1,28 +1,30 @@
-//! What the service manager wants to hear (systemd, `Type=notify`). Without one, nothing happens.
+//! The service manager: telling systemd the state of a service (`Type=notify`), and its logs. Without systemd, nothing
+//! happens.
 
 use sd_notify::NotifyState;
 
-pub use crate::unix::signal::{StopSignal, clear_umask};
+pub use crate::unix::signal::{StopSignal, set_umask};
 
 /// How an administrator starts the machine service.
 pub const START: &str = "systemctl start steward-agent";
 
-/// The service is ready; the text is shown by `systemctl status`.
+/// Reports that the service is ready; `systemctl status` shows the text.
 pub fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// The service is about to end.
+/// Reports that the service is stopping.
 pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
 fn notify(states: &[NotifyState<'_>]) {
-    // Nobody to tell is the usual case outside systemd, and there is nothing to do about the others.
+    // Outside systemd this fails as a rule, and there is nothing to do about other failures.
     drop(sd_notify::notify(states));
 }
 
-/// The last lines of the services' logs, by name: what the journal has and whoever runs this may read.
+/// The last lines of the services' logs, by name: what the journal has and the user of this process may read. A
+/// log that cannot be read is left out.
 #[must_use]
 pub fn logs(bytes: u64) -> Vec<(&'static str, String)> {
     let sources =

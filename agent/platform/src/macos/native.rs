@@ -1,5 +1,5 @@
 //! The policies that an app reads from the operating system itself: managed preferences. They belong to the MDM, so
-//! they are looked at and never written; the profile that brings them is exported.
+//! they are read and never written; the profile that sets them is exported.
 
 use std::collections::BTreeMap;
 use std::io;

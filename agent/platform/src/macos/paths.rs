@@ -1,4 +1,4 @@
-//! Where everything lies. `--root DIR` puts the whole layout below a folder, for tests.
+//! The path of everything. `--root DIR` puts the whole layout below a folder, for tests.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::paths::Paths;
 /// The name of this operating system in app descriptors.
 pub const SYSTEM: &str = "macos";
 
-/// The disk that the system lies on.
+/// The disk of the system.
 pub const SYSTEM_DISK: &str = "/";
 
 impl Paths {
@@ -18,7 +18,7 @@ impl Paths {
         self.under_root(Path::new("/Library/Managed Preferences")).join(format!("{domain}.plist"))
     }
 
-    /// What the agent keeps between starts.
+    /// The folder of what the agent keeps between starts.
     #[must_use]
     pub fn state(&self) -> PathBuf {
         self.under_root(Path::new("/Library/Application Support/Steward"))
@@ -30,14 +30,14 @@ impl Paths {
         self.under_root(Path::new("/var/run/steward/agent.sock"))
     }
 
-    /// The broker's local API of the person who runs this process. In a folder of theirs, as macOS has no folder of
-    /// the session: the path of a socket may have 104 bytes, which a long temporary folder would use up.
+    /// The broker's local API of the user who runs this process. It is in the user's home: macOS has no
+    /// folder of the session, and a path in a temporary folder may be too long for a socket, which takes 104 bytes.
     #[must_use]
     pub fn broker_socket(&self) -> PathBuf {
         self.session_folder().join("broker.sock")
     }
 
-    /// The local APIs of every person who may have a broker running.
+    /// The local APIs of all users who may have a broker running. A folder that cannot be listed has none.
     #[must_use]
     pub fn broker_sockets(&self) -> Vec<PathBuf> {
         let Ok(homes) = fs_err::read_dir(self.under_root(Path::new("/Users"))) else { return Vec::new() };
@@ -47,7 +47,7 @@ impl Paths {
             .collect()
     }
 
-    /// Where a person's saved session lies.
+    /// The folder of the user's saved session.
     #[must_use]
     pub fn session_folder(&self) -> PathBuf {
         let home = environment::directory("HOME").unwrap_or_else(|| PathBuf::from("/var/empty"));
@@ -55,5 +55,5 @@ impl Paths {
     }
 }
 
-/// The agent's folder in a person's home.
+/// The agent's folder in a user's home.
 const SESSION: &str = "Library/Application Support/Steward";

@@ -3,24 +3,24 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use policy_schema::raw::{Place, RawPolicy, ReadError, ReadErrorKind};
+use policy_schema::raw::{RawPolicy, ReadError, ReadErrorKind, Source};
 use policy_schema::read::{MAXIMUM_BYTES, property_list};
 
 use super::ffi;
 use crate::paths::Paths;
 use crate::watch::{FolderWatch, Hint};
 
-/// How this operating system calls the kind of place, for people.
+/// What the source is called on this operating system, for messages.
 pub const WHERE: &str = "a profile for the preference domain dev.steward.agent";
 
 /// The preference domain of the agent.
 const DOMAIN: &str = "dev.steward.agent";
 
-/// Reads every place.
+/// Reads every source.
 #[must_use]
-pub fn read(paths: &Paths) -> Vec<Place> {
+pub fn read(paths: &Paths) -> Vec<Source> {
     let name = paths.managed_preferences(DOMAIN).display().to_string();
-    managed(paths, DOMAIN).map(|contents| Place { rank: 1, name, contents }).into_iter().collect()
+    managed(paths, DOMAIN).map(|contents| Source { rank: 1, name, contents }).into_iter().collect()
 }
 
 /// The forced values of a preference domain; `None` if the MDM manages none of them.
@@ -29,7 +29,7 @@ pub(super) fn managed(paths: &Paths, domain: &str) -> Option<Result<RawPolicy, R
     let error = |kind, message: String| Some(Err(ReadError { kind, message, hint: None }));
     let metadata = match fs_err::metadata(&path) {
         Ok(metadata) => metadata,
-        Err(gone) if gone.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => return None,
         Err(other) => return error(ReadErrorKind::Unreadable, other.to_string()),
     };
     if paths.root().is_none() && (metadata.uid() != 0 || metadata.mode() & 0o022 != 0) {
@@ -42,14 +42,13 @@ pub(super) fn managed(paths: &Paths, domain: &str) -> Option<Result<RawPolicy, R
         Ok(bytes) => bytes,
         Err(failure) => return error(ReadErrorKind::Unreadable, failure.to_string()),
     };
-    let policy = match property_list::read(&bytes) {
-        Ok(policy) => policy,
-        Err(failure) => return Some(Err(failure)),
+    let (policy, keys) = match (property_list::read(&bytes), property_list::keys(&bytes)) {
+        (Ok(policy), Ok(keys)) => (policy, keys),
+        (Err(failure), _) | (_, Err(failure)) => return Some(Err(failure)),
     };
-    // What the system does not call forced did not come from the MDM, whatever lies in the file. A layout below
-    // another root is a test's, of which the system knows nothing.
+    // A value that the system does not call forced did not come from the MDM, whatever the file says. The system knows
+    // nothing of a layout below another root, which only tests have.
     if paths.root().is_none() {
-        let keys = property_list::keys(&bytes).unwrap_or_default();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         if let Some(key) = ffi::not_forced(domain, &keys) {
             return Some(Err(ReadError {
@@ -73,11 +72,11 @@ impl Watch {
     #[must_use]
     pub fn new(paths: &Paths, nudge: impl Fn(Hint) + Send + 'static) -> Self {
         let file = paths.managed_preferences(DOMAIN);
-        let read = move |event: &notify::Event| {
+        let interpret = move |event: &notify::Event| {
             let ours = event.paths.iter().any(|path| path.file_name() == file.file_name());
             ours.then(|| if file.exists() { Hint::Changed } else { Hint::Unsettled })
         };
-        Self(FolderWatch::new(read, nudge))
+        Self(FolderWatch::new(interpret, nudge))
     }
 
     /// Watches what exists now. Call it before each read.

@@ -1,15 +1,20 @@
-//! Facts about the device that the system itself keeps.
+//! What the system itself says about the device.
+
+use std::io;
 
 use super::ffi;
 
-/// The identity of this boot: changes with every start of the system.
+/// The ID of this boot: it changes with every start of the system. `None` if the system does not say.
 #[must_use]
 pub fn boot_id() -> Option<String> {
-    ffi::kernel_fact(c"kern.bootsessionuuid")
+    ffi::kernel_text(c"kern.bootsessionuuid")
 }
 
-/// The identity of this machine.
-#[must_use]
-pub fn machine_id() -> Option<String> {
-    ffi::host_identity().map(|bytes| format!("{:032x}", u128::from_be_bytes(bytes)))
+/// The ID of this machine; every Mac has one.
+///
+/// # Errors
+/// The system does not say.
+pub fn machine_id() -> io::Result<Option<String>> {
+    let id = ffi::host_id()?;
+    Ok(Some(format!("{:032x}", u128::from_be_bytes(id))))
 }

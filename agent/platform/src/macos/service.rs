@@ -1,17 +1,18 @@
-//! What the service manager wants: launchd asks for an end with a signal, and wants to hear nothing.
+//! The service manager: launchd stops a service with a signal, and needs no reports.
 
-pub use crate::unix::signal::{StopSignal, clear_umask};
+pub use crate::unix::signal::{StopSignal, set_umask};
 
 /// How an administrator starts the machine service.
 pub const START: &str = "launchctl kickstart system/dev.steward.agent";
 
-/// The service is ready. launchd does not ask.
+/// Nothing: launchd needs no report that a service is ready.
 pub fn ready(_: &str) {}
 
-/// The service is about to end. launchd sees that itself.
+/// Nothing: launchd sees by itself that a service ends.
 pub fn stopping() {}
 
-/// The end of the services' logs, by name: where `packaging/macos` has launchd write them.
+/// The end of the services' logs, by name: where `packaging/macos` has launchd write them. A log that cannot
+/// be read is left out.
 #[must_use]
 pub fn logs(bytes: u64) -> Vec<(&'static str, String)> {
     let read = |path: &str| {

@@ -1,8 +1,8 @@
-//! The secret store of the person's session: the login keychain.
+//! The secret store of the user's session: the login keychain.
 
 pub(crate) use apple_native_keyring_store::keychain::Store;
 
-/// What the store is called, for people.
+/// The name of the store, for messages.
 pub(crate) const NAME: &str = "keychain";
-/// What an entry gets besides its name.
+/// What an entry has besides its name.
 pub(crate) const MODIFIERS: &[(&str, &str)] = &[];

@@ -1,8 +1,8 @@
-//! Files that are either the old or the new one, whatever happens in between.
+//! Replacing files so that a crash leaves the old or the new one, and what tells files apart.
 
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fs_err::OpenOptions;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
@@ -12,7 +12,7 @@ use crate::paths::beside;
 /// Who may read what is written. Only its owner may write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Everybody may read it.
+    /// Every user may read it.
     Public,
     /// Only its owner may.
     Private,
@@ -50,7 +50,7 @@ pub fn replace(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     sync_folder(path)
 }
 
-/// Tells one state of a file from another, as far as the system notes it: a replaced file has another mark.
+/// Tells one state of a file from another, as far as the system records it: a replaced file has another mark.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     inode: u64,
@@ -78,7 +78,8 @@ pub struct Identity {
     born: std::time::SystemTime,
 }
 
-/// The identity of what lies at a path; `None` if nothing does, or the file system does not note births.
+/// The identity of the folder at a path; `None` if there is none, it cannot be examined, or the file system records no
+/// time of birth.
 #[must_use]
 pub fn identity(path: &Path) -> Option<Identity> {
     use std::os::unix::fs::MetadataExt as _;
@@ -86,7 +87,34 @@ pub fn identity(path: &Path) -> Option<Identity> {
     Some(Identity { device: metadata.dev(), inode: metadata.ino(), born: metadata.created().ok()? })
 }
 
-/// Removes a file and makes that last. A file that is not there is fine.
+/// Tells one existing file or folder from every other of this device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+/// The file or folder at a path. Links are followed.
+///
+/// # Errors
+/// There is none, or the system refused.
+pub(crate) fn id(path: &Path) -> io::Result<FileId> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = fs_err::metadata(path)?;
+    Ok(FileId { device: metadata.dev(), inode: metadata.ino() })
+}
+
+/// The path of a file or folder with every link resolved, and which it is.
+///
+/// # Errors
+/// As for [`id`].
+pub(crate) fn locate(path: &Path) -> io::Result<(PathBuf, FileId)> {
+    let path = fs_err::canonicalize(path)?;
+    let file = id(&path)?;
+    Ok((path, file))
+}
+
+/// Removes a file durably. One that does not exist is no error.
 ///
 /// # Errors
 /// The system refused.
@@ -98,7 +126,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a folder and those above it; a new one gets the access.
+/// Creates a folder and those above it; a new one gets the access.
 ///
 /// # Errors
 /// The system refused.
@@ -109,7 +137,7 @@ pub fn create_folder(path: &Path, access: Access) -> io::Result<()> {
     })
 }
 
-/// Opens a new file that nobody else can open, for a download or the like.
+/// Opens a new file that no other user can open, for a download or the like.
 ///
 /// # Errors
 /// It exists, or the system refused.
@@ -117,7 +145,7 @@ pub fn create_private(path: &Path) -> io::Result<fs_err::File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(Access::Private.of_file()).open(path)
 }
 
-/// Opens a new file of an installed version, which everybody may read and only its owner may write.
+/// Opens a new file of an installed version, which every user may read and only its owner may write.
 ///
 /// # Errors
 /// It exists, or the system refused.
@@ -139,7 +167,7 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Syncs the folder that a path lies in.
+/// Syncs the folder of a path.
 ///
 /// # Errors
 /// The system refused.
@@ -155,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replaced_file_has_its_final_mode_and_nothing_is_left_beside_it() {
+    fn replaced_file_has_its_final_mode_and_leaves_nothing_beside_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("managed.json");
         for (text, access) in [("one", Access::Private), ("two", Access::Public)] {
@@ -167,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_replacement_leaves_the_old_file() {
+    fn failed_replacement_keeps_the_old_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("target");
         fs_err::create_dir(&path).unwrap();
@@ -176,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_made_anew_is_another_one() {
+    fn recreated_folder_has_another_identity() {
         let outer = tempfile::tempdir().unwrap();
         let path = outer.path().join("policy.d");
         let mut seen = Vec::new();
@@ -193,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_planted_beside_the_file_is_not_followed() {
+    fn link_planted_beside_the_file_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("managed.json");
         let victim = folder.path().join("victim");

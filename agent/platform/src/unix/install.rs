@@ -1,4 +1,4 @@
-//! Switching between installed versions, and trying whether one starts.
+//! Switching between installed versions, and checking whether one starts.
 
 use std::io;
 use std::path::Path;
@@ -8,10 +8,10 @@ use tokio::process::Command;
 use super::file;
 use crate::trial;
 
-/// The user that a program is tried as when the agent is root.
+/// The user that runs a program for its check when the agent is root.
 const NOBODY: u32 = 65534;
 
-/// Points a link at another target in one step: at every moment it leads to the old or to the new one.
+/// Points a link at another target in one step: it always leads to the old or to the new one.
 ///
 /// # Errors
 /// The system refused; the link is then unchanged.
@@ -33,16 +33,16 @@ pub async fn try_start(program: &Path, arguments: &[String]) -> io::Result<()> {
     if nix::unistd::geteuid().is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
-    trial::ends_well(command).await
+    trial::run_to_success(command).await
 }
 
-/// How many bytes an ordinary write may still take where a folder lies.
+/// How many bytes an ordinary process may still write to the disk of a folder.
 ///
 /// # Errors
 /// The system does not say.
 pub fn free_space(folder: &Path) -> io::Result<u64> {
-    let facts = nix::sys::statvfs::statvfs(folder)?;
-    #[expect(clippy::useless_conversion, reason = "macOS counts blocks in 32 bits")]
-    let blocks = u64::from(facts.blocks_available());
-    Ok(blocks.saturating_mul(facts.fragment_size()))
+    let disk = nix::sys::statvfs::statvfs(folder)?;
+    // The systems count in 32 or in 64 bits.
+    let bytes = u128::from(disk.blocks_available()) * u128::from(disk.fragment_size());
+    Ok(u64::try_from(bytes).unwrap_or(u64::MAX))
 }

@@ -1,4 +1,4 @@
-//! Local APIs: Unix sockets and who is at the other end.
+//! Local APIs: Unix sockets, and which process connected.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,7 +7,8 @@ use std::path::Path;
 use tokio::net::{TcpSocket, UnixListener, UnixStream};
 
 use super::file::{self, Access};
-use crate::os::program::{Process, Program};
+use crate::os::process::Process;
+use crate::program::Program;
 
 /// One connection, as the side that listens has it.
 pub type Stream = UnixStream;
@@ -19,7 +20,7 @@ pub type Connection = UnixStream;
 pub struct Listener(UnixListener);
 
 impl Listener {
-    /// The next connection, and who is at the other end if the kernel says so.
+    /// The next connection, and its peer if the kernel says who that is.
     ///
     /// # Errors
     /// The system refused, for example for want of file descriptors; a later call may succeed.
@@ -39,7 +40,7 @@ pub enum Audience {
     Owner,
 }
 
-/// Who is at the other end of a connection, as the kernel says.
+/// The process that connected, as the kernel names it.
 #[derive(Clone, Debug)]
 pub struct Peer {
     user: u32,
@@ -67,23 +68,24 @@ impl Peer {
         self.process.as_ref().ok_or_else(|| io::Error::other("the process has ended"))?.program()
     }
 
-    /// Whether it may change what the machine does: root, or whoever runs this process.
+    /// Whether it runs as root. The user who runs this process is not an administrator for that reason alone
+    /// ([`Self::is_owner`]).
     #[must_use]
     pub fn is_administrator(&self) -> bool {
-        self.user == 0 || self.is_owner()
+        self.user == 0
     }
 
-    /// Whether it is the user who runs this process.
+    /// Whether its user is the one who runs this process.
     #[must_use]
     pub fn is_owner(&self) -> bool {
         self.user == nix::unistd::geteuid().as_raw()
     }
 }
 
-/// Listens on a socket. One that a dead process left is replaced; one that answers is an error.
+/// Listens on a socket. One that a dead process left is replaced; one at which another process listens is an error.
 ///
 /// # Errors
-/// Another process answers there (`AddrInUse`), or the system refused.
+/// Another process listens there (`AddrInUse`), or the system refused.
 pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
     let (folder, mode) = match audience {
         Audience::Everybody => (Access::Public, 0o666),
@@ -96,7 +98,7 @@ pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
         Ok(_) => {
             return Err(io::Error::new(
                 io::ErrorKind::AddrInUse,
-                format!("another process already answers at {}", path.display()),
+                format!("another process already listens at {}", path.display()),
             ));
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs_err::remove_file(path)?,
@@ -112,12 +114,12 @@ pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
 /// Connects to a socket.
 ///
 /// # Errors
-/// Nobody listens there, or the system refused.
+/// No process listens there, or the system refused.
 pub async fn connect(path: &Path) -> io::Result<Connection> {
     UnixStream::connect(path).await
 }
 
-/// Takes away what a listener that has ended leaves behind.
+/// Removes what a listener that has ended leaves behind.
 ///
 /// # Errors
 /// The system refused.
@@ -125,15 +127,15 @@ pub fn remove(path: &Path) -> io::Result<()> {
     file::remove(path)
 }
 
-/// Makes a TCP port ours alone once it is bound. Unix shares no port that is listened at; this option only lets one be
-/// taken again while connections of before are still remembered.
-pub(crate) fn keep_port_to_ourselves(socket: &TcpSocket) -> io::Result<()> {
+/// Makes a TCP port exclusive once it is bound. Unix never shares a port at which a process listens; this option only
+/// lets it be bound again while the system still remembers earlier connections.
+pub(crate) fn use_port_exclusively(socket: &TcpSocket) -> io::Result<()> {
     socket.set_reuseaddr(true)
 }
 
 fn peer(stream: &UnixStream) -> io::Result<Peer> {
     let credentials = stream.peer_cred()?;
-    let process = credentials.pid().and_then(|process| Process::at_the_other_end(stream, process).ok());
+    let process = credentials.pid().and_then(|process| Process::of_peer(stream, process).ok());
     Ok(Peer { user: credentials.uid(), process })
 }
 
@@ -141,8 +143,19 @@ fn peer(stream: &UnixStream) -> io::Result<Peer> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn owner_is_administrator_only_if_root() {
+        let own = nix::unistd::geteuid().as_raw();
+        for (user, administrator, owner) in
+            [(0, true, own == 0), (own, own == 0, true), (own + 1, false, false)]
+        {
+            let peer = Peer { user, process: None };
+            assert_eq!((peer.is_administrator(), peer.is_owner()), (administrator, owner), "{user} of {own}");
+        }
+    }
+
     #[tokio::test]
-    async fn a_socket_left_by_a_dead_process_is_replaced_and_a_living_one_is_not() {
+    async fn socket_of_dead_process_is_replaced_and_of_listening_one_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("steward/agent.sock");
         let first = listen(&path, Audience::Everybody).unwrap();

@@ -1,10 +1,10 @@
-//! Signals, and the umask that a process inherits.
+//! Signals, and the umask of this process.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The wish of the service manager, or of a person at the terminal, that the process end.
+/// A request to stop, of the service manager or of a user at the terminal.
 pub struct StopSignal {
     terminate: Signal,
     interrupt: Signal,
@@ -19,7 +19,7 @@ impl StopSignal {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for the wish.
+    /// Waits for the request.
     pub async fn wait(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -28,7 +28,9 @@ impl StopSignal {
     }
 }
 
-/// Lets the modes that the code names hold, whatever the umask of whoever started the process.
-pub fn clear_umask() {
+/// Sets this process's umask to 022, so that the modes that the code names hold: files that every user may read, but
+/// only their owner may write. The umask that the process was started with may be stricter, which would hide them, or
+/// wider, which would let others write.
+pub fn set_umask() {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
 }

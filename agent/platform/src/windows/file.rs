@@ -1,21 +1,30 @@
-//! Files that are either the old or the new one, whatever happens in between.
+//! Replacing files so that a crash leaves the old or the new one, and what tells files apart.
 //!
-//! Access is decided by the folder: the agent's folders are made with an access list that does not inherit what
-//! `ProgramData` gives to everybody, and what lies in them inherits theirs.
+//! The folder decides who has access: the agent's folders are created with an access list that does not inherit what
+//! `ProgramData` gives to every user, and what is inside them inherits theirs.
+
+mod ffi;
 
 use std::io::{self, Write as _};
 use std::os::windows::fs::MetadataExt as _;
-use std::path::Path;
+use std::os::windows::io::{AsHandle as _, BorrowedHandle};
+use std::path::{Path, PathBuf};
 
 use fs_err::OpenOptions;
+use windows_sys::Win32::Foundation::{
+    ERROR_CALL_NOT_IMPLEMENTED, ERROR_INVALID_FUNCTION, ERROR_INVALID_PARAMETER, ERROR_NOT_SUPPORTED,
+};
+use windows_sys::Win32::Storage::FileSystem::FILE_FLAG_BACKUP_SEMANTICS;
 
-use super::ffi;
+use super::security::{self, Descriptor};
 use crate::paths::beside;
+
+pub(super) use ffi::free_space;
 
 /// Who may read what is written. Only administrators and its owner may write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Everybody may read it.
+    /// Every user may read it.
     Public,
     /// Only administrators and its owner may.
     Private,
@@ -36,7 +45,7 @@ pub fn replace(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells one state of a file from another, as far as the system notes it: a replaced file has another mark.
+/// Tells one state of a file from another, as far as the system records it: a replaced file has another mark.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
     bytes: u64,
@@ -63,13 +72,65 @@ pub struct Identity {
     born: u64,
 }
 
-/// The identity of what lies at a path; `None` if nothing does.
+/// The identity of the folder at a path; `None` if there is none or it cannot be examined.
 #[must_use]
 pub fn identity(path: &Path) -> Option<Identity> {
     Some(Identity { born: fs_err::metadata(path).ok()?.creation_time() })
 }
 
-/// Removes a file. One that is not there is fine.
+/// Tells one existing file or folder from every other of this device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    /// The disk or network share as Windows names it. An image of a disk, or a server, chooses its numbers itself.
+    volume: PathBuf,
+    serial: u64,
+    number: u128,
+}
+
+/// The file or folder at a path. Links are followed.
+///
+/// # Errors
+/// There is none, the system refused, or its file system does not number files (`Unsupported`).
+pub(crate) fn id(path: &Path) -> io::Result<FileId> {
+    Ok(locate(path)?.1)
+}
+
+/// The path of a file or folder with every link resolved, and which it is, both of the same open file. The path is for
+/// comparing only: it is in lower case.
+///
+/// # Errors
+/// As for [`id`].
+pub(crate) fn locate(path: &Path) -> io::Result<(PathBuf, FileId)> {
+    use fs_err::os::windows::fs::OpenOptionsExt as _;
+    // Without any access it opens as well while others write or delete; the flag opens folders too.
+    let file = OpenOptions::new().access_mode(0).custom_flags(FILE_FLAG_BACKUP_SEMANTICS).open(path)?;
+    let path = PathBuf::from(ffi::final_path(file.as_handle())?.to_string_lossy().to_lowercase());
+    let (serial, number) = numbers(file.as_handle())?;
+    let volume = path.components().next().map(|prefix| PathBuf::from(prefix.as_os_str())).unwrap_or_default();
+    Ok((path, FileId { volume, serial, number }))
+}
+
+/// The serial number of a volume and the number of a file in it, as long as the file system has them.
+fn numbers(file: BorrowedHandle<'_>) -> io::Result<ffi::Numbers> {
+    let numbers = match ffi::numbers(file) {
+        Err(error) if is_unsupported(&error) => ffi::short_numbers(file)?,
+        result => result?,
+    };
+    // What file systems without numbers say (Microsoft, [MS-FSCC], 2.1.9 and 2.1.10).
+    if [0, u128::from(u64::MAX), u128::MAX].contains(&numbers.1) {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "its file system does not number files"));
+    }
+    Ok(numbers)
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(i32::cast_unsigned);
+    [ERROR_CALL_NOT_IMPLEMENTED, ERROR_INVALID_FUNCTION, ERROR_INVALID_PARAMETER, ERROR_NOT_SUPPORTED]
+        .iter()
+        .any(|unsupported| code == Some(*unsupported))
+}
+
+/// Removes a file. One that does not exist is no error.
 ///
 /// # Errors
 /// The system refused.
@@ -80,27 +141,27 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a folder and those above it; a new one gets the access. One that is there must belong to the system, to
-/// administrators or to whoever runs this process: anybody may make folders in `ProgramData`, and would own what the
-/// agent believes.
+/// Creates a folder and those above it; a new one gets the access. One that exists must belong to the system, to
+/// administrators or to the user who runs this process: every user may create folders in `ProgramData`, and would own
+/// what the agent trusts.
 ///
 /// # Errors
-/// It belongs to somebody else, or the system refused.
+/// It belongs to another user, or the system refused.
 pub fn create_folder(path: &Path, access: Access) -> io::Result<()> {
     if path.is_dir() {
-        return if ffi::is_trustworthy(path)? {
+        return if security::is_trustworthy(path)? {
             Ok(())
         } else {
             Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                format!("{} belongs to somebody who is no administrator; remove it", path.display()),
+                format!("{} belongs to a user who is no administrator; remove it", path.display()),
             ))
         };
     }
     if let Some(above) = path.parent().filter(|above| !above.is_dir()) {
         create_folder(above, access)?;
     }
-    match ffi::create_folder(path, &access_list(access)?) {
+    match ffi::create_folder(path, &Descriptor::parse(&access_list(access)?)?) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
             create_folder(path, access)
         }
@@ -112,7 +173,7 @@ pub fn create_folder(path: &Path, access: Access) -> io::Result<()> {
     }
 }
 
-/// Opens a new file that nobody else can open, for a download or the like; its folder is private.
+/// Opens a new file that no other user can open, for a download or the like; its folder is private.
 ///
 /// # Errors
 /// It exists, or the system refused.
@@ -128,7 +189,7 @@ pub fn create_program(path: &Path, _: bool) -> io::Result<fs_err::File> {
     OpenOptions::new().write(true).create_new(true).open(path)
 }
 
-/// Syncs the folder that a path lies in: nothing to do, NTFS writes its journal in order.
+/// Syncs the folder of a path: nothing to do, NTFS writes its journal in order.
 ///
 /// # Errors
 /// Never.
@@ -136,10 +197,10 @@ pub fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// SYSTEM, administrators and whoever makes it may do everything, everybody else may read what is public. Nothing is
-/// inherited from above (Microsoft, "Security Descriptor Definition Language").
+/// SYSTEM, administrators and the user who creates it may do everything, all others may read what is public. Nothing
+/// is inherited from above (Microsoft, "Security Descriptor Definition Language").
 fn access_list(access: Access) -> io::Result<String> {
-    let owner = ffi::own_user()?;
+    let owner = security::own_user()?;
     let all = format!("D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;{owner})");
     Ok(match access {
         Access::Private => all,
@@ -158,14 +219,53 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_private_is_nothing_to_users_and_nothing_is_inherited() {
+    fn access_lists_inherit_nothing_and_private_one_gives_users_nothing() {
         let [private, public] = [Access::Private, Access::Public].map(|access| access_list(access).unwrap());
         assert!(private.starts_with("D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)") && public.starts_with(&private));
         assert!(!private.contains("BU") && public.ends_with("(A;OICI;GRGX;;;BU)"), "{public}");
     }
 
     #[test]
-    fn a_file_is_replaced_in_a_folder_of_its_own_access() {
+    fn file_has_the_same_number_under_each_of_its_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("Quick.exe"), folder.path().join("other.exe"));
+        for path in [&path, &other] {
+            fs_err::write(path, "x").unwrap();
+        }
+        let file = id(&path).unwrap();
+        assert!(file.volume.to_string_lossy().starts_with(r"\\?\"), "{file:?}");
+        assert_eq!(id(&folder.path().join("QUICK.EXE")).unwrap(), file);
+        assert_eq!(locate(&folder.path().join("QUICK.EXE")).unwrap(), locate(&path).unwrap());
+        assert_ne!(id(&other).unwrap(), file);
+        assert_ne!(id(folder.path()).unwrap(), file);
+        assert_eq!(id(&folder.path().join("missing")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn both_kinds_of_numbers_tell_files_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| fs_err::File::create(folder.path().join(name)).unwrap();
+        let (one, other) = (file("one"), file("other"));
+        for numbers in [ffi::numbers, ffi::short_numbers] {
+            let again = fs_err::File::open(folder.path().join("one")).unwrap();
+            let found = numbers(one.as_handle()).unwrap();
+            assert_eq!(numbers(again.as_handle()).unwrap(), found);
+            assert_ne!(numbers(other.as_handle()).unwrap(), found);
+            assert_ne!(found.1, 0);
+        }
+    }
+
+    #[test]
+    fn file_system_without_long_numbers_is_told_from_a_refusal() {
+        let error = |code: u32| io::Error::from_raw_os_error(code.cast_signed());
+        assert!(
+            is_unsupported(&error(ERROR_INVALID_PARAMETER)) && is_unsupported(&error(ERROR_NOT_SUPPORTED))
+        );
+        assert!(!is_unsupported(&error(5)) && !is_unsupported(&io::Error::other("x")));
+    }
+
+    #[test]
+    fn file_in_folder_of_each_access_is_replaced() {
         let outer = tempfile::tempdir().unwrap();
         for access in [Access::Private, Access::Public] {
             let folder = outer.path().join(format!("{access:?}"));

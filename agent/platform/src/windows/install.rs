@@ -1,11 +1,11 @@
-//! Switching between installed versions, and trying whether one starts.
+//! Switching between installed versions, and checking whether one starts.
 
 use std::io;
 use std::path::Path;
 
 use tokio::process::Command;
 
-use super::ffi;
+use super::file;
 use crate::trial;
 
 /// Points a link at another target. Windows cannot put one link to a folder over another, so there is a moment without
@@ -28,13 +28,13 @@ pub fn switch(link: &Path, target: &Path) -> io::Result<()> {
 pub async fn try_start(program: &Path, arguments: &[String]) -> io::Result<()> {
     let mut command = Command::new(program);
     command.args(arguments).env_clear();
-    trial::ends_well(command).await
+    trial::run_to_success(command).await
 }
 
-/// How many bytes an ordinary write may still take where a folder lies.
+/// How many bytes an ordinary process may still write to the disk of a folder.
 ///
 /// # Errors
 /// The system does not say.
 pub fn free_space(folder: &Path) -> io::Result<u64> {
-    ffi::free_space(folder)
+    file::free_space(folder)
 }

@@ -1,14 +1,18 @@
-//! Local APIs: named pipes and who is at the other end.
+//! Local APIs: named pipes, and which process connected.
+
+mod ffi;
 
 use std::io;
+use std::os::windows::io::AsHandle as _;
 use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::TcpSocket;
 use tokio::net::windows::named_pipe::{NamedPipeClient, NamedPipeServer};
 
-use super::ffi;
-use super::program::{Process, Program};
+use super::process::Process;
+use super::security::{self, Descriptor, Rights};
+use crate::program::Program;
 
 /// One connection, as the side that listens has it.
 pub type Stream = NamedPipeServer;
@@ -30,12 +34,11 @@ pub enum Audience {
     Owner,
 }
 
-/// Who is at the other end of a connection, as Windows says.
+/// The process that connected, as Windows names it.
 #[derive(Clone, Debug)]
 pub struct Peer {
     process: Process,
-    administrator: bool,
-    owner: bool,
+    rights: Rights,
 }
 
 impl Peer {
@@ -59,16 +62,17 @@ impl Peer {
         self.process.program()
     }
 
-    /// Whether it may change what the machine does: an administrator, or whoever runs this process.
+    /// Whether it runs as LocalSystem, or as an administrator and is elevated. The user who runs this process is not an
+    /// administrator for that reason alone ([`Self::is_owner`]).
     #[must_use]
     pub fn is_administrator(&self) -> bool {
-        self.administrator || self.owner
+        self.rights.administrator
     }
 
-    /// Whether it is the user who runs this process.
+    /// Whether its user is the one who runs this process.
     #[must_use]
     pub fn is_owner(&self) -> bool {
-        self.owner
+        self.rights.owner
     }
 }
 
@@ -81,14 +85,14 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// The next connection, and who is at the other end if Windows says so.
+    /// The next connection, and its peer if Windows says who that is.
     ///
     /// # Errors
     /// The system refused; a later call may succeed.
     pub async fn accept(&mut self) -> io::Result<(Stream, Option<Peer>)> {
         self.next.connect().await?;
-        // The next one is there before this one is served: nobody finds no pipe in between.
-        let next = ffi::create_pipe(&self.name, &self.access, false)?;
+        // The next instance exists before this one is served, so a caller always finds the pipe.
+        let next = ffi::create_pipe(&self.name, &Descriptor::parse(&self.access)?, false)?;
         let stream = std::mem::replace(&mut self.next, next);
         let peer = peer(&stream).ok();
         Ok((stream, peer))
@@ -99,23 +103,27 @@ impl Listener {
 /// refused instead of sharing the name with it.
 ///
 /// # Errors
-/// Another process answers there (`AddrInUse`), or the system refused.
+/// Another process listens there (`AddrInUse`), or the system refused.
 pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
     let name = path.to_string_lossy().into_owned();
-    let owner = ffi::own_user()?;
+    let owner = security::own_user()?;
     let all = format!("D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;{owner})");
     let access = match audience {
         Audience::Owner => all,
         Audience::Everybody => format!("{all}(A;;{:#x};;;AU)", ffi::PIPE_RIGHTS),
     };
     let taken =
-        || io::Error::new(io::ErrorKind::AddrInUse, format!("another process already answers at {name}"));
+        || io::Error::new(io::ErrorKind::AddrInUse, format!("another process already listens at {name}"));
     if ffi::open_pipe(path).is_ok() {
         return Err(taken());
     }
-    let next = ffi::create_pipe(&name, &access, true).map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ResourceBusy => taken(),
-        kind => io::Error::new(kind, format!("failed to listen at {name}: {error}")),
+    let descriptor = Descriptor::parse(&access)?;
+    let next = ffi::create_pipe(&name, &descriptor, true).map_err(|error| {
+        let kinds = [io::ErrorKind::PermissionDenied, io::ErrorKind::ResourceBusy];
+        if kinds.contains(&error.kind()) {
+            return taken();
+        }
+        io::Error::new(error.kind(), format!("failed to listen at {name}: {error}"))
     })?;
     Ok(Listener { name, access, next })
 }
@@ -123,7 +131,7 @@ pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
 /// Connects to a pipe.
 ///
 /// # Errors
-/// Nobody listens there, or the system refused.
+/// No process listens there, or the system refused.
 pub async fn connect(path: &Path) -> io::Result<Connection> {
     let mut tries = 0;
     loop {
@@ -137,7 +145,7 @@ pub async fn connect(path: &Path) -> io::Result<Connection> {
     }
 }
 
-/// Takes away what a listener that has ended leaves behind: nothing, a pipe goes with its process.
+/// Removes what a listener that has ended leaves behind: nothing, a pipe goes with its process.
 ///
 /// # Errors
 /// Never.
@@ -145,15 +153,15 @@ pub fn remove(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a TCP port ours alone once it is bound.
-pub(crate) fn keep_port_to_ourselves(socket: &TcpSocket) -> io::Result<()> {
+/// Makes a TCP port exclusive once it is bound.
+pub(crate) fn use_port_exclusively(socket: &TcpSocket) -> io::Result<()> {
     ffi::use_port_exclusively(socket)
 }
 
 fn peer(stream: &NamedPipeServer) -> io::Result<Peer> {
     let process = Process::open(ffi::pipe_client(stream)?)?;
-    let (owner, administrator) = ffi::process_rights(process.handle())?;
-    Ok(Peer { process, administrator, owner })
+    let rights = security::rights(process.as_handle())?;
+    Ok(Peer { process, rights })
 }
 
 #[cfg(test)]
@@ -161,7 +169,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_pipe_that_answers_is_not_replaced() {
+    async fn pipe_at_which_a_process_listens_is_refused() {
         let name = format!(r"\\.\pipe\steward-test-{}", std::process::id());
         let path = Path::new(&name);
         let mut first = listen(path, Audience::Owner).unwrap();
@@ -170,6 +178,7 @@ mod tests {
             let (client, accepted) = tokio::join!(connect(path), first.accept());
             client.unwrap();
             let peer = accepted.unwrap().1.unwrap();
+            assert!(peer.is_owner());
             assert_eq!(peer.process(), Some(std::process::id()));
             assert!(peer.program().unwrap().is(&std::env::current_exe().unwrap()));
         }

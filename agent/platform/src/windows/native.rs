@@ -4,41 +4,40 @@ use std::collections::BTreeMap;
 use std::io;
 
 use policy_schema::raw::RawValue;
-use policy_schema::read::registry;
+use policy_schema::read::registry as read_registry;
 use windows_registry::{Key, LOCAL_MACHINE};
 
-use super::ffi;
-use super::policy::is_absent;
+use super::registry::{is_absent, values};
 use crate::paths::Paths;
 
 /// Values by name.
 pub type Values = BTreeMap<String, RawValue>;
 
-/// The values that lie at a place.
+/// The values of a key. One that does not exist has none.
 ///
 /// # Errors
 /// They cannot be read.
-pub fn read(paths: &Paths, place: &str) -> io::Result<Values> {
-    match LOCAL_MACHINE.open(paths.key(subkey(place)?)) {
-        Ok(key) => Ok(ffi::values(&key)?
+pub fn read(paths: &Paths, location: &str) -> io::Result<Values> {
+    match LOCAL_MACHINE.open(paths.key(subkey(location)?)) {
+        Ok(key) => Ok(values(&key)?
             .into_iter()
-            .map(|value| (value.name.clone(), registry::value(&value)))
+            .map(|value| (value.name.clone(), read_registry::value(&value)))
             .collect()),
         Err(error) if is_absent(error.code().0) => Ok(Values::new()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Sets and removes values at a place.
+/// Sets and removes values of a key. One that does not exist is created.
 ///
 /// # Errors
-/// The system refused, or a value has a type that the registry has not.
-pub fn write(paths: &Paths, place: &str, values: &Values, gone: &[String]) -> io::Result<()> {
-    let key = LOCAL_MACHINE.create(paths.key(subkey(place)?))?;
+/// The system refused, or a value has a type that the registry does not have.
+pub fn write(paths: &Paths, location: &str, values: &Values, removed: &[String]) -> io::Result<()> {
+    let key = LOCAL_MACHINE.create(paths.key(subkey(location)?))?;
     for (name, value) in values {
         set(&key, name, value)?;
     }
-    for name in gone {
+    for name in removed {
         match key.remove_value(name) {
             Err(error) if !is_absent(error.code().0) => return Err(error.into()),
             Ok(()) | Err(_) => {}
@@ -63,9 +62,9 @@ fn set(key: &Key, name: &str, value: &RawValue) -> io::Result<()> {
     Ok(())
 }
 
-/// A place is named as administrators name it; only the machine's part of the registry is authority.
-fn subkey(place: &str) -> io::Result<&str> {
-    place
+/// A key of the machine's part of the registry, the only one that counts, from the name that administrators use.
+fn subkey(location: &str) -> io::Result<&str> {
+    location
         .strip_prefix(r"HKLM\")
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{place} is not below HKLM")))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{location} is not below HKLM")))
 }

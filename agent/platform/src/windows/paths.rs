@@ -1,20 +1,20 @@
-//! Where everything lies. `--root DIR` puts the whole layout below a folder, and its part of the registry below a key
+//! The path of everything. `--root DIR` puts the whole layout below a folder, and its part of the registry below a key
 //! that is named after the folder, for tests and the demo.
 
 use std::path::PathBuf;
 
-use super::ffi;
+use super::security;
 use crate::environment;
 use crate::paths::Paths;
 
 /// The name of this operating system in app descriptors.
 pub const SYSTEM: &str = "windows";
 
-/// The disk that the system lies on.
+/// The disk of the system.
 pub const SYSTEM_DISK: &str = "C:\\";
 
 impl Paths {
-    /// A key of HKEY_LOCAL_MACHINE, below the root's key if there is one. Only administrators can write either.
+    /// A key of `HKEY_LOCAL_MACHINE`, below the root's key if there is one. Only administrators can write either.
     #[must_use]
     pub fn key(&self, key: &str) -> String {
         match self.label() {
@@ -23,7 +23,7 @@ impl Paths {
         }
     }
 
-    /// What the agent keeps between starts.
+    /// The folder of what the agent keeps between starts.
     #[must_use]
     pub fn state(&self) -> PathBuf {
         let data = environment::directory("ProgramData").unwrap_or_else(|| PathBuf::from(r"C:\ProgramData"));
@@ -36,13 +36,13 @@ impl Paths {
         self.pipe("agent")
     }
 
-    /// The broker's local API of the person who runs this process.
+    /// The broker's local API of the user who runs this process.
     #[must_use]
     pub fn broker_socket(&self) -> PathBuf {
-        self.pipe(&format!("broker-{}", ffi::own_user().unwrap_or_default()))
+        self.pipe(&format!("broker-{}", security::own_user().unwrap_or_default()))
     }
 
-    /// The local APIs of every person who may have a broker running.
+    /// The local APIs of all users who may have a broker running. Pipes that cannot be listed are none.
     #[must_use]
     pub fn broker_sockets(&self) -> Vec<PathBuf> {
         let Ok(pipes) = fs_err::read_dir(PIPES) else { return Vec::new() };
@@ -53,7 +53,7 @@ impl Paths {
             .collect()
     }
 
-    /// Where a person's saved session lies.
+    /// The folder of the user's saved session.
     #[must_use]
     pub fn session_folder(&self) -> PathBuf {
         let data = environment::directory("LOCALAPPDATA").unwrap_or_else(std::env::temp_dir);

@@ -2,16 +2,15 @@
 
 use std::io;
 
-use policy_schema::raw::{Place, RawPolicy, ReadError, ReadErrorKind};
-use policy_schema::read::registry::{self, Tree};
+use policy_schema::raw::{RawPolicy, ReadError, ReadErrorKind, Source};
+use policy_schema::read::registry::{Tree, read as read_tree};
 use windows_registry::{Key, LOCAL_MACHINE};
 
-use super::ffi;
-use super::key_watch::KeyWatch;
+use super::registry::{self, KeyWatch, NamedKey, is_absent};
 use crate::paths::Paths;
 use crate::watch::Hint;
 
-/// How this operating system calls the kind of place, for people.
+/// What the source is called on this operating system, for messages.
 pub const WHERE: &str = r"HKLM\SOFTWARE\Policies\Steward, by Group Policy or Intune";
 
 /// The policy key.
@@ -19,18 +18,18 @@ const KEY: &str = r"SOFTWARE\Policies\Steward";
 /// Groups of values: `Recommended`, and a list inside it.
 const MAXIMUM_DEPTH: usize = 2;
 
-/// Reads every place.
+/// Reads every source.
 #[must_use]
-pub fn read(paths: &Paths) -> Vec<Place> {
+pub fn read(paths: &Paths) -> Vec<Source> {
     let key = paths.key(KEY);
     let name = format!(r"HKLM\{key}");
     match read_key(&key) {
         Ok(None) => Vec::new(),
-        Ok(Some(policy)) => vec![Place { rank: 1, name, contents: Ok(policy) }],
+        Ok(Some(policy)) => vec![Source { rank: 1, name, contents: Ok(policy) }],
         Err(error) => {
             let message = format!("cannot be read: {error}");
             let error = ReadError { kind: ReadErrorKind::Unreadable, message, hint: None };
-            vec![Place { rank: 1, name, contents: Err(error) }]
+            vec![Source { rank: 1, name, contents: Err(error) }]
         }
     }
 }
@@ -42,18 +41,18 @@ fn read_key(key: &str) -> io::Result<Option<RawPolicy>> {
         Err(error) if is_absent(error.code().0) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let policy = registry::read(&tree);
+    let policy = read_tree(&tree);
     Ok(Some(policy).filter(|policy| !policy.enforced.is_empty() || !policy.recommended.is_empty()))
 }
 
 fn tree(key: &Key, depth: usize) -> io::Result<Tree> {
-    let values = ffi::values(key)?;
+    let values = registry::values(key)?;
     let mut subkeys = Vec::new();
     if depth > 0 {
-        for name in ffi::subkeys(key)? {
+        for name in registry::subkeys(key)? {
             match key.open(&name) {
                 Ok(subkey) => subkeys.push((name, tree(&subkey, depth - 1)?)),
-                // It has just gone.
+                // It was just deleted.
                 Err(error) if is_absent(error.code().0) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -65,11 +64,6 @@ fn tree(key: &Key, depth: usize) -> io::Result<Tree> {
 /// The keys above a key, the nearest first.
 fn ancestors(key: String) -> impl Iterator<Item = String> {
     std::iter::successors(Some(key), |key| Some(key.rsplit_once('\\')?.0.to_owned())).skip(1)
-}
-
-/// Whether an error says that a key or value is not there, or is just being deleted (winerror.h, as HRESULT).
-pub(super) fn is_absent(code: i32) -> bool {
-    [0x8007_0002_u32, 0x8007_0003, 0x8007_03fa].contains(&code.cast_unsigned())
 }
 
 /// A watch over the policy key, and over the nearest key above it that exists.
@@ -91,9 +85,8 @@ impl Watch {
     /// Watches what exists now. Call it before each read: a notification comes only once.
     pub fn arm(&mut self, paths: &Paths) {
         let Ok(watch) = &mut self.watch else { return };
-        let open = |name: String| Some((name.clone(), LOCAL_MACHINE.open(name).ok()?));
         let own = open(paths.key(KEY));
-        let above = ancestors(paths.key(KEY)).find_map(open);
+        let above = ancestors(paths.key(KEY)).map(open).find_map(Result::transpose).transpose();
         watch.arm(own, above);
     }
 
@@ -104,5 +97,14 @@ impl Watch {
             Ok(watch) => watch.failure(),
             Err(error) => Some(error),
         }
+    }
+}
+
+/// A key to watch; `None` if it does not exist.
+fn open(name: String) -> Result<Option<NamedKey>, String> {
+    match LOCAL_MACHINE.open(&name) {
+        Ok(key) => Ok(Some((name, key))),
+        Err(error) if is_absent(error.code().0) => Ok(None),
+        Err(error) => Err(format!(r"HKLM\{name}: {error}")),
     }
 }

@@ -1,8 +1,12 @@
-//! Facts about the device that the system itself keeps.
+//! What the system itself says about the device.
+
+use std::io;
 
 use windows_registry::LOCAL_MACHINE;
 
-/// The identity of this boot: the number that Windows counts up with every start.
+use super::registry::is_absent;
+
+/// The ID of this boot: the number that Windows counts up with every start. `None` if it cannot be read.
 #[must_use]
 pub fn boot_id() -> Option<String> {
     let key = r"SYSTEM\CurrentControlSet\Control\Session Manager\Memory Management\PrefetchParameters";
@@ -10,8 +14,15 @@ pub fn boot_id() -> Option<String> {
     Some(number.to_string())
 }
 
-/// The identity of this installation of the system.
-#[must_use]
-pub fn machine_id() -> Option<String> {
-    LOCAL_MACHINE.open(r"SOFTWARE\Microsoft\Cryptography").ok()?.get_string("MachineGuid").ok()
+/// The ID of this installation of the system; `None` if it has none.
+///
+/// # Errors
+/// It cannot be read. That does not mean that there is none.
+pub fn machine_id() -> io::Result<Option<String>> {
+    let key = LOCAL_MACHINE.open(r"SOFTWARE\Microsoft\Cryptography");
+    match key.and_then(|key| key.get_string("MachineGuid")) {
+        Ok(id) => Ok(Some(id)),
+        Err(error) if is_absent(error.code().0) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -1,4 +1,4 @@
-//! The wish that the process end: from a person at the console, or from Windows when it shuts down.
+//! Requests to stop: from a user at the console, or from Windows when it shuts down.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use tokio::signal::windows::{
     CtrlBreak, CtrlC, CtrlClose, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown,
 };
 
-/// The wish of the system, or of a person at the console, that the process end.
+/// A request to stop, of the system or of a user at the console.
 pub struct StopSignal {
     interrupt: CtrlC,
     end: CtrlBreak,
@@ -28,7 +28,7 @@ impl StopSignal {
         })
     }
 
-    /// Waits for the wish.
+    /// Waits for the request.
     pub async fn wait(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -42,14 +42,14 @@ impl StopSignal {
 /// How an administrator starts the machine service.
 pub const START: &str = "steward agent";
 
-/// The service is ready. Nobody asks at the console.
+/// Nothing: in a console there is no service manager.
 pub fn ready(_: &str) {}
 
-/// The service is about to end. Nobody asks at the console.
+/// Nothing: in a console there is no service manager.
 pub fn stopping() {}
 
-/// Access comes with folders here ([`super::file`]); there is no umask.
-pub fn clear_umask() {}
+/// Nothing: Windows has no umask. Access is that of the folder ([`super::file`]).
+pub fn set_umask() {}
 
 /// The services' logs: none are kept on Windows yet.
 #[must_use]

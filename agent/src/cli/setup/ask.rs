@@ -1,11 +1,11 @@
-//! What is asked of an administrator at a terminal, where it was not given.
+//! The answers of an administrator: from the command line, or asked for at a terminal. Called by `steward setup`.
 
 use anyhow::{bail, ensure};
 use dialoguer::{Confirm, Input, Select};
 use policy_schema::settings::IdentityProvider;
 
 use super::{Arguments, Provider};
-use crate::setup::preset::{self, Preset};
+use crate::setup::preset::{self, Preset, PresetError};
 use crate::setup::{self, Answers, IdentityCenter};
 
 /// The answers, given or asked for.
@@ -33,17 +33,18 @@ pub(super) fn ask(arguments: Arguments, interactive: bool) -> anyhow::Result<Ans
         Provider::Pingfederate { host } => {
             asker.preset("--host", "PingFederate host", host, preset::pingfederate)?
         }
-        Provider::Pingone { custom_domain: Some(domain), .. } => {
-            preset::pingone(None, None, Some(&domain)).map_err(anyhow::Error::msg)?
-        }
+        Provider::Pingone { custom_domain: Some(domain), .. } => preset::pingone(None, None, Some(&domain))?,
         Provider::Pingone { environment, region, custom_domain: None } => {
             let region = match region {
                 None if environment.is_none() => asker.region()?,
                 given => given,
             };
-            asker.preset("--environment", "Environment ID, or an address with it", environment, |text| {
-                preset::pingone(Some(text), region.as_deref(), None)
-            })?
+            asker.preset(
+                "--environment",
+                "Environment ID, or an address that contains it",
+                environment,
+                |text| preset::pingone(Some(text), region.as_deref(), None),
+            )?
         }
         Provider::Google => preset::google(),
         Provider::Custom { issuer } => asker.preset("--issuer", "Issuer", issuer, preset::custom)?,
@@ -52,12 +53,12 @@ pub(super) fn ask(arguments: Arguments, interactive: bool) -> anyhow::Result<Ans
         Some(client_id) => Some(client_id.trim().to_owned()),
         None => asker.optional("Client ID (empty if the app is not registered yet)", |text| {
             match setup::check_client_id(preset.provider, text.trim()) {
-                complaints if text.trim().is_empty() || complaints.is_empty() => Ok(()),
-                complaints => Err(complaints.join("; ")),
+                mistakes if text.trim().is_empty() || mistakes.is_empty() => Ok(()),
+                mistakes => Err(mistakes.join("; ")),
             }
         })?,
     };
-    // People copy it with braces, or without hyphens.
+    // Administrators may copy it with braces or without hyphens.
     let entra = preset.provider == IdentityProvider::Entra;
     let client_id = client_id.map(|text| preset::identifier(&text).filter(|_| entra).unwrap_or(text));
     let google = preset.provider == IdentityProvider::Google;
@@ -89,7 +90,7 @@ pub(super) fn ask(arguments: Arguments, interactive: bool) -> anyhow::Result<Ans
         organization: arguments.organization,
         support_contact: arguments.support_contact,
         email_domains: arguments.email_domain,
-        // Both are the policy's to say.
+        // The resolved policy fills these in.
         app: String::new(),
         redirect_uri: String::new(),
         addresses: Vec::new(),
@@ -98,7 +99,7 @@ pub(super) fn ask(arguments: Arguments, interactive: bool) -> anyhow::Result<Ans
     })
 }
 
-/// Asks a person, if there is one.
+/// Asks the administrator, if there is a terminal.
 struct Asker {
     interactive: bool,
 }
@@ -128,13 +129,13 @@ impl Asker {
         })
     }
 
-    /// What was given, or what a person types until it can be understood.
+    /// The value that was given, or one that the administrator types. It asks again until the value is understood.
     fn preset(
         &self,
         flag: &str,
         prompt: &str,
         given: Option<String>,
-        understand: impl Fn(&str) -> Result<Preset, String>,
+        understand: impl Fn(&str) -> Result<Preset, PresetError>,
     ) -> anyhow::Result<Preset> {
         let text = match given {
             Some(text) => text,
@@ -142,9 +143,9 @@ impl Asker {
                 .with_prompt(prompt)
                 .validate_with(|text: &String| understand(text).map(drop))
                 .interact_text()?,
-            None => bail!("`{flag}` is missing; in a terminal it would be asked for"),
+            None => bail!("`{flag}` is missing; in a terminal, the command asks for it"),
         };
-        understand(&text).map_err(anyhow::Error::msg)
+        Ok(understand(&text)?)
     }
 
     fn optional(

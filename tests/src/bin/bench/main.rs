@@ -9,23 +9,24 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use agent_platform::file;
 use anyhow::Context as _;
 use axum::Router;
 use axum::routing::post;
-use e2e::device::{Device, Process, program};
+use e2e::device::Device;
+use e2e::process::{Process, program};
 use e2e::provider::{CLIENT_ID, Provider};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use notify::{RecursiveMode, Watcher as _};
+use platform::file;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-mod rival;
+mod oidc_agent;
 
 const POLICIES: usize = 60;
 const REQUESTS: usize = 3000;
@@ -60,17 +61,17 @@ async fn measure(all: bool) -> anyhow::Result<()> {
     let agent = device.start_agent().await;
     let broker = device.start_broker().await;
 
-    let configuration = device.path("etc/opt/lab-notes/managed.json");
+    let configuration = device.configuration_file();
     e2e::wait::until("the first configuration", async || fs_err::metadata(&configuration)).await;
     let login = device.steward(&["login"]).await;
     anyhow::ensure!(login.status.success(), "{}", String::from_utf8_lossy(&login.stderr));
-    let user = nix::unistd::geteuid();
-    let socket = device.path(&format!("run/user/{user}/steward/broker.sock"));
+    let socket = device.broker_socket();
     if all {
         table(&device, &agent, &broker, &socket, &policy).await?;
     }
-    // What is not ours may hang or miss something: the table above stands without it.
-    let compared = tokio::time::timeout(IDLE * 2, rival::compare(&device, &broker, &provider, &socket)).await;
+    // The other agent may hang or be missing: the table above is complete without it.
+    let compared =
+        tokio::time::timeout(IDLE * 2, oidc_agent::compare(&device, &broker, &provider, &socket)).await;
     match compared {
         Ok(Ok(())) => {}
         Ok(Err(error)) => println!("not compared further: {error:#}"),
@@ -79,7 +80,7 @@ async fn measure(all: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is compared with a floor.
+/// Prints what is compared with a floor.
 async fn table(
     device: &Device,
     agent: &Process,
@@ -88,16 +89,16 @@ async fn table(
     policy: &impl Fn(usize) -> String,
 ) -> anyhow::Result<()> {
     println!("{:<44} {:>10} {:>10} {:>7} {:>7}", "", "ours", "floor", "ratio", "target");
-    let configuration = device.path("etc/opt/lab-notes/managed.json");
+    let configuration = device.configuration_file();
     let ours =
         replacements(&configuration, POLICIES, |number| device.push("50.toml", &policy(number + 1))).await?;
     let floor = floor_of_replacements(&device.path("floor")).await?;
     row("policy written to app configuration on disk", ours, floor, 2.0);
 
     let echo = device.path("echo.sock");
-    let answer = ask(&mut connect(socket).await?).await?;
+    let response = request_token(&mut connect(socket).await?).await?;
     let listener = UnixListener::bind(&echo)?;
-    std::thread::spawn(move || echo_server(listener.into_std()?, answer));
+    std::thread::spawn(move || echo_server(listener.into_std()?, response));
     row("cached token, connection kept open", kept_open(socket).await?, kept_open(&echo).await?, 2.0);
     row("cached token, connecting", connecting(socket).await?, connecting(&echo).await?, 2.0);
     let root = device.root_text();
@@ -109,7 +110,7 @@ async fn table(
         3.0,
     );
 
-    // Everything that runs after a change has run by then.
+    // Everything that a change causes has happened before the wait below ends.
     let floor = Command::new(std::env::current_exe()?)
         .arg("floor")
         .arg(device.path("etc"))
@@ -220,7 +221,7 @@ async fn connect(socket: &Path) -> anyhow::Result<SendRequest<Full<Bytes>>> {
     Ok(sender)
 }
 
-async fn ask(sender: &mut SendRequest<Full<Bytes>>) -> anyhow::Result<Bytes> {
+async fn request_token(sender: &mut SendRequest<Full<Bytes>>) -> anyhow::Result<Bytes> {
     let request = hyper::Request::post("/v1/token")
         .header("host", "localhost")
         .header("content-type", "application/json")
@@ -236,7 +237,7 @@ async fn kept_open(socket: &Path) -> anyhow::Result<Duration> {
     let mut times = Vec::new();
     for _ in 0..REQUESTS {
         let begun = Instant::now();
-        ask(&mut sender).await?;
+        request_token(&mut sender).await?;
         times.push(begun.elapsed());
     }
     Ok(median(times))
@@ -246,17 +247,17 @@ async fn connecting(socket: &Path) -> anyhow::Result<Duration> {
     let mut times = Vec::new();
     for _ in 0..REQUESTS {
         let begun = Instant::now();
-        ask(&mut connect(socket).await?).await?;
+        request_token(&mut connect(socket).await?).await?;
         times.push(begun.elapsed());
     }
     Ok(median(times))
 }
 
-/// Answers every request with the same bytes, on a thread of its own as the broker is a process of its own.
-fn echo_server(listener: std::os::unix::net::UnixListener, answer: Bytes) -> anyhow::Result<()> {
+/// Responds to every request with the same bytes, on its own thread as the broker is its own process.
+fn echo_server(listener: std::os::unix::net::UnixListener, response: Bytes) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let listener = UnixListener::from_std(listener)?;
-        let routes = Router::new().route("/v1/token", post(async move || answer.clone()));
+        let routes = Router::new().route("/v1/token", post(async move || response.clone()));
         Ok(axum::serve(listener, routes).await?)
     })
 }

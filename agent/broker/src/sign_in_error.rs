@@ -1,0 +1,128 @@
+//! Why a sign-in ends without a session. A [`Problem`] is made of it at the edge.
+
+use net::admission::StatusCode;
+use policy_schema::{Code, Problem};
+
+use super::callback::PortTaken;
+use super::configuration::{Configuration, ConfigurationError};
+use super::provider::{Check, ProviderError};
+use super::session::{AddressError, BeginError};
+
+/// Why a sign-in ends without a session.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SignInError {
+    /// Policy does not say where to sign in.
+    #[error(transparent)]
+    NotConfigured(#[from] ConfigurationError),
+    /// `DeviceFlow` is `never`.
+    #[error("policy does not allow it")]
+    DeviceFlowNotAllowed,
+    /// The port of the redirect URI cannot be listened at.
+    #[error(transparent)]
+    PortTaken(#[from] PortTaken),
+    /// The provider refused, or gave nothing that can be used.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// Policy does not let the user in.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// No browser could be opened.
+    #[error("no browser could be opened: {0}")]
+    NoBrowser(String),
+    /// The user did not finish in time.
+    #[error("nobody came back from the browser within {minutes} minutes")]
+    TimedOut {
+        /// How long the user had.
+        minutes: u64,
+    },
+    /// The user began another one in another way.
+    #[error("another sign-in replaced this one")]
+    Replaced,
+    /// What the user pasted cannot be used.
+    #[error(transparent)]
+    Paste(#[from] PasteError),
+    /// The broker is about to end.
+    #[error("the broker is stopping")]
+    Stopping,
+}
+
+/// Why an address that a user pasted cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PasteError {
+    /// Nobody waits for it.
+    #[error("no sign-in is under way")]
+    NoSignIn,
+    /// It is not what a sign-in ends with.
+    #[error("this is not the address that a sign-in ends with")]
+    NotARedirect,
+    /// It belongs to another sign-in.
+    #[error("this address belongs to another sign-in")]
+    OtherSignIn,
+}
+
+impl SignInError {
+    /// The HTTP status of the refusal.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::NotConfigured(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::DeviceFlowNotAllowed | Self::Address(_) => StatusCode::FORBIDDEN,
+            Self::PortTaken(_)
+            | Self::NoBrowser(_)
+            | Self::Replaced
+            | Self::Paste(PasteError::NoSignIn | PasteError::OtherSignIn) => StatusCode::CONFLICT,
+            Self::Provider(error) => error.status(),
+            Self::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::Paste(PasteError::NotARedirect) => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// The problem to show, under this configuration.
+    pub(crate) fn problem(&self, configuration: &Configuration) -> Problem {
+        let problem = |code: Code, hint: &str| Problem::new(code, self.to_string()).hint(hint.to_owned());
+        match self {
+            Self::NotConfigured(error) => error.problem(),
+            Self::DeviceFlowNotAllowed => problem(
+                Code::SignInDeviceFlowUnavailable,
+                "`steward login --paste` needs no port and no device",
+            )
+            .key("DeviceFlow"),
+            Self::PortTaken(error) => error.problem(),
+            Self::Provider(error) => error.problem(configuration),
+            Self::Address(error) => error.problem(),
+            Self::NoBrowser(_) => problem(
+                Code::SignInBrowserFailed,
+                "`steward login --no-browser` shows the address to open by hand",
+            ),
+            Self::TimedOut { .. } => Problem::new(Code::SignInTimedOut, self.to_string()).hint(format!(
+                "if the browser showed an error, register exactly {} as a redirect URI of a native client",
+                configuration.redirect_uri
+            )),
+            Self::Replaced => Problem::new(Code::SignInTimedOut, self.to_string()),
+            Self::Paste(error) => problem(
+                Code::SignInTokenInvalid,
+                match error {
+                    PasteError::NoSignIn => "begin one with `steward login --paste`",
+                    PasteError::NotARedirect => {
+                        "copy the whole address from the browser's address bar; it has `code=` and `state=` in it"
+                    }
+                    PasteError::OtherSignIn => {
+                        "open the address that was shown last, and paste where it leads"
+                    }
+                },
+            ),
+            Self::Stopping => Problem::new(Code::ApiRefused, self.to_string()),
+        }
+    }
+}
+
+impl From<BeginError> for SignInError {
+    fn from(error: BeginError) -> Self {
+        match error {
+            BeginError::NotConfigured(error) => Self::NotConfigured(error),
+            BeginError::NoIdToken => {
+                ProviderError::Untrusted { check: Check::IdToken, reason: error.to_string() }.into()
+            }
+            BeginError::Address(error) => Self::Address(error),
+        }
+    }
+}

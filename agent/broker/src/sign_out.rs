@@ -1,0 +1,142 @@
+//! The sign-out: ends sessions on this device and at the identity provider.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use net::admission::StatusCode;
+use policy_schema::{Code, Problem};
+
+use super::configuration::Configuration;
+use super::provider::Provider;
+use super::session::Session;
+use super::vault::VaultError;
+use super::{Broker, locked};
+
+/// How long the identity provider may take over a sign-out.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Why nobody was signed out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum SignOutError {
+    /// There is no session of that account.
+    #[error("nobody called {0} is signed in")]
+    NoSuchAccount(String),
+    /// The saved sessions cannot be opened.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The broker is about to end.
+    #[error("the broker is stopping")]
+    Stopping,
+}
+
+impl SignOutError {
+    /// The HTTP status of the refusal.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::NoSuchAccount(_) => StatusCode::NOT_FOUND,
+            Self::Vault(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The problem to show.
+    pub(super) fn problem(&self) -> Problem {
+        match self {
+            Self::NoSuchAccount(_) => Problem::new(Code::SignInRequired, self.to_string())
+                .hint("`steward whoami` shows who is".to_owned()),
+            Self::Vault(error) => error.problem(),
+            Self::Stopping => Problem::new(Code::ApiRefused, self.to_string()),
+        }
+    }
+}
+
+/// Where a browser can end the session at the provider as well, and what could not be done.
+pub(super) type SignedOut = (Option<String>, Vec<String>);
+
+impl Broker {
+    /// Ends sessions here and at the provider, in a task of its own: a caller that goes away leaves nothing half ended.
+    pub(super) async fn sign_out(
+        self: &Arc<Self>,
+        name: Option<String>,
+        all: bool,
+    ) -> Result<SignedOut, SignOutError> {
+        let broker = Arc::clone(self);
+        let ended = tokio::spawn(async move { broker.sign_out_now(name.as_deref(), all).await });
+        ended.await.unwrap_or(Err(SignOutError::Stopping))
+    }
+
+    async fn sign_out_now(&self, name: Option<&str>, all: bool) -> Result<SignedOut, SignOutError> {
+        self.load().await;
+        let configuration = self.configuration().ok();
+        let mut chosen = self.choose(configuration.as_deref(), name, all)?;
+        if all {
+            // Those that cannot be opened go as well.
+            chosen.extend(self.vault.lock().await.accounts());
+            chosen.sort_unstable();
+            chosen.dedup();
+        }
+        let (mut end_session, mut remarks) = (None, Vec::new());
+        for id in chosen {
+            let known = locked(&self.accounts).get(&id).map(|known| Arc::clone(&known.turn));
+            let turn = known.unwrap_or_default();
+            let _turn = turn.lock().await;
+            let session = locked(&self.accounts).get(&id).map(|account| Arc::clone(&account.session));
+            if let Err(error) = self.vault.lock().await.forget(&id).await {
+                remarks.push(format!("the saved session stays: {error}"));
+                continue;
+            }
+            locked(&self.accounts).remove(&id);
+            self.session_changed();
+            tracing::info!("signed out");
+            let (Some(configuration), Some(session)) = (&configuration, session) else { continue };
+            let ended = tokio::time::timeout(LIMIT, self.end_at_provider(configuration, &session)).await;
+            match ended.unwrap_or_else(|_| Err("it does not answer".to_owned())) {
+                Ok(address) => end_session = address.or(end_session),
+                Err(reason) => {
+                    let what = "the session could not be ended at the identity provider";
+                    remarks.push(format!("{what}: {reason}"));
+                }
+            }
+        }
+        Ok((end_session, remarks))
+    }
+
+    /// The accounts that are meant. Without policy nobody knows which one is meant by default: then all of them are.
+    fn choose(
+        &self,
+        configuration: Option<&Configuration>,
+        name: Option<&str>,
+        all: bool,
+    ) -> Result<Vec<String>, SignOutError> {
+        let mut accounts = locked(&self.accounts);
+        let named = |session: &&Session| name.is_none_or(|name| session.is_named(name));
+        let chosen: Vec<String> = match configuration {
+            _ if all => accounts.sessions().map(Session::id).collect(),
+            Some(configuration) => {
+                accounts.pick(configuration, name).map(|account| account.session.id()).into_iter().collect()
+            }
+            None => accounts.sessions().filter(named).map(Session::id).collect(),
+        };
+        match (chosen.is_empty(), name, accounts.vault_errors.first()) {
+            (true, Some(name), _) => return Err(SignOutError::NoSuchAccount(name.to_owned())),
+            (true, None, Some((_, error))) if !all => return Err(error.clone().into()),
+            (_, _, _) => accounts.problem = None,
+        }
+        Ok(chosen)
+    }
+
+    async fn end_at_provider(
+        &self,
+        configuration: &Configuration,
+        session: &Session,
+    ) -> Result<Option<String>, String> {
+        if !session.is_of(configuration) {
+            return Err("policy does not name it any more".to_owned());
+        }
+        let provider = Provider::discover(&self.provider, configuration, false).await;
+        let provider = provider.map_err(|error| error.to_string())?;
+        if let Some(refresh_token) = &session.refresh_token {
+            provider.revoke(refresh_token).await?;
+        }
+        Ok(provider.end_session(&session.id_token).map(|url| url.to_string()))
+    }
+}

@@ -1,0 +1,446 @@
+//! The one HTTP client: proxy and trust as policy says, no redirects, limits on time and size.
+//!
+//! In: the network settings of policy ([`Network`]) and requests. Out: responses, or an [`HttpError`]. Called by the
+//! broker, the doctor, updates and reports. Each task makes a client and drops it, so that an idle process holds no
+//! connection and no trust store.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::body::Bytes;
+use policy_schema::settings::ProxyMode;
+use policy_schema::{Code, Policy, Problem};
+use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, Response};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::certificate_observer::{self, CertificateObserver};
+use crate::chain;
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+const READ_LIMIT: Duration = Duration::from_secs(30);
+/// How long a small document may take to arrive as a whole, even if some bytes arrive all the time.
+const DOCUMENT_LIMIT: Duration = Duration::from_secs(20);
+
+/// How to reach the network, as policy says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    proxy_mode: ProxyMode,
+    proxy_url: Option<String>,
+    proxy_bypass: Vec<String>,
+    certificates: Vec<String>,
+}
+
+impl From<&Policy> for Network {
+    fn from(policy: &Policy) -> Self {
+        Self {
+            proxy_mode: policy.proxy_mode,
+            proxy_url: policy.proxy_url.clone(),
+            proxy_bypass: policy.proxy_bypass.clone(),
+            certificates: policy.additional_trusted_certificates.clone(),
+        }
+    }
+}
+
+/// Why a request brought no usable response.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// A proxy address or a certificate of policy cannot be used.
+    #[error("the network settings cannot be used")]
+    Settings(#[source] reqwest::Error),
+    /// The operating system's trust store cannot be used.
+    #[error("the trust store of this device cannot be used")]
+    Trust(#[source] rustls::Error),
+    /// Policy asks for a fixed proxy and names none.
+    #[error("`ProxyMode` is `fixed`, but `ProxyUrl` is not set")]
+    ProxyMissing,
+    /// No response came.
+    #[error("{host} could not be reached")]
+    Unreachable {
+        /// The server, with its port if it is not the usual one.
+        host: String,
+        /// Why not.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The response ended before its body was whole.
+    #[error("the response from {host} broke off")]
+    Broken {
+        /// The server, with its port if it is not the usual one.
+        host: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The status of the response is not 200.
+    #[error("{host} responded with status {status}")]
+    Status {
+        /// The server.
+        host: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The response was not whole in time.
+    #[error("{host} did not finish its response within {} seconds", DOCUMENT_LIMIT.as_secs())]
+    TooSlow {
+        /// The server.
+        host: String,
+    },
+    /// The response is larger than it may be.
+    #[error("{host} responded with more than {limit} bytes")]
+    TooLarge {
+        /// The server.
+        host: String,
+        /// In bytes.
+        limit: usize,
+    },
+}
+
+impl HttpError {
+    /// Whether the request certainly never reached the server.
+    #[must_use]
+    pub fn never_arrived(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } if source.is_connect())
+    }
+}
+
+/// A response as it came.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The HTTP status.
+    pub status: u16,
+    /// The header `Location`.
+    pub location: Option<String>,
+    /// The header `Date`.
+    pub date: Option<String>,
+    /// The body, cut at the limit.
+    pub body: Vec<u8>,
+}
+
+/// The body of a response, read piece by piece.
+#[derive(Debug)]
+pub struct Body {
+    response: Response,
+    url: Url,
+}
+
+impl Body {
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// The response broke off.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
+        let broken = |source: reqwest::Error| HttpError::Broken {
+            host: host(&self.url),
+            source: source.without_url(),
+        };
+        self.response.chunk().await.map_err(broken)
+    }
+}
+
+/// A client with its limits.
+#[derive(Clone)]
+pub struct Http {
+    client: Client,
+}
+
+impl Http {
+    /// Makes a client.
+    ///
+    /// # Errors
+    /// A proxy address or a certificate cannot be used.
+    pub fn new(network: &Network) -> Result<Self, HttpError> {
+        let mut builder = Self::builder(network)?;
+        let usable = network.certificates.iter().filter_map(|pem| trusted(pem).ok());
+        let usable: Vec<Certificate> = usable.filter_map(|der| Certificate::from_der(&der).ok()).collect();
+        if !usable.is_empty() {
+            builder = builder.tls_certs_merge(usable);
+        }
+        Ok(Self { client: builder.build().map_err(HttpError::Settings)? })
+    }
+
+    /// Makes a client whose encrypted connections are observed: the observer knows which certificates servers
+    /// presented, whether or not they are trusted.
+    ///
+    /// # Errors
+    /// A proxy address or the trust store of this device cannot be used.
+    pub fn observed(network: &Network) -> Result<(Self, CertificateObserver), HttpError> {
+        let certificates = network.certificates.iter().filter_map(|pem| trusted(pem).ok());
+        let (tls, observer) = certificate_observer::observe(certificates).map_err(HttpError::Trust)?;
+        let builder = Self::builder(network)?.tls_backend_preconfigured(tls);
+        Ok((Self { client: builder.build().map_err(HttpError::Settings)? }, observer))
+    }
+
+    fn builder(network: &Network) -> Result<ClientBuilder, HttpError> {
+        // Only the first call installs the provider; the others fail, which is fine.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let builder = Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_LIMIT)
+            .read_timeout(READ_LIMIT)
+            .pool_max_idle_per_host(0)
+            .user_agent(concat!("steward/", env!("CARGO_PKG_VERSION")));
+        Ok(match (network.proxy_mode, &network.proxy_url) {
+            (ProxyMode::System, _) => builder,
+            (ProxyMode::Direct, _) => builder.no_proxy(),
+            (ProxyMode::Fixed, None) => return Err(HttpError::ProxyMissing),
+            (ProxyMode::Fixed, Some(url)) => {
+                let bypass = ["localhost", "127.0.0.0/8", "::1"]
+                    .into_iter()
+                    .chain(network.proxy_bypass.iter().map(String::as_str))
+                    .collect::<Vec<_>>()
+                    .join(",");
+                let proxy = Proxy::all(url).map_err(HttpError::Settings)?;
+                builder.proxy(proxy.no_proxy(NoProxy::from_string(&bypass)))
+            }
+        })
+    }
+
+    /// Sends a GET and returns the response with any status, its body cut after `limit` bytes. Sends a bearer token if
+    /// there is one (RFC 6750).
+    ///
+    /// # Errors
+    /// No response came.
+    pub async fn fetch(&self, url: &Url, token: Option<&str>, limit: usize) -> Result<Fetched, HttpError> {
+        let mut request = self.client.get(url.clone());
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let mut response = request.send().await.map_err(|source| unreachable(url, source))?;
+        let header = |name: &str| {
+            let value = response.headers().get(name)?;
+            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        let (status, location, date) = (response.status().as_u16(), header("location"), header("date"));
+        let mut body = Vec::new();
+        while body.len() < limit
+            && let Some(chunk) = response.chunk().await.map_err(|source| unreachable(url, source))?
+        {
+            body.extend_from_slice(&chunk);
+        }
+        body.truncate(limit);
+        Ok(Fetched { status, location, date, body })
+    }
+
+    /// Starts a GET. The caller reads the body piece by piece.
+    ///
+    /// # Errors
+    /// No response came, or another status than 200.
+    pub async fn open(&self, url: &Url) -> Result<Body, HttpError> {
+        let response =
+            self.client.get(url.clone()).send().await.map_err(|source| unreachable(url, source))?;
+        match response.status().as_u16() {
+            200 => Ok(Body { response, url: url.clone() }),
+            status => Err(HttpError::Status { host: host(url), status }),
+        }
+    }
+
+    /// Gets a document of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// No response came, or another status than 200, or it is too large.
+    pub async fn get(&self, url: &Url, limit: usize) -> Result<Vec<u8>, HttpError> {
+        let Body { response, .. } = self.open(url).await?;
+        body(response, url, limit).await
+    }
+
+    /// Posts JSON, with a bearer token if there is one (RFC 6750). Returns the status, and Retry-After in seconds.
+    ///
+    /// # Errors
+    /// No response came.
+    pub async fn post_json(
+        &self,
+        url: &Url,
+        token: Option<&str>,
+        json: Vec<u8>,
+    ) -> Result<(u16, Option<u64>), HttpError> {
+        let mut request = self.client.post(url.clone()).header("content-type", "application/json").body(json);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.map_err(|source| unreachable(url, source))?;
+        let retry_after = response
+            .headers()
+            .get("retry-after")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.parse().ok());
+        Ok((response.status().as_u16(), retry_after))
+    }
+
+    /// Posts a form. Returns the status and the body.
+    ///
+    /// # Errors
+    /// No response came, or it is too large.
+    pub async fn post_form(
+        &self,
+        url: &Url,
+        form: String,
+        limit: usize,
+    ) -> Result<(u16, Vec<u8>), HttpError> {
+        let request = self.client.post(url.clone()).body(form);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let response = request.send().await.map_err(|source| unreachable(url, source))?;
+        let status = response.status().as_u16();
+        Ok((status, body(response, url, limit).await?))
+    }
+
+    /// Sends a request that a library made, for a response of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// No response came in time, or it is too large.
+    pub async fn exchange(
+        &self,
+        request: http::Request<Vec<u8>>,
+        limit: usize,
+    ) -> Result<http::Response<Vec<u8>>, HttpError> {
+        let request = reqwest::Request::try_from(request).map_err(HttpError::Settings)?;
+        let url = request.url().clone();
+        let exchange = self.exchange_without_limit(request, &url, limit);
+        tokio::time::timeout(DOCUMENT_LIMIT, exchange)
+            .await
+            .unwrap_or_else(|_| Err(HttpError::TooSlow { host: host(&url) }))
+    }
+
+    async fn exchange_without_limit(
+        &self,
+        request: reqwest::Request,
+        url: &Url,
+        limit: usize,
+    ) -> Result<http::Response<Vec<u8>>, HttpError> {
+        let response = self.client.execute(request).await.map_err(|source| unreachable(url, source))?;
+        let mut builder = http::Response::builder().status(response.status());
+        for (name, value) in response.headers() {
+            builder = builder.header(name, value);
+        }
+        let body = body(response, url, limit).await?;
+        Ok(builder.body(body).expect("status and headers come from a response"))
+    }
+}
+
+/// What is wrong with the certificates of policy. A certificate that cannot be used is left out, so less is trusted.
+#[must_use]
+pub fn unusable_certificates(policy: &Policy) -> Vec<Problem> {
+    let numbered = policy.additional_trusted_certificates.iter().zip(1..);
+    let problems = numbered.filter_map(|(pem, number): (&String, u32)| {
+        let reason = chain(&trusted(pem).err()?);
+        Some(
+            Problem::new(Code::PolicyInvalidValue, format!("certificate {number} cannot be used: {reason}"))
+                .key("AdditionalTrustedCertificates")
+                .using("the others")
+                .hint("export it again, as X.509 in PEM".to_owned()),
+        )
+    });
+    problems.collect()
+}
+
+/// Whether an address is on this device.
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+/// The host of an address, with its port if it is not the usual one.
+#[must_use]
+pub fn host(url: &Url) -> String {
+    match (url.host_str(), url.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (Some(host), None) => host.to_owned(),
+        (None, _) => url.scheme().to_owned(),
+    }
+}
+
+/// Why a certificate of policy cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum CertificateError {
+    #[error("it is not PEM")]
+    Encoding(#[from] base64::DecodeError),
+    #[error("it cannot be a trust anchor")]
+    Anchor(#[from] rustls::Error),
+}
+
+/// A certificate of policy as DER, if it can be a trust anchor. In policy it may be on one line.
+fn trusted(pem: &str) -> Result<Vec<u8>, CertificateError> {
+    let body: String = pem
+        .trim()
+        .trim_start_matches("-----BEGIN CERTIFICATE-----")
+        .trim_end_matches("-----END CERTIFICATE-----")
+        .split_ascii_whitespace()
+        .collect();
+    let der = STANDARD.decode(body)?;
+    let mut store = rustls::RootCertStore::empty();
+    store.add(der.clone().into())?;
+    Ok(der)
+}
+
+async fn body(mut response: Response, url: &Url, limit: usize) -> Result<Vec<u8>, HttpError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|source| unreachable(url, source))? {
+        if body.len() + chunk.len() > limit {
+            return Err(HttpError::TooLarge { host: host(url), limit });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn unreachable(url: &Url, source: reqwest::Error) -> HttpError {
+    // The query of a URL may be secret, and the host says enough.
+    HttpError::Unreachable { host: host(url), source: source.without_url() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(mode: ProxyMode) -> Network {
+        Network { proxy_mode: mode, proxy_url: None, proxy_bypass: Vec::new(), certificates: Vec::new() }
+    }
+
+    #[test]
+    fn fixed_proxy_without_address_is_an_error() {
+        assert!(matches!(Http::new(&network(ProxyMode::Fixed)), Err(HttpError::ProxyMissing)));
+    }
+
+    #[test]
+    fn certificate_on_one_line_is_accepted_and_broken_one_is_left_out() {
+        let certificates = policy_schema::SETTINGS
+            .iter()
+            .find(|setting| setting.key == "AdditionalTrustedCertificates")
+            .map(|setting| setting.example.to_raw());
+        let Some(policy_schema::raw::RawValue::List(examples)) = certificates else {
+            panic!("it has examples")
+        };
+        for separator in ["\n", " ", ""] {
+            assert!(trusted(&examples[0].replace('\n', separator)).is_ok(), "{separator:?}");
+        }
+        let broken = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----".to_owned();
+        assert!(trusted(&broken).is_err());
+        let mixed = Network { certificates: vec![broken, examples[0].clone()], ..network(ProxyMode::Direct) };
+        assert!(Http::new(&mixed).is_ok());
+    }
+
+    #[tokio::test]
+    async fn fixed_proxy_is_used_for_other_hosts_and_not_for_this_device() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let own = listener.local_addr().unwrap();
+        let hello = axum::Router::new().fallback(|| async { "hello" });
+        tokio::spawn(async move { axum::serve(listener, hello).await });
+        // No process listens at port 9, so a request through this proxy fails.
+        let dead = Network { proxy_url: Some("http://127.0.0.1:9".to_owned()), ..network(ProxyMode::Fixed) };
+        let http = Http::new(&dead).unwrap();
+        let own: Url = format!("http://{own}/").parse().unwrap();
+        assert_eq!(http.get(&own, 100).await.unwrap(), b"hello");
+        assert!(matches!(http.get(&own, 3).await, Err(HttpError::TooLarge { .. })));
+        let other: Url = "http://updates.example.com/".parse().unwrap();
+        assert!(matches!(http.get(&other, 100).await, Err(HttpError::Unreachable { .. })));
+        // A proxy that listens is used: the response is its own.
+        let live = Network { proxy_url: Some(own.to_string()), ..dead };
+        assert_eq!(Http::new(&live).unwrap().get(&other, 100).await.unwrap(), b"hello");
+    }
+}

@@ -1,0 +1,77 @@
+//! Users and what they may do: who runs a process, who owns a file, and access lists for what is created.
+
+mod ffi;
+
+use std::io;
+use std::os::windows::io::BorrowedHandle;
+use std::path::Path;
+
+pub(super) use ffi::Descriptor;
+use ffi::{Sid, Token};
+
+/// What the user of another process may do here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rights {
+    /// It runs as LocalSystem, or as an administrator and is elevated.
+    pub(super) administrator: bool,
+    /// Its user is that of this process.
+    pub(super) owner: bool,
+}
+
+/// The rights of a process.
+pub(super) fn rights(process: BorrowedHandle<'_>) -> io::Result<Rights> {
+    let token = Token::of(process)?;
+    let user = token.user()?;
+    Ok(Rights {
+        administrator: user == Sid::local_system()? || token.has_group(&Sid::administrators()?)?,
+        owner: user == Token::own()?.user()?,
+    })
+}
+
+/// The SID of the user who runs this process, as text.
+pub(super) fn own_user() -> io::Result<String> {
+    Token::own()?.user()?.text()
+}
+
+/// Whether the owner of a file or folder is LocalSystem, the group of administrators, or the user who runs this
+/// process.
+pub(super) fn is_trustworthy(path: &Path) -> io::Result<bool> {
+    let owner = ffi::owner(path)?;
+    Ok(owner == Sid::local_system()? || owner == Sid::administrators()? || owner == Token::own()?.user()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn well_known_users_have_their_documented_sids() {
+        // Microsoft, "Well-known SIDs".
+        assert_eq!(Sid::local_system().unwrap().text().unwrap(), "S-1-5-18");
+        assert_eq!(Sid::administrators().unwrap().text().unwrap(), "S-1-5-32-544");
+        assert_ne!(Sid::local_system().unwrap(), Sid::administrators().unwrap());
+    }
+
+    #[test]
+    fn own_process_runs_as_owner() {
+        use std::os::windows::io::AsHandle as _;
+        let process = crate::os::process::Process::open(std::process::id()).unwrap();
+        assert!(rights(process.as_handle()).unwrap().owner);
+        assert!(own_user().unwrap().starts_with("S-1-5-"));
+    }
+
+    #[test]
+    fn own_file_is_trustworthy_and_missing_file_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        assert_eq!(is_trustworthy(&file).unwrap_err().kind(), io::ErrorKind::NotFound);
+        fs_err::write(&file, "x").unwrap();
+        assert!(is_trustworthy(&file).unwrap());
+    }
+
+    #[test]
+    fn malformed_access_list_is_an_error() {
+        assert!(Descriptor::parse("D:P(A;OICI;FA;;;SY)").is_ok());
+        assert!(Descriptor::parse("no access list").is_err());
+    }
+}

@@ -1,0 +1,143 @@
+use super::*;
+use crate::session::SessionState;
+use crate::status::sample_status;
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn session(state: SessionState, problems: Vec<Problem>) -> SessionStatus {
+    SessionStatus {
+        state: state.into(),
+        account: None,
+        other_accounts: Vec::new(),
+        issuer: None,
+        signed_in_at: None,
+        token_expires_at: None,
+        kept: None,
+        lasting: false,
+        problems,
+        extra: Extra::default(),
+    }
+}
+
+fn part(health: &ComponentHealth, name: ComponentName) -> State {
+    health.components.iter().find(|part| part.name == name).unwrap().known_state()
+}
+
+fn with(problems: Vec<Problem>) -> Status {
+    Status { problems, ..sample_status() }
+}
+
+/// The table of the module's documentation, row by row.
+#[test]
+fn device_has_the_state_of_the_decisive_component() {
+    use State as S;
+    let cases: [(&[S], S); 14] = [
+        (&[], S::Unknown),
+        (&[S::Pass], S::Pass),
+        (&[S::NotApplicable], S::Pass),
+        (&[S::Pending, S::Pass], S::Pass),
+        (&[S::Pass, S::Unknown], S::Unknown),
+        (&[S::Pending, S::Unknown], S::Unknown),
+        (&[S::NotApplicable, S::Unknown], S::Unknown),
+        (&[S::Unknown, S::Stale], S::Stale),
+        (&[S::Stale, S::Error], S::Error),
+        (&[S::Error, S::Fail], S::Fail),
+        (&[S::Fail, S::Error, S::Stale, S::Unknown, S::Pass], S::Fail),
+        (&[S::Error, S::Unknown, S::Pass], S::Error),
+        (&[S::Stale, S::Pass, S::Pending], S::Stale),
+        (&[S::Pass, S::Pass, S::NotApplicable, S::Pending], S::Pass),
+    ];
+    for (states, expected) in cases {
+        let parts = states.iter().map(|state| component(ComponentName::App, *state, "x", NOW)).collect();
+        assert_eq!(roll_up(parts, NOW).known_state(), expected, "{states:?}");
+    }
+}
+
+#[test]
+fn state_of_newer_version_makes_device_unknown_and_survives_round_trip() {
+    let mut newer = component(ComponentName::App, State::Pass, "x", NOW);
+    newer.state = Open::Unknown("hibernating".to_owned());
+    let health = roll_up(vec![component(ComponentName::Agent, State::Pass, "x", NOW), newer], NOW);
+    assert_eq!(health.known_state(), State::Unknown);
+    let json = serde_json::to_value(&health).unwrap();
+    assert_eq!(json["components"][1]["state"], "hibernating");
+    assert_eq!(serde_json::from_value::<ComponentHealth>(json).unwrap(), health);
+}
+
+#[test]
+fn device_without_users_passes_and_its_sign_in_is_not_applicable() {
+    let health = assess(Some(&sample_status()), true, Brokers::default(), NOW);
+    assert_eq!(health.known_state(), State::Pass);
+    assert_eq!(part(&health, ComponentName::SignIn), State::NotApplicable);
+    assert_eq!(part(&health, ComponentName::Report), State::NotApplicable);
+}
+
+#[test]
+fn broker_that_does_not_answer_makes_device_unknown() {
+    let signed_in = [session(SessionState::SignedIn, Vec::new())];
+    let health = assess(Some(&sample_status()), true, Brokers { sessions: &signed_in, silent: 1 }, NOW);
+    assert_eq!(
+        (health.known_state(), part(&health, ComponentName::SignIn)),
+        (State::Unknown, State::Unknown)
+    );
+    let health = assess(Some(&sample_status()), true, Brokers { sessions: &signed_in, silent: 0 }, NOW);
+    assert_eq!((health.known_state(), part(&health, ComponentName::SignIn)), (State::Pass, State::Pass));
+}
+
+#[test]
+fn feed_that_was_not_checked_makes_device_unknown() {
+    let mut status = sample_status();
+    status.update.message = None;
+    let health = assess(Some(&status), true, Brokers::default(), NOW);
+    assert_eq!(
+        (health.known_state(), part(&health, ComponentName::Update)),
+        (State::Unknown, State::Unknown)
+    );
+}
+
+#[test]
+fn problem_fails_its_own_component_only_and_is_named_at_the_root() {
+    let status = with(vec![Problem::new(Code::UpdateHashMismatch, "another SHA-512")]);
+    let health = assess(Some(&status), true, Brokers::default(), NOW);
+    assert_eq!(
+        (health.known_state(), part(&health, ComponentName::Update), part(&health, ComponentName::Policy)),
+        (State::Fail, State::Fail, State::Pass)
+    );
+    assert_eq!(health.code, Some(Code::UpdateHashMismatch.into()));
+    assert_eq!(health.reason, "update: another SHA-512");
+}
+
+#[test]
+fn failed_observation_is_an_error_and_not_a_failure() {
+    let status = with(vec![Problem::new(Code::PolicyUnreadable, "permission denied")]);
+    let health = assess(Some(&status), true, Brokers::default(), NOW);
+    assert_eq!((health.known_state(), part(&health, ComponentName::Policy)), (State::Error, State::Error));
+    assert_eq!(health.code, Some(Code::PolicyUnreadable.into()));
+}
+
+#[test]
+fn error_of_newer_version_never_passes() {
+    let mut problem = Problem::new(Code::PolicyConflict, "x");
+    problem.code = Open::Unknown("quantum.decohered".to_owned());
+    problem.severity = Open::Unknown("catastrophe".to_owned());
+    let health = assess(Some(&with(vec![problem.clone()])), true, Brokers::default(), NOW);
+    assert_eq!((health.known_state(), part(&health, ComponentName::Agent)), (State::Fail, State::Fail));
+    let sessions = [session(SessionState::SignedIn, vec![problem])];
+    let health = assess(Some(&sample_status()), true, Brokers { sessions: &sessions, silent: 0 }, NOW);
+    assert_eq!(part(&health, ComponentName::SignIn), State::Fail);
+}
+
+#[test]
+fn facts_of_an_agent_that_does_not_run_are_stale_and_never_pass() {
+    let health = assess(Some(&sample_status()), false, Brokers::default(), NOW);
+    assert_eq!(health.known_state(), State::Fail);
+    assert_eq!(part(&health, ComponentName::Policy), State::Stale);
+    assert_eq!(assess(None, false, Brokers::default(), NOW).known_state(), State::Unknown);
+}
+
+#[test]
+fn notes_and_warnings_fail_nothing() {
+    let status =
+        with(vec![Problem::new(Code::PolicyConflict, "x"), Problem::new(Code::ReportUndelivered, "x")]);
+    assert_eq!(assess(Some(&status), true, Brokers::default(), NOW).known_state(), State::Pass);
+}

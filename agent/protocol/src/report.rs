@@ -1,0 +1,103 @@
+//! A health report, as a receiver gets it and as the queue on disk keeps it. Made by the machine service and by
+//! `steward report`. Part of the published JSON Schema.
+
+use jiff::Timestamp;
+use policy_schema::{Extra, Open};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::diagnosis::{Cause, Confidence};
+use crate::health::ComponentHealth;
+use crate::session::SessionStatus;
+use crate::status::Status;
+
+/// A health report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    /// The version of this format.
+    pub format: u32,
+    /// A random identifier of this installation.
+    pub device_id: String,
+    /// Changes with every start of the operating system.
+    pub boot_id: Option<String>,
+    /// Changes when the sequence starts again.
+    pub epoch: String,
+    /// Counts the reports of an epoch. A receiver ignores a report that it has already received.
+    pub sequence: u64,
+    /// When it was sent.
+    pub sent_at: Timestamp,
+    /// The agent sends the next report before this time. Without it, the device is offline.
+    pub next_report_by: Timestamp,
+    /// The status of the machine service.
+    pub status: Status,
+    /// The session of each user whose broker responded.
+    pub sign_in: Vec<SessionStatus>,
+    /// The causes of all problems, as far as they are known without a request.
+    #[serde(default)]
+    pub diagnoses: Vec<ReportedDiagnosis>,
+    /// Facts about the device, if policy allows it.
+    pub posture: Option<Posture>,
+    /// The health of the device.
+    pub health: ComponentHealth,
+    /// What a newer version writes besides.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// The cause of a problem. `steward doctor` on the device says more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReportedDiagnosis {
+    /// The cause, by a stable name.
+    pub id: Open<Cause>,
+    /// How certain the diagnosis is.
+    pub confidence: Open<Confidence>,
+    /// What a newer version writes besides.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Facts about the device, without names of users or hosts. A fact that the system does not provide is `null`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Posture {
+    /// Name and version of the operating system.
+    pub operating_system: Option<String>,
+    /// The kernel's version.
+    pub kernel: Option<String>,
+    /// The processor's architecture, such as `x86_64`.
+    pub architecture: String,
+    /// The time since the start of the operating system, in seconds.
+    pub uptime: Option<u64>,
+    /// The memory, in bytes.
+    pub memory_total: Option<u64>,
+    /// The memory that is available, in bytes.
+    pub memory_available: Option<u64>,
+    /// The size of the system disk, in bytes.
+    pub disk_total: Option<u64>,
+    /// The space that is available on the system disk, in bytes.
+    pub disk_available: Option<u64>,
+    /// What a newer version writes besides.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// A report with this status, for tests.
+#[cfg(any(test, feature = "samples"))]
+#[must_use]
+pub fn sample_report(status: Status, sequence: u64) -> Report {
+    let at = Timestamp::UNIX_EPOCH;
+    Report {
+        format: crate::FORMAT,
+        device_id: "d".to_owned(),
+        boot_id: None,
+        epoch: "e".to_owned(),
+        sequence,
+        sent_at: at,
+        next_report_by: at,
+        health: crate::health::assess(Some(&status), true, crate::health::Brokers::default(), at),
+        status,
+        sign_in: Vec::new(),
+        diagnoses: Vec::new(),
+        posture: None,
+        extra: Extra::default(),
+    }
+}

@@ -1,0 +1,35 @@
+//! Discovery output of Intune's custom compliance.
+
+use protocol::report::Report;
+use protocol::session::SessionStatus;
+use serde_json::{Map, Value, json};
+
+use super::codes;
+
+/// Discovery output of Intune's custom compliance: one line, one flat object, every key always there.
+pub(super) fn encode(report: &Report) -> String {
+    let mut object = Map::new();
+    let mut set = |key: &str, value: Value| object.insert(key.to_owned(), value);
+    let version = report.status.app.version.as_ref().map_or_else(|| "0.0.0".to_owned(), ToString::to_string);
+    set("AgentVersion", json!(report.status.agent_version));
+    set("AppVersion", json!(version));
+    set("Health", json!(report.health.state()));
+    for part in &report.health.components {
+        set(&format!("{}State", pascal(part.name())), json!(part.state()));
+    }
+    set("ObservedAt", json!(report.status.observed_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()));
+    set("PolicyHash", json!(report.status.policy.hash));
+    set("ProblemCodes", json!(codes(report)));
+    set("ProblemCount", json!(report.status.problem_count));
+    set("SignedIn", json!(report.sign_in.iter().any(SessionStatus::is_signed_in)));
+    Value::Object(object).to_string() + "\n"
+}
+
+fn pascal(name: &str) -> String {
+    name.split('-')
+        .map(|word| {
+            let (first, rest) = word.split_at(usize::from(!word.is_empty()));
+            first.to_ascii_uppercase() + rest
+        })
+        .collect()
+}

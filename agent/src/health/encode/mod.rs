@@ -1,0 +1,108 @@
+//! The same report for everybody who collects it. Pure: a report in, text out. A new dialect is a new module here.
+
+use protocol::report::Report;
+
+mod intune;
+mod jamf;
+mod prometheus;
+mod text;
+
+/// Who collects it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Encoding {
+    /// The report as it is sent.
+    Json,
+    /// One flat line for a custom compliance script of Intune.
+    Intune,
+    /// The result of an extension attribute of Jamf Pro.
+    Jamf,
+    /// Metrics in the text format of Prometheus.
+    Prometheus,
+    /// For users.
+    Text,
+}
+
+/// Encodes a report.
+pub(crate) fn encode(report: &Report, encoding: Encoding) -> String {
+    match encoding {
+        Encoding::Json => serde_json::to_string_pretty(report).unwrap_or_default() + "\n",
+        Encoding::Intune => intune::encode(report),
+        Encoding::Jamf => jamf::encode(report),
+        Encoding::Prometheus => prometheus::encode(report),
+        Encoding::Text => text::encode(report),
+    }
+}
+
+fn codes(report: &Report) -> String {
+    let mut codes: Vec<&str> = report
+        .status
+        .problems
+        .iter()
+        .chain(report.sign_in.iter().flat_map(|one| &one.problems))
+        .map(|problem| problem.code.as_str())
+        .collect();
+    codes.sort_unstable();
+    codes.dedup();
+    codes.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use policy_schema::{Code, Problem};
+    use protocol::report::sample_report;
+    use protocol::status::sample_status;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn report(code: Option<Code>) -> Report {
+        let mut status = sample_status();
+        status.problems.extend(code.map(|code| Problem::new(code, "<&\"")));
+        status.problem_count = status.problems.len();
+        sample_report(status, 1)
+    }
+
+    #[test]
+    fn intune_gets_one_flat_line_with_every_key_whatever_the_state() {
+        let keys = |text: &str| -> Vec<String> {
+            assert_eq!(text.lines().count(), 1);
+            let value: Value = serde_json::from_str(text).unwrap();
+            let object = value.as_object().unwrap();
+            assert!(object.values().all(|value| !value.is_object() && !value.is_array() && !value.is_null()));
+            object.keys().cloned().collect()
+        };
+        let healthy = encode(&report(None), Encoding::Intune);
+        let failing = encode(&report(Some(Code::PolicySyntax)), Encoding::Intune);
+        assert_eq!(keys(&healthy), keys(&failing));
+        assert!(failing.contains("\"PolicyState\":\"fail\"") && failing.contains("policy.syntax"));
+        assert!(healthy.contains("\"SignInState\":\"not-applicable\""), "neither pass nor fail: {healthy}");
+    }
+
+    #[test]
+    fn jamf_gets_states_and_codes_only() {
+        assert_eq!(encode(&report(None), Encoding::Jamf), "<result>pass</result>\n");
+        assert_eq!(
+            encode(&report(Some(Code::PolicySyntax)), Encoding::Jamf),
+            "<result>fail: policy.syntax</result>\n"
+        );
+    }
+
+    #[test]
+    fn prometheus_gets_one_true_state_per_component() {
+        let text = encode(&report(Some(Code::UpdateHashMismatch)), Encoding::Prometheus);
+        assert!(text.contains("steward_component_state{component=\"update\",state=\"fail\"} 1\n"));
+        let ones =
+            text.lines().filter(|line| line.starts_with("steward_component_state") && line.ends_with(" 1"));
+        assert_eq!(ones.count(), 7);
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            assert!(line.rsplit(' ').next().unwrap().parse::<f64>().is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn users_get_a_line_per_component() {
+        let text = encode(&report(Some(Code::PolicySyntax)), Encoding::Text);
+        assert!(text.contains("policy     fail"), "{text}");
+        assert!(text.lines().count() == 7);
+    }
+}

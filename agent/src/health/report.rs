@@ -1,0 +1,124 @@
+//! A report from its parts: the machine's facts, every user's session, the device's posture.
+//!
+//! Called by the machine service to send one, and by `steward report` to print one.
+
+use broker::configuration::Configuration;
+use platform::paths::Paths;
+use platform::random::hex;
+use platform::{clock, posture as system};
+use policy_schema::Problem;
+use policy_schema::settings::ReportIdentity;
+use protocol::FORMAT;
+use protocol::diagnosis;
+use protocol::health::assess;
+use protocol::report::{Report, ReportedDiagnosis};
+use protocol::session::SessionStatus;
+use protocol::status::Status;
+use ring::digest;
+
+use super::queue::Identity;
+use super::sources::sessions::Sessions;
+use super::sources::{posture, sessions};
+
+/// What a report is made of.
+pub(crate) struct ReportInputs {
+    pub(crate) paths: Paths,
+    pub(crate) status: Status,
+    /// Whether the machine service that knows the status runs.
+    pub(crate) agent_running: bool,
+    pub(crate) identity: ReportIdentity,
+    pub(crate) posture: bool,
+    /// Between reports, in seconds.
+    pub(crate) interval: u64,
+}
+
+/// Makes a report of what is known now.
+pub(crate) async fn make(inputs: &ReportInputs, identity: &Identity) -> Report {
+    let now = clock::now();
+    let observed = sessions::observe(&inputs.paths).await;
+    let diagnoses = diagnose(inputs, &observed.sessions);
+    let named = |session| pseudonymize(session, inputs.identity, &identity.device_id);
+    let observed = Sessions { sessions: observed.sessions.into_iter().map(named).collect(), ..observed };
+    let posture =
+        if inputs.posture { tokio::task::spawn_blocking(posture::observe).await.ok() } else { None };
+    let mut status = inputs.status.clone();
+    status.policy.organization = None;
+    status.policy.support_contact = None;
+    Report {
+        format: FORMAT,
+        device_id: identity.device_id.clone(),
+        boot_id: system::boot_id(),
+        epoch: identity.epoch.clone(),
+        sequence: identity.sequence,
+        sent_at: now,
+        next_report_by: clock::after(now, inputs.interval * 2),
+        health: assess(Some(&status), inputs.agent_running, observed.brokers(), now),
+        status,
+        sign_in: observed.sessions,
+        diagnoses,
+        posture,
+        extra: policy_schema::Extra::default(),
+    }
+}
+
+/// What is known to be the matter. Only the names of causes: the words of a problem may name a user.
+fn diagnose(inputs: &ReportInputs, sessions: &[SessionStatus]) -> Vec<ReportedDiagnosis> {
+    let Ok(configuration) = Configuration::load(&inputs.paths) else { return Vec::new() };
+    let problems = inputs.status.problems.iter().chain(sessions.iter().flat_map(|one| &one.problems));
+    let found = diagnosis::of_problems(&configuration.context(), problems).into_iter();
+    let reported = |one: diagnosis::Diagnosis| ReportedDiagnosis {
+        id: one.id,
+        confidence: one.confidence,
+        extra: policy_schema::Extra::default(),
+    };
+    found.map(reported).collect()
+}
+
+/// Names the user as policy allows.
+fn pseudonymize(mut session: SessionStatus, identity: ReportIdentity, device_id: &str) -> SessionStatus {
+    session.account = match identity {
+        ReportIdentity::None => None,
+        ReportIdentity::Email => session.account,
+        ReportIdentity::Pseudonym => session.account.map(|account| {
+            let digest = digest::digest(&digest::SHA256, format!("{device_id}|{account}").as_bytes());
+            hex(&digest.as_ref()[..8])
+        }),
+    };
+    if identity != ReportIdentity::Email {
+        session.other_accounts.clear();
+        // What a newer broker writes besides may name a user as well.
+        session.extra = policy_schema::Extra::default();
+        session.problems = session.problems.iter().map(Problem::without_text).collect();
+    }
+    session
+}
+
+#[cfg(test)]
+mod tests {
+    use policy_schema::Code;
+    use protocol::session::SessionState;
+
+    use super::*;
+
+    #[test]
+    fn user_is_named_as_policy_allows_and_not_otherwise() {
+        let session = || SessionStatus {
+            state: SessionState::SignedIn.into(),
+            account: Some("ada@example.com".to_owned()),
+            other_accounts: vec!["ada.lovelace@example.com".to_owned()],
+            issuer: None,
+            signed_in_at: None,
+            token_expires_at: None,
+            kept: None,
+            lasting: false,
+            problems: vec![Problem::new(Code::SignInAddressRefused, "ada@example.com is not allowed")],
+            extra: serde_json::from_str("{\"nickname\": \"ada\"}").unwrap(),
+        };
+        let text = |identity| serde_json::to_string(&pseudonymize(session(), identity, "device")).unwrap();
+        assert!(text(ReportIdentity::Email).contains("ada@example.com"));
+        assert!(!text(ReportIdentity::None).contains("ada"));
+        let pseudonym = pseudonymize(session(), ReportIdentity::Pseudonym, "device").account.unwrap();
+        assert!(pseudonym.len() == 16 && !text(ReportIdentity::Pseudonym).contains("ada"));
+        assert_ne!(pseudonymize(session(), ReportIdentity::Pseudonym, "other").account, Some(pseudonym));
+    }
+}

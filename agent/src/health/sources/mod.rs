@@ -1,0 +1,4 @@
+//! What a report observes besides the machine service's own facts.
+
+pub(crate) mod posture;
+pub(crate) mod sessions;

@@ -1,0 +1,50 @@
+//! What can happen to the machine service: one closed enum, and the wait for the next one.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use platform::watch::Hint;
+use policy_schema::Problem;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::health::sinks::http::DeliveryReport;
+use crate::health::sources::sessions::Sessions;
+use crate::update;
+
+/// What can happen.
+pub(super) enum Event {
+    /// A source of policy may have changed.
+    PolicyHint(Hint),
+    /// The time has come for something.
+    Due,
+    /// An administrator wants policy to be read now. The sender is notified when it is in effect.
+    ReloadPolicy(oneshot::Sender<()>),
+    /// An administrator wants the feed to be checked now. The sender is notified when that is done.
+    CheckForUpdate(oneshot::Sender<()>),
+    /// A broker says that the state of its user's session has changed.
+    SessionChanged,
+    /// The brokers were asked.
+    SessionsObserved(Sessions),
+    /// A switch that a crash had interrupted is finished.
+    UpdateRecovered(Option<Problem>),
+    /// A check of the feed has ended.
+    UpdateFinished(update::Outcome),
+    /// A delivery has ended.
+    DeliveryFinished(DeliveryReport),
+    /// The service manager wants an end.
+    Stop,
+}
+
+/// Waits for the next event, at most for `wake`.
+pub(super) async fn next_event(
+    events: &mut mpsc::Receiver<Event>,
+    stop: Pin<&mut impl Future<Output = ()>>,
+    wake: Duration,
+) -> Event {
+    tokio::select! {
+        event = events.recv() => event.unwrap_or(Event::Stop),
+        () = stop => Event::Stop,
+        () = tokio::time::sleep(wake) => Event::Due,
+    }
+}

@@ -1,0 +1,104 @@
+//! The machine service's local API. Every local user may read the machine's status: it holds no secrets. What changes
+//! something needs an administrator.
+
+use std::sync::Arc;
+
+use net::admission::{Admission, Caller, Refusal, StatusCode};
+use net::server::Api;
+use platform::ipc::Peer;
+use protocol::agent::{CHECK_FOR_UPDATE, POLICY, RELOAD_POLICY, SESSION_CHANGED, STATUS};
+use protocol::endpoint::Nothing;
+use protocol::policy::ResolvedPolicy;
+use protocol::status::Status;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::event::Event;
+
+/// What the machine service publishes.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    pub(super) status: Status,
+    pub(super) policy: ResolvedPolicy,
+}
+
+/// What the handlers need.
+#[derive(Clone)]
+pub(super) struct Machine {
+    pub(super) published: watch::Receiver<Arc<Published>>,
+    pub(super) events: mpsc::Sender<Event>,
+}
+
+pub(super) fn api(machine: Machine) -> Api<Machine> {
+    Api::new(machine)
+        .on(&STATUS, status)
+        .on(&POLICY, policy)
+        .on(&RELOAD_POLICY, reload_policy)
+        .on(&CHECK_FOR_UPDATE, check_for_update)
+        .on(&SESSION_CHANGED, session_changed)
+}
+
+/// Every local user.
+struct LocalUser;
+
+impl Admission<Machine> for LocalUser {
+    fn admit(_: &Machine, _: &Caller, _: &'static str) -> Result<Self, Refusal> {
+        Ok(Self)
+    }
+}
+
+/// An administrator, or the user whom the service runs as.
+struct Administrator;
+
+impl Admission<Machine> for Administrator {
+    fn admit(_: &Machine, caller: &Caller, _: &'static str) -> Result<Self, Refusal> {
+        let may = |peer: &Peer| peer.is_administrator() || peer.is_owner();
+        caller.peer.as_ref().filter(|peer| may(peer)).map(|_| Self).ok_or_else(|| {
+            let refusal = Refusal::new(StatusCode::FORBIDDEN, "only an administrator may do this");
+            let hint = "run the command as root, on Windows as an administrator".to_owned();
+            Refusal { problem: refusal.problem.hint(hint), ..refusal }
+        })
+    }
+}
+
+async fn status(machine: Machine, _: LocalUser, _: Nothing) -> Result<Status, Refusal> {
+    Ok(machine.published.borrow().status.clone())
+}
+
+async fn policy(machine: Machine, _: LocalUser, _: Nothing) -> Result<ResolvedPolicy, Refusal> {
+    Ok(machine.published.borrow().policy.clone())
+}
+
+async fn reload_policy(
+    machine: Machine,
+    caller: Administrator,
+    _: Nothing,
+) -> Result<ResolvedPolicy, Refusal> {
+    request(&machine, caller, Event::ReloadPolicy).await?;
+    Ok(machine.published.borrow().policy.clone())
+}
+
+async fn check_for_update(machine: Machine, caller: Administrator, _: Nothing) -> Result<Status, Refusal> {
+    request(&machine, caller, Event::CheckForUpdate).await?;
+    Ok(machine.published.borrow().status.clone())
+}
+
+/// Any local user may call it, since nothing in it is trusted: the service asks the brokers itself, and not often.
+async fn session_changed(machine: Machine, _: LocalUser, _: Nothing) -> Result<Nothing, Refusal> {
+    machine.events.send(Event::SessionChanged).await.map_err(|_| stopping())?;
+    Ok(Nothing {})
+}
+
+/// Hands an administrator's request to the main loop and waits until it is done.
+async fn request(
+    machine: &Machine,
+    _: Administrator,
+    event: impl FnOnce(oneshot::Sender<()>) -> Event,
+) -> Result<(), Refusal> {
+    let (done, wait) = oneshot::channel();
+    machine.events.send(event(done)).await.map_err(|_| stopping())?;
+    wait.await.map_err(|_| stopping())
+}
+
+fn stopping() -> Refusal {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping")
+}

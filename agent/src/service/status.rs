@@ -1,0 +1,125 @@
+//! PURE: the status that the service publishes, from what it knows and what was observed.
+
+use platform::policy::Watch;
+use policy_schema::{Code, Extra, Problem, without_query};
+use protocol::FORMAT;
+use protocol::status::{AppStatus, MAXIMUM_PROBLEMS, PolicyStatus, ReportStatus, Status, UpdateStatus};
+
+use super::observe::Observed;
+use super::{Service, plan};
+use crate::app::configuration;
+use crate::app::descriptor::{self, Descriptor};
+use crate::app::observe::Found;
+
+impl Service {
+    /// The facts as they are now. `observed_at` is the moment of the observation.
+    pub(super) fn status(&self, observed: &Observed) -> Status {
+        let problems = self.problems(observed);
+        Status {
+            format: FORMAT,
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.started_at,
+            observed_at: observed.now,
+            policy: self.policy_status(),
+            app: self.app_status(observed),
+            update: self.update_status(observed),
+            report: self.report_status(),
+            problem_count: problems.len(),
+            problems: problems.into_iter().take(MAXIMUM_PROBLEMS).collect(),
+            extra: Extra::default(),
+        }
+    }
+
+    fn policy_status(&self) -> PolicyStatus {
+        let policy = &self.snapshot.resolved.policy;
+        PolicyStatus {
+            hash: self.snapshot.hash.clone(),
+            read_at: self.snapshot.read_at,
+            sources: self.snapshot.sources.clone(),
+            settings: self.snapshot.resolved.set_by_policy().count(),
+            organization: policy.organization_name.clone(),
+            support_contact: policy.support_contact.clone(),
+            extra: Extra::default(),
+        }
+    }
+
+    fn app_status(&self, observed: &Observed) -> AppStatus {
+        let (name, descriptor) = (&self.snapshot.resolved.policy.app, self.descriptor());
+        let is_there = match &observed.app.found {
+            Found::File(content) => content.is_some(),
+            Found::Registry(values) | Found::ManagedPreferences(values) => !values.is_empty(),
+            Found::Unreadable(_) => false,
+        };
+        AppStatus {
+            name: name.clone(),
+            title: descriptor.map_or(name.clone(), |descriptor| descriptor.title.clone()),
+            not_applicable: descriptor.and_then(Descriptor::not_applicable),
+            configuration: observed.app.location.clone().filter(|_| is_there),
+            version: observed.installed.clone(),
+            extra: Extra::default(),
+        }
+    }
+
+    fn update_status(&self, observed: &Observed) -> UpdateStatus {
+        let resolved = &self.snapshot.resolved;
+        let managed = plan::updates(resolved, self.descriptor().and_then(Descriptor::system));
+        let outcome = self.update_outcome.as_ref();
+        UpdateStatus {
+            managed,
+            mode: Some(resolved.policy.update_mode.into()),
+            running: self.update_check.due().is_none(),
+            message: outcome.map(|outcome| outcome.message.clone()),
+            offered: outcome.and_then(|outcome| outcome.offered.clone()),
+            quarantined: observed.quarantined.clone(),
+            checked_at: outcome.map(|outcome| outcome.finished_at),
+            next: self.update_check.due().filter(|_| managed),
+            extra: Extra::default(),
+        }
+    }
+
+    pub(super) fn report_status(&self) -> ReportStatus {
+        let url = self.snapshot.resolved.policy.report_url.as_deref();
+        ReportStatus {
+            url: url.map(|url| without_query(url).into_owned()),
+            queued: self.queued,
+            delivered_at: self.delivered_at,
+            next: self.delivery.due().filter(|_| url.is_some()),
+            extra: Extra::default(),
+        }
+    }
+
+    /// Everything that is wrong, the worst first.
+    fn problems(&self, observed: &Observed) -> Vec<Problem> {
+        let mut problems = self.snapshot.problems.clone();
+        match self.descriptor() {
+            Some(descriptor) => {
+                let found = configuration::problems(descriptor, &self.snapshot.resolved, &observed.app);
+                problems.extend(found);
+            }
+            None => problems.push(self.unknown_app()),
+        }
+        problems.extend(observed.watch_failure.as_ref().map(|failure| {
+            Problem::new(Code::PolicyWatchFailed, format!("changes are not noticed at once: {failure}"))
+                .using("a read every 15 minutes")
+                .hint(Watch::HINT.to_owned())
+        }));
+        problems.extend(self.app_problems.iter().cloned());
+        problems.extend(observed.problems.iter().cloned());
+        problems.extend(self.state_problems.iter().cloned());
+        problems.extend(self.identity_problem.iter().cloned());
+        problems.extend(self.update_problem.iter().cloned());
+        if self.snapshot.resolved.policy.report_url.is_some() {
+            problems.extend(self.report_problems.iter().cloned());
+        }
+        problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity.clone()));
+        problems
+    }
+
+    fn unknown_app(&self) -> Problem {
+        let app = &self.snapshot.resolved.policy.app;
+        Problem::new(Code::AppUnknown, format!("no app is known as `{app}`"))
+            .key("App")
+            .using("nothing: no app is managed")
+            .hint(format!("known are {}", descriptor::names()))
+    }
+}

@@ -1,0 +1,110 @@
+//! All checks and tests, one step after the other. `cargo xtask ci` runs them all, `cargo xtask test` the tests.
+
+use std::process::Command;
+
+use crate::steps::Steps;
+use crate::tools::{self, cargo, run};
+use crate::{cross, generate, tidy};
+
+/// Runs every check and every test; stops at the first that fails. At the end it prints what each step took, also after
+/// a failure. `tasks` are the names that follow `cargo xtask`.
+pub(crate) fn ci(tasks: &[String]) -> anyhow::Result<()> {
+    let mut steps = Steps::new();
+    let result = checks(&mut steps, tasks).and_then(|()| tests(&mut steps, &[]));
+    steps.end();
+    result
+}
+
+/// Runs every test. `more` goes to `cargo nextest run`.
+pub(crate) fn test(more: &[String]) -> anyhow::Result<()> {
+    let mut steps = Steps::new();
+    let result = tests(&mut steps, more);
+    steps.end();
+    result
+}
+
+fn checks(steps: &mut Steps, tasks: &[String]) -> anyhow::Result<()> {
+    steps.begin("format");
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    steps.begin("tidy");
+    tidy::check(tasks)?;
+    steps.begin("licences, bans, sources");
+    run(Command::new(tools::cargo_tool("cargo-deny")?).args([
+        "--all-features",
+        "check",
+        "--hide-inclusion-graph",
+        "licenses",
+        "bans",
+        "sources",
+    ]))?;
+    steps.begin("clippy for Linux");
+    run(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
+    steps.begin("build and clippy for Windows");
+    cross::build_for_windows()?;
+    cross::build_tests_for_windows()?;
+    steps.begin("check and clippy for macOS");
+    cross::check_for_macos()?;
+    steps.begin("generated files");
+    generate::generate(true)?;
+    steps.begin("administrative templates");
+    templates()
+}
+
+/// Compares the administrative templates with Microsoft's schema. Its licence forbids passing it on, so it lies beside
+/// the repository, if at all.
+fn templates() -> anyhow::Result<()> {
+    let schema = tools::repository().join("../shared/validators/admx/patched/PolicyDefinitionFiles.xsd");
+    if !schema.is_file() {
+        println!(
+            "SKIPPED: {} does not exist, so the ADMX and ADML files are not checked against it",
+            schema.display()
+        );
+        return Ok(());
+    }
+    tools::debian_packages(&[("xmllint", "libxml2-utils")])?;
+    run(Command::new("xmllint")
+        .args(["--noout", "--nonet", "--schema"])
+        .arg(schema)
+        .args(["mdm-profiles/admx/Steward.admx", "mdm-profiles/admx/en-US/Steward.adml"]))
+}
+
+fn tests(steps: &mut Steps, more: &[String]) -> anyhow::Result<()> {
+    steps.begin("programs that tests need");
+    tools::debian_packages(&[
+        ("dbus-daemon", "dbus"),
+        ("gnome-keyring-daemon", "gnome-keyring"),
+        ("chromium", "chromium"),
+        ("node", "nodejs"),
+        ("npm", "npm"),
+        ("setpriv", "util-linux"),
+        ("openssl", "openssl"),
+        ("plistutil", "libplist-utils"),
+        ("curl", "curl"),
+        ("git", "git"),
+        ("python3", "python3"),
+        ("unshare", "util-linux"),
+        ("strace", "strace"),
+    ])?;
+    tools::debian_libraries(&["python3-samba", "python3-venv"])?;
+    let node = tools::node_packages()?;
+    let python = tools::python_packages()?;
+    let nextest = tools::cargo_tool("cargo-nextest")?;
+    steps.begin("build for Linux");
+    run(cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
+    steps.begin("build for Windows");
+    let windows = cross::build_for_windows()?;
+    steps.begin("Wine");
+    let wine = cross::wine()?;
+    steps.begin("tests of the platform crate on Windows");
+    cross::test_on_windows(&wine)?;
+    steps.begin("all other tests");
+    let mut command = Command::new(nextest);
+    command
+        .args(["nextest", "run", "--workspace", "--all-features", "--locked"])
+        .args(more)
+        .env("STEWARD_NODE", node)
+        .env("STEWARD_PYTHON", python)
+        .env("STEWARD_WINDOWS", windows)
+        .env("STEWARD_WINE", wine);
+    run(tools::without_proxies(&mut command))
+}

@@ -1,0 +1,24 @@
+//! Health reports.
+
+codes! {
+    report: Report {
+        /// A health report could not be delivered yet; it is kept on disk.
+        ///
+        /// Cause: network, proxy, or the receiver is down.
+        ///
+        /// Fix: none; the agent tries again with growing pauses.
+        ReportUndelivered = "report.undelivered", Warning;
+        /// The receiver refused a health report for good.
+        ///
+        /// Cause: a wrong `ReportEnrollmentToken` or `ReportUrl`.
+        ///
+        /// Fix: correct them.
+        ReportRejected = "report.rejected", Error;
+        /// Reports were dropped because the queue was full.
+        ///
+        /// Cause: the receiver was out of reach for long.
+        ///
+        /// Fix: restore the connection; the newest reports are kept.
+        ReportDropped = "report.dropped", Warning;
+    }
+}

@@ -1,0 +1,54 @@
+//! Updates of the app.
+
+codes! {
+    update: Update {
+        /// The release feed could not be fetched.
+        ///
+        /// Cause: network, proxy, or a wrong `UpdateFeed`.
+        ///
+        /// Fix: check the address; the agent tries again by itself.
+        UpdateFeedUnreachable = "update.feed-unreachable", Error;
+        /// The release feed is not a feed, or promises something that cannot be accepted.
+        ///
+        /// Cause: a mistake in publishing, a captive portal, or an attack. Nothing is installed.
+        ///
+        /// Fix: correct the feed.
+        UpdateFeedInvalid = "update.feed-invalid", Error;
+        /// The download broke off or could not be stored.
+        ///
+        /// Cause: network or disk. Nothing is installed.
+        ///
+        /// Fix: none for a network fault, the agent tries again; else make room.
+        UpdateDownloadFailed = "update.download-failed", Error;
+        /// The downloaded file has another size than the feed says.
+        ///
+        /// Cause: a truncated or exchanged file. Nothing is installed.
+        ///
+        /// Fix: publish feed and file together again.
+        UpdateSizeMismatch = "update.size-mismatch", Error;
+        /// The downloaded file has another SHA-512 than the feed says.
+        ///
+        /// Cause: a damaged or exchanged file. Nothing is installed.
+        ///
+        /// Fix: find out who changed it; publish feed and file together again.
+        UpdateHashMismatch = "update.hash-mismatch", Error;
+        /// A verified update could not be installed.
+        ///
+        /// Cause: a full disk, or an archive that wants to write outside its folder. The version before stays.
+        ///
+        /// Fix: as the message says.
+        UpdateInstallFailed = "update.install-failed", Error;
+        /// The new version did not start, so the previous one was put back. The new one is held.
+        ///
+        /// Cause: a faulty release, or something it needs is missing on this device.
+        ///
+        /// Fix: publish a corrected version; a held version is not tried again by itself.
+        UpdateRolledBack = "update.rolled-back", Error;
+        /// A new version is ready and waits for a user, because `UpdateMode` is `notify`.
+        ///
+        /// Cause: the policy.
+        ///
+        /// Fix: install it, or set `UpdateMode` to `automatic`.
+        UpdateAvailable = "update.available", Note;
+    }
+}

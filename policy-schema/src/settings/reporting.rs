@@ -1,0 +1,42 @@
+//! Health reports: where they go and what they say.
+
+use super::Setting;
+use super::choices::ReportIdentity;
+use crate::value::{Format, Literal, Secret};
+
+settings! {
+    reporting: "Reporting" {
+        /// Report address
+        ///
+        /// Where health reports are sent as JSON. Unset, none are sent.
+        ReportUrl => report_url: Option<String> = Setting::text(Format::Url, "https://steward.example.com/v1/reports");
+        /// OpAMP address
+        ///
+        /// An OpAMP server that health is reported to.
+        OpampUrl => opamp_url: Option<String> =
+            Setting::text(Format::Url, "https://opamp.example.com/v1/opamp").not_yet_effective();
+        /// OTLP address
+        ///
+        /// An OpenTelemetry collector that metrics and logs are sent to.
+        OtlpUrl => otlp_url: Option<String> =
+            Setting::text(Format::Url, "https://otel.example.com:4318").not_yet_effective();
+        /// Report interval
+        ///
+        /// How often a report is sent while nothing changes. A change is reported at once.
+        ReportIntervalMinutes => report_interval_minutes: u32 =
+            Setting::integer(5, 1440, "minutes", 60).default(Literal::Integer(60));
+        /// Report enrolment token
+        ///
+        /// Sent with each report as a bearer token (RFC 6750), so that the receiver knows its own devices.
+        ReportEnrollmentToken => report_enrollment_token: Option<Secret> = Setting::secret("enrol-example");
+        /// User in reports
+        ///
+        /// How reports name the user who is signed in.
+        ReportIdentity => report_identity: ReportIdentity =
+            Setting::choice(ReportIdentity::CHOICES, "pseudonym").default(Literal::Text("none"));
+        /// Device posture in reports
+        ///
+        /// Whether reports say what the device is like: operating system, memory, free disk space, uptime.
+        ReportPosture => report_posture: bool = Setting::boolean(true).strict(Literal::Boolean(false));
+    }
+}

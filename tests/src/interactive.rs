@@ -1,0 +1,103 @@
+//! A program that a user runs and types into.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, ChildStdout};
+
+use crate::device::Device;
+use crate::process::program;
+use crate::wait::LIMIT;
+
+/// A running program with its input and output; it is killed when this is dropped.
+pub struct Interactive {
+    child: Child,
+    output: tokio::io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Interactive {
+    /// Starts `steward`.
+    ///
+    /// # Panics
+    /// The program was not built.
+    #[must_use]
+    pub fn steward(device: &Device, arguments: &[&str]) -> Self {
+        let root = device.root_text();
+        Self::start(device, &program("steward"), &[&["--root", &root], arguments].concat())
+    }
+
+    /// Starts another program.
+    ///
+    /// # Panics
+    /// The program was not built.
+    #[must_use]
+    pub fn start(device: &Device, program: &Path, arguments: &[&str]) -> Self {
+        let mut child = device
+            .command(program, arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the program is built");
+        let output = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        Self { child, output }
+    }
+
+    /// The next line of its output.
+    ///
+    /// # Panics
+    /// There is none in time.
+    pub async fn next_line(&mut self) -> String {
+        let line = tokio::time::timeout(LIMIT, self.output.next_line()).await;
+        let line = line.expect("a line in time").expect("readable output").expect("one more line");
+        line.trim_end().to_owned()
+    }
+
+    /// The next line of its output that is an address.
+    pub async fn next_address(&mut self) -> String {
+        loop {
+            let line = self.next_line().await;
+            if line.starts_with("http") {
+                return line;
+            }
+        }
+    }
+
+    /// Types a line.
+    ///
+    /// # Panics
+    /// It does not read its input.
+    pub async fn type_line(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().expect("it is piped");
+        stdin.write_all(format!("{line}\n").as_bytes()).await.expect("it reads its input");
+    }
+
+    /// The rest of its output, with its errors at the end.
+    ///
+    /// # Panics
+    /// It does not end in time.
+    pub async fn remaining_output(mut self) -> String {
+        let mut text = String::new();
+        let reading = async {
+            while let Ok(Some(line)) = self.output.next_line().await {
+                text.push_str(&line);
+                text.push('\n');
+            }
+        };
+        tokio::time::timeout(LIMIT, reading).await.expect("it ends in time");
+        let errors = self.child.wait_with_output().await.expect("it can be waited for").stderr;
+        text.push_str(&String::from_utf8_lossy(&errors));
+        text
+    }
+
+    /// Waits for its end; whether it succeeded.
+    ///
+    /// # Panics
+    /// It does not end in time.
+    pub async fn succeeds(mut self) -> bool {
+        let ended = tokio::time::timeout(LIMIT, self.child.wait()).await;
+        ended.expect("it ends in time").expect("it can be waited for").success()
+    }
+}
