@@ -1,13 +1,14 @@
 //! Which program the peer of a connection runs.
 
-use std::io::{self, Read as _};
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, readlinkat};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::{Mode, fstatat};
 use tokio::net::UnixStream;
@@ -28,7 +29,7 @@ pub struct Process {
 
 impl Process {
     /// The process that connected. The kernel's own handle of it (`SO_PEERPIDFD`, since Linux 6.5) tells whether its
-    /// ID was given to another since; an older kernel leaves the moment between connecting and accepting.
+    /// ID was given to another since: not while it runs. An older kernel leaves the moment between connecting and accepting.
     pub(crate) fn of_peer(stream: &UnixStream, id: i32) -> io::Result<Self> {
         let handle = match getsockopt(stream, sockopt::PeerPidfd) {
             Ok(handle) => Some(handle),
@@ -37,7 +38,7 @@ impl Process {
         };
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let folder = open(format!("/proc/{id}").as_str(), flags, Mode::empty())?;
-        if handle.is_some_and(|handle| !still_runs(&handle, id)) {
+        if handle.is_some_and(|handle| !still_runs(&handle)) {
             return Err(io::Error::other("the process has ended"));
         }
         // Not the file at that path but the one that runs, whatever was mounted over it or put in its place.
@@ -86,15 +87,8 @@ pub fn origin(program: &Path) -> Option<String> {
     debian.or_else(|| Some(format!("RPM package {}", ask("/usr/bin/rpm", &["--query", "--file"], program)?)))
 }
 
-/// Whether the process that a handle was made for still runs (`Pid` in proc(5), fdinfo: -1 once it has ended).
-fn still_runs(handle: &OwnedFd, id: i32) -> bool {
-    // The first lines are enough, and one read gives them.
-    let mut information = [0; 512];
-    let path = format!("/proc/self/fdinfo/{}", handle.as_raw_fd());
-    let read = fs_err::File::open(path).and_then(|mut file| file.read(&mut information));
-    let information = read.map(|read| String::from_utf8_lossy(&information[..read]));
-    information.is_ok_and(|information| {
-        let mut processes = information.lines().filter_map(|line| line.strip_prefix("Pid:"));
-        processes.any(|process| process.trim().parse() == Ok(id))
-    })
+/// Whether the process that a handle was made for has not ended (`pidfd_open(2)`: the handle is then not readable).
+fn still_runs(handle: &OwnedFd) -> bool {
+    let mut handles = [PollFd::new(handle.as_fd(), PollFlags::POLLIN)];
+    poll(&mut handles, PollTimeout::ZERO) == Ok(0)
 }

@@ -93,21 +93,21 @@ async fn table(
     let ours =
         replacements(&configuration, POLICIES, |number| device.push("50.toml", &policy(number + 1))).await?;
     let floor = floor_of_replacements(&device.path("floor")).await?;
-    row("policy written to app configuration on disk", ours, floor, 2.0);
+    row("policy written to app configuration on disk", ours, floor, 1.4);
 
     let echo = device.path("echo.sock");
     let response = request_token(&mut connect(socket).await?).await?;
     let listener = UnixListener::bind(&echo)?;
     std::thread::spawn(move || echo_server(listener.into_std()?, response));
     row("cached token, connection kept open", kept_open(socket).await?, kept_open(&echo).await?, 2.0);
-    row("cached token, connecting", connecting(socket).await?, connecting(&echo).await?, 2.0);
+    row("cached token, connecting", connecting(socket).await?, connecting(&echo).await?, 1.5);
     let root = device.root_text();
     let token = processes(&program("steward"), &["--root", &root, "token"]).await?;
     row(
         "`steward token` as a process (floor: `true`)",
         token,
         processes(Path::new("/bin/true"), &[]).await?,
-        3.0,
+        1.6,
     );
 
     // Everything that a change causes has happened before the wait below ends.
@@ -140,6 +140,14 @@ async fn table(
             ours / floor,
             "8 MiB"
         );
+        let rollup = PathBuf::from(format!("/proc/{id}/smaps_rollup"));
+        for (kind, fields) in [
+            ("its own memory (anonymous)", &["Anonymous:"][..]),
+            ("of that and of files, changed (dirty)", &["Private_Dirty:", "Shared_Dirty:"]),
+        ] {
+            let kibibytes: u64 = fields.iter().map(|name| field(&rollup, name)).sum::<Result<u64, _>>()?;
+            println!("{:<44} {:>6.1} MiB", format!("  {kind}"), mebibytes(kibibytes)?);
+        }
     }
     Ok(())
 }
@@ -303,7 +311,10 @@ fn switches(process: u32) -> anyhow::Result<u64> {
 
 /// Peak memory in MiB.
 fn peak(process: u32) -> anyhow::Result<f64> {
-    let kibibytes = field(Path::new(&format!("/proc/{process}/status")), "VmHWM:")?;
+    mebibytes(field(Path::new(&format!("/proc/{process}/status")), "VmHWM:")?)
+}
+
+fn mebibytes(kibibytes: u64) -> anyhow::Result<f64> {
     Ok(f64::from(u32::try_from(kibibytes)?) / 1024.0)
 }
 
