@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use codes::{CODES, Code, CodeInfo};
 
+use crate::message::without_query;
 use crate::open::{Extra, Open};
 
 mod codes;
@@ -130,10 +131,10 @@ impl Problem {
         self
     }
 
-    /// Says where.
+    /// Says where. An address is shown without its query, which may hold a secret.
     #[must_use]
     pub fn at(mut self, place: impl Into<String>) -> Self {
-        self.place = Some(place.into());
+        self.place = Some(without_query(&place.into()).into_owned());
         self
     }
 

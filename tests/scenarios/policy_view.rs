@@ -91,15 +91,24 @@ async fn policy_diff_shows_settings_that_are_not_applied() {
 #[tokio::test]
 async fn query_of_policy_url_is_never_shown() {
     let device = Device::new();
-    device.push("50.toml", "ReportUrl = \"https://127.0.0.1:9/?sig=canary-one\"\nProxyMode = \"direct\"\n");
+    device.push(
+        "50.toml",
+        "ReportUrl = \"https://127.0.0.1:9/?sig=canary-one\"\nProxyMode = \"direct\"\nApp = \"lab-notes\"\n\
+         UpdateFeed = \"https://127.0.0.1:9/latest.yml?sig=canary-three\"\n",
+    );
     device.push("60.toml", "ReportUrl = \"https://127.0.0.1:9/?sig=canary-two\"\n");
     let _agent = device.start_agent().await;
     device.problem(Code::PolicyConflict).await;
+    // Found by review: the feed's query was in the status and in every report while the feed was down.
+    device.problem(Code::UpdateFeedUnreachable).await;
     for arguments in [
         &["status", "--json"][..],
         &["policy", "show"],
         &["policy", "show", "--json"],
         &["policy", "explain", "ReportUrl"],
+        &["policy", "explain", "UpdateFeed"],
+        &["status"],
+        &["update"],
         &["report", "--format", "json"],
     ] {
         let printed = device.printed(arguments).await;

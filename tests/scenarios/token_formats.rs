@@ -20,7 +20,7 @@ use protocol::session::SessionState;
 use serde_json::{Value, json};
 
 use super::external_provider::{ExternalProvider, python, script};
-use super::fixture::{FILE_VAULT, device_with_provider, installed_program, sign_in_device};
+use super::fixture::{FILE_VAULT, device_with_provider, installed_program, sign_in_device, sign_in_policy};
 
 /// A server that wants credentials, and records those that it gets.
 async fn server_with_credentials() -> (String, Arc<Mutex<Vec<String>>>) {
@@ -185,6 +185,33 @@ async fn expired_id_token_is_renewed_once_for_formats_that_need_it() {
     assert_ne!(fixture.token().await.unwrap(), access);
     fixture.device.printed(&["token", "--format", "kubernetes"]).await;
     assert_eq!(fixture.provider.refreshes(), 1, "it lasts now");
+}
+
+/// Found by review: with an expired ID token, the refresh token of one provider was sent to the provider that policy named
+/// since, and its `invalid_grant` deleted the session.
+#[tokio::test]
+async fn refresh_token_reaches_no_other_provider() {
+    let fixture = sign_in_device(FILE_VAULT).await;
+    fixture.provider.behave(|behaviour| behaviour.id_token_lifetime = 20);
+    fixture.login().await;
+    let access_token = fixture.token().await.unwrap();
+    let other = Provider::start().await;
+    let before = fixture.device.machine_status().await.policy.hash;
+    for (provider, refused) in [(&other, true), (&fixture.provider, false)] {
+        let policy = format!("{}{FILE_VAULT}", sign_in_policy(provider, fixture.port));
+        fixture.device.push("50.toml", &policy);
+        let arrived = |hash: &String| (*hash == before) != refused;
+        fixture.device.machine_status_where("the policy", |status| arrived(&status.policy.hash)).await;
+        if refused {
+            for format in [&["token", "--id-token"][..], &["token", "--format", "kubernetes"], &["token"]] {
+                let printed = fixture.device.printed(format).await;
+                assert!(printed.contains("policy no longer names"), "{printed}");
+            }
+        }
+    }
+    assert_eq!(other.token_requests(), 0);
+    assert_eq!(fixture.vault().len(), 2, "the saved session is still there");
+    assert_eq!(fixture.token().await.unwrap(), access_token);
 }
 
 /// Found by review: a session with an expired ID token, a valid access token and no refresh token was deleted, because

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::accounts::Account;
 use super::configuration::Configuration;
 use super::provider::{Check, Provider, ProviderError, Unchecked};
-use super::session::{Freshness, Session};
+use super::session::{Ended, Freshness, Session};
 use super::token_error::TokenError;
 use super::tokens::TokenKey;
 use super::vault::{Prepared, VaultError};
@@ -71,6 +71,9 @@ impl Broker {
         };
         let give =
             |session: &Session| session.token_response(key, clock::now()).ok_or(TokenError::NotSignedIn);
+        if let Freshness::Over(ended) = session.freshness(configuration, key, now) {
+            return Err(ended.into());
+        }
         if id_token && !session.has_valid_id_token(now) {
             if let Some(pause) = paused_main {
                 return Err(pause.error);
@@ -176,17 +179,17 @@ impl Broker {
         let turn = locked(&self.accounts).get(id).map(|account| Arc::clone(&account.turn));
         let turn = turn.ok_or(TokenError::NotSignedIn)?;
         let _turn = turn.lock().await;
-        let (session, kept, interrupted) = {
+        let (session, interrupted) = {
             let mut accounts = locked(&self.accounts);
             let account = accounts.get(id).ok_or(TokenError::NotSignedIn)?;
-            (Arc::clone(&account.session), account.kept, account.interrupted)
+            (Arc::clone(&account.session), account.interrupted)
         };
         // Another renewal may have come before this one.
         let must = early || interrupted;
         if !must && session.freshness(configuration, key, clock::now()) == Freshness::Fresh {
             return Ok(session);
         }
-        let renewed = self.exchange(configuration, &session, kept, key).await;
+        let renewed = self.exchange(configuration, &session, key).await;
         let mut accounts = locked(&self.accounts);
         match renewed {
             Ok(session) => {
@@ -235,9 +238,12 @@ impl Broker {
         &self,
         configuration: &Configuration,
         session: &Session,
-        kept: Kept,
         key: &TokenKey,
     ) -> Result<Arc<Session>, TokenError> {
+        // A refresh token reaches no other provider than the one that issued it.
+        if !session.is_of(configuration) {
+            return Err(Ended::OtherProvider { issuer: session.issuer.clone() }.into());
+        }
         if session.refresh_token.is_none() {
             return Err(TokenError::NoRefreshToken);
         }
@@ -248,7 +254,7 @@ impl Broker {
             let prepared = match self.prepare(&session, false, configuration).await {
                 Ok(prepared) => Some(prepared),
                 // It is not on disk, so nothing that is there can become wrong.
-                Err(_) if kept == Kept::Memory => None,
+                Err(_) if !self.vault.lock().await.has(&session.id()) => None,
                 Err(error) => return Err(error.into()),
             };
             let response = match self.request_renewal(&provider, &mut session, key).await {
@@ -369,6 +375,7 @@ impl Broker {
                 *account = Account {
                     turn: Arc::clone(&account.turn),
                     pauses: std::mem::take(&mut account.pauses),
+                    used: account.used,
                     kept_problem: new.kept_problem.or(account.kept_problem.take().filter(|_| same)),
                     save_again: new.save_again.map(|first| account.save_again.unwrap_or(first)),
                     ..new

@@ -3,6 +3,7 @@
 //! between tasks it sleeps.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -27,13 +28,13 @@ enum Task {
 }
 
 impl Broker {
-    /// Runs the scheduler until the broker ends.
+    /// Runs the scheduler until the broker stops.
     pub(super) async fn run_scheduler(self: Arc<Self>) {
         // The store is left alone until somebody asks, unless a renewal was cut off: that cannot wait.
         if self.vault.lock().await.was_interrupted() {
             self.load().await;
         }
-        loop {
+        while !self.stopping.load(Ordering::Relaxed) {
             let now = clock::now();
             let tasks = match self.configuration() {
                 Ok(configuration) => locked(&self.accounts).tasks(&configuration, now),

@@ -154,12 +154,15 @@ impl Session {
             extra: Extra::default(),
         };
         let mut access_tokens = self.access_tokens.clone();
-        match access_tokens.iter_mut().find(|token| token.key == *key) {
-            Some(before) => *before = renewed,
-            None => access_tokens.push(renewed),
+        match access_tokens.iter().position(|token| token.key == *key) {
+            Some(0) => access_tokens[0] = renewed,
+            before => {
+                before.map(|before| access_tokens.remove(before));
+                access_tokens.push(renewed);
+            }
         }
         if access_tokens.len() > MAXIMUM_ACCESS_TOKENS {
-            // The first belongs to the sign-in; of the others, the oldest goes.
+            // The first belongs to the sign-in; of the others, the one that was renewed first goes.
             access_tokens.remove(1);
         }
         let id_token_expires_at = tokens.user.as_ref().map(|user| user.id_token_expires_at);
@@ -428,11 +431,13 @@ pub(crate) mod tests {
         }
         assert_eq!(session.access_tokens.len(), MAXIMUM_ACCESS_TOKENS);
         assert_eq!(session.main().secret, "a");
-        assert!(
-            session
-                .token_response(&TokenKey::new(None, Some("https://0.example".to_owned())), at(5))
-                .is_none()
-        );
+        let key = |number: u32| TokenKey::new(Some("a b"), Some(format!("https://{number}.example")));
+        assert!(session.token_response(&key(0), at(5)).is_none());
+        // One that is renewed is not the next to go.
+        let oldest = session.access_tokens[1].key.clone();
+        session = session.renew(&configuration, &oldest, tokens("ada", None), at(6)).unwrap();
+        session = session.renew(&configuration, &key(99), tokens("ada", None), at(6)).unwrap();
+        assert!(session.token_response(&oldest, at(6)).is_some());
     }
 
     #[test]

@@ -70,8 +70,8 @@ impl Vault {
         Self { folder: paths.session_folder(), quiet_until: None, keys: HashMap::new() }
     }
 
-    /// The saved sessions besides those that are known, and what is wrong with those that cannot be opened. They stay, unless they are damaged:
-    /// then they are put aside.
+    /// The saved sessions besides those that are known, and what is wrong with those that cannot be opened. They stay,
+    /// unless they are damaged: then they are put aside.
     pub(super) async fn load(&mut self, known: &[String]) -> (Vec<Loaded>, Vec<(String, VaultError)>) {
         let (mut sessions, mut errors) = (Vec::new(), Vec::new());
         for account in self.accounts().into_iter().filter(|account| !known.contains(account)) {
@@ -81,6 +81,11 @@ impl Vault {
             }
         }
         (sessions, errors)
+    }
+
+    /// Whether a session of an account is on disk.
+    pub(super) fn has(&self, account: &str) -> bool {
+        self.path(account).exists()
     }
 
     /// Whether a renewal was interrupted, as far as can be known without a key.

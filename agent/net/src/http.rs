@@ -334,17 +334,6 @@ pub fn unusable_certificates(policy: &Policy) -> Vec<Problem> {
     problems.collect()
 }
 
-/// Whether an address is on this device.
-#[must_use]
-pub fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
-}
-
 /// The host of an address, with its port if it is not the usual one.
 #[must_use]
 pub fn host(url: &Url) -> String {

@@ -132,8 +132,8 @@ async fn serve_connection<Limits>(
     drop(connection.await);
 }
 
-/// The share that a connection counts against, so that one caller cannot take all connections. Each program of the
-/// owner has a share; each other user has one share for all programs.
+/// The share that a connection counts against, so that one caller cannot take all connections. Each process of
+/// the owner has a share; another user has one share for all processes, where the system tells users apart.
 fn share_key(peer: Option<&Peer>) -> u64 {
     match peer {
         None => 0,

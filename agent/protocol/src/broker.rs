@@ -173,7 +173,7 @@ pub struct LogoutResponse {
     /// The address that ends the session at the identity provider in a browser (RP-Initiated Logout 1.0), if it offers
     /// that.
     pub end_session_url: Option<String>,
-    /// What failed at the identity provider. The session on this device is deleted in any case.
+    /// What failed at the identity provider. The session on this device is deleted all the same.
     pub remarks: Vec<String>,
     /// The session as it is now.
     pub session: SessionStatus,

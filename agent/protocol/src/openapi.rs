@@ -37,8 +37,9 @@ pub fn document() -> Value {
             "schemas": paths.generator.take_definitions(true),
             "responses": { "Refusal": {
                 "description": "A refusal: what is wrong and what to do. 400: the request is not valid; 401: a user must \
-                    sign in; 403: this program or user may not use the endpoint; 404: there is no such account; 409: \
-                    the request conflicts with a sign-in that is under way; 502: the identity provider does not \
+                    sign in; 403: policy or the identity provider does not allow it to this program, user or \
+                    account; 404: there is no such account; 409: the state of the device does not allow it: another \
+                    program uses the port, no browser opened, another sign-in took over; 502: the identity provider does not \
                     respond, or not as expected; 503: sign-in is not configured, or the secret store cannot be used; \
                     504: the user did not finish in time.",
                 "content": { "application/json": { "schema": {

@@ -63,8 +63,12 @@ impl Delivery {
     /// The next state.
     pub(super) fn step(self, event: Event) -> Self {
         match (self, event) {
-            (Self::Waiting { due, failures, .. }, Event::Changed { by }) => {
-                Self::Waiting { due: due.min(by), dirty: true, failures }
+            (Self::Waiting { due, failures: 0, .. }, Event::Changed { by }) => {
+                Self::Waiting { due: due.min(by), dirty: true, failures: 0 }
+            }
+            // A receiver that fails, or wants to be left alone, is not called earlier because a whole fleet has changed.
+            (Self::Waiting { due, failures, .. }, Event::Changed { .. }) => {
+                Self::Waiting { due, dirty: true, failures }
             }
             (Self::Sending { failures, .. }, Event::Changed { .. }) => {
                 Self::Sending { dirty: true, failures }
@@ -152,6 +156,12 @@ mod tests {
                 waiting(5, false, 2),
                 Event::Changed { by: at(10) },
                 waiting(5, true, 2),
+            ),
+            (
+                "a change does not hurry to a receiver that fails",
+                waiting(5000, false, 1),
+                Event::Changed { by: at(10) },
+                waiting(5000, true, 1),
             ),
             ("begun", waiting(5, true, 2), Event::Started, Sending { dirty: false, failures: 2 }),
             (

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use platform::watch::Hint;
 use policy_schema::Problem;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::health::sinks::http::DeliveryReport;
 use crate::health::sources::sessions::Sessions;
@@ -39,11 +39,13 @@ pub(super) enum Event {
 /// Waits for the next event, at most for `wake`.
 pub(super) async fn next_event(
     events: &mut mpsc::Receiver<Event>,
+    session_changed: &Notify,
     stop: Pin<&mut impl Future<Output = ()>>,
     wake: Duration,
 ) -> Event {
     tokio::select! {
         event = events.recv() => event.unwrap_or(Event::Stop),
+        () = session_changed.notified() => Event::SessionChanged,
         () = stop => Event::Stop,
         () = tokio::time::sleep(wake) => Event::Due,
     }

@@ -24,8 +24,9 @@ use platform::{clock, file, ipc, random, service};
 use policy_schema::{Code, Open, Problem};
 use protocol::health::{ComponentName, assess};
 use protocol::policy::ResolvedPolicy;
+use protocol::session::SessionState;
 use protocol::status::{MAXIMUM_PROBLEMS, Status};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::app::descriptor::{self, Descriptor};
 use crate::health::queue::Queue;
@@ -100,14 +101,20 @@ pub async fn run(paths: Paths, stop: impl Future<Output = ()>) -> Result<(), Sta
     let (sender, mut events) = mpsc::channel(64);
     let mut agent = Service::start(paths, sender.clone());
     agent.round();
-    let machine = Machine { published: agent.published.subscribe(), events: sender };
+    // Beside the channel, and one for any number of calls: no local user can fill the channel with them.
+    let session_changed = Arc::new(Notify::new());
+    let machine = Machine {
+        published: agent.published.subscribe(),
+        events: sender,
+        session_changed: Arc::clone(&session_changed),
+    };
     tokio::spawn(routes::api(machine).serve(listener));
     service::ready(&format!("policy {}", agent.snapshot.hash));
     tracing::info!("answering at {}", socket.display());
 
     let mut stop = pin!(stop);
     loop {
-        let event = next_event(&mut events, stop.as_mut(), agent.wake()).await;
+        let event = next_event(&mut events, &session_changed, stop.as_mut(), agent.wake()).await;
         if matches!(event, Event::Stop) {
             break;
         }
@@ -159,6 +166,8 @@ struct Service {
 struct Fingerprint {
     policy: String,
     components: Vec<(Open<ComponentName>, Open<protocol::health::State>)>,
+    /// Of each broker: whether a user is signed in, and who.
+    sessions: Vec<(Open<SessionState>, Option<String>)>,
 }
 
 impl Service {
@@ -251,7 +260,7 @@ impl Service {
                     let _ = done.send(());
                 }
             }
-            Event::SessionChanged => self.observe_sessions(session_check::Event::Changed),
+            Event::SessionChanged => return self.observe_sessions(session_check::Event::Changed),
             Event::SessionsObserved(sessions) => {
                 self.sessions = sessions;
                 self.observe_sessions(session_check::Event::Observed);
@@ -458,8 +467,12 @@ impl Service {
         let health = assess(Some(status), true, self.sessions.brokers(), now);
         let told = |part: &protocol::health::ComponentHealth| part.name != ComponentName::Report;
         let components = health.components.into_iter().filter(told).map(|part| (part.name, part.state));
-        let fingerprint =
-            Fingerprint { policy: status.policy.hash.clone(), components: components.collect() };
+        let sessions = self.sessions.sessions.iter();
+        let fingerprint = Fingerprint {
+            policy: status.policy.hash.clone(),
+            components: components.collect(),
+            sessions: sessions.map(|session| (session.state.clone(), session.account.clone())).collect(),
+        };
         if self.last_reported.as_ref() == Some(&fingerprint) {
             return;
         }

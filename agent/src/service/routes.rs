@@ -10,7 +10,7 @@ use protocol::agent::{CHECK_FOR_UPDATE, POLICY, RELOAD_POLICY, SESSION_CHANGED, 
 use protocol::endpoint::Nothing;
 use protocol::policy::ResolvedPolicy;
 use protocol::status::Status;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::event::Event;
 
@@ -26,6 +26,7 @@ pub(super) struct Published {
 pub(super) struct Machine {
     pub(super) published: watch::Receiver<Arc<Published>>,
     pub(super) events: mpsc::Sender<Event>,
+    pub(super) session_changed: Arc<Notify>,
 }
 
 pub(super) fn api(machine: Machine) -> Api<Machine> {
@@ -84,7 +85,7 @@ async fn check_for_update(machine: Machine, caller: Administrator, _: Nothing) -
 
 /// Any local user may call it, since nothing in it is trusted: the service asks the brokers itself, and not often.
 async fn session_changed(machine: Machine, _: LocalUser, _: Nothing) -> Result<Nothing, Refusal> {
-    machine.events.send(Event::SessionChanged).await.map_err(|_| stopping())?;
+    machine.session_changed.notify_one();
     Ok(Nothing {})
 }
 

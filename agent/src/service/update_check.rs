@@ -34,7 +34,9 @@ impl UpdateCheck {
             (Self::InProgress { .. }, Event::PolicyChanged { .. }) => Self::InProgress { again: true },
             (Self::Waiting { .. }, Event::Started) => Self::InProgress { again: false },
             // A request gets the result of the one that is under way.
-            (Self::InProgress { again }, Event::Requested { .. } | Event::Started) => Self::InProgress { again },
+            (Self::InProgress { again }, Event::Requested { .. } | Event::Started) => {
+                Self::InProgress { again }
+            }
             (Self::InProgress { again: true }, Event::Finished { now, .. }) => Self::Waiting { due: now },
             (Self::InProgress { again: false } | Self::Waiting { .. }, Event::Finished { next, .. }) => {
                 Self::Waiting { due: next }

@@ -4,8 +4,7 @@ use protocol::report::Report;
 
 use super::codes;
 
-/// `<result>` with one line of text. Codes and states need no escaping: names of this or a newer version,
-/// which have no markup in them.
+/// `<result>` with one line of text. Codes and states need no escaping: they are plain names.
 pub(super) fn encode(report: &Report) -> String {
     let codes = codes(report);
     let state = report.health.state();

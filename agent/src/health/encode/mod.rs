@@ -39,11 +39,18 @@ fn codes(report: &Report) -> String {
         .problems
         .iter()
         .chain(report.sign_in.iter().flat_map(|one| &one.problems))
-        .map(|problem| problem.code.as_str())
+        .map(|problem| plain_code(problem.code.as_str()))
         .collect();
     codes.sort_unstable();
     codes.dedup();
     codes.join(",")
+}
+
+/// A code as this and newer versions write them. A broker of another user can write anything: that is no code, and a
+/// collector may run as root.
+fn plain_code(code: &str) -> &str {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
+    if code.len() <= 64 && code.bytes().all(plain) { code } else { "unknown" }
 }
 
 #[cfg(test)]
@@ -85,6 +92,19 @@ mod tests {
             encode(&report(Some(Code::PolicySyntax)), Encoding::Jamf),
             "<result>fail: policy.syntax</result>\n"
         );
+    }
+
+    #[test]
+    fn code_that_is_none_is_unknown() {
+        for (code, shown) in [
+            ("policy.syntax", "policy.syntax"),
+            ("of-version.2", "of-version.2"),
+            ("</result><result>pass", "unknown"),
+            ("\u{1b}[2J", "unknown"),
+            (&"a".repeat(65), "unknown"),
+        ] {
+            assert_eq!(plain_code(code), shown);
+        }
     }
 
     #[test]

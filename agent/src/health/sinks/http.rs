@@ -83,10 +83,9 @@ pub(crate) async fn deliver(
         retry_after: None,
         finished_at: clock::now(),
     };
-    if !not_made {
-        send(&receiver, &mut delivery).await;
-        delivery.finished_at = clock::now();
-    }
+    // Also if no report could be made: on a full disk, what is sent makes room.
+    send(&receiver, &mut delivery).await;
+    delivery.finished_at = clock::now();
     delivery
 }
 

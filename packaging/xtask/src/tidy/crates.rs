@@ -7,7 +7,8 @@ use serde::Deserialize;
 use super::Files;
 
 /// Which crates each crate may depend on. This is the design's picture of the house, and the only place that has it:
-/// arrows point down only, so a new arrow is a change of the design. Every crate of the workspace is listed.
+/// arrows point down only, so a new arrow is a change of the design. Every crate of the workspace is listed, and two
+/// that design foresees.
 const ARROWS: [(&str, &[&str]); 10] = [
     ("policy-schema", &[]),
     ("protocol", &["policy-schema"]),

@@ -122,7 +122,7 @@ codes! {
         ///
         /// Fix: compare `JwksUri` with the discovery document; if it fits, report it as an attack.
         SignInSignatureInvalid = "sign-in.signature-invalid", Error;
-        /// The ID token is signed with an algorithm that is not accepted; RS and PS with 256, 384 or 512 and ES with 256 or 384 are.
+        /// The ID token is signed with an algorithm that is not accepted; RS, PS and ES with 256, 384 or 512 are.
         ///
         /// Cause: the app registration demands another algorithm.
         ///

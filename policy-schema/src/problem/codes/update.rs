@@ -38,11 +38,11 @@ codes! {
         ///
         /// Fix: as the message says.
         UpdateInstallFailed = "update.install-failed", Error;
-        /// The new version did not start, so the previous one was put back. The new one is held.
+        /// The new version did not start, so the previous one was put back. The new one is quarantined.
         ///
         /// Cause: a faulty release, or something it needs is missing on this device.
         ///
-        /// Fix: publish a corrected version; a held version is not tried again by itself.
+        /// Fix: publish a corrected version; a quarantined version is not tried again by itself.
         UpdateRolledBack = "update.rolled-back", Error;
         /// A new version is ready and waits for a user, because `UpdateMode` is `notify`.
         ///
