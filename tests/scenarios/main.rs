@@ -19,6 +19,7 @@ mod report;
 mod session;
 mod setup;
 mod sign_in;
+mod state;
 mod support_bundle;
 mod token_formats;
 mod token_response;

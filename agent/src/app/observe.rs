@@ -27,6 +27,8 @@ pub(crate) struct Observed {
     pub(crate) running_since: Option<Timestamp>,
     /// What is wrong with the agent's own record.
     pub(crate) problem: Option<Problem>,
+    /// The record was moved aside just now: the next observation finds none and nothing wrong.
+    pub(crate) lost: bool,
 }
 
 /// What lies at a location.
@@ -52,9 +54,11 @@ impl Default for Found {
 pub(crate) fn observe(paths: &Paths, descriptor: Option<&Descriptor>) -> Observed {
     let system = descriptor.and_then(Descriptor::system);
     let configuration = system.and_then(|system| system.configuration.as_ref());
+    let mut lost = false;
     let (ownership, problem) = match ownership::load(paths) {
         Ok(ownership) => (ownership, None),
         Err(error) => {
+            lost = !error.is_in_place();
             let problem = state::unreadable("the record of what the agent wrote for the app", &error);
             (None, Some(problem.using("nothing that is there counts as the agent's")))
         }
@@ -87,7 +91,7 @@ pub(crate) fn observe(paths: &Paths, descriptor: Option<&Descriptor>) -> Observe
         let programs = system.processes.iter().map(|program| process::Program::new(paths, program));
         process::oldest(&programs.collect::<Vec<_>>())
     });
-    Observed { location, found, ownership, left, running_since, problem }
+    Observed { location, found, ownership, left, running_since, problem, lost }
 }
 
 fn read_values<'a>(

@@ -157,7 +157,7 @@ pub(super) fn print(findings: &[Finding], details: bool) {
         };
         out!("{}", hanging(&format!("{mark:<5} {:<18} ", finding.check), &finding.summary));
         if details {
-            finding.evidence.iter().for_each(|line| out!("        {}", plain(line)));
+            finding.evidence.iter().for_each(|line| out!("        {}", super::in_one_line(line)));
         }
         for diagnosis in &finding.diagnoses {
             print_diagnosis(diagnosis);
@@ -177,7 +177,7 @@ fn print_diagnosis(diagnosis: &Diagnosis) {
     };
     out!("{}", hanging("      cause  ", &format!("{}{suffix} [{id}]", diagnosis.cause)));
     // These lines are not wrapped, because texts in them are compared column by column.
-    diagnosis.evidence.iter().for_each(|line| out!("      seen   {}", plain(line)));
+    diagnosis.evidence.iter().for_each(|line| out!("      seen   {}", super::in_one_line(line)));
     out!("{}", hanging("      fix    ", &diagnosis.fix));
     if let Some(link) = &diagnosis.link {
         out!("      more   {link}");
@@ -195,9 +195,4 @@ fn conclusion(findings: &[Finding]) -> String {
             format!("{} failed, {}.", counted(failures, "check"), counted(warnings, "warning"))
         }
     }
-}
-
-/// Text of others without control characters, which a terminal would obey.
-fn plain(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }

@@ -1,10 +1,11 @@
 //! The command line: arguments in, text out. Called by the binary. The only module that prints.
 
-/// Prints a line. It is no error if the reader has closed the pipe (`steward status | head -1`).
+/// Prints a line. It is no error if the reader has closed the pipe (`steward status | head -1`). Much of a text comes from
+/// others (providers, files, users), and a terminal must not obey control characters in it.
 macro_rules! out {
     ($($text:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stdout(), $($text)*);
+        let _ = writeln!(std::io::stdout(), "{}", $crate::cli::harmless(&format!($($text)*)));
     }};
 }
 
@@ -12,7 +13,7 @@ macro_rules! out {
 macro_rules! err {
     ($($text:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), $($text)*);
+        let _ = writeln!(std::io::stderr(), "{}", $crate::cli::harmless(&format!($($text)*)));
     }};
 }
 
@@ -232,13 +233,37 @@ fn shown(value: &serde_json::Value) -> String {
     }
 }
 
+/// A text whose control characters, except those between lines and columns, are replaced.
+fn harmless(text: &str) -> String {
+    replace_controls(text, &['\n', '\t'])
+}
+
+/// A text of others that is only a part of a line: it does not begin another.
+fn in_one_line(text: &str) -> String {
+    replace_controls(text, &[])
+}
+
+fn replace_controls(text: &str, except: &[char]) -> String {
+    let plain =
+        |letter: char| if letter.is_control() && !except.contains(&letter) { '\u{fffd}' } else { letter };
+    text.chars().map(plain).collect()
+}
+
 /// A start and a text, wrapped at [`WIDTH`]. Further lines begin below the text.
 fn hanging(start: &str, text: &str) -> String {
     let indent = start.chars().count();
-    // Names of files come from others, and a terminal must not obey control characters in them.
-    let text: String =
-        text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect();
-    let text = text.as_str();
-    let lines = policy_schema::wrap(text, WIDTH.saturating_sub(indent).max(30));
+    let lines = policy_schema::wrap(&in_one_line(text), WIDTH.saturating_sub(indent).max(30));
     format!("{start}{}", lines.join(&format!("\n{}", " ".repeat(indent)))).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by trial: the address in an ID token reached the terminal with its escape sequences.
+    #[test]
+    fn control_characters_of_others_are_replaced() {
+        assert_eq!(harmless("\u{1b}[31mada\r\u{9b}2J\ta\nb"), "\u{fffd}[31mada\u{fffd}\u{fffd}2J\ta\nb");
+        assert_eq!(in_one_line("a\nok  all is well"), "a\u{fffd}ok  all is well");
+    }
 }

@@ -58,8 +58,12 @@ impl Queue {
         let queue = Self { folder: private.join("reports"), file, identity, lost, dropped: 0 };
         let problem = match &queue.lost {
             Some(error) => {
-                let problem = state::unreadable("the identity for reports is lost", error);
-                Some(problem.using("a new one: a receiver sees a new device"))
+                let using = if error.is_in_place() {
+                    "nothing: no report is made until it can be read, or is removed"
+                } else {
+                    "a new one: a receiver sees a new device"
+                };
+                Some(state::unreadable("the identity for reports is lost", error).using(using))
             }
             None if new => {
                 queue.save_identity().err().map(|error| state::unwritable(queue.file.path(), &error))
@@ -79,22 +83,24 @@ impl Queue {
         self.save_identity()
     }
 
-    /// Adds a report.
-    pub(crate) fn add(&mut self, report: &Report) -> io::Result<()> {
+    /// Adds a report. Also gives what is wrong with the one before, which is moved aside if it is none.
+    pub(crate) fn add(&mut self, report: &Report) -> io::Result<Option<Problem>> {
         let waiting = self.waiting();
         Self::file(&self.folder.join(format!("{:020}.json", report.sequence))).save(report)?;
-        if let Some(last) = waiting.last()
-            && let Ok(Some(before)) = Self::load(last)
-            && says_the_same(&before, report)
-        {
-            file::remove(last)?;
+        let mut problem = None;
+        if let Some(last) = waiting.last() {
+            match Self::load(last) {
+                Ok(Some(before)) if says_the_same(&before, report) => file::remove(last)?,
+                Ok(_) => {}
+                Err(error) => problem = Some(state::unreadable("a report that waits", &error)),
+            }
         }
         let waiting = self.waiting();
         for oldest in waiting.iter().take(waiting.len().saturating_sub(MAXIMUM)) {
             file::remove(oldest)?;
             self.dropped += 1;
         }
-        Ok(())
+        Ok(problem)
     }
 
     /// The files that wait, oldest first.
@@ -216,6 +222,12 @@ mod tests {
         fs_err::write(&path, "{\"half").unwrap();
         assert!(Queue::load(&path).is_err());
         assert!(queue.waiting().is_empty() && path.with_extension("damaged").exists());
+        // Also by the next one, which looks at the one before.
+        queue.add(&report(2, "a")).unwrap();
+        fs_err::write(queue.waiting().remove(0), "").unwrap();
+        let problem = queue.add(&report(3, "a")).unwrap().unwrap();
+        assert_eq!(problem.code, policy_schema::Code::AgentStateUnreadable);
+        assert_eq!(queue.waiting().len(), 1);
     }
 
     /// Found by trial: after a rollback, what a newer agent had queued was put aside as damaged.

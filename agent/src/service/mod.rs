@@ -21,16 +21,13 @@ use platform::policy::Watch;
 use platform::state::StateFile;
 use platform::watch::Hint;
 use platform::{clock, file, ipc, random, service};
-use policy_schema::{Code, Open, Problem};
-use protocol::health::{ComponentName, assess};
+use policy_schema::{Code, Problem};
 use protocol::policy::ResolvedPolicy;
-use protocol::session::SessionState;
 use protocol::status::{MAXIMUM_PROBLEMS, Status};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::app::descriptor::{self, Descriptor};
 use crate::health::queue::Queue;
-use crate::health::sinks::http::DeliveryReport;
 use crate::health::sources::sessions::{self, Sessions};
 use crate::policy::{self, Snapshot};
 use crate::state::{private_folder, unwritable};
@@ -40,6 +37,7 @@ use debounce::Debounce;
 use delivery::Delivery;
 use event::{Event, next_event};
 use observe::Observed;
+use reporting::Fingerprint;
 use routes::{Machine, Published};
 use update_check::UpdateCheck;
 
@@ -49,6 +47,7 @@ mod delivery;
 mod event;
 mod observe;
 mod plan;
+mod reporting;
 mod routes;
 mod session_check;
 mod status;
@@ -62,8 +61,6 @@ const LONGEST_WAIT: u64 = 24 * 60 * 60;
 const RETRY: u64 = 60;
 /// While an app has to be started again, its processes are listed this often. In seconds.
 const RESTART_CHECK: u64 = 60;
-/// A changed state is reported within so many milliseconds, so that a fleet does not report in one instant.
-const SPREAD: u16 = 3000;
 
 /// Why the machine service does not start.
 #[derive(Debug, thiserror::Error)]
@@ -152,22 +149,14 @@ struct Service {
     /// Away while a delivery is under way.
     queue: Option<Queue>,
     queued: usize,
-    identity_problem: Option<Problem>,
+    /// What is wrong with what earlier runs left, and can be seen once only.
+    lost: Vec<Problem>,
     report_problems: Vec<Problem>,
     delivered_at: Option<Timestamp>,
     /// What the last report told, or the next one is going to tell.
     last_reported: Option<Fingerprint>,
     session_check: session_check::SessionCheck,
     sessions: Sessions,
-}
-
-/// What makes a report worth sending at once.
-#[derive(PartialEq)]
-struct Fingerprint {
-    policy: String,
-    components: Vec<(Open<ComponentName>, Open<protocol::health::State>)>,
-    /// Of each broker: whether a user is signed in, and who.
-    sessions: Vec<(Open<SessionState>, Option<String>)>,
 }
 
 impl Service {
@@ -185,7 +174,8 @@ impl Service {
         });
         let snapshot = snapshot.unwrap_or_else(|| store.preview(now));
         let (queue, identity_problem) = Queue::open(&private_folder(&paths), random::bytes());
-        if let Some(problem) = &identity_problem {
+        let lost: Vec<Problem> = identity_problem.into_iter().chain(update::take_up(&paths)).collect();
+        for problem in &lost {
             tracing::error!("{}: {problem}", problem.code.as_str());
         }
         let mut agent = Self {
@@ -202,7 +192,7 @@ impl Service {
             queued: queue.waiting().len(),
             device_id: queue.identity().device_id.clone(),
             queue: Some(queue),
-            identity_problem,
+            lost,
             report_problems: Vec::new(),
             delivered_at: None,
             last_reported: None,
@@ -360,6 +350,9 @@ impl Service {
         self.delivery = self.delivery.no_later_than(latest);
         self.poll_due = self.poll_due.min(clock::after(now, POLL));
         let mut observed = observe::observe(&self.paths, self.descriptor(), self.watch.failure(), now);
+        if observed.app.lost {
+            self.lost.extend(observed.app.problem.clone());
+        }
         let due = plan::Due { update: self.update_check.due(), report: self.delivery.due() };
         let steps = plan::plan(&self.snapshot.resolved, self.descriptor(), &observed, due);
         self.app_problems.clear();
@@ -386,32 +379,6 @@ impl Service {
         if let Err(error) = configuration.save(&self.paths) {
             self.state_problems.push(unwritable(Configuration::file(&self.paths).path(), &error));
         }
-    }
-
-    fn delivery_finished(&mut self, delivery: DeliveryReport) {
-        let DeliveryReport { queue, problems, delivered, not_made, retry_after, finished_at } = delivery;
-        self.queued = queue.waiting().len();
-        if delivered {
-            self.delivered_at = Some(finished_at);
-        }
-        self.report_problems = problems;
-        if queue.dropped > 0 {
-            let message = format!("{} reports were dropped, the oldest first", queue.dropped);
-            self.report_problems.push(Problem::new(Code::ReportDropped, message));
-        }
-        self.queue = Some(queue);
-        let outcome = match (not_made, self.queued) {
-            (true, _) => delivery::Outcome::NotMade,
-            (false, 0) => delivery::Outcome::Delivered,
-            (false, _) => delivery::Outcome::Left,
-        };
-        self.delivery = self.delivery.step(delivery::Event::Finished(delivery::End {
-            at: finished_at,
-            outcome,
-            interval: u64::from(self.snapshot.resolved.policy.report_interval_minutes) * 60,
-            retry_after,
-            random: u64::from_le_bytes(random::bytes()),
-        }));
     }
 
     /// Asks the brokers, if that is due, in a task of its own.
@@ -460,26 +427,6 @@ impl Service {
                 let _ = done.send(());
             }
         }
-    }
-
-    /// A changed state is reported soon, not after the interval.
-    fn report_if_changed(&mut self, status: &Status, now: Timestamp) {
-        let health = assess(Some(status), true, self.sessions.brokers(), now);
-        let told = |part: &protocol::health::ComponentHealth| part.name != ComponentName::Report;
-        let components = health.components.into_iter().filter(told).map(|part| (part.name, part.state));
-        let sessions = self.sessions.sessions.iter();
-        let fingerprint = Fingerprint {
-            policy: status.policy.hash.clone(),
-            components: components.collect(),
-            sessions: sessions.map(|session| (session.state.clone(), session.account.clone())).collect(),
-        };
-        if self.last_reported.as_ref() == Some(&fingerprint) {
-            return;
-        }
-        self.last_reported = Some(fingerprint);
-        let spread = u16::from_le_bytes(random::bytes()) % SPREAD;
-        let by = now.checked_add(Duration::from_millis(spread.into())).unwrap_or(now);
-        self.delivery = self.delivery.step(delivery::Event::Changed { by });
     }
 }
 

@@ -106,7 +106,8 @@ impl Service {
         problems.extend(self.app_problems.iter().cloned());
         problems.extend(observed.problems.iter().cloned());
         problems.extend(self.state_problems.iter().cloned());
-        problems.extend(self.identity_problem.iter().cloned());
+        let lost = self.lost.iter().filter(|problem| !observed.problems.contains(problem));
+        problems.extend(lost.cloned());
         problems.extend(self.update_problem.iter().cloned());
         if self.snapshot.resolved.policy.report_url.is_some() {
             problems.extend(self.report_problems.iter().cloned());

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 
 use net::http::{Http, Network};
 use platform::paths::Paths;
+use platform::state::StateError;
 use platform::{clock, random};
 use policy_schema::{Policy, Problem};
 use semver::Version;
@@ -46,6 +47,12 @@ pub(crate) async fn run(job: Job) -> Outcome {
     Outcome::new(&job.feed, result, offered, clock::now(), seed)
 }
 
+/// Takes up the record of an earlier run. One that is damaged or newer is moved aside, which the problem says.
+pub(crate) fn take_up(paths: &Paths) -> Option<Problem> {
+    let error = UpdateRecord::take_up(paths).err()?;
+    (!error.is_in_place()).then(|| record_unreadable(&error))
+}
+
 /// Whether a crash interrupted a switch.
 pub(crate) fn is_interrupted(paths: &Paths) -> bool {
     UpdateRecord::load(paths).probation.is_some()
@@ -64,12 +71,13 @@ pub(crate) async fn recover(paths: &Paths, installation: &Installation) -> Optio
 pub(crate) fn quarantined(paths: &Paths) -> (BTreeSet<Version>, Option<Problem>) {
     match UpdateRecord::read(paths) {
         Ok(record) => (record.quarantined, None),
-        Err(error) => {
-            let problem = unreadable("the record of updates", &error)
-                .using("no record: a version that failed to start may be tried once more");
-            (BTreeSet::new(), Some(problem))
-        }
+        Err(error) => (BTreeSet::new(), Some(record_unreadable(&error))),
     }
+}
+
+fn record_unreadable(error: &StateError) -> Problem {
+    unreadable("the record of updates", error)
+        .using("no record: a version that failed to start may be tried once more")
 }
 
 async fn check(job: &Job, offered: &mut Option<Version>) -> Result<CheckResult, UpdateError> {

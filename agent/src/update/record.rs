@@ -48,11 +48,15 @@ pub(super) struct RecordError {
 impl UpdateRecord {
     /// Loads the record. If it is lost, a version that failed to start is tried once more, which does no harm.
     pub(super) fn load(paths: &Paths) -> Self {
-        let loaded = file(paths).load().unwrap_or_else(|error| {
+        Self::take_up(paths).unwrap_or_else(|error| {
             tracing::warn!("{}", chain(&error));
-            None
-        });
-        loaded.unwrap_or_default()
+            Self::default()
+        })
+    }
+
+    /// Loads the record, or says why it is lost.
+    pub(super) fn take_up(paths: &Paths) -> Result<Self, StateError> {
+        Ok(file(paths).load()?.unwrap_or_default())
     }
 
     /// Reads the record without moving a damaged one aside.

@@ -63,18 +63,22 @@ pub(crate) async fn deliver(
     mut queue: Queue,
     inputs: Option<ReportInputs>,
 ) -> DeliveryReport {
-    let mut problems = Vec::new();
+    let (mut problems, mut not_made) = (Vec::new(), false);
     if let Some(inputs) = inputs {
         // Without a durable number two reports could share one: then no new one is made.
         let kept = match queue.next_sequence() {
             Ok(()) => queue.add(&report::make(&inputs, queue.identity()).await),
             Err(error) => Err(error),
         };
-        if let Err(error) = kept {
-            problems.push(Problem::new(Code::AgentStateUnwritable, format!("no report was made: {error}")));
+        match kept {
+            Ok(problem) => problems.extend(problem),
+            Err(error) => {
+                not_made = true;
+                let message = format!("no report was made: {error}");
+                problems.push(Problem::new(Code::AgentStateUnwritable, message));
+            }
         }
     }
-    let not_made = !problems.is_empty();
     let mut delivery = DeliveryReport {
         queue,
         problems,

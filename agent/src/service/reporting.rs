@@ -1,0 +1,73 @@
+//! When a changed state is reported, and what follows a delivery.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use platform::random;
+use policy_schema::{Code, Open, Problem};
+use protocol::health::{ComponentHealth, ComponentName, State, assess};
+use protocol::session::SessionState;
+use protocol::status::Status;
+
+use super::{Service, delivery};
+use crate::health::sinks::http::DeliveryReport;
+
+/// A changed state is reported within so many milliseconds, so that a fleet does not report in one instant.
+const SPREAD: u16 = 3000;
+
+/// What makes a report worth sending at once.
+#[derive(PartialEq)]
+pub(super) struct Fingerprint {
+    policy: String,
+    components: Vec<(Open<ComponentName>, Open<State>)>,
+    /// Of each broker: whether a user is signed in, and who.
+    sessions: Vec<(Open<SessionState>, Option<String>)>,
+}
+
+impl Service {
+    /// A changed state is reported soon, not after the interval.
+    pub(super) fn report_if_changed(&mut self, status: &Status, now: Timestamp) {
+        let health = assess(Some(status), true, self.sessions.brokers(), now);
+        let counts = |part: &ComponentHealth| part.name != ComponentName::Report;
+        let components = health.components.into_iter().filter(counts).map(|part| (part.name, part.state));
+        let sessions = self.sessions.sessions.iter();
+        let fingerprint = Fingerprint {
+            policy: status.policy.hash.clone(),
+            components: components.collect(),
+            sessions: sessions.map(|session| (session.state.clone(), session.account.clone())).collect(),
+        };
+        if self.last_reported.as_ref() == Some(&fingerprint) {
+            return;
+        }
+        self.last_reported = Some(fingerprint);
+        let spread = u16::from_le_bytes(random::bytes()) % SPREAD;
+        let by = now.checked_add(Duration::from_millis(spread.into())).unwrap_or(now);
+        self.delivery = self.delivery.step(delivery::Event::Changed { by });
+    }
+
+    pub(super) fn delivery_finished(&mut self, delivery: DeliveryReport) {
+        let DeliveryReport { queue, problems, delivered, not_made, retry_after, finished_at } = delivery;
+        self.queued = queue.waiting().len();
+        if delivered {
+            self.delivered_at = Some(finished_at);
+        }
+        self.report_problems = problems;
+        if queue.dropped > 0 {
+            let message = format!("{} reports were dropped, the oldest first", queue.dropped);
+            self.report_problems.push(Problem::new(Code::ReportDropped, message));
+        }
+        self.queue = Some(queue);
+        let outcome = match (not_made, self.queued) {
+            (true, _) => delivery::Outcome::NotMade,
+            (false, 0) => delivery::Outcome::Delivered,
+            (false, _) => delivery::Outcome::Left,
+        };
+        self.delivery = self.delivery.step(delivery::Event::Finished(delivery::End {
+            at: finished_at,
+            outcome,
+            interval: u64::from(self.snapshot.resolved.policy.report_interval_minutes) * 60,
+            retry_after,
+            random: u64::from_le_bytes(random::bytes()),
+        }));
+    }
+}

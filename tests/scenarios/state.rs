@@ -1,0 +1,40 @@
+//! State files of earlier runs that the agent cannot use.
+
+use e2e::device::Device;
+use nix::sys::signal::Signal;
+use policy_schema::Code;
+
+/// Found by trial: that the record of updates or of the app's configuration was lost was told in one report, or in none.
+#[tokio::test]
+async fn state_that_is_lost_is_reported_until_the_agent_ends() {
+    let device = Device::new();
+    device.push(
+        "50.toml",
+        "App = \"lab-notes\"\nClientId = \"c\"\nIssuer = \"https://login.example.com\"\nProxyMode = \"direct\"\n",
+    );
+    let mut agent = device.start_agent().await;
+    agent.signal(Signal::SIGTERM);
+    agent.wait_for_exit().await;
+    let lost = [
+        ("managed-configuration.json", "{", "damaged"),
+        ("private/last-good.json", "", "damaged"),
+        ("private/identity.json", "{\"version\": 99}", "v99"),
+        ("private/update.json", "{\"version\": 99}", "v99"),
+    ];
+    for (name, content, _) in lost {
+        fs_err::write(device.path("var/lib/steward").join(name), content).unwrap();
+    }
+    let _agent = device.start_agent().await;
+    for _ in 0..3 {
+        device.printed(&["policy", "reload"]).await;
+        let problems = device.machine_status().await.problems;
+        for (name, _, aside) in lost {
+            let path = device.path("var/lib/steward").join(name);
+            let place = path.display().to_string();
+            let of_file = problems.iter().filter(|problem| problem.place.as_ref() == Some(&place));
+            let codes: Vec<_> = of_file.map(|problem| problem.code.as_str()).collect();
+            assert_eq!(codes, [Code::AgentStateUnreadable.as_str()], "{name}: {problems:?}");
+            assert!(path.with_extension(aside).exists(), "{name}");
+        }
+    }
+}
