@@ -13,17 +13,19 @@ use std::path::{Path, PathBuf};
 use policy_schema::raw::{RawPolicy, ReadError, ReadErrorKind, Source};
 use policy_schema::read::{MAXIMUM_BYTES, drop_in};
 
-/// Checks that only administrators can have written the file or folder at a path without links: `Err` names who else
-/// could, and what to do.
-pub type Trust<'a> = &'a dyn Fn(&Path) -> Result<(), ReadError>;
+/// Checks that only administrators can have written the file or folder at a path without links, up to a folder that is
+/// trusted already: `Err` names who else could, and what to do.
+pub type Trust<'a> = &'a dyn Fn(&Path, &[PathBuf]) -> Result<(), ReadError>;
 
-/// Reads all drop-ins. Never fails: a file or folder that cannot be read becomes a source with an error.
+/// Reads all drop-ins. Never fails: a file or folder that cannot be read becomes a source with an error. What is at and
+/// above `boundary` is trusted.
 #[must_use]
-pub fn read(folders: &[PathBuf], trust: Trust<'_>) -> Vec<Source> {
+pub fn read(folders: &[PathBuf], boundary: Option<PathBuf>, trust: Trust<'_>) -> Vec<Source> {
+    let mut trusted = Vec::from_iter(boundary);
     let mut files: BTreeMap<OsString, DropIn> = BTreeMap::new();
     let mut sources = Vec::new();
     for (folder, rank) in folders.iter().zip(u32::MAX - 100..) {
-        match list(folder, trust) {
+        match list(folder, &mut trusted, trust) {
             Ok(found) => files.extend(found),
             // It could hold any name, so it counts as stronger than every file.
             Err(error) => {
@@ -32,7 +34,7 @@ pub fn read(folders: &[PathBuf], trust: Trust<'_>) -> Vec<Source> {
         }
     }
     for (drop_in, rank) in files.values().zip(1..) {
-        if let Some(contents) = read_file(drop_in, trust).transpose() {
+        if let Some(contents) = read_file(drop_in, &trusted, trust).transpose() {
             sources.push(Source { rank, name: drop_in.path.display().to_string(), contents });
         }
     }
@@ -46,15 +48,20 @@ struct DropIn {
     real: PathBuf,
 }
 
-/// The drop-ins of one folder by name. A folder that does not exist has none.
-fn list(folder: &Path, trust: Trust<'_>) -> Result<Vec<(OsString, DropIn)>, ReadError> {
+/// The drop-ins of one folder by name. A folder that does not exist has none; one that does is then trusted.
+fn list(
+    folder: &Path,
+    trusted: &mut Vec<PathBuf>,
+    trust: Trust<'_>,
+) -> Result<Vec<(OsString, DropIn)>, ReadError> {
     let entries = match fs_err::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if is_missing(&error) => return Ok(Vec::new()),
         Err(error) => return Err(unreadable(&error)),
     };
     let real = fs_err::canonicalize(folder).map_err(|error| unreadable(&error))?;
-    trust(&real)?;
+    trust(&real, trusted)?;
+    trusted.push(real.clone());
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|error| unreadable(&error))?;
@@ -71,7 +78,11 @@ fn list(folder: &Path, trust: Trust<'_>) -> Result<Vec<(OsString, DropIn)>, Read
 }
 
 /// The content of one drop-in, or `None` if it masks or was just removed.
-fn read_file(drop_in: &DropIn, trust: Trust<'_>) -> Result<Option<RawPolicy>, ReadError> {
+fn read_file(
+    drop_in: &DropIn,
+    trusted: &[PathBuf],
+    trust: Trust<'_>,
+) -> Result<Option<RawPolicy>, ReadError> {
     let metadata = match fs_err::symlink_metadata(&drop_in.real) {
         Ok(metadata) => metadata,
         Err(error) if is_missing(&error) => return Ok(None),
@@ -94,7 +105,7 @@ fn read_file(drop_in: &DropIn, trust: Trust<'_>) -> Result<Option<RawPolicy>, Re
             hint: Some("a policy file is a regular file, or a link to one".to_owned()),
         });
     }
-    trust(&path)?;
+    trust(&path, trusted)?;
     if metadata.len() > MAXIMUM_BYTES {
         return Err(too_large(metadata.len()));
     }
@@ -169,7 +180,7 @@ mod tests {
         }
 
         fn read(&self) -> Vec<Source> {
-            read(&self.paths, &|_| Ok(()))
+            read(&self.paths, None, &|_, _| Ok(()))
         }
     }
 
@@ -235,7 +246,7 @@ mod tests {
     fn untrusted_file_is_insecure() {
         let folders = Folders::new();
         folders.write("etc/10-a.toml", "UpdateMode = \"off\"");
-        let sources = read(&folders.paths, &|path| {
+        let sources = read(&folders.paths, None, &|path, _| {
             if path.is_dir() {
                 return Ok(());
             }

@@ -1,6 +1,5 @@
 //! The machine's policy: drop-in folders that only administrators can write to.
 
-use std::cell::RefCell;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -19,13 +18,7 @@ pub const WHERE: &str = "a drop-in file in /etc/steward/policy.d/";
 #[must_use]
 pub fn read(paths: &Paths) -> Vec<Source> {
     let boundary = paths.root().and_then(|root| fs_err::canonicalize(root).ok());
-    // What has been checked in this read is not checked again for each file.
-    let trusted = RefCell::new(Vec::from_iter(boundary));
-    directory::read(&paths.policy_folders(), &|path| {
-        trust(path, &trusted.borrow())?;
-        trusted.borrow_mut().push(path.to_owned());
-        Ok(())
-    })
+    directory::read(&paths.policy_folders(), boundary, &trust)
 }
 
 /// A watch over every source.
