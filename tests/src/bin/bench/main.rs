@@ -2,6 +2,21 @@
 //!
 //! A floor is the same work without Steward: an inotify event and an atomic write, an HTTP echo over the same kind of
 //! socket, the program `true`, a process that waits on inotify.
+//!
+//! Where the time goes that is above the floor, as `strace -f -T`, `perf record -e page-faults` and
+//! `LD_DEBUG=statistics` show it on Linux:
+//!
+//! - Policy to app: the way from the thread of the watch to the loop; one look at each folder for the watch, and at each
+//!   folder and file for trust; the record of what the agent wrote, and what the app finds now. The rest is the floor's
+//!   own work: one replaced file with two syncs.
+//! - Connecting: 13 system calls more than the echo. The kernel names the peer (`SO_PEERPIDFD`, its folder in /proc, the
+//!   file that it runs), and the request asks again whether that file, `sign-in.json` and the allowed program are still
+//!   the same.
+//! - `steward token`: the request is a tenth. The rest is the start of a program of this size: 14,000 relocations, which
+//!   change 60 pages, and 100 more page faults than `true` has: 33 for the heap (the tree of the command line), 26 for
+//!   text, 15 for the stack.
+//! - Peak memory: all but 1 MiB is text and constants that agent, broker and command line share. Linux maps 64 KiB around
+//!   each page that is touched, so nearly all of it counts.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
