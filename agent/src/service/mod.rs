@@ -132,6 +132,8 @@ struct Service {
     store: policy::Store,
     watch: Watch,
     snapshot: Snapshot,
+    /// The hash of the policy that was applied last.
+    in_effect: String,
     poll_due: Timestamp,
     debounce: Debounce,
 
@@ -204,6 +206,7 @@ impl Service {
             store,
             watch,
             snapshot,
+            in_effect: String::new(),
             events,
             paths,
         };
@@ -336,7 +339,6 @@ impl Service {
     }
 
     fn policy_changed(&mut self, now: Timestamp) {
-        tracing::info!("policy {} is in effect", self.snapshot.hash);
         logging::set_level(self.snapshot.resolved.policy.log_level);
         self.update_check = self.update_check.step(update_check::Event::PolicyChanged { now });
     }
@@ -361,6 +363,10 @@ impl Service {
             self.apply(step, &mut observed);
         }
         self.save();
+        if self.in_effect != self.snapshot.hash {
+            tracing::info!("policy {} is in effect", self.snapshot.hash);
+            self.in_effect.clone_from(&self.snapshot.hash);
+        }
         self.publish(&observed);
         let waits = |problem: &Problem| {
             problem.code == Code::AppRestartPending || problem.code == Code::AppConfigurationUnreadable
