@@ -1,0 +1,103 @@
+//! Which functions the two services run: the order in which the linker places them, so that what is never run shares no
+//! page with what is (`cargo xtask dist`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use e2e::device::Device;
+use e2e::process::{Process, program};
+use e2e::provider::{CLIENT_ID, Provider};
+use e2e::receiver::Receiver;
+use nix::sys::signal::Signal;
+use protocol::endpoint::Nothing;
+
+/// A policy change takes this long under Callgrind, at most.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// Runs agent and broker under Callgrind through a sign-in, tokens, changes of policy and reports; prints the functions that
+/// ran, by their symbols.
+pub(super) async fn print() -> anyhow::Result<()> {
+    let (provider, receiver, device) = (Provider::start().await, Receiver::start().await, Device::new());
+    let own = std::env::current_exe()?.display().to_string();
+    let policy = |number: usize| {
+        format!(
+            "App = \"lab-notes\"\nIssuer = \"{}\"\nClientId = \"{CLIENT_ID}\"\nVaultFallback = \"encrypted-file\"\n\
+             RedirectUri = \"http://localhost:18081\"\nAllowedApplications = [{own:?}]\nProxyMode = \"direct\"\n\
+             ReportUrl = \"{}\"\nOrganizationName = \"{number}\"\n",
+            provider.issuer(),
+            receiver.url()
+        )
+    };
+    device.push("50.toml", &policy(0));
+    let mut services = Vec::new();
+    for service in ["agent", "broker"] {
+        services.push(under_callgrind(&device, service));
+        let socket = if service == "agent" { device.agent_socket() } else { device.broker_socket() };
+        e2e::wait::until("a service that listens", async || std::os::unix::net::UnixStream::connect(&socket))
+            .await;
+    }
+    e2e::wait::until("the agent's response", async || {
+        device.call_agent(&protocol::agent::STATUS, &Nothing {}).await
+    })
+    .await;
+    let login = device.steward(&["login"]).await;
+    anyhow::ensure!(login.status.success(), "{}", String::from_utf8_lossy(&login.stderr));
+    let socket = device.broker_socket();
+    for number in 1..4 {
+        super::request_token(&mut super::connect(&socket).await?).await?;
+        device.printed(&["token"]).await;
+        device.printed(&["status"]).await;
+        device.push("50.toml", &policy(number));
+        tokio::time::sleep(SETTLE).await;
+    }
+    receiver.report_where("a report of the session", |report| report.health.components.len() > 1).await;
+    let mut ran = BTreeSet::new();
+    for (service, mut process) in ["agent", "broker"].into_iter().zip(services) {
+        process.signal(Signal::SIGTERM);
+        process.wait_for_exit().await;
+        executed(&fs_err::read_to_string(device.path(&format!("{service}.callgrind")))?, &mut ran);
+    }
+    anyhow::ensure!(ran.len() > 1000, "Callgrind saw {} functions only", ran.len());
+    for symbol in &ran {
+        println!("{symbol}");
+    }
+    Ok(())
+}
+
+fn under_callgrind(device: &Device, service: &str) -> Process {
+    let out = format!("--callgrind-out-file={}", device.path(&format!("{service}.callgrind")).display());
+    let (steward, root) = (program("steward").display().to_string(), device.root_text());
+    let options = ["--tool=callgrind", "--demangle=no", &out, &steward, service, "--root", &root];
+    device.start(Path::new("/usr/bin/valgrind"), &options)
+}
+
+/// The functions of our program that a profile has (Callgrind's format: `ob=` names the object that the next lines are
+/// about, a name stands beside its number once).
+fn executed(profile: &str, ran: &mut BTreeSet<String>) {
+    let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut objects: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut object = "";
+    for line in profile.lines() {
+        let Some((key, value)) = line.split_once('=') else { continue };
+        let (number, name) = value.split_once(' ').unwrap_or((value, ""));
+        let table = match key {
+            "ob" | "cob" => &mut objects,
+            "fn" | "cfn" => &mut names,
+            _ => continue,
+        };
+        if !name.is_empty() {
+            table.insert(number, name);
+        }
+        match key {
+            "ob" => object = objects.get(number).copied().unwrap_or_default(),
+            "fn" if object.ends_with("/steward") => {
+                // A function that calls itself has its depth behind its name, and some have only an address.
+                let name = names.get(number).and_then(|name| name.split('\'').next());
+                let name = name.filter(|name| !name.starts_with(['(', '0']));
+                ran.extend(name.map(ToOwned::to_owned));
+            }
+            _ => {}
+        }
+    }
+}
