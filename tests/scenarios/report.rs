@@ -89,7 +89,10 @@ async fn change_during_delivery_is_reported_right_after_it() {
 #[tokio::test]
 async fn sign_in_and_logout_are_reported_at_once() {
     let receiver = Receiver::start().await;
-    let more = format!("{FILE_VAULT}ReportUrl = \"{}\"\nReportIntervalMinutes = 60\n", receiver.url());
+    let more = format!(
+        "{FILE_VAULT}ReportUrl = \"{}\"\nReportIntervalMinutes = 60\nReportIdentity = \"email\"\n",
+        receiver.url()
+    );
     let fixture = sign_in_device(&more).await;
     let state = |report: &protocol::report::Report, state| {
         report.sign_in.iter().any(|session| session.state == state)
@@ -97,7 +100,14 @@ async fn sign_in_and_logout_are_reported_at_once() {
     receiver.report_where("a report", |_| true).await;
     fixture.login().await;
     let signed_in = receiver.report_where("the sign-in", |one| state(one, SessionState::SignedIn)).await;
-    fixture.device.printed(&["logout"]).await;
+    // Found by review: another user on a device that counts as signed in already was no news.
+    fixture.provider.behave(|behaviour| behaviour.user = "eve");
+    fixture.login().await;
+    let changed = |one: &protocol::report::Report| {
+        one.sequence > signed_in.sequence && one.sign_in.iter().any(|one| !one.other_accounts.is_empty())
+    };
+    let signed_in = receiver.report_where("the sign-in of another user", changed).await;
+    fixture.device.printed(&["logout", "--all"]).await;
     let signed_out = receiver
         .report_where("the sign-out", |one| {
             one.sequence > signed_in.sequence && state(one, SessionState::SignedOut)
@@ -164,6 +174,29 @@ async fn queued_report_of_newer_agent_is_sent_as_it_came() {
     }
     assert_eq!(sent, newer);
     assert!(!queued.with_extension("damaged").exists());
+}
+
+/// Found by review: while no report could be made (a full disk, an identity that cannot be read), those that waited were not
+/// sent either, although that makes room.
+#[tokio::test]
+async fn queued_report_is_sent_while_no_new_one_can_be_made() {
+    let receiver = Receiver::start().await;
+    receiver.refuse_with(Some(503));
+    let device = Device::new();
+    device.push("50.toml", &policy(&receiver));
+    let agent = device.start_agent().await;
+    device.problem(Code::ReportUndelivered).await;
+    agent.kill().await;
+    let identity = device.path("var/lib/steward/private/identity.json");
+    fs_err::remove_file(&identity).unwrap();
+    fs_err::create_dir(&identity).unwrap();
+    receiver.refuse_with(None);
+    let _agent = device.start_agent().await;
+    device.machine_status_where("an empty queue", |status| status.report.delivered_at.is_some()).await;
+    let problems = device.machine_status().await.problems;
+    let no_new_one = |code| problems.iter().any(|problem| problem.code == code);
+    assert!(no_new_one(Code::AgentStateUnreadable) && no_new_one(Code::AgentStateUnwritable), "{problems:?}");
+    assert!(fs_err::read_dir(device.path(QUEUE)).unwrap().next().is_none());
 }
 
 /// A broker that accepts connections and never responds, of each user from 2000 on.

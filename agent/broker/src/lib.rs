@@ -150,6 +150,7 @@ impl Broker {
 
     /// What policy says now. Read again only when the machine service has replaced it.
     fn configuration(&self) -> Result<Arc<Configuration>, ConfigurationError> {
+        // Without a mark the file is read again, which says what is wrong with it.
         let mark = file::mark(Configuration::file(&self.paths).path()).ok();
         let mut read = locked(&self.configuration);
         if let Some((known, configuration)) = &*read

@@ -134,6 +134,7 @@ impl Broker {
         }
         // Loaded again soon: a keyring may be unlocked by then. What is damaged was quarantined.
         accounts.loaded = !errors.iter().any(|(_, error)| matches!(error, VaultError::Unavailable { .. }));
+        // At the end of time, it is loaded at each request.
         accounts.load_again = clock::now().checked_add(LOAD_PAUSE).ok();
         accounts.vault_errors = errors;
         drop(accounts);

@@ -66,6 +66,7 @@ impl Broker {
 
     async fn sign_out_now(&self, name: Option<&str>, all: bool) -> Result<SignedOut, SignOutError> {
         self.load().await;
+        // Without a policy a user can sign out as well, only not at the identity provider.
         let configuration = self.configuration().ok();
         let mut chosen = self.choose(configuration.as_deref(), name, all)?;
         if all {

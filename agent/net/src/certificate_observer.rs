@@ -75,6 +75,7 @@ impl ServerCertVerifier for ObservedVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let verdict = self.system.verify_server_cert(certificate, chain, name, ocsp, now);
+        // One that cannot be parsed is shown without names.
         let parsed = Certificate::from_der(certificate).ok();
         let names = parsed.map(|parsed| {
             let contents = parsed.tbs_certificate();

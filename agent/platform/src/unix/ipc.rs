@@ -26,6 +26,7 @@ impl Listener {
     /// The system refused, for example for want of file descriptors; a later call may succeed.
     pub async fn accept(&mut self) -> io::Result<(Stream, Option<Peer>)> {
         let (stream, _) = self.0.accept().await?;
+        // A caller that cannot be identified is refused where it matters who it is.
         let peer = peer(&stream).ok();
         Ok((stream, peer))
     }

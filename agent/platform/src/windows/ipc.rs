@@ -94,6 +94,7 @@ impl Listener {
         // The next instance exists before this one is served, so a caller always finds the pipe.
         let next = ffi::create_pipe(&self.name, &Descriptor::parse(&self.access)?, false)?;
         let stream = std::mem::replace(&mut self.next, next);
+        // A caller that cannot be identified is refused where it matters who it is.
         let peer = peer(&stream).ok();
         Ok((stream, peer))
     }

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Duration;
 
 use e2e::device::Device;
 use e2e::process::{Process, program};
@@ -11,9 +10,6 @@ use e2e::provider::{CLIENT_ID, Provider};
 use e2e::receiver::Receiver;
 use nix::sys::signal::Signal;
 use protocol::endpoint::Nothing;
-
-/// A policy change takes this long under Callgrind, at most.
-const SETTLE: Duration = Duration::from_secs(3);
 
 /// Runs agent and broker under Callgrind through a sign-in, tokens, changes of policy and reports; prints the functions that
 /// ran, by their symbols.
@@ -48,8 +44,9 @@ pub(super) async fn print() -> anyhow::Result<()> {
         super::request_token(&mut super::connect(&socket).await?).await?;
         device.printed(&["token"]).await;
         device.printed(&["status"]).await;
+        let before = device.machine_status().await.policy.hash;
         device.push("50.toml", &policy(number));
-        tokio::time::sleep(SETTLE).await;
+        device.machine_status_where("the new policy", |status| status.policy.hash != before).await;
     }
     receiver.report_where("a report of the session", |report| report.health.components.len() > 1).await;
     let mut ran = BTreeSet::new();
@@ -99,5 +96,20 @@ fn executed(profile: &str, ran: &mut BTreeSet<String>) {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_of_steward_that_ran_are_found_once_and_no_others() {
+        let profile = "ob=(1) /lib/libc.so.6\nfn=(1) malloc\n1 5\nob=(2) /x/steward\nfn=(2) _ZN1a\n0 1\ncob=(1)\n\
+                       cfn=(3) free\ncalls=1 0\n0 2\ncfn=(4) _ZN1b'2\ncalls=1 0\n\nfn=(4)\n0 1\nfn=(5) 0x00ab\n\
+                       fn=(6) (below main)\nfn=(2)\n";
+        let mut ran = BTreeSet::new();
+        executed(profile, &mut ran);
+        assert_eq!(Vec::from_iter(ran), ["_ZN1a", "_ZN1b"]);
     }
 }
