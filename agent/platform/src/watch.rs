@@ -16,6 +16,9 @@ pub enum Hint {
     Unsettled,
 }
 
+/// Folders that come and go all the time are watched as they are after so many rounds.
+const MAXIMUM_ROUNDS: usize = 5;
+
 /// A watch over folders.
 pub struct FolderWatch {
     watcher: Option<RecommendedWatcher>,
@@ -49,9 +52,20 @@ impl FolderWatch {
     }
 
     /// Watches these folders. Call it before each read: folders come, go and are replaced by others of the same
-    /// name, and a change between arming and reading is then noticed twice rather than never.
-    pub fn arm(&mut self, folders: Vec<PathBuf>) {
-        let Some(watcher) = &mut self.watcher else { return };
+    /// name, and a change between arming and reading is then noticed twice rather than never. `folders` tells which there
+    /// are: it is called again after each change of watches, since a folder that came before the one above it was watched
+    /// caused no event.
+    pub fn arm(&mut self, folders: impl Fn() -> Vec<PathBuf>) {
+        for _ in 0..MAXIMUM_ROUNDS {
+            if !self.arm_once(folders()) {
+                return;
+            }
+        }
+    }
+
+    /// Whether it changed what is watched.
+    fn arm_once(&mut self, folders: Vec<PathBuf>) -> bool {
+        let Some(watcher) = &mut self.watcher else { return false };
         let wanted: Vec<(PathBuf, Option<Identity>)> = folders
             .into_iter()
             .map(|path| {
@@ -61,7 +75,7 @@ impl FolderWatch {
             .collect();
         // A folder whose identity the system does not tell may be another each time.
         if wanted == self.armed && wanted.iter().all(|(_, identity)| identity.is_some()) {
-            return;
+            return false;
         }
         self.failure = None;
         for (path, _) in self.armed.drain(..) {
@@ -74,6 +88,7 @@ impl FolderWatch {
                 Err(error) => self.failure = Some(format!("{}: {error}", path.display())),
             }
         }
+        true
     }
 
     /// Why changes are not noticed at once.

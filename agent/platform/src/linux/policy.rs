@@ -40,7 +40,7 @@ impl Watch {
 
     /// Watches what exists now. Call it before each read.
     pub fn arm(&mut self, paths: &Paths) {
-        self.0.arm(watched(paths));
+        self.0.arm(|| watched(paths));
     }
 
     /// Why changes are not noticed at once.

@@ -81,9 +81,11 @@ impl Watch {
 
     /// Watches what exists now. Call it before each read.
     pub fn arm(&mut self, paths: &Paths) {
-        let folder = paths.managed_preferences(DOMAIN);
-        let nearest = folder.ancestors().skip(1).find(|path| path.is_dir()).map(PathBuf::from);
-        self.0.arm(nearest.into_iter().collect());
+        self.0.arm(|| {
+            let folder = paths.managed_preferences(DOMAIN);
+            let nearest = folder.ancestors().skip(1).find(|path| path.is_dir()).map(PathBuf::from);
+            nearest.into_iter().collect()
+        });
     }
 
     /// Why changes are not noticed at once.
