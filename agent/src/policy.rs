@@ -3,12 +3,16 @@
 //! In: the layout of files and the time. Out: a [`Snapshot`] that everything else works from. Called by the machine service
 //! when a watch or the slow poll nudges it, and by the command line for a preview.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
+use platform::directory::Reading;
 use platform::file::Access;
 use platform::paths::Paths;
 use platform::random::hex;
 use platform::state::{StateError, StateFile};
 use policy_schema::raw::Source;
+use policy_schema::resolve::source_of;
 use policy_schema::{Code, Extra, LastGood, Problem, Resolved, resolve};
 use protocol::status::SourceStatus;
 use ring::digest;
@@ -35,8 +39,20 @@ pub(crate) struct Store {
     unsaved: bool,
     /// Why nothing is remembered of before.
     lost: Option<StateError>,
-    /// The last read found nothing where there had been something.
-    vanished: bool,
+    /// The sources that the last read did not find any more.
+    vanished: BTreeSet<String>,
+}
+
+/// What a read of all sources gives.
+pub(crate) enum Read {
+    /// The policy.
+    Policy(Box<Snapshot>),
+    /// A source has vanished, and this is the first read that says so. A refresh of Group Policy or an exchange of files
+    /// can pass through such a moment, so read again before long.
+    Vanished {
+        /// The folder or key that it was in has vanished with it.
+        with_its_place: bool,
+    },
 }
 
 impl Store {
@@ -59,26 +75,31 @@ impl Store {
             Ok(last_good) => (last_good.unwrap_or_default(), None),
             Err(error) => (LastGood::default(), Some(error)),
         };
-        Self { paths, file, last_good, unsaved: false, lost, vanished: false }
+        Self { paths, file, last_good, unsaved: false, lost, vanished: BTreeSet::new() }
     }
 
-    /// Reads everything again. `None` if all policy has vanished and this is the first read that says so: a refresh of Group
-    /// Policy or an exchange of files can pass through such a moment, so read again before long.
-    pub(crate) fn read(&mut self, now: Timestamp) -> Option<Snapshot> {
-        let sources = platform::policy::read(&self.paths);
-        let vanished = sources.is_empty() && !self.last_good.values.is_empty();
-        if vanished && !std::mem::replace(&mut self.vanished, vanished) {
-            return None;
+    /// Reads everything again.
+    pub(crate) fn read(&mut self, now: Timestamp) -> Read {
+        let reading = platform::policy::read(&self.paths);
+        let there: BTreeSet<&str> = reading.sources.iter().map(|source| source.name.as_str()).collect();
+        let known = self.last_good.values.values().map(|remembered| source_of(&remembered.source));
+        let vanished: BTreeSet<String> =
+            known.filter(|name| !there.contains(name)).map(ToOwned::to_owned).collect();
+        let is_news = !vanished.is_subset(&self.vanished);
+        self.vanished.clone_from(&vanished);
+        if is_news {
+            let with_its_place = vanished.iter().any(|name| !platform::policy::place_exists(name));
+            return Read::Vanished { with_its_place };
         }
-        self.vanished = false;
-        let resolved = resolve(&sources, &self.last_good);
+        self.vanished.clear();
+        let resolved = resolve(&reading.sources, &self.last_good);
         let remembered = resolved.remember(&self.last_good, now);
         if remembered != self.last_good {
             // Kept in memory even if the disk is full: a later wrong value must find it.
             self.last_good = remembered;
             self.unsaved = true;
         }
-        Some(self.snapshot(resolved, &sources, now))
+        Read::Policy(Box::new(self.snapshot(resolved, &reading, now)))
     }
 
     /// Makes durable what is remembered, after the app has its configuration: nobody waits for it. What a crash loses
@@ -99,9 +120,9 @@ impl Store {
 
     /// What a read would give, without remembering anything.
     pub(crate) fn preview(&self, now: Timestamp) -> Snapshot {
-        let sources = platform::policy::read(&self.paths);
-        let resolved = resolve(&sources, &self.last_good);
-        self.snapshot(resolved, &sources, now)
+        let reading = platform::policy::read(&self.paths);
+        let resolved = resolve(&reading.sources, &self.last_good);
+        self.snapshot(resolved, &reading, now)
     }
 
     /// What is remembered.
@@ -117,8 +138,10 @@ impl Store {
         Some(unreadable("the last good values", lost).using("the values that policy has now"))
     }
 
-    fn snapshot(&self, resolved: Resolved, sources: &[Source], now: Timestamp) -> Snapshot {
+    fn snapshot(&self, resolved: Resolved, reading: &Reading, now: Timestamp) -> Snapshot {
+        let sources = &reading.sources;
         let mut problems = resolved.problems.clone();
+        problems.extend(reading.passed_over.iter().cloned());
         problems.extend(self.problem());
         problems.extend(net::http::unusable_certificates(&resolved.policy));
         if sources.is_empty() {
@@ -172,30 +195,39 @@ mod tests {
         fs_err::write(paths.policy_folders()[2].join("50.toml"), text).unwrap();
     }
 
+    fn read(store: &mut Store) -> Option<Snapshot> {
+        match store.read("2026-11-20T08:00:00Z".parse().unwrap()) {
+            Read::Policy(snapshot) => Some(*snapshot),
+            Read::Vanished { .. } => None,
+        }
+    }
+
     #[test]
     fn last_good_values_survive_restart_and_stay_private() {
         use std::os::unix::fs::PermissionsExt as _;
         let (_root, paths) = store();
         write(&paths, "UpdateMode = \"off\"\nClientSecret = \"canary\"");
         let mut store = Store::open(paths.clone());
-        assert!(!store.read("2026-11-20T08:00:00Z".parse().unwrap()).unwrap().hash.is_empty());
+        assert!(!read(&mut store).unwrap().hash.is_empty());
         assert_eq!(store.save(), None);
         let mode = fs_err::metadata(last_good_file(&paths).path()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        write(&paths, "UpdateMode = \"of\"");
-        let second = Store::open(paths).read(Timestamp::UNIX_EPOCH).unwrap();
-        assert_eq!(second.resolved.policy.update_mode.as_str(), "off");
+        for damaged in ["UpdateMode = \"of\"", "UpdateMode = off", "", "\n", "# nothing\n"] {
+            write(&paths, damaged);
+            let second = read(&mut Store::open(paths.clone())).unwrap();
+            assert_eq!(second.resolved.policy.update_mode.as_str(), "off", "{damaged:?}");
+            assert!(second.problems.iter().any(|problem| problem.severity.is_error()), "{damaged:?}");
+        }
     }
 
     #[test]
     fn vanished_policy_is_accepted_at_the_second_read() {
         let (_root, paths) = store();
         let mut store = Store::open(paths.clone());
-        assert!(store.read(Timestamp::UNIX_EPOCH).is_some(), "there never was any");
+        assert!(read(&mut store).is_some(), "there never was any");
         write(&paths, "UpdateMode = \"off\"");
-        let mode = |store: &mut Store| {
-            store.read(Timestamp::UNIX_EPOCH).map(|snapshot| snapshot.resolved.policy.update_mode.as_str())
-        };
+        let mode =
+            |store: &mut Store| read(store).map(|snapshot| snapshot.resolved.policy.update_mode.as_str());
         assert_eq!(mode(&mut store), Some("off"));
         let file = paths.policy_folders()[2].join("50.toml");
         fs_err::remove_file(&file).unwrap();
@@ -208,6 +240,27 @@ mod tests {
         assert_eq!(mode(&mut store), Some("notify"));
     }
 
+    /// Found by trial: while another source was left, one that was away for a moment lost its settings.
+    #[test]
+    fn each_vanished_source_has_a_second_read_and_its_place_counts() {
+        let (_root, paths) = store();
+        let folders = paths.policy_folders();
+        fs_err::write(folders[0].join("90.toml"), "LogLevel = \"debug\"").unwrap();
+        write(&paths, "UpdateMode = \"off\"");
+        let mut store = Store::open(paths.clone());
+        assert!(read(&mut store).is_some());
+        let away = folders[2].with_extension("away");
+        fs_err::rename(&folders[2], &away).unwrap();
+        assert!(matches!(store.read(Timestamp::UNIX_EPOCH), Read::Vanished { with_its_place: true }));
+        fs_err::rename(&away, &folders[2]).unwrap();
+        assert_eq!(read(&mut store).unwrap().resolved.policy.update_mode.as_str(), "off");
+        fs_err::remove_file(folders[2].join("50.toml")).unwrap();
+        assert!(matches!(store.read(Timestamp::UNIX_EPOCH), Read::Vanished { with_its_place: false }));
+        let snapshot = read(&mut store).unwrap();
+        assert_eq!(snapshot.resolved.policy.update_mode.as_str(), "notify");
+        assert_eq!(snapshot.resolved.policy.log_level.as_str(), "debug");
+    }
+
     #[test]
     fn damaged_last_good_values_are_quarantined_and_reported() {
         let (_root, paths) = store();
@@ -215,7 +268,7 @@ mod tests {
         let path = last_good_file(&paths).path().to_owned();
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
         fs_err::write(&path, "{").unwrap();
-        let snapshot = Store::open(paths).read(Timestamp::UNIX_EPOCH).unwrap();
+        let snapshot = read(&mut Store::open(paths)).unwrap();
         assert_eq!(snapshot.problems[0].code, Code::AgentStateUnreadable);
         assert!(path.with_extension("damaged").exists());
     }
@@ -225,7 +278,7 @@ mod tests {
         let (_root, paths) = store();
         let hash = |text: &str| {
             write(&paths, text);
-            Store::open(paths.clone()).read(Timestamp::UNIX_EPOCH).unwrap().hash
+            read(&mut Store::open(paths.clone())).unwrap().hash
         };
         let off = hash("UpdateMode = \"off\"");
         assert_eq!(off, hash("# same\nUpdateMode = 'off'"));

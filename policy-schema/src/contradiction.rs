@@ -3,14 +3,18 @@
 use url::Url;
 
 use crate::loopback::is_loopback;
+use crate::preset;
 use crate::problem::{Code, Problem};
 use crate::settings::{AppSelfUpdate, IdentityProvider, Policy, ProxyMode};
 
 /// Every contradiction in a policy.
 pub(crate) fn contradictions(policy: &Policy) -> Vec<Problem> {
-    let rules: [fn(&Policy) -> Vec<Problem>; 7] = [
+    let rules: [fn(&Policy) -> Vec<Problem>; 10] = [
         half_configured_sign_in,
         issuer_of_another_product,
+        client_id_of_the_tenant,
+        scopes_without_what_sign_in_needs,
+        sign_in_that_nobody_may_use,
         endpoints_of_another_host,
         needless_client_secret,
         pin_against_the_apps_own_updater,
@@ -36,50 +40,197 @@ fn half_configured_sign_in(policy: &Policy) -> Vec<Problem> {
     }
 }
 
+/// The product that an issuer belongs to, by its host.
+fn product_of(host: &str) -> Option<IdentityProvider> {
+    let below = |domain: &str| host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+    match host {
+        "login.microsoftonline.com"
+        | "login.microsoftonline.us"
+        | "login.partner.microsoftonline.cn"
+        | "sts.windows.net" => Some(IdentityProvider::Entra),
+        "accounts.google.com" => Some(IdentityProvider::Google),
+        _ if ["okta.com", "oktapreview.com", "okta-emea.com", "okta-gov.com", "okta.mil"]
+            .into_iter()
+            .any(below) =>
+        {
+            Some(IdentityProvider::Okta)
+        }
+        _ if host.starts_with("auth.pingone.") => Some(IdentityProvider::PingOne),
+        _ => None,
+    }
+}
+
+/// The issuer is compared to the letter with what a provider's tokens say (OpenID Connect Core 1.0, section 3.1.3.7), so
+/// nearly right is wrong.
 fn issuer_of_another_product(policy: &Policy) -> Vec<Problem> {
     let Some(issuer) = &policy.issuer else { return Vec::new() };
+    let Ok(url) = Url::parse(issuer) else { return Vec::new() };
     let wrong = |message: &str, hint: &str| vec![contradiction("Issuer", message, hint)];
-    match policy.identity_provider {
-        IdentityProvider::Entra => {
-            let tenant = issuer
-                .strip_prefix("https://login.microsoftonline.com/")
-                .or_else(|| issuer.strip_prefix("https://login.microsoftonline.us/"))
-                .or_else(|| issuer.strip_prefix("https://login.partner.microsoftonline.cn/"))
-                .map(|rest| rest.trim_end_matches('/'));
-            match tenant {
-                None if is_on_this_device(issuer) => Vec::new(),
-                None => wrong(
-                    "not an address of Entra ID",
-                    "it looks like https://login.microsoftonline.com/<tenant ID>/v2.0",
-                ),
-                Some(tenant)
-                    if ["common", "organizations", "consumers"]
-                        .iter()
-                        .any(|name| tenant.starts_with(name)) =>
-                {
-                    wrong(
-                        "names no tenant",
-                        "put the tenant ID in its place; `common` is never the issuer of a token",
-                    )
-                }
-                Some(tenant) if !tenant.ends_with("/v2.0") => {
-                    wrong("the version is missing at the end", "Entra's issuer ends in /v2.0")
-                }
-                Some(_) => Vec::new(),
-            }
+    if let Some((exact, _)) = issuer.split_once("/.well-known/") {
+        return wrong(
+            "the address of the discovery document, not the issuer",
+            &format!("write {}", of_host(policy, exact)),
+        );
+    }
+    if is_on_this_device(issuer) {
+        return Vec::new();
+    }
+    let host = url.host_str().unwrap_or_default();
+    let by_host = product_of(host);
+    let named = policy.identity_provider;
+    let fits = match (named, by_host) {
+        (IdentityProvider::Custom, Some(product)) => {
+            // Without the product's name Google gives no refresh token.
+            product != IdentityProvider::Google
         }
-        IdentityProvider::Google if issuer != "https://accounts.google.com" && !is_on_this_device(issuer) => {
+        (IdentityProvider::Entra | IdentityProvider::Google, product) => product == Some(named),
+        // They have domains of their own.
+        (_, product) => product.is_none_or(|product| product == named),
+    };
+    if !fits {
+        let right = by_host.map_or_else(
+            || {
+                if named == IdentityProvider::Google {
+                    "Google's issuer is https://accounts.google.com".to_owned()
+                } else {
+                    "it looks like https://login.microsoftonline.com/6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10/v2.0".to_owned()
+                }
+            },
+            |product| format!("if that is right, set `IdentityProvider` to `{}`", product.as_str()),
+        );
+        return wrong(
+            &format!("not an issuer of {}, which `IdentityProvider` names", named.as_str()),
+            &right,
+        );
+    }
+    let product = if named == IdentityProvider::Custom { by_host } else { Some(named) };
+    let exact = match product {
+        Some(IdentityProvider::Entra) => preset::entra(issuer),
+        Some(IdentityProvider::Okta) => {
+            // Without a path it is the organization's own authorization server.
+            let of_organization = url.path().trim_matches('/').is_empty().then_some("org");
+            preset::okta(issuer, of_organization)
+        }
+        Some(IdentityProvider::PingOne) if by_host.is_some() => preset::pingone(Some(issuer), None, None),
+        Some(IdentityProvider::Google) => Ok(preset::google()),
+        Some(IdentityProvider::PingFederate | IdentityProvider::PingOne) if issuer.ends_with('/') => {
+            return wrong(
+                "ends in a slash, which the product's issuers do not",
+                &format!("write {}", issuer.trim_end_matches('/')),
+            );
+        }
+        Some(_) | None => return Vec::new(),
+    };
+    match exact {
+        Err(error) => wrong(
+            &format!("cannot be the issuer of a token: {error}"),
+            "copy the issuer from the provider's discovery document",
+        ),
+        Ok(exact) if exact.issuer != *issuer => {
+            wrong("nearly, but not exactly the issuer that tokens name", &format!("write {}", exact.issuer))
+        }
+        // Tokens name the tenant by its ID.
+        Ok(_)
+            if product == Some(IdentityProvider::Entra)
+                && tenant_of(&url).is_some_and(|tenant| tenant.contains('.')) =>
+        {
             wrong(
-                "not Google's",
-                "Google's issuer is https://accounts.google.com, without a slash at the end",
+                "names the tenant by a domain, but tokens name it by its ID",
+                "write the Directory (tenant) ID of the overview page in place of the domain",
             )
         }
-        IdentityProvider::Google
-        | IdentityProvider::Custom
-        | IdentityProvider::Okta
-        | IdentityProvider::PingFederate
-        | IdentityProvider::PingOne => Vec::new(),
+        Ok(_) => Vec::new(),
     }
+}
+
+/// An issuer without what the product's issuers never have.
+fn of_host(policy: &Policy, issuer: &str) -> String {
+    let custom = policy.identity_provider == IdentityProvider::Custom;
+    if custom { issuer.to_owned() } else { issuer.trim_end_matches('/').to_owned() }
+}
+
+fn tenant_of(issuer: &Url) -> Option<&str> {
+    issuer.path_segments()?.find(|part| !part.is_empty())
+}
+
+/// Tenant and client are both GUIDs, on the same page of the portal.
+fn client_id_of_the_tenant(policy: &Policy) -> Vec<Problem> {
+    let (Some(issuer), Some(client)) = (&policy.issuer, &policy.client_id) else { return Vec::new() };
+    let in_path = |address: &str| {
+        Url::parse(address).is_ok_and(|url| {
+            url.path_segments().into_iter().flatten().any(|part| part.eq_ignore_ascii_case(client))
+        })
+    };
+    if preset::identifier(client).is_none() {
+        let wrong = |message: &str, hint: &str| vec![contradiction("ClientId", message, hint)];
+        return match policy.identity_provider {
+            _ if is_on_this_device(issuer) => Vec::new(),
+            IdentityProvider::Entra => wrong(
+                "not an application (client) ID of Entra ID, which is a GUID",
+                "copy the Application (client) ID from the overview page of the app registration",
+            ),
+            IdentityProvider::Google if !client.ends_with(".apps.googleusercontent.com") => wrong(
+                "not a client ID of Google, which ends in .apps.googleusercontent.com",
+                "copy it from the page of the OAuth client",
+            ),
+            IdentityProvider::Google
+            | IdentityProvider::Custom
+            | IdentityProvider::Okta
+            | IdentityProvider::PingFederate
+            | IdentityProvider::PingOne => Vec::new(),
+        };
+    }
+    if in_path(issuer) {
+        return vec![contradiction(
+            "ClientId",
+            "the same as the ID of the tenant in `Issuer`",
+            "copy the Application (client) ID, which stands beside the Directory (tenant) ID",
+        )];
+    }
+    let endpoints = [&policy.authorization_endpoint, &policy.token_endpoint, &policy.jwks_uri];
+    if endpoints.into_iter().flatten().any(|endpoint| in_path(endpoint)) {
+        return vec![contradiction(
+            "ClientId",
+            "the ID of the tenant in the endpoints; client and tenant may be swapped",
+            "compare both with the overview page of the app registration",
+        )];
+    }
+    Vec::new()
+}
+
+/// What a session needs that lasts longer than an hour (OpenID Connect Core 1.0, sections 3.1.2.1 and 11).
+fn scopes_without_what_sign_in_needs(policy: &Policy) -> Vec<Problem> {
+    if policy.issuer.is_none() {
+        return Vec::new();
+    }
+    let has = |scope: &str| policy.scopes.iter().any(|one| one == scope);
+    let mut problems = Vec::new();
+    if !has("openid") {
+        problems.push(contradiction(
+            "Scopes",
+            "without `openid` there is no ID token, so nobody can sign in",
+            "add it",
+        ));
+    }
+    if !has("offline_access") && policy.identity_provider != IdentityProvider::Google {
+        problems.push(contradiction(
+            "Scopes",
+            "without `offline_access` there is no refresh token: users sign in again every hour or so",
+            "add it",
+        ));
+    }
+    problems
+}
+
+fn sign_in_that_nobody_may_use(policy: &Policy) -> Vec<Problem> {
+    if policy.allowed_email_domains.as_ref().is_none_or(|domains| !domains.is_empty()) {
+        return Vec::new();
+    }
+    vec![contradiction(
+        "AllowedEmailDomains",
+        "an empty list, so nobody can sign in",
+        "name the domains, or remove the setting",
+    )]
 }
 
 fn endpoints_of_another_host(policy: &Policy) -> Vec<Problem> {
@@ -187,26 +338,65 @@ mod tests {
                 .all(|entry| !matches!(entry.value, RawValue::Other(_)))
         );
         let problems = resolve(&[source], &LastGood::default()).problems;
-        problems.iter().map(|problem| format!("{} {problem}", problem.code.as_str())).collect()
+        problems.iter().map(|problem| format!("{} {problem}\n", problem.code.as_str())).collect()
     }
 
     #[test]
     fn contradiction_is_reported_and_its_repair_is_not() {
-        let entra = "IdentityProvider = \"entra\"\nClientId = \"c\"\nIssuer = ";
+        const TENANT: &str = "6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10";
+        const CLIENT: &str = "3c1f2d9e-7a54-4a0c-8f54-5f8f9f1d2b77";
+        let entra = format!("IdentityProvider = \"entra\"\nClientId = \"{CLIENT}\"\nIssuer = ");
+        let at_entra = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
+        let okta = "IdentityProvider = \"okta\"\nClientId = \"0oa1\"\nIssuer = ";
+        let write_entra = format!("write {at_entra}");
         let cases = [
             ("Issuer = \"https://a.example\"\n".to_owned(), "`ClientId`: not set"),
             ("ClientId = \"c\"\n".to_owned(), "`Issuer`: not set"),
-            (format!("{entra}\"https://login.example.com/t/v2.0\""), "not an address of Entra ID"),
-            (format!("{entra}\"https://login.microsoftonline.com/common/v2.0\""), "names no tenant"),
-            (format!("{entra}\"https://login.microsoftonline.com/6f1c9a52\""), "the version is missing"),
-            (format!("{entra}\"https://login.microsoftonline.com/6f1c9a52/v2.0\""), ""),
-            ("IdentityProvider = \"google\"\nClientId = \"c\"\nIssuer = \"https://accounts.google.com/\"".to_owned(), "not Google's"),
+            (format!("{entra}\"https://login.example.com/t/v2.0\""), "not an issuer of entra"),
+            (format!("{entra}\"https://login.microsoftonline.com/common/v2.0\""), "every tenant"),
+            (format!("{entra}\"https://login.microsoftonline.com/{TENANT}\""), &write_entra),
+            (format!("{entra}\"{at_entra}/\""), &write_entra),
+            (format!("{entra}\"{at_entra}/.well-known/openid-configuration\""), &write_entra),
+            (format!("{entra}\"https://login.microsoftonline.com//{TENANT}/v2.0\""), &write_entra),
+            (format!("{entra}\"https://sts.windows.net/{TENANT}/\""), &write_entra),
+            (format!("{entra}\"HTTPS://Login.MicrosoftOnline.com/{}/v2.0\"", TENANT.to_uppercase()), &write_entra),
+            (format!("{entra}\"https://login.microsoftonline.com/contoso.onmicrosoft.com/v2.0\""), "names the tenant by a domain"),
+            (format!("{entra}\"{at_entra}\""), ""),
+            (format!("ClientId = \"{CLIENT}\"\nIssuer = \"{at_entra}\""), ""),
+            (format!("ClientId = \"{CLIENT}\"\nIssuer = \"{at_entra}/\""), &write_entra),
+            (format!("{okta}\"{at_entra}\""), "if that is right, set `IdentityProvider` to `entra`"),
+            (format!("{okta}\"https://example-admin.okta.com\""), "write https://example.okta.com\n"),
+            (format!("{okta}\"https://example.okta.com/\""), "write https://example.okta.com\n"),
+            (format!("{okta}\"https://example.okta.com/.well-known/openid-configuration\""), "write https://example.okta.com\n"),
+            (format!("{okta}\"https://example.okta.com/oauth2/default/\""), "write https://example.okta.com/oauth2/default\n"),
+            (format!("{okta}\"https://example.okta.com\""), ""),
+            (format!("{okta}\"https://login.example.com/oauth2/aus1\""), ""),
+            ("IdentityProvider = \"pingfederate\"\nClientId = \"c\"\nIssuer = \"https://sso.example.com:9031/\"".to_owned(), "write https://sso.example.com:9031\n"),
+            (format!("IdentityProvider = \"pingone\"\nClientId = \"c\"\nIssuer = \"https://auth.pingone.eu/{TENANT}/as/\""), "/as\n"),
+            ("ClientId = \"c\"\nIssuer = \"https://id.example.com/realms/a/\"".to_owned(), ""),
+            ("ClientId = \"c\"\nIssuer = \"https://accounts.google.com\"".to_owned(), "set `IdentityProvider` to `google`"),
+            (
+                "IdentityProvider = \"google\"\nClientId = \"c.apps.googleusercontent.com\"\nIssuer = \"https://accounts.google.com/\"".to_owned(),
+                "write https://accounts.google.com\n",
+            ),
+            (
+                format!("IdentityProvider = \"entra\"\nClientId = \"{TENANT}\"\nIssuer = \"{at_entra}\""),
+                "the same as the ID of the tenant",
+            ),
+            (
+                format!("{entra}\"{at_entra}\"\nTokenEndpoint = \"https://login.microsoftonline.com/{CLIENT}/oauth2/v2.0/token\""),
+                "client and tenant may be swapped",
+            ),
+            (format!("IdentityProvider = \"entra\"\nClientId = \"Quick\"\nIssuer = \"{at_entra}\""), "which is a GUID"),
+            (format!("{entra}\"{at_entra}\"\nScopes = [\"openid\", \"email\"]"), "without `offline_access`"),
+            (format!("{entra}\"{at_entra}\"\nScopes = [\"offline_access\"]"), "without `openid`"),
+            (format!("{entra}\"{at_entra}\"\nAllowedEmailDomains = []"), "an empty list, so nobody can sign in"),
             (
                 "ClientId = \"c\"\nIssuer = \"https://a.example\"\nTokenEndpoint = \"https://b.example/token\"".to_owned(),
                 "`TokenEndpoint`: lies on b.example, but the issuer is a.example",
             ),
             (
-                "ClientId = \"c\"\nIssuer = \"https://accounts.google.com\"\nTokenEndpoint = \"https://oauth2.googleapis.com/token\"".to_owned(),
+                "IdentityProvider = \"google\"\nClientId = \"c.apps.googleusercontent.com\"\nIssuer = \"https://accounts.google.com\"\nTokenEndpoint = \"https://oauth2.googleapis.com/token\"".to_owned(),
                 "",
             ),
             ("IdentityProvider = \"okta\"\nClientSecret = \"s\"".to_owned(), "`ClientSecret`: set, but okta"),
@@ -221,7 +411,7 @@ mod tests {
             ),
             (format!("{entra}\"http://127.0.0.1:8080/t/v2.0\""), ""),
             (format!("{entra}\"https://localhost:8443/t/v2.0\""), ""),
-            (format!("{entra}\"https://localhost.example.com/t/v2.0\""), "not an address of Entra ID"),
+            (format!("{entra}\"https://localhost.example.com/t/v2.0\""), "not an issuer of entra"),
             ("IdentityProvider = \"google\"\nClientId = \"c\"\nIssuer = \"http://idp.localhost:8080\"".to_owned(), ""),
             ("ProxyMode = \"fixed\"".to_owned(), "policy.contradiction `ProxyMode`: `fixed`, but `ProxyUrl` is not set"),
             ("ProxyUrl = \"http://proxy.example:3128\"".to_owned(), "`ProxyUrl`: set, but not used"),

@@ -13,15 +13,17 @@ pub mod export;
 mod loopback;
 mod message;
 pub mod open;
+pub mod preset;
 pub mod problem;
 pub mod raw;
 pub mod read;
 pub mod resolve;
 pub mod settings;
+pub mod text;
 pub mod value;
 
 pub use loopback::is_loopback;
-pub use message::{did_you_mean as nearest, without_query, wrap};
+pub use message::{did_you_mean as nearest, visible, without_query, wrap};
 pub use open::{Extra, Open};
 pub use problem::{Code, Component, Problem, Severity};
 pub use resolve::{LastGood, Resolved, resolve};

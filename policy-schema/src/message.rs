@@ -1,5 +1,9 @@
 //! Small pieces of wording that every message shares.
 
+use std::fmt::Write as _;
+
+use crate::text::is_invisible;
+
 /// `a`, `b` or `c`, each in back quotes.
 pub(crate) fn one_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let quoted: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
@@ -26,17 +30,28 @@ pub fn did_you_mean<'a>(written: &str, candidates: impl IntoIterator<Item = &'a 
         .map(|(_, candidate)| candidate)
 }
 
-/// Foreign text made safe to print: one line, no control characters, at most 60 characters.
+/// Foreign text made safe to print: one line, at most 60 characters, and what cannot be seen as its code point.
 pub(crate) fn excerpt(text: &str) -> String {
     const MAXIMUM: usize = 60;
-    let shown: String = text
-        .chars()
-        .take(MAXIMUM)
-        .map(|character| if character.is_control() { '\u{fffd}' } else { character })
-        .collect();
+    let shown: String = visible(&text.chars().take(MAXIMUM).collect::<String>());
     let total = text.chars().count();
     if total > MAXIMUM {
         return format!("{shown}… ({total} characters)");
+    }
+    shown
+}
+
+/// A text in which the characters that cannot be seen stand as their code points.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_invisible(character) {
+            // Writing to a String cannot fail.
+            let _ = write!(shown, "[U+{:04X}]", u32::from(character));
+        } else {
+            shown.push(character);
+        }
     }
     shown
 }
@@ -86,7 +101,7 @@ mod tests {
 
     #[test]
     fn excerpt_is_one_short_line() {
-        assert_eq!(excerpt("a\nb\u{1b}[31m"), "a\u{fffd}b\u{fffd}[31m");
+        assert_eq!(excerpt("a\nb\u{1b}[31m\u{200b}"), "a[U+000A]b[U+001B][31m[U+200B]");
         assert!(excerpt(&"x".repeat(1_000_000)).chars().count() < 100);
     }
 }

@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::problem::Problem;
+
 /// One value as its source stores it.
 ///
 /// `Debug` shows the type and the size but never the content: at this stage it is not known yet what is a secret.
@@ -22,9 +24,21 @@ pub enum RawValue {
     Str(String),
     /// TOML and plist arrays of strings, `REG_MULTI_SZ`, the values of a registry subkey.
     List(Vec<String>),
+    /// A TOML table or a plist dictionary. No setting has one, but settings may have got into it.
+    #[serde(skip)]
+    Table(Table),
     /// A type that no setting has; the field names it as an administrator would (`a date`, `REG_BINARY`).
     #[serde(skip)]
     Other(String),
+}
+
+/// What lies in a document where a value was expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// What its notation calls it, for example `a table`.
+    pub kind: &'static str,
+    /// The keys in it.
+    pub keys: Vec<String>,
 }
 
 impl RawValue {
@@ -36,6 +50,7 @@ impl RawValue {
             Self::Int(_) => "a whole number",
             Self::Str(_) => "a text",
             Self::List(_) => "a list",
+            Self::Table(table) => table.kind,
             Self::Other(kind) => kind,
         }
     }
@@ -46,7 +61,9 @@ impl fmt::Debug for RawValue {
         match self {
             Self::Str(text) => write!(formatter, "a text of {} bytes", text.len()),
             Self::List(items) => write!(formatter, "a list of {} items", items.len()),
-            Self::Bool(_) | Self::Int(_) | Self::Other(_) => formatter.write_str(self.kind_name()),
+            Self::Bool(_) | Self::Int(_) | Self::Table(_) | Self::Other(_) => {
+                formatter.write_str(self.kind_name())
+            }
         }
     }
 }
@@ -66,13 +83,37 @@ impl From<RawValue> for RawEntry {
     }
 }
 
+/// How a source writes its values: what a message tells an administrator to write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Notation {
+    /// A TOML file.
+    #[default]
+    Toml,
+    /// A property list or a profile.
+    PropertyList,
+    /// The Windows registry, or a file for it.
+    Registry,
+}
+
 /// Everything that one source holds, by key as written there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawPolicy {
+    /// How it is written.
+    pub notation: Notation,
     /// Values that bind.
     pub enforced: BTreeMap<String, RawEntry>,
     /// Values that only fill in where nothing binds (`recommended` table, dictionary or subkey).
     pub recommended: BTreeMap<String, RawEntry>,
+    /// What the reader passed over although an administrator may have meant it. A location is one inside the document.
+    pub remarks: Vec<Problem>,
+}
+
+impl RawPolicy {
+    /// Whether it sets nothing at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.enforced.is_empty() && self.recommended.is_empty()
+    }
 }
 
 /// Why a source that exists cannot be used.
@@ -84,6 +125,53 @@ pub struct ReadError {
     pub message: String,
     /// What to do about it, where that is known.
     pub hint: Option<String>,
+    /// Where in a text file.
+    pub at: Option<Position>,
+}
+
+impl ReadError {
+    /// An error that is not about one place in the source.
+    #[must_use]
+    pub fn new(kind: ReadErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None, at: None }
+    }
+
+    /// Says what to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// For example `line 3, column 5: a text stands in quotes`.
+impl fmt::Display for ReadError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(at) = self.at {
+            write!(formatter, "{at}: ")?;
+        }
+        formatter.write_str(&self.message)
+    }
+}
+
+/// A place in a text, counted from 1 in lines and characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The character in it.
+    pub column: usize,
+}
+
+/// As in a message: `line 3, column 5`, or the line alone if all of it is meant.
+impl fmt::Display for Position {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "line {}", self.line)?;
+        if self.column > 1 {
+            write!(formatter, ", column {}", self.column)?;
+        }
+        Ok(())
+    }
 }
 
 /// The kinds of [`ReadError`].
@@ -97,6 +185,8 @@ pub enum ReadErrorKind {
     TooLarge,
     /// Read, but not a document of its format.
     Syntax,
+    /// Nothing is in it.
+    Empty,
 }
 
 /// One source of policy (a file, a registry key, a preference domain) and the result of reading it.

@@ -5,24 +5,22 @@
 //! else the setting's strict choice, else its default. A source that cannot be read counts as one that may have set
 //! anything. No IO and no clock: the same input gives the same output, in whatever order the sources come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::contradiction::contradictions;
-use crate::message::did_you_mean;
 use crate::problem::{Code, Problem};
-use crate::raw::{RawEntry, ReadErrorKind, Source};
-use crate::settings::{Policy, SETTINGS, Setting, find};
+use crate::raw::{Notation, Source};
+use crate::settings::{Policy, SETTINGS, Setting};
 use crate::value::{Invalid, Kind, Value};
 
-pub use last_good::{LastGood, Remembered};
+use candidates::{Candidate, collect, failure, unreadable};
+pub use last_good::{LastGood, Remembered, source_of};
 
+mod candidates;
 mod last_good;
-
-/// So many unknown keys of one source are named; the others are counted.
-const MAXIMUM_UNKNOWN: usize = 50;
 
 /// Whether a value binds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -113,19 +111,35 @@ pub struct Resolved {
     pub settings: Vec<Resolution>,
     /// Everything that is wrong.
     pub problems: Vec<Problem>,
+    /// The names of the sources that could be read.
+    pub read: BTreeSet<String>,
+    /// The names of those that could not.
+    pub unread: BTreeSet<String>,
 }
 
 /// Makes one policy of all sources.
 #[must_use]
 pub fn resolve(sources: &[Source], last_good: &LastGood) -> Resolved {
     let (settings, mut problems) = resolve_settings(SETTINGS, sources, last_good);
+    let (unread, read): (Vec<_>, Vec<_>) =
+        sources.iter().partition(|source| failure(source, last_good).is_some());
+    let names = |sources: Vec<&Source>| sources.into_iter().map(|source| source.name.clone()).collect();
     let values: BTreeMap<&'static str, Value> = settings
         .iter()
         .filter_map(|resolution| resolution.value.clone().map(|value| (resolution.key, value)))
         .collect();
     let policy = Policy::from_values(&values);
-    problems.extend(contradictions(&policy));
-    Resolved { policy, settings, problems }
+    // What is not understood, and the strict choice in its place, contradict nothing that anybody wrote.
+    let is_wrong: BTreeSet<Option<String>> = problems.iter().map(|problem| problem.key.clone()).collect();
+    let is_strict = |key: Option<&str>| {
+        settings.iter().any(|setting| Some(setting.key) == key && setting.origin == Origin::Strict)
+    };
+    problems.extend(
+        contradictions(&policy)
+            .into_iter()
+            .filter(|problem| !is_strict(problem.key.as_deref()) && !is_wrong.contains(&problem.key)),
+    );
+    Resolved { policy, settings, problems, read: names(read), unread: names(unread) }
 }
 
 impl Resolved {
@@ -141,22 +155,6 @@ impl Resolved {
     }
 }
 
-/// What one source sets for one setting: one entry, or several in different spellings.
-struct Candidate<'a> {
-    source: &'a str,
-    level: Level,
-    entries: Vec<(&'a str, &'a RawEntry)>,
-}
-
-impl Candidate<'_> {
-    fn location(&self) -> String {
-        match self.entries.iter().find_map(|(_, entry)| entry.line) {
-            Some(line) => format!("{}, line {line}", self.source),
-            None => self.source.to_owned(),
-        }
-    }
-}
-
 fn resolve_settings(
     settings: &'static [Setting],
     sources: &[Source],
@@ -165,105 +163,62 @@ fn resolve_settings(
     let mut sources: Vec<&Source> = sources.iter().collect();
     sources.sort_by(|left, right| (right.rank, &right.name).cmp(&(left.rank, &left.name)));
 
-    let mut problems: Vec<Problem> = sources.iter().filter_map(|source| unreadable(source)).collect();
+    let mut problems: Vec<Problem> =
+        sources.iter().filter_map(|source| unreadable(source, last_good)).collect();
     let candidates = collect(settings, &sources, &mut problems);
-    // Nothing below the strongest source that could not be read is certain; it counts within each level.
-    let unread = sources.iter().position(|source| source.contents.is_err());
     let rank_of = |name: &str| sources.iter().position(|source| source.name == name);
+    // Nothing below the strongest source that could not be read is certain; it counts within each level.
+    let unread: Vec<usize> = (0..sources.len())
+        .filter(|position| sources.get(*position).is_some_and(|source| failure(source, last_good).is_some()))
+        .collect();
+    let is_new =
+        |position: &usize| sources.get(*position).is_some_and(|source| !last_good.has_read(&source.name));
 
     let resolutions = settings
         .iter()
         .map(|setting| {
             let candidates = candidates.get(setting.key).map_or(&[][..], Vec::as_slice);
-            let doubtful = unread.is_some_and(|unread| {
-                candidates.first().is_none_or(|first| {
-                    first.level == Level::Recommended
-                        || rank_of(first.source).is_some_and(|position| unread < position)
-                })
-            });
-            resolve_one(setting, candidates, doubtful, last_good, &mut problems)
+            let decided = candidates
+                .first()
+                .filter(|first| first.level == Level::Enforced)
+                .and_then(|first| rank_of(first.source))
+                .unwrap_or(usize::MAX);
+            let may_have_set: Vec<&usize> = unread.iter().filter(|position| **position < decided).collect();
+            let doubt = if may_have_set.is_empty() {
+                Doubt::None
+            } else if candidates.is_empty() && !may_have_set.into_iter().any(is_new) {
+                // Of a source that was read before it is known that it did not set it.
+                Doubt::AsBefore
+            } else {
+                Doubt::Strict
+            };
+            resolve_one(setting, candidates, doubt, last_good, &mut problems)
         })
         .collect();
     (resolutions, problems)
 }
 
-fn unreadable(source: &Source) -> Option<Problem> {
-    let error = source.contents.as_ref().err()?;
-    let code = match error.kind {
-        ReadErrorKind::Unreadable => Code::PolicyUnreadable,
-        ReadErrorKind::Insecure => Code::PolicyInsecureSource,
-        ReadErrorKind::TooLarge => Code::PolicyTooLarge,
-        ReadErrorKind::Syntax => Code::PolicySyntax,
-    };
-    Some(
-        Problem::new(code, error.message.clone())
-            .at(&source.name)
-            .using("the last good value of every setting that it could hold")
-            .hint(error.hint.clone()),
-    )
-}
-
-/// Sorts the values of all sources by setting, strongest first, and reports the keys that no setting has.
-fn collect<'a>(
-    settings: &'static [Setting],
-    sources: &[&'a Source],
-    problems: &mut Vec<Problem>,
-) -> BTreeMap<&'static str, Vec<Candidate<'a>>> {
-    let mut all: BTreeMap<&'static str, Vec<Candidate<'a>>> = BTreeMap::new();
-    for level in [Level::Enforced, Level::Recommended] {
-        for source in sources {
-            let Ok(contents) = &source.contents else { continue };
-            let entries = match level {
-                Level::Enforced => &contents.enforced,
-                Level::Recommended => &contents.recommended,
-            };
-            let mut here: BTreeMap<&'static str, Candidate<'a>> = BTreeMap::new();
-            let mut unknown = 0;
-            for (written, entry) in entries {
-                if let Some((setting, _)) = find(settings, written) {
-                    here.entry(setting.key)
-                        .or_insert_with(|| Candidate { source: &source.name, level, entries: Vec::new() })
-                        .entries
-                        .push((written, entry));
-                    continue;
-                }
-                unknown += 1;
-                if unknown <= MAXIMUM_UNKNOWN {
-                    problems.push(unknown_key(settings, source, written, entry));
-                }
-            }
-            if unknown > MAXIMUM_UNKNOWN {
-                let message = format!("{} more keys that no setting has", unknown - MAXIMUM_UNKNOWN);
-                problems.push(Problem::new(Code::PolicyUnknownKey, message).at(&source.name));
-            }
-            for (key, candidate) in here {
-                all.entry(key).or_default().push(candidate);
-            }
-        }
-    }
-    all
-}
-
-fn unknown_key(settings: &'static [Setting], source: &Source, written: &str, entry: &RawEntry) -> Problem {
-    let name = crate::message::excerpt(written);
-    let suggestion = did_you_mean(written, settings.iter().map(|setting| setting.key));
-    let location = entry.line.map_or(source.name.clone(), |line| format!("{}, line {line}", source.name));
-    Problem::new(Code::PolicyUnknownKey, "no setting has this name, so it has no effect")
-        .key(name)
-        .at(location)
-        .hint(suggestion.map(|key| format!("did you mean `{key}`?")))
+/// Whether a source that could not be read may have set a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    /// None may.
+    None,
+    /// It may, and it was read before: what held then holds.
+    AsBefore,
+    /// It may. Without a last good value, the strict choice holds.
+    Strict,
 }
 
 fn resolve_one(
     setting: &'static Setting,
     candidates: &[Candidate<'_>],
-    doubtful: bool,
+    doubt: Doubt,
     last_good: &LastGood,
     problems: &mut Vec<Problem>,
 ) -> Resolution {
     let mut others = candidates;
-    let (value, origin) = if doubtful {
-        fall_back(setting, last_good, !candidates.is_empty())
+    let (value, origin) = if doubt != Doubt::None {
+        fall_back(setting, last_good, doubt == Doubt::Strict)
     } else if let Some((first, rest)) = candidates.split_first() {
         others = rest;
         match parse(setting, first) {
@@ -271,13 +226,13 @@ fn resolve_one(
                 if !setting.effective {
                     problems.push(not_yet_effective(setting, first));
                 }
+                problems.extend(only_recommended(setting, first));
                 (Some(value), Origin::Policy { source: first.location(), level: first.level })
             }
             Err(invalid) => {
                 let (value, origin) = fall_back(setting, last_good, true);
-                problems.push(
-                    invalid_value(setting, first, &invalid).using(used_instead(value.as_ref(), &origin)),
-                );
+                let used = used_instead(value.as_ref(), &origin);
+                problems.extend(invalid_value(setting, first, &invalid).map(|problem| problem.using(used)));
                 (value, origin)
             }
         }
@@ -291,9 +246,8 @@ fn resolve_one(
         let parsed = parse(setting, other);
         let reason = match (&origin, &parsed) {
             (_, Err(invalid)) => {
-                problems.push(
-                    invalid_value(setting, other, invalid).using(used_instead(value.as_ref(), &origin)),
-                );
+                let used = used_instead(value.as_ref(), &origin);
+                problems.extend(invalid_value(setting, other, invalid).map(|problem| problem.using(used)));
                 invalid.message.clone()
             }
             (Origin::Policy { source, level }, Ok(overridden)) => {
@@ -317,8 +271,11 @@ fn resolve_one(
 }
 
 fn parse(setting: &Setting, candidate: &Candidate<'_>) -> Result<Value, Invalid> {
+    if let Some(mistake) = &candidate.mistake {
+        return Err(Invalid { wrong_type: false, message: mistake.message.clone(), hint: None });
+    }
     match candidate.entries.as_slice() {
-        [(_, entry)] => setting.kind.parse(&entry.value),
+        [(_, entry)] => setting.kind.parse_in(&entry.value, candidate.notation),
         several => Err(Invalid {
             wrong_type: false,
             message: format!(
@@ -363,16 +320,35 @@ fn used_instead(value: Option<&Value>, origin: &Origin) -> String {
     }
 }
 
-fn invalid_value(setting: &Setting, candidate: &Candidate<'_>, invalid: &Invalid) -> Problem {
+/// The problem to report. There is none if another one is about the same mistake.
+fn invalid_value(setting: &Setting, candidate: &Candidate<'_>, invalid: &Invalid) -> Option<Problem> {
+    if let Some(mistake) = &candidate.mistake {
+        return mistake.problem.clone();
+    }
     let code = match (candidate.entries.len() > 1, invalid.wrong_type) {
         (true, _) => Code::PolicyDuplicateKey,
         (false, true) => Code::PolicyWrongType,
         (false, false) => Code::PolicyInvalidValue,
     };
-    Problem::new(code, invalid.message.clone())
-        .key(setting.key)
-        .at(candidate.location())
-        .hint(invalid.hint.clone())
+    Some(
+        Problem::new(code, invalid.message.clone())
+            .key(setting.key)
+            .at(candidate.location())
+            .hint(invalid.hint.clone()),
+    )
+}
+
+/// In TOML, a key that a tool appends to a file belongs to the table that is last in it.
+fn only_recommended(setting: &Setting, candidate: &Candidate<'_>) -> Option<Problem> {
+    let usually_binds =
+        setting.strict.is_some() || setting.category == "Sign-in" && !setting.user_may_override;
+    let slid = candidate.level == Level::Recommended && candidate.notation == Notation::Toml && usually_binds;
+    slid.then(|| {
+        Problem::new(Code::PolicyOnlyRecommended, "stands below the line [Recommended], so it does not bind")
+            .key(setting.key)
+            .at(candidate.location())
+            .hint("if it is meant to bind, move it above that line".to_owned())
+    })
 }
 
 fn not_yet_effective(setting: &Setting, candidate: &Candidate<'_>) -> Problem {
@@ -391,7 +367,7 @@ fn conflict(
     effective: Option<&Value>,
     source: &str,
 ) -> Problem {
-    let message = if matches!(setting.kind, Kind::Secret) {
+    let message = if matches!(setting.kind, Kind::Secret { .. }) {
         "set to another value in a stronger source".to_owned()
     } else {
         format!("{overridden} here, but a stronger source sets another value")
@@ -405,6 +381,9 @@ fn conflict(
 }
 
 fn deprecated(setting: &Setting, candidate: &Candidate<'_>) -> Option<Problem> {
+    if candidate.mistake.is_some() {
+        return None;
+    }
     let (written, _) =
         candidate.entries.iter().find(|(written, _)| !setting.key.eq_ignore_ascii_case(written))?;
     Some(

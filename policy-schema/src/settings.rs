@@ -103,8 +103,8 @@ impl Setting {
         Self::new(Kind::Text { format }, Literal::Text(example))
     }
 
-    const fn secret(example: &'static str) -> Self {
-        Self::new(Kind::Secret, Literal::Text(example))
+    const fn secret(format: Format, example: &'static str) -> Self {
+        Self::new(Kind::Secret { format }, Literal::Text(example))
     }
 
     const fn choice(choices: &'static [Choice], example: &'static str) -> Self {
@@ -228,7 +228,7 @@ mod tests {
                     vec![Literal::Integer(minimum), Literal::Integer(maximum)]
                 }
                 // For examples that are the default as well.
-                Kind::Text { .. } | Kind::Secret => {
+                Kind::Text { .. } | Kind::Secret { .. } => {
                     let others = ["other", "http://127.0.0.1:1"].map(Literal::Text);
                     let valid = others.into_iter().filter(|text| setting.kind.parse(&text.to_raw()).is_ok());
                     valid.chain([setting.example]).collect()

@@ -7,11 +7,13 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use crate::message::{did_you_mean, excerpt, one_of, without_query};
-use crate::raw::RawValue;
+use crate::raw::{Notation, RawValue};
 
-pub use format::Format;
+pub use format::{Format, Reason};
 
+mod advice;
 mod format;
+mod reason;
 
 /// A value that meets its setting's constraints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -156,7 +158,10 @@ pub enum Kind {
         format: Format,
     },
     /// A text that is never shown.
-    Secret,
+    Secret {
+        /// What it must look like.
+        format: Format,
+    },
     /// One of a few names.
     Choice(&'static [Choice]),
     /// A list of texts.
@@ -188,8 +193,7 @@ impl Kind {
             Self::Integer { minimum, maximum, unit } => {
                 format!("a whole number from {minimum} to {maximum} ({unit})")
             }
-            Self::Text { format } => format.expectation().to_owned(),
-            Self::Secret => "a text".to_owned(),
+            Self::Text { format } | Self::Secret { format } => format.expectation().to_owned(),
             Self::Choice(choices) => one_of(choices.iter().map(|choice| choice.name)),
             Self::List { format, maximum_items } => {
                 format!("a list of at most {maximum_items} items, each {}", format.expectation())
@@ -200,8 +204,16 @@ impl Kind {
     /// Makes a value of a raw one.
     ///
     /// # Errors
-    /// Says what was expected, what came, and what to do. The content of a secret is never repeated.
+    /// As [`Self::parse_in`], which also knows how the document is written.
     pub fn parse(&self, raw: &RawValue) -> Result<Value, Invalid> {
+        self.parse_in(raw, Notation::default())
+    }
+
+    /// Makes a value of a raw one that stands in a document of this notation.
+    ///
+    /// # Errors
+    /// Says what was expected, what came, and what to do. The content of a secret is never repeated.
+    pub fn parse_in(&self, raw: &RawValue, notation: Notation) -> Result<Value, Invalid> {
         match (self, raw) {
             (Self::Boolean, RawValue::Bool(value)) => Ok(Value::Boolean(*value)),
             (Self::Boolean, RawValue::Int(number @ (0 | 1))) => Ok(Value::Boolean(*number == 1)),
@@ -214,18 +226,28 @@ impl Kind {
             }
             (Self::Text { format }, RawValue::Str(text)) => match format.check(text) {
                 Ok(()) => Ok(Value::Text(text.clone())),
-                Err(reason) => Err(self.invalid(&reason.shown(text, *format), reason.hint(text, *format))),
+                Err(reason) => {
+                    Err(self.invalid(&reason.shown(text, *format), reason.hint(text, *format, notation)))
+                }
             },
-            (Self::Secret, RawValue::Str(text)) => match Format::Line.check(text) {
+            (Self::Secret { format }, RawValue::Str(text)) => match format.check(text) {
                 Ok(()) => Ok(Value::Secret(Secret::new(text.clone()))),
-                Err(_) => Err(self.invalid("one that is empty, too long or has several lines", None)),
+                Err(reason) => {
+                    Err(self.invalid(&reason.without_text(), reason.hint_without_text(text, notation)))
+                }
             },
             (Self::Choice(choices), RawValue::Str(text)) => {
                 if choices.iter().any(|choice| choice.name == text) {
                     Ok(Value::Text(text.clone()))
                 } else {
-                    let hint = did_you_mean(text, choices.iter().map(|choice| choice.name))
-                        .map(|name| format!("did you mean `{name}`?"));
+                    let hint = match did_you_mean(text.trim(), choices.iter().map(|choice| choice.name)) {
+                        Some(name) if name == text.trim() => {
+                            Some(format!("write `{name}`, without blanks and line breaks around it"))
+                        }
+                        Some(name) => Some(format!("did you mean `{name}`?")),
+                        None if text.is_empty() => Some(advice::for_empty(notation)),
+                        None => None,
+                    };
                     Err(self.invalid(&format!("`{}`", excerpt(text)), hint))
                 }
             }
@@ -234,9 +256,7 @@ impl Kind {
                     return Err(self.invalid(&format!("{} items", items.len()), None));
                 }
                 for item in items {
-                    if let Err(reason) = format.check(item) {
-                        return Err(self.invalid(&reason.shown(item, *format), reason.hint(item, *format)));
-                    }
+                    self.check_item(*format, item, items, notation)?;
                 }
                 Ok(Value::List(items.clone()))
             }
@@ -244,40 +264,49 @@ impl Kind {
                 Self::Boolean
                 | Self::Integer { .. }
                 | Self::Text { .. }
-                | Self::Secret
+                | Self::Secret { .. }
                 | Self::Choice(_)
                 | Self::List { .. },
                 _,
-            ) => Err(self.wrong_type(raw)),
+            ) => Err(self.wrong_type(raw, notation)),
         }
+    }
+
+    /// Refuses an item of a list that is not of its format, or that is several in one.
+    fn check_item(
+        &self,
+        format: Format,
+        item: &str,
+        items: &[String],
+        notation: Notation,
+    ) -> Result<(), Invalid> {
+        if let Some(several) = advice::split(item, format) {
+            let before = items.iter().filter(|other| *other != item).cloned();
+            let hint = advice::list(&before.chain(several).collect::<Vec<_>>(), notation);
+            let got = format!("several in one item: `{}`", excerpt(&without_query(item)));
+            return Err(self.invalid(&got, Some(hint)));
+        }
+        format.check(item).map_err(|reason| {
+            if reason == Reason::Empty {
+                return self.invalid("an empty item", Some("remove the empty item".to_owned()));
+            }
+            self.invalid(&reason.shown(item, format), reason.hint(item, format, notation))
+        })
     }
 
     fn invalid(&self, got: &str, hint: Option<String>) -> Invalid {
         Invalid { wrong_type: false, message: format!("expected {}, got {got}", self.expectation()), hint }
     }
 
-    fn wrong_type(&self, raw: &RawValue) -> Invalid {
+    fn wrong_type(&self, raw: &RawValue, notation: Notation) -> Invalid {
         let shown = match raw {
-            _ if matches!(self, Self::Secret) => raw.kind_name().to_owned(),
+            _ if matches!(self, Self::Secret { .. }) => raw.kind_name().to_owned(),
             RawValue::Int(number) => format!("the number {number}"),
             RawValue::Bool(value) => format!("the boolean {value}"),
             RawValue::Str(text) => format!("the text `{}`", excerpt(&without_query(text))),
-            RawValue::List(_) | RawValue::Other(_) => raw.kind_name().to_owned(),
+            RawValue::List(_) | RawValue::Table(_) | RawValue::Other(_) => raw.kind_name().to_owned(),
         };
-        let hint = match (self, raw) {
-            (Self::Boolean | Self::Integer { .. }, RawValue::Str(text)) => {
-                let bare = text.trim();
-                (bare.parse::<i64>().is_ok() || bare == "true" || bare == "false")
-                    .then(|| format!("write {bare} without quotes, or as a number in the registry"))
-            }
-            (Self::Text { .. } | Self::Secret | Self::Choice(_), RawValue::Int(_) | RawValue::Bool(_)) => {
-                Some("write it in quotes".to_owned())
-            }
-            (Self::List { .. }, RawValue::Str(text)) => {
-                Some(format!("write a list, even of one item: [\"{}\"]", excerpt(text)))
-            }
-            _ => None,
-        };
+        let hint = advice::for_wrong_type(self, raw, notation);
         Invalid { wrong_type: true, message: format!("expected {}, got {shown}", self.expectation()), hint }
     }
 }
@@ -395,7 +424,7 @@ mod tests {
         let invalid = HOURS.parse(&text("8")).unwrap_err();
         assert!(invalid.wrong_type);
         assert_eq!(invalid.message, "expected a whole number from 1 to 24 (hours), got the text `8`");
-        assert_eq!(invalid.hint.as_deref(), Some("write 8 without quotes, or as a number in the registry"));
+        assert_eq!(invalid.hint.as_deref(), Some("write 8, without quotes"));
     }
 
     #[test]
@@ -413,10 +442,10 @@ mod tests {
             RawValue::List(vec![canary.to_owned()]),
             RawValue::Int(4711),
         ] {
-            let invalid = Kind::Secret.parse(&raw).unwrap_err();
+            let invalid = Kind::Secret { format: Format::BearerToken }.parse(&raw).unwrap_err();
             assert!(!format!("{invalid:?}").contains(canary) && !format!("{invalid:?}").contains("4711"));
         }
-        let secret = Kind::Secret.parse(&text(canary)).unwrap();
+        let secret = Kind::Secret { format: Format::ClientSecret }.parse(&text(canary)).unwrap();
         let everything =
             format!("{secret} {secret:?} {:?} {}", secret.to_raw(), serde_json::to_string(&secret).unwrap());
         assert!(!everything.contains(canary), "{everything}");

@@ -65,7 +65,7 @@ async fn exported_property_lists_are_read_by_plistutil() {
     let converted = export.path("binary.mobileconfig");
     export.run("plistutil", &["-i", &export.path("macos/steward.mobileconfig"), "-o", &converted]).await;
     let checked = export.device.printed(&["policy", "check", &converted]).await;
-    assert!(checked.starts_with(&format!("{} settings, 0 errors", SETTINGS.len())), "{checked}");
+    assert!(checked.starts_with(&format!("{} settings: 0 errors", SETTINGS.len())), "{checked}");
     // The fragment for Intune is the inside of a dictionary.
     let fragment = fs_err::read_to_string(export.path("intune/macos-preferences.xml")).unwrap();
     assert!(fragment.starts_with("<key>") && !fragment.contains("plist"), "{fragment}");
@@ -73,7 +73,7 @@ async fn exported_property_lists_are_read_by_plistutil() {
     let file = export.device.path("whole.plist");
     fs_err::write(&file, whole).unwrap();
     let checked = export.device.printed(&["policy", "check", &file.display().to_string()]).await;
-    assert!(checked.starts_with(&format!("{} settings, 0 errors", SETTINGS.len())), "{checked}");
+    assert!(checked.starts_with(&format!("{} settings: 0 errors", SETTINGS.len())), "{checked}");
 }
 
 /// The files that launchd reads at its start. It ignores a file that it cannot read, without an error.

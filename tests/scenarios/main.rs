@@ -11,6 +11,7 @@ mod fixture;
 mod frozen;
 mod platforms;
 mod policy;
+mod policy_documents;
 mod policy_files;
 mod policy_view;
 mod providers;

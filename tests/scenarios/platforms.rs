@@ -200,12 +200,13 @@ async fn unsupported_registry_types_are_named_in_problems() {
     let value = |key: &str| shown.get(key).unwrap().value.clone().unwrap();
     assert_eq!(value("SupportContact"), json!("cd"), "a text without terminator");
     assert_eq!(value("Scopes"), json!(["openid"]), "REG_MULTI_SZ");
-    assert_eq!(value("ClientId"), json!("%TEMP%"), "REG_EXPAND_SZ is not expanded");
     assert_eq!(value("UpdateDeferDays"), json!(7), "REG_QWORD");
     for (key, expected) in [
         ("UpdateMode", "got REG_BINARY"),
         ("OrganizationName", "REG_SZ with half a character"),
         ("ReportIntervalMinutes", "REG_DWORD of 1 bytes"),
+        // REG_EXPAND_SZ is not expanded.
+        ("ClientId", "`%TEMP%` is a placeholder"),
     ] {
         let problem = shown.problems.iter().find(|problem| problem.key.as_deref() == Some(key)).unwrap();
         assert!(problem.message.contains(expected), "{problem}");

@@ -17,7 +17,8 @@ async fn policy_file_with_syntax_error_withdraws_nothing() {
     client_id_becomes(&device, &json!("one")).await;
     device.push("50.toml", "Issuer = \"https://login.example.com\nClientId = ");
     let problem = device.problem(Code::PolicySyntax).await;
-    assert!(problem.message.starts_with("line 1, column"), "{problem}");
+    assert!(problem.place.as_deref().is_some_and(|place| place.ends_with("50.toml, line 1")), "{problem}");
+    assert!(problem.message.contains("not closed"), "{problem}");
     client_id_becomes(&device, &json!("one")).await;
     device.push("50.toml", &POLICY.replace("one", "three"));
     client_id_becomes(&device, &json!("three")).await;
@@ -62,6 +63,137 @@ async fn policy_folder_that_comes_goes_or_is_a_link_is_followed() {
     client_id_becomes(&device, &json!("linked")).await;
     fs_err::write(device.path("srv/policy/50.toml"), POLICY.replace("one", "through")).unwrap();
     client_id_becomes(&device, &json!("through")).await;
+}
+
+/// Found by trial: a drop-in of which a full disk, a power loss or `truncate` had left nothing withdrew its settings, and
+/// the device's health was fine.
+#[tokio::test]
+async fn drop_in_that_becomes_empty_keeps_its_settings_and_removing_it_withdraws_them() {
+    let device = Device::new();
+    device.push("50.toml", POLICY);
+    device.push("60.toml", "UpdateMode = \"off\"\n");
+    let mut agent = device.start_agent().await;
+    client_id_becomes(&device, &json!("one")).await;
+    for nothing in ["", "\n", "# nothing\n"] {
+        fs_err::write(device.policy_folder().join("50.toml"), nothing).unwrap();
+        let problem = device.problem(Code::PolicyEmpty).await;
+        assert!(
+            problem.using.as_deref().is_some_and(|using| using.contains("last valid values")),
+            "{problem}"
+        );
+        assert_eq!(device.managed_configuration().unwrap()["clientId"], "one", "{nothing:?}");
+        assert!(problem.severity.is_error(), "{nothing:?}");
+        fs_err::write(device.policy_folder().join("50.toml"), POLICY).unwrap();
+        device
+            .machine_status_where("the policy again", |status| {
+                status.problems.iter().all(|problem| problem.code != Code::PolicyEmpty)
+            })
+            .await;
+    }
+    // The same while no agent runs.
+    agent.signal(nix::sys::signal::Signal::SIGTERM);
+    agent.wait_for_exit().await;
+    fs_err::write(device.policy_folder().join("50.toml"), "").unwrap();
+    let _agent = device.start_agent().await;
+    device.problem(Code::PolicyEmpty).await;
+    assert_eq!(device.managed_configuration().unwrap()["clientId"], "one");
+    device.withdraw("50.toml");
+    client_id_becomes(&device, &Value::Null).await;
+}
+
+/// Found by trial: a folder that was away for two seconds lost its settings.
+#[tokio::test]
+async fn policy_folder_that_is_away_for_two_seconds_withdraws_nothing() {
+    let device = Device::new();
+    device.push("50.toml", POLICY);
+    let vendor = device.path("usr/lib/steward/policy.d");
+    fs_err::create_dir_all(&vendor).unwrap();
+    fs_err::write(vendor.join("10.toml"), "LogLevel = \"debug\"\n").unwrap();
+    let _agent = device.start_agent().await;
+    client_id_becomes(&device, &json!("one")).await;
+    let away = device.path("etc/steward/away");
+    fs_err::rename(device.policy_folder(), &away).unwrap();
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(device.managed_configuration().unwrap()["clientId"], "one");
+    }
+    fs_err::rename(&away, device.policy_folder()).unwrap();
+    device.push("50.toml", &POLICY.replace("one", "two"));
+    client_id_becomes(&device, &json!("two")).await;
+}
+
+/// Found by trial: on a new device, a list of allowed domains without its last bracket let everybody sign in.
+#[tokio::test]
+async fn unreadable_restrictions_on_new_device_are_strict() {
+    for (restrictions, mode, code) in [
+        ("AllowedEmailDomains = [\"example.com\"\n", 0o644, Code::PolicySyntax),
+        ("AllowedEmailDomains = [\"example.com\"]\n", 0o664, Code::PolicyInsecureSource),
+        ("", 0o644, Code::PolicyEmpty),
+    ] {
+        let device = Device::new();
+        device.push("40-idp.toml", POLICY);
+        device.push("30-restrict.toml", restrictions);
+        let path = device.policy_folder().join("30-restrict.toml");
+        fs_err::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let _agent = device.start_agent().await;
+        device.problem(code).await;
+        client_id_becomes(&device, &json!("one")).await;
+        for _ in 0..2 {
+            let configuration: Value = serde_json::from_str(
+                &fs_err::read_to_string(device.path("var/lib/steward/sign-in.json")).unwrap(),
+            )
+            .unwrap();
+            assert_eq!(configuration["allowed_email_domains"], json!([]), "{restrictions:?}");
+            device.printed(&["policy", "reload"]).await;
+        }
+    }
+}
+
+/// Found by trial: the files that Kubernetes, NixOS and links in general lead to were read again only after 15 minutes.
+#[tokio::test]
+async fn file_that_a_link_leads_to_is_followed_as_fast_as_a_plain_one() {
+    use fs_err::os::unix::fs::symlink;
+    let device = Device::new();
+    let folder = device.policy_folder();
+    for (version, name) in [("..v1", "one"), ("..v2", "two")] {
+        fs_err::create_dir(folder.join(version)).unwrap();
+        fs_err::write(folder.join(version).join("50.toml"), POLICY.replace("one", name)).unwrap();
+    }
+    symlink("..v1", folder.join("..data")).unwrap();
+    symlink("..data/50.toml", folder.join("50.toml")).unwrap();
+    let _agent = device.start_agent().await;
+    client_id_becomes(&device, &json!("one")).await;
+    // As Kubernetes exchanges a volume.
+    symlink("..v2", folder.join("..data_tmp")).unwrap();
+    fs_err::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+    client_id_becomes(&device, &json!("two")).await;
+    // What it leads to is written in place.
+    fs_err::write(folder.join("..v2/50.toml"), POLICY.replace("one", "three")).unwrap();
+    client_id_becomes(&device, &json!("three")).await;
+    // Out of the folder, and then by another name of the same file.
+    let elsewhere = device.path("elsewhere.toml");
+    fs_err::write(&elsewhere, POLICY.replace("one", "four")).unwrap();
+    fs_err::remove_file(folder.join("50.toml")).unwrap();
+    symlink(&elsewhere, folder.join("50.toml")).unwrap();
+    client_id_becomes(&device, &json!("four")).await;
+    fs_err::write(&elsewhere, POLICY.replace("one", "five")).unwrap();
+    client_id_becomes(&device, &json!("five")).await;
+    fs_err::remove_file(folder.join("50.toml")).unwrap();
+    fs_err::hard_link(&elsewhere, folder.join("50.toml")).unwrap();
+    fs_err::write(&elsewhere, POLICY.replace("one", "six")).unwrap();
+    client_id_becomes(&device, &json!("six")).await;
+    fs_err::write(&elsewhere, POLICY.replace("one", "seven")).unwrap();
+    client_id_becomes(&device, &json!("seven")).await;
+}
+
+/// Found by trial: such a device had no policy, and nobody was told why.
+#[tokio::test]
+async fn file_that_looks_like_policy_and_is_not_read_is_in_the_status() {
+    let device = Device::new();
+    fs_err::write(device.policy_folder().join("50-acme.conf"), POLICY).unwrap();
+    let _agent = device.start_agent().await;
+    let problem = device.problem(Code::PolicyPassedOver).await;
+    assert!(problem.place.is_some_and(|place| place.ends_with("50-acme.conf")));
 }
 
 /// A file that is still open is not read: its first lines alone are a policy too, but not the intended one.

@@ -17,7 +17,7 @@ async fn policy_check_finds_errors_and_installs_nothing() {
     let output = device.steward(&["policy", "check", &file]).await;
     assert_eq!(
         (output.status.code(), output.stdout.as_slice()),
-        (Some(0), &b"1 settings, no problems.\n"[..])
+        (Some(0), &b"1 setting, no problems.\n"[..])
     );
     assert!(!device.path("var").exists());
 }

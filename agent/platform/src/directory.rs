@@ -2,8 +2,8 @@
 //! have written a file ([`crate::policy`]).
 //!
 //! In: the folders, weakest first. Out: one source per effective file. A file in a stronger folder replaces one of the
-//! same name in a weaker folder; an empty file or a link to `/dev/null` masks; a later name is stronger than an
-//! earlier one.
+//! same name in a weaker folder. An empty one masks it; one that masks nothing is a fault, since a full disk or an
+//! interrupted write leaves such files. A link to `/dev/null` always masks. A later name is stronger than an earlier one.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,33 +12,55 @@ use std::path::{Path, PathBuf};
 
 use policy_schema::raw::{RawPolicy, ReadError, ReadErrorKind, Source};
 use policy_schema::read::{MAXIMUM_BYTES, drop_in};
+use policy_schema::{Code, Problem};
 
 /// Checks that only administrators can have written the file or folder at a path without links, up to a folder that is
 /// trusted already: `Err` names who else could, and what to do.
 pub type Trust<'a> = &'a dyn Fn(&Path, &[PathBuf]) -> Result<(), ReadError>;
 
-/// Reads all drop-ins. Never fails: a file or folder that cannot be read becomes a source with an error. What is at and
-/// above `boundary` is trusted.
+/// What the policy folders hold.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// One source for each effective file. A file or folder that cannot be read is a source with an error.
+    pub sources: Vec<Source>,
+    /// Files that look like policy and are not read.
+    pub passed_over: Vec<Problem>,
+}
+
+/// So many files that are not read are named.
+const MAXIMUM_PASSED_OVER: usize = 10;
+
+/// Reads all drop-ins. Never fails. What is at and above `boundary` is trusted.
 #[must_use]
-pub fn read(folders: &[PathBuf], boundary: Option<PathBuf>, trust: Trust<'_>) -> Vec<Source> {
+pub fn read(folders: &[PathBuf], boundary: Option<PathBuf>, trust: Trust<'_>) -> Reading {
     let mut trusted = Vec::from_iter(boundary);
     let mut files: BTreeMap<OsString, DropIn> = BTreeMap::new();
-    let mut sources = Vec::new();
+    let mut reading = Reading::default();
     for (folder, rank) in folders.iter().zip(u32::MAX - 100..) {
-        match list(folder, &mut trusted, trust) {
-            Ok(found) => files.extend(found),
+        match list(folder, &mut trusted, trust, &mut reading.passed_over) {
+            Ok(found) => {
+                for (name, mut drop_in) in found {
+                    drop_in.masks = files.contains_key(&name);
+                    files.insert(name, drop_in);
+                }
+            }
             // It could hold any name, so it counts as stronger than every file.
             Err(error) => {
-                sources.push(Source { rank, name: folder.display().to_string(), contents: Err(error) });
+                reading.sources.push(Source {
+                    rank,
+                    name: folder.display().to_string(),
+                    contents: Err(error),
+                });
             }
         }
     }
     for (drop_in, rank) in files.values().zip(1..) {
         if let Some(contents) = read_file(drop_in, &trusted, trust).transpose() {
-            sources.push(Source { rank, name: drop_in.path.display().to_string(), contents });
+            reading.sources.push(Source { rank, name: drop_in.path.display().to_string(), contents });
         }
     }
-    sources
+    reading.passed_over.truncate(MAXIMUM_PASSED_OVER);
+    reading
 }
 
 /// A drop-in as it was found.
@@ -46,6 +68,43 @@ struct DropIn {
     path: PathBuf,
     /// The same with the links of its folder followed.
     real: PathBuf,
+    /// A weaker folder has one of the same name.
+    masks: bool,
+}
+
+/// Whether a name is that of a drop-in.
+#[must_use]
+pub fn is_drop_in(name: &Path) -> bool {
+    let hidden = name.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    name.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml")) && !hidden
+}
+
+/// Why a file in a policy folder, or beside it, is not read although it looks like policy. Copies that editors and
+/// package managers leave are none.
+fn passed_over(path: &Path, is_folder: bool) -> Option<Problem> {
+    const FORMATS: [&str; 12] =
+        ["conf", "cfg", "ini", "json", "yaml", "yml", "txt", "xml", "plist", "mobileconfig", "reg", "pol"];
+    let name = path.file_name()?.to_string_lossy().to_lowercase();
+    let problem = |message: &str, hint: &str| {
+        let problem = Problem::new(Code::PolicyPassedOver, message).at(path.display().to_string());
+        Some(problem.hint(hint.to_owned()))
+    };
+    if is_folder {
+        let inside = fs_err::read_dir(path).ok()?.filter_map(Result::ok).take(100);
+        let holds = inside.into_iter().any(|entry| is_drop_in(Path::new(&entry.file_name())));
+        let hint = "move its files one folder up";
+        return holds.then(|| problem("a folder in the policy folder is not read", hint)).flatten();
+    }
+    let extension = Path::new(&name).extension()?.to_string_lossy().into_owned();
+    let looks_like = FORMATS.contains(&extension.as_str());
+    let is_note = name.starts_with("readme") || name.starts_with("license") || name.starts_with('.');
+    if !looks_like || is_note {
+        return None;
+    }
+    problem(
+        "not read: the name of a policy file ends in .toml",
+        "rename it, or move it out of the policy folder",
+    )
 }
 
 /// The drop-ins of one folder by name. A folder that does not exist has none; one that does is then trusted.
@@ -53,6 +112,7 @@ fn list(
     folder: &Path,
     trusted: &mut Vec<PathBuf>,
     trust: Trust<'_>,
+    beside: &mut Vec<Problem>,
 ) -> Result<Vec<(OsString, DropIn)>, ReadError> {
     let entries = match fs_err::read_dir(folder) {
         Ok(entries) => entries,
@@ -66,12 +126,28 @@ fn list(
     for entry in entries {
         let entry = entry.map_err(|error| unreadable(&error))?;
         let name = entry.file_name();
-        let text = name.to_string_lossy();
-        if Path::new(&name).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"))
-            && !text.starts_with('.')
-        {
-            let drop_in = DropIn { path: entry.path(), real: real.join(&name) };
+        if is_drop_in(Path::new(&name)) {
+            let drop_in = DropIn { path: entry.path(), real: real.join(&name), masks: false };
             found.push((name, drop_in));
+        } else if beside.len() < MAXIMUM_PASSED_OVER {
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            beside.extend(passed_over(&entry.path(), is_folder));
+        }
+    }
+    // A policy file in the folder above is a usual mistake.
+    for entry in folder
+        .parent()
+        .and_then(|above| fs_err::read_dir(above).ok())
+        .into_iter()
+        .flatten()
+        .flatten()
+        .take(100)
+    {
+        if is_drop_in(Path::new(&entry.file_name())) && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            let message = "not read: policy files lie in the folder below";
+            let problem =
+                Problem::new(Code::PolicyPassedOver, message).at(entry.path().display().to_string());
+            beside.push(problem.hint(format!("move it into {}", folder.display())));
         }
     }
     Ok(found)
@@ -99,11 +175,8 @@ fn read_file(
         (drop_in.real.clone(), metadata)
     };
     if !metadata.is_file() {
-        return Err(ReadError {
-            kind: ReadErrorKind::Unreadable,
-            message: "is not a file".to_owned(),
-            hint: Some("a policy file is a regular file, or a link to one".to_owned()),
-        });
+        return Err(ReadError::new(ReadErrorKind::Unreadable, "is not a file")
+            .hint("a policy file is a regular file, or a link to one"));
     }
     trust(&path, trusted)?;
     if metadata.len() > MAXIMUM_BYTES {
@@ -117,7 +190,7 @@ fn read_file(
     if bytes.len() as u64 > MAXIMUM_BYTES {
         return Err(too_large(bytes.len() as u64));
     }
-    if bytes.is_empty() {
+    if bytes.trim_ascii().is_empty() && drop_in.masks {
         return Ok(None);
     }
     drop_in::read(&bytes).map(Some)
@@ -133,15 +206,12 @@ fn unreadable(error: &io::Error) -> ReadError {
         .get_ref()
         .and_then(std::error::Error::source)
         .map_or_else(|| error.to_string(), ToString::to_string);
-    ReadError { kind: ReadErrorKind::Unreadable, message: format!("cannot be read: {reason}"), hint: None }
+    ReadError::new(ReadErrorKind::Unreadable, format!("cannot be read: {reason}"))
 }
 
 fn too_large(bytes: u64) -> ReadError {
-    ReadError {
-        kind: ReadErrorKind::TooLarge,
-        message: format!("has {bytes} bytes; a policy file has at most {MAXIMUM_BYTES}"),
-        hint: Some("remove it from the policy folder".to_owned()),
-    }
+    let message = format!("has {bytes} bytes; a policy file has at most {MAXIMUM_BYTES}");
+    ReadError::new(ReadErrorKind::TooLarge, message).hint("remove it from the policy folder")
 }
 
 #[cfg(test)]
@@ -180,7 +250,7 @@ mod tests {
         }
 
         fn read(&self) -> Vec<Source> {
-            read(&self.paths, None, &|_, _| Ok(()))
+            read(&self.paths, None, &|_, _| Ok(())).sources
         }
     }
 
@@ -216,6 +286,50 @@ mod tests {
         folders.write("etc/10-a.toml", "");
         fs_err::os::unix::fs::symlink("/dev/null", folders.root.path().join("etc/20-b.toml")).unwrap();
         assert!(folders.names().is_empty());
+        folders.write("etc/10-a.toml", "\n");
+        assert!(folders.names().is_empty());
+    }
+
+    /// Found by trial: a full disk left an empty file, which withdrew its settings.
+    #[test]
+    fn empty_file_that_masks_nothing_is_error() {
+        let folders = Folders::new();
+        for nothing in ["", " \n"] {
+            folders.write("etc/10-a.toml", nothing);
+            assert_eq!(folders.read()[0].contents.as_ref().unwrap_err().kind, ReadErrorKind::Empty);
+        }
+    }
+
+    /// Found by trial: with only such files, a device had no policy and its health was fine.
+    #[test]
+    fn file_that_looks_like_policy_and_is_not_read_is_named() {
+        let folders = Folders::new();
+        fs_err::create_dir(folders.root.path().join("etc/site")).unwrap();
+        for name in [
+            "etc/50-acme.conf",
+            "etc/50-acme.toml.txt",
+            "etc/policies.json",
+            "etc/site/50.toml",
+            "policy.toml",
+        ] {
+            folders.write(name, "UpdateMode = \"off\"");
+        }
+        for name in
+            ["etc/README.txt", "etc/50.toml~", "etc/50.toml.dpkg-old", "etc/.50.toml.swp", "etc/50.toml.bak"]
+        {
+            folders.write(name, "UpdateMode = \"off\"");
+        }
+        let reading = read(&folders.paths[2..], None, &|_, _| Ok(()));
+        let mut named: Vec<_> = reading
+            .passed_over
+            .iter()
+            .map(|problem| {
+                Path::new(problem.place.as_deref().unwrap()).file_name().unwrap().to_str().unwrap()
+            })
+            .collect();
+        named.sort_unstable();
+        assert_eq!(named, ["50-acme.conf", "50-acme.toml.txt", "policies.json", "policy.toml", "site"]);
+        assert!(reading.sources.is_empty());
     }
 
     #[test]
@@ -250,8 +364,9 @@ mod tests {
             if path.is_dir() {
                 return Ok(());
             }
-            Err(ReadError { kind: ReadErrorKind::Insecure, message: "belongs to 1000".into(), hint: None })
-        });
+            Err(ReadError::new(ReadErrorKind::Insecure, "belongs to 1000"))
+        })
+        .sources;
         assert_eq!(sources[0].contents.as_ref().unwrap_err().kind, ReadErrorKind::Insecure);
     }
 }

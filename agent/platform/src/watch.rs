@@ -10,8 +10,10 @@ use crate::file::{self, Identity};
 /// What may have happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// A change that is finished.
+    /// A change of values that is finished; what is watched still fits.
     Changed,
+    /// A change that is finished; something else may have to be watched now.
+    Rearranged,
     /// Something was removed that may be back in a moment, or one of several changes has come.
     Unsettled,
 }
@@ -37,9 +39,9 @@ impl FolderWatch {
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // An error (for example an overflow of the queue) means that something was missed.
             let hint = match event {
-                Ok(event) if event.need_rescan() => Some(Hint::Changed),
+                Ok(event) if event.need_rescan() => Some(Hint::Rearranged),
                 Ok(event) => interpret(&event),
-                Err(_) => Some(Hint::Changed),
+                Err(_) => Some(Hint::Rearranged),
             };
             if let Some(hint) = hint {
                 nudge(hint);
@@ -51,8 +53,8 @@ impl FolderWatch {
         }
     }
 
-    /// Watches these folders. Call it before each read: folders come, go and are replaced by others of the same
-    /// name, and a change between arming and reading is then noticed twice rather than never. `folders` tells which there
+    /// Watches these folders. Call it before each read, unless it follows [`Hint::Changed`]: folders come, go and are
+    /// replaced by others of the same name, and a change between arming and reading is then noticed twice rather than never. `folders` tells which there
     /// are: it is called again after each change of watches, since a folder that came before the one above it was watched
     /// caused no event.
     pub fn arm(&mut self, folders: impl Fn() -> Vec<PathBuf>) {

@@ -125,7 +125,7 @@ fn shown(value: &RawValue) -> String {
         RawValue::Bool(value) => format!("`{value}`"),
         RawValue::Int(number) => format!("{number}"),
         RawValue::Str(text) => format!("`{text}`"),
-        RawValue::List(_) | RawValue::Other(_) => value.kind_name().to_owned(),
+        RawValue::List(_) | RawValue::Table(_) | RawValue::Other(_) => value.kind_name().to_owned(),
     }
 }
 
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn only_what_policy_sets_reaches_the_app() {
-        assert_eq!(rendered("lab-notes", "linux", ""), None);
+        assert_eq!(rendered("lab-notes", "linux", "# nothing"), None);
         assert_eq!(
             rendered("lab-notes", "linux", "Issuer = \"https://a.example\"\nSocialSignIn = \"blocked\""),
             Some(serde_json::json!({ "issuer": "https://a.example", "socialSignIn": false }))

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use platform::SYSTEM;
 use platform::paths::Paths;
-use policy_schema::Policy;
+use policy_schema::{Code, Policy, Problem};
 use serde::Deserialize;
 
 /// One app.
@@ -135,8 +135,27 @@ pub(crate) fn program_folders(policy: &Policy) -> Vec<String> {
     systems.flat_map(|system| system.programs.clone()).collect()
 }
 
+/// The apps that policy names and this version does not know.
+pub(crate) fn unknown(policy: &Policy) -> Vec<Problem> {
+    let hint = format!("known are {}", names());
+    let mut problems = Vec::new();
+    if find(&policy.app).is_none() {
+        let problem = Problem::new(Code::AppUnknown, format!("no app is known as `{}`", policy.app));
+        problems.push(problem.key("App").using("nothing: no app is managed").hint(hint.clone()));
+    }
+    let is_path = |text: &str| text.contains(['/', '\\']);
+    for name in policy.allowed_applications.iter().filter(|name| !is_path(name) && find(name).is_none()) {
+        let problem =
+            Problem::new(Code::AppUnknown, format!("no app is known as `{name}`, so it may have no tokens"));
+        problems.push(
+            problem.key("AllowedApplications").hint(format!("write the whole path of a program; {hint}")),
+        );
+    }
+    problems
+}
+
 /// The names of all apps.
-pub(crate) fn names() -> String {
+fn names() -> String {
     ALL.iter().map(|descriptor| format!("`{}`", descriptor.name)).collect::<Vec<_>>().join(", ")
 }
 

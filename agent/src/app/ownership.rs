@@ -77,7 +77,7 @@ pub(crate) fn means_the_same(left: &RawValue, right: &RawValue) -> bool {
     let number = |value: &RawValue| match value {
         RawValue::Bool(value) => Some(i64::from(*value)),
         RawValue::Int(number) => Some(*number),
-        RawValue::Str(_) | RawValue::List(_) | RawValue::Other(_) => None,
+        RawValue::Str(_) | RawValue::List(_) | RawValue::Table(_) | RawValue::Other(_) => None,
     };
     left == right || number(left).is_some_and(|value| number(right) == Some(value))
 }
@@ -85,7 +85,7 @@ pub(crate) fn means_the_same(left: &RawValue, right: &RawValue) -> bool {
 /// Values in a form that can be recorded: of a type that no setting has, only its name.
 pub(crate) fn recordable(values: &Values) -> Values {
     let recorded = |value: &RawValue| match value {
-        RawValue::Other(kind) => RawValue::Str(format!("({kind})")),
+        RawValue::Table(_) | RawValue::Other(_) => RawValue::Str(format!("({})", value.kind_name())),
         RawValue::Bool(_) | RawValue::Int(_) | RawValue::Str(_) | RawValue::List(_) => value.clone(),
     };
     values.iter().map(|(name, value)| (name.clone(), recorded(value))).collect()

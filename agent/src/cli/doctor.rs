@@ -8,14 +8,15 @@ use std::process::ExitCode;
 use broker::configuration::Configuration;
 use net::client::call;
 use platform::paths::Paths;
-use policy_schema::{LastGood, Open, Policy, Problem, resolve};
+use policy_schema::{Open, Policy, Problem};
 use protocol::agent::STATUS;
 use protocol::diagnosis::{Confidence, Diagnosis};
 use protocol::endpoint::Nothing;
 use serde_json::json;
 
+use super::documents::Documents;
 use super::hanging;
-use super::policy::{effective_or_preview, preview, sources};
+use super::policy::{effective_or_preview, preview};
 use crate::app::descriptor;
 use crate::doctor::{self, Finding, Outcome, Subject};
 
@@ -98,7 +99,7 @@ pub(super) fn configuration(policy: &Policy) -> Configuration {
 }
 
 fn of_files(paths: &Paths, files: &[PathBuf]) -> Subject {
-    let resolved = resolve(&sources(files), &LastGood::default());
+    let resolved = Documents::read(paths, files).resolve();
     let settings = resolved.set_by_policy().count();
     of_policy(paths, &resolved.policy, settings, resolved.problems)
 }

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
+use platform::paths::Paths;
 use policy_schema::export::{AppPreferences, EXAMPLE, Format, export as files, policy_of, remarks};
-use policy_schema::raw::{RawPolicy, Source};
+use policy_schema::raw::{RawPolicy, ReadErrorKind, Source};
 use policy_schema::read::drop_in;
-use policy_schema::{LastGood, resolve};
+use policy_schema::{Code, LastGood, resolve};
 
-use super::policy::{print_problems, sources};
+use super::documents::Documents;
+use super::policy::print_problems;
 use crate::app::configuration::native_values;
 use crate::app::descriptor::{self, Format as Store};
 
@@ -23,6 +25,9 @@ pub(super) struct Arguments {
     /// strongest.
     #[arg(long, value_name = "FILE")]
     policy: Vec<PathBuf>,
+    /// Export also a policy without any setting: what is written withdraws the policy of a device.
+    #[arg(long)]
+    allow_empty: bool,
     /// The folder to write into. It is created if it does not exist, and files of the same name are replaced.
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
@@ -34,20 +39,33 @@ fn format_parser() -> impl clap::builder::TypedValueParser<Value = Format> {
         .try_map(|name| Format::ALL.into_iter().find(|format| format.name() == name).ok_or("no such format"))
 }
 
-pub(super) fn export(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let sources = if arguments.policy.is_empty() {
+pub(super) fn export(paths: &Paths, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let mut documents = if arguments.policy.is_empty() {
         let contents = drop_in::read(EXAMPLE.as_bytes());
-        vec![Source { rank: 1, name: "the example".to_owned(), contents }]
+        let sources = vec![Source { rank: 1, name: "the example".to_owned(), contents }];
+        Documents { sources, ..Documents::default() }
     } else {
-        sources(&arguments.policy)
+        Documents::read(paths, &arguments.policy)
     };
-    let (policy, problems) = match policy_of(&sources) {
+    if arguments.allow_empty {
+        documents.sources.retain(|source| !sets_nothing(source));
+        documents.problems.retain(|problem| problem.code != Code::PolicyForeign);
+    }
+    let sources = documents.sources;
+    let (policy, mut problems) = match policy_of(&sources) {
         Ok(checked) => checked,
         Err(problems) => {
             print_problems(&problems);
             anyhow::bail!("a policy with errors is not exported");
         }
     };
+    problems.extend(documents.problems);
+    if policy.is_empty() && !arguments.allow_empty {
+        print_problems(&problems);
+        anyhow::bail!(
+            "the policy sets nothing, so what would be written withdraws the policy of a device; `--allow-empty` exports it"
+        );
+    }
     let all = arguments.format.is_empty();
     let wanted = |format: Format| all || arguments.format.contains(&format);
     let remarks = if wanted(Format::Intune) { remarks(&policy) } else { Vec::new() };
@@ -60,6 +78,14 @@ pub(super) fn export(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     print_problems(&problems);
     Ok(if weakens { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Whether a document was read, and no setting is in it.
+fn sets_nothing(source: &Source) -> bool {
+    match &source.contents {
+        Ok(policy) => policy.is_empty(),
+        Err(error) => error.kind == ReadErrorKind::Empty,
+    }
 }
 
 /// Writes every format, and returns the paths in the folder.

@@ -18,6 +18,7 @@ macro_rules! err {
 }
 
 mod doctor;
+mod documents;
 mod export;
 mod policy;
 mod setup;
@@ -201,7 +202,7 @@ async fn dispatch(paths: Paths, verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Setup(arguments) => return Box::pin(setup::setup(&paths, arguments)).await,
         Verb::SupportBundle(arguments) => return Box::pin(support::support_bundle(&paths, arguments)).await,
         Verb::Doctor(arguments) => return Box::pin(doctor::doctor(&paths, arguments)).await,
-        Verb::Export(arguments) => return export::export(&arguments),
+        Verb::Export(arguments) => return export::export(&paths, &arguments),
         Verb::Policy(verb) => return policy::policy(&paths, verb).await,
         Verb::Update => return status::update(&paths).await,
         Verb::Report { format } => return status::report(&paths, format).await,
@@ -250,6 +251,11 @@ fn replace_controls(text: &str, except: &[char]) -> String {
 }
 
 /// A start and a text, wrapped at [`WIDTH`]. Further lines begin below the text.
+/// A number with its noun: `1 error`, `2 errors`.
+fn counted(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
 fn hanging(start: &str, text: &str) -> String {
     let indent = start.chars().count();
     let lines = policy_schema::wrap(&in_one_line(text), WIDTH.saturating_sub(indent).max(30));

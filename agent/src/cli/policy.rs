@@ -9,16 +9,14 @@ use clap::Subcommand;
 use net::client::{CallError, call};
 use platform::clock;
 use platform::paths::Paths;
-use policy_schema::export::DOMAIN;
-use policy_schema::raw::{ReadError, ReadErrorKind, Source};
-use policy_schema::read::{MAXIMUM_BYTES, drop_in, property_list, registry_pol};
 use policy_schema::resolve::{Level, Origin};
-use policy_schema::{LastGood, Open, Problem, SETTINGS, Severity, resolve};
+use policy_schema::{LastGood, Open, Problem, SETTINGS, Severity};
 use protocol::agent::{POLICY, RELOAD_POLICY};
 use protocol::endpoint::Nothing;
 use protocol::policy::{LastGoodValue, ResolvedPolicy, ResolvedSetting};
 
-use super::{hanging, shown};
+use super::documents::Documents;
+use super::{counted, hanging, shown};
 use crate::policy::{Snapshot, Store};
 
 #[derive(Subcommand)]
@@ -43,8 +41,8 @@ pub(super) enum Verb {
     },
     /// Check policy files without installing them; the exit code is 1 if one has an error.
     Check {
-        /// TOML drop-ins, property lists (.plist), profiles (.mobileconfig) or Registry.pol files (.pol). Together they
-        /// are one policy; the last file is the strongest.
+        /// TOML drop-ins, property lists, profiles, Registry.pol files, or folders of drop-ins; `-` reads standard
+        /// input. What a file is shows in its content. Together they are one policy; the last file is the strongest.
         #[arg(required = true)]
         files: Vec<PathBuf>,
         /// Print the resolved policy as JSON.
@@ -60,12 +58,12 @@ pub(super) async fn policy(paths: &Paths, verb: Verb) -> anyhow::Result<ExitCode
         Verb::Show { diff: true, .. } => return diff(paths).await,
         Verb::Show { all, json, diff: false } => show(&load(paths).await?, all, json),
         Verb::Explain { key } => return explain(&load(paths).await?, &key),
-        Verb::Check { files, json } => return Ok(check(&files, json)),
+        Verb::Check { files, json } => return Ok(check(paths, &files, json)),
         Verb::Reload => {
             let socket = paths.agent_socket();
             let policy = call(&socket, &RELOAD_POLICY, &Nothing {}).await?;
-            let set = policy.set_by_policy().count();
-            out!("Policy was read: {set} settings, {} problems.", policy.problems.len());
+            let set = counted(policy.set_by_policy().count(), "setting");
+            out!("Policy was read: {set}, {}.", counted(policy.problems.len(), "problem"));
             print_problems(&policy.problems);
         }
     }
@@ -83,15 +81,12 @@ pub(super) fn preview(paths: &Paths) -> Snapshot {
     Store::read_only(paths.clone()).preview(clock::now())
 }
 
-/// Policy files as sources. The last is the strongest.
-pub(super) fn sources(files: &[PathBuf]) -> Vec<Source> {
-    let numbered = files.iter().zip(1..);
-    numbered
-        .map(|(path, rank)| Source { rank, name: path.display().to_string(), contents: read(path) })
-        .collect()
+pub(super) fn print_problems(problems: &[Problem]) {
+    print_problems_in(problems, &Documents::default());
 }
 
-pub(super) fn print_problems(problems: &[Problem]) {
+/// Prints problems, with the lines of the documents that they are about.
+fn print_problems_in(problems: &[Problem], documents: &Documents) {
     for problem in problems {
         let severity = match &problem.severity {
             Open::Known(Severity::Error) => "error",
@@ -104,6 +99,9 @@ pub(super) fn print_problems(problems: &[Problem]) {
             let text = line.trim_start();
             let start = " ".repeat(2 + line.len() - text.len());
             out!("{}", hanging(&start, text));
+        }
+        for line in documents.excerpt(problem).into_iter().flatten() {
+            out!("    {line}");
         }
     }
 }
@@ -259,47 +257,31 @@ async fn diff(paths: &Paths) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-fn check(files: &[PathBuf], json: bool) -> ExitCode {
-    let resolved = resolve(&sources(files), &LastGood::default());
+fn check(paths: &Paths, files: &[PathBuf], json: bool) -> ExitCode {
+    let documents = Documents::read(paths, files);
+    let resolved = documents.resolve();
     let errors = resolved.problems.iter().filter(|problem| problem.severity.is_error()).count();
-    let set = resolved.set_by_policy().count();
     if json {
         let policy = ResolvedPolicy::new(&resolved, &LastGood::default(), resolved.problems.clone());
         out!("{}", serde_json::to_string_pretty(&policy).unwrap_or_default());
     } else {
-        match (errors, resolved.problems.len()) {
-            (0, 0) => out!("{set} settings, no problems."),
-            (errors, all) => out!("{set} settings, {errors} errors, {} other remarks.", all - errors),
+        let set = resolved.settings.iter().filter(|setting| matches!(setting.origin, Origin::Policy { .. }));
+        let settings = counted(set.count(), "setting");
+        let warnings = resolved
+            .problems
+            .iter()
+            .filter(|problem| problem.severity == Open::Known(Severity::Warning))
+            .count();
+        let notes = resolved.problems.len() - errors - warnings;
+        let notes = if notes == 0 { String::new() } else { format!(", {}", counted(notes, "note")) };
+        if resolved.problems.is_empty() {
+            out!("{settings}, no problems.");
+        } else {
+            out!("{settings}: {}, {}{notes}.", counted(errors, "error"), counted(warnings, "warning"));
         }
-        print_problems(&resolved.problems);
+        print_problems_in(&resolved.problems, &documents);
     }
     if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn read(path: &PathBuf) -> Result<policy_schema::raw::RawPolicy, ReadError> {
-    let error = |kind, message: String| ReadError { kind, message, hint: None };
-    let unreadable = |failure: std::io::Error| error(ReadErrorKind::Unreadable, failure.to_string());
-    let metadata = fs_err::metadata(path).map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(error(ReadErrorKind::Unreadable, "is not a file".to_owned()));
-    }
-    if metadata.len() > MAXIMUM_BYTES {
-        let message = format!("has {} bytes; a policy file has at most {MAXIMUM_BYTES}", metadata.len());
-        return Err(error(ReadErrorKind::TooLarge, message));
-    }
-    let bytes = fs_err::read(path).map_err(unreadable)?;
-    let kind = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-    match kind.as_deref() {
-        Some("plist") => property_list::read(&bytes),
-        Some("mobileconfig") => property_list::read_profile(&bytes, DOMAIN),
-        Some("pol") => registry_pol::read(&bytes),
-        Some("reg") => {
-            let message = "is a .reg file, which only Windows can read".to_owned();
-            let hint = "check the policy that it was exported from, or the Registry.pol beside it".to_owned();
-            Err(ReadError { kind: ReadErrorKind::Syntax, message, hint: Some(hint) })
-        }
-        _ => drop_in::read(&bytes),
-    }
 }
 
 fn level_name(level: Level) -> &'static str {

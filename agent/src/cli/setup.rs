@@ -17,6 +17,7 @@ use policy_schema::{LastGood, Resolved, resolve};
 use serde_json::json;
 
 use super::doctor::{of_policy, print, progress};
+use super::documents::Documents;
 use super::{export, hanging, policy};
 use crate::doctor::{self, Finding, Outcome, Subject};
 use crate::setup::{self, Answers, documents};
@@ -136,7 +137,7 @@ pub(super) async fn setup(paths: &Paths, arguments: Arguments) -> anyhow::Result
     let mistakes = answers.mistakes();
     ensure!(mistakes.is_empty(), "{}", mistakes.join("\n"));
     // The registration of the client uses the other settings of policy too.
-    let merged = resolved(&base, &answers)?;
+    let merged = resolved(paths, &base, &answers)?;
     answers.redirect_uri.clone_from(&merged.policy.redirect_uri);
     answers.app.clone_from(&merged.policy.app);
     answers.addresses =
@@ -176,7 +177,7 @@ pub(super) async fn setup(paths: &Paths, arguments: Arguments) -> anyhow::Result
         }
         return Ok(ExitCode::from(2));
     }
-    let files = write(&answers, &base, &output)?;
+    let files = write(paths, &answers, &base, &output)?;
     if json {
         let console: serde_json::Map<String, serde_json::Value> = documents::console_values(&answers)
             .into_iter()
@@ -210,16 +211,16 @@ fn contradicts(finding: &Finding) -> bool {
 }
 
 /// The policy of the answers as a source, stronger than the policy files.
-fn sources(base: &[PathBuf], answers: &Answers) -> Vec<Source> {
-    let mut sources = policy::sources(base);
+fn sources(paths: &Paths, base: &[PathBuf], answers: &Answers) -> Vec<Source> {
+    let mut sources = Documents::read(paths, base).sources;
     let contents = drop_in::read(answers.policy().as_bytes());
     sources.push(Source { rank: u32::MAX, name: "setup".to_owned(), contents });
     sources
 }
 
 /// Resolves the policy of all sources. A policy with an error is not accepted.
-fn resolved(base: &[PathBuf], answers: &Answers) -> anyhow::Result<Resolved> {
-    let sources = sources(base, answers);
+fn resolved(paths: &Paths, base: &[PathBuf], answers: &Answers) -> anyhow::Result<Resolved> {
+    let sources = sources(paths, base, answers);
     if let Err(problems) = policy_of(&sources) {
         let serious = problems.iter().filter(|problem| problem.severity.is_error());
         let text = serious.map(ToString::to_string).collect::<Vec<_>>().join("\n");
@@ -229,15 +230,15 @@ fn resolved(base: &[PathBuf], answers: &Answers) -> anyhow::Result<Resolved> {
 }
 
 fn subject(paths: &Paths, base: &[PathBuf], answers: &Answers) -> anyhow::Result<Subject> {
-    Ok(of_policy(paths, &resolved(base, answers)?.policy, 0, Vec::new()))
+    Ok(of_policy(paths, &resolved(paths, base, answers)?.policy, 0, Vec::new()))
 }
 
 /// Writes every file, and returns their names in the folder.
-fn write(answers: &Answers, base: &[PathBuf], output: &Path) -> anyhow::Result<Vec<String>> {
+fn write(paths: &Paths, answers: &Answers, base: &[PathBuf], output: &Path) -> anyhow::Result<Vec<String>> {
     let mut files = documents::identity_provider(answers)?;
     let mut policy_file = None;
     if answers.client_id.is_some() {
-        let sources = sources(base, answers);
+        let sources = sources(paths, base, answers);
         let (policy, problems) =
             policy_of(&sources).map_err(|_| anyhow::anyhow!("the policy would have errors"))?;
         // Only contradictions are left here.

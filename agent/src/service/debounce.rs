@@ -33,8 +33,11 @@ pub(super) enum Event {
     Due,
     /// Policy was read, which took so long.
     Read { took: Duration },
-    /// All policy has vanished. A second read in a moment decides.
-    Vanished,
+    /// A source has vanished. A second read in a moment decides, and later if its folder or key has vanished with it.
+    Vanished {
+        /// Whether it has.
+        with_its_place: bool,
+    },
 }
 
 impl Debounce {
@@ -47,7 +50,7 @@ impl Debounce {
                     Self::Pending { at, latest } => (at, latest),
                 };
                 let (at, latest) = match hint {
-                    Hint::Changed => (earliest, latest),
+                    Hint::Changed | Hint::Rearranged => (earliest, latest),
                     Hint::Unsettled => {
                         let latest = latest.unwrap_or(now + LONGEST_SETTLE);
                         (earliest.max((now + SETTLE).min(latest)), Some(latest))
@@ -60,7 +63,9 @@ impl Debounce {
                 Self::Quiet { .. } => (self, false),
             },
             Event::Read { took } => (Self::Quiet { until: now + QUIET.max(took * 4) }, false),
-            Event::Vanished => (Self::Pending { at: now + SETTLE, latest: None }, false),
+            Event::Vanished { with_its_place } => {
+                (Self::Pending { at: now + second_read(with_its_place), latest: None }, false)
+            }
         }
     }
 
@@ -73,8 +78,10 @@ impl Debounce {
     }
 }
 
-/// How long to wait before the second read of policy that has vanished.
-pub(super) const SECOND_READ: Duration = SETTLE;
+/// How long to wait before the second read of a source that has vanished.
+pub(super) fn second_read(with_its_place: bool) -> Duration {
+    if with_its_place { LONGEST_SETTLE } else { SETTLE }
+}
 
 #[cfg(test)]
 mod tests {
@@ -145,8 +152,12 @@ mod tests {
 
     #[test]
     fn policy_that_has_vanished_is_read_again_in_a_moment() {
-        let (state, read) = Debounce::Quiet { until: at(0) }.step(Event::Vanished, at(1000));
+        let (state, read) =
+            Debounce::Quiet { until: at(0) }.step(Event::Vanished { with_its_place: false }, at(1000));
         assert_eq!((state.due(), read), (Some(at(1400)), false));
         assert!(state.step(Event::Due, at(1400)).1);
+        let (state, _) =
+            Debounce::Quiet { until: at(0) }.step(Event::Vanished { with_its_place: true }, at(1000));
+        assert_eq!(state.due(), Some(at(6000)), "a folder may be away for longer");
     }
 }

@@ -29,7 +29,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use crate::app::descriptor::{self, Descriptor};
 use crate::health::queue::Queue;
 use crate::health::sources::sessions::{self, Sessions};
-use crate::policy::{self, Snapshot};
+use crate::policy::{self, Read, Snapshot};
 use crate::state::{private_folder, unwritable};
 use crate::{logging, update};
 
@@ -131,6 +131,8 @@ struct Service {
 
     store: policy::Store,
     watch: Watch,
+    /// What is watched fits what there is, as far as is known.
+    armed: bool,
     snapshot: Snapshot,
     /// The hash of the policy that was applied last.
     in_effect: String,
@@ -169,12 +171,16 @@ impl Service {
         let mut watch = Watch::new(&paths, move |hint| drop(nudge.try_send(Event::PolicyHint(hint))));
         watch.arm(&paths);
         let mut store = policy::Store::open(paths.clone());
-        let snapshot = store.read(now).or_else(|| {
+        let mut read = store.read(now);
+        if let Read::Vanished { with_its_place } = read {
             // The local API is not open yet, so nobody waits.
-            std::thread::sleep(debounce::SECOND_READ);
-            store.read(now)
-        });
-        let snapshot = snapshot.unwrap_or_else(|| store.preview(now));
+            std::thread::sleep(debounce::second_read(with_its_place));
+            read = store.read(now);
+        }
+        let snapshot = match read {
+            Read::Policy(snapshot) => *snapshot,
+            Read::Vanished { .. } => store.preview(now),
+        };
         let (queue, identity_problem) = Queue::open(&private_folder(&paths), random::bytes());
         let lost: Vec<Problem> = identity_problem.into_iter().chain(update::take_up(&paths)).collect();
         for problem in &lost {
@@ -205,6 +211,7 @@ impl Service {
             started_at: now,
             store,
             watch,
+            armed: true,
             snapshot,
             in_effect: String::new(),
             events,
@@ -219,9 +226,10 @@ impl Service {
     fn handle(&mut self, event: Event) {
         match event {
             Event::PolicyHint(hint) => {
+                self.armed &= hint == Hint::Changed;
                 if hint == Hint::Unsettled {
                     // A watch may tell of one change only, and more may be coming.
-                    self.watch.arm(&self.paths);
+                    self.arm();
                 }
                 if !self.debounced(debounce::Event::Hinted(hint)) {
                     return;
@@ -229,11 +237,14 @@ impl Service {
                 self.read_policy();
             }
             Event::Due => {
-                if self.debounced(debounce::Event::Due) || self.poll_due <= clock::now() {
+                let poll = self.poll_due <= clock::now();
+                self.armed &= !poll;
+                if self.debounced(debounce::Event::Due) || poll {
                     self.read_policy();
                 }
             }
             Event::ReloadPolicy(done) => {
+                self.armed = false;
                 self.read_policy();
                 if self.debounce.due().is_some() {
                     // An administrator who asks means what is there now.
@@ -294,14 +305,19 @@ impl Service {
         read
     }
 
-    /// Reads policy. If all of it has vanished, a second read in a moment decides.
+    /// Reads policy. If a source has vanished, a second read in a moment decides.
     fn read_policy(&mut self) {
         let (now, begun) = (clock::now(), clock::monotonic());
-        self.watch.arm(&self.paths);
-        let Some(snapshot) = self.store.read(now) else {
-            self.debounced(debounce::Event::Vanished);
-            self.poll_due = clock::after(now, POLL);
-            return;
+        if !self.armed {
+            self.arm();
+        }
+        let snapshot = match self.store.read(now) {
+            Read::Policy(snapshot) => *snapshot,
+            Read::Vanished { with_its_place } => {
+                self.debounced(debounce::Event::Vanished { with_its_place });
+                self.poll_due = clock::after(now, POLL);
+                return;
+            }
         };
         let before = std::mem::replace(&mut self.snapshot, snapshot);
         self.poll_due = next_poll(&self.snapshot);
@@ -313,6 +329,11 @@ impl Service {
         if before.resolved.policy != self.snapshot.resolved.policy {
             self.policy_changed(now);
         }
+    }
+
+    fn arm(&mut self) {
+        self.watch.arm(&self.paths);
+        self.armed = true;
     }
 
     /// A switch that a crash interrupted is finished before the feed is checked, and beside everything else.

@@ -344,7 +344,7 @@ mod tests {
         // The same value, but theirs: it stays when our policy is withdrawn.
         let observed = observed_app(QUICK, Found::Registry(ours.clone()), None);
         assert_eq!(steps(&resolved, "amazon-quick", "windows", &observed), []);
-        assert_eq!(steps(&policy(""), "amazon-quick", "windows", &observed), []);
+        assert_eq!(steps(&policy("# nothing"), "amazon-quick", "windows", &observed), []);
     }
 
     #[test]
@@ -354,7 +354,7 @@ mod tests {
         observed.app.left = values(&[("DisableSocialLogin", RawValue::Int(1)), ("Other", RawValue::Int(7))]);
         let change = Change { gone: vec!["DisableSocialLogin".to_owned()], ..Change::default() };
         assert_eq!(
-            file_steps(&policy(""), &observed),
+            file_steps(&policy("# nothing"), &observed),
             [Step::WriteValues { location: QUICK.to_owned(), change }]
         );
     }
@@ -405,6 +405,6 @@ mod tests {
         let later = Due { update: Some(Timestamp::MAX), report: None };
         assert_eq!(planned(feed, notes(), later), []);
         assert_eq!(wake(&policy(feed), notes(), later), Some(Timestamp::MAX));
-        assert_eq!(wake(&policy(""), notes(), later), None);
+        assert_eq!(wake(&policy("# nothing"), notes(), later), None);
     }
 }

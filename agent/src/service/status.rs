@@ -91,13 +91,10 @@ impl Service {
     /// Everything that is wrong, the worst first.
     fn problems(&self, observed: &Observed) -> Vec<Problem> {
         let mut problems = self.snapshot.problems.clone();
-        match self.descriptor() {
-            Some(descriptor) => {
-                let found = configuration::problems(descriptor, &self.snapshot.resolved, &observed.app);
-                problems.extend(found);
-            }
-            None => problems.push(self.unknown_app()),
+        if let Some(descriptor) = self.descriptor() {
+            problems.extend(configuration::problems(descriptor, &self.snapshot.resolved, &observed.app));
         }
+        problems.extend(descriptor::unknown(&self.snapshot.resolved.policy));
         problems.extend(observed.watch_failure.as_ref().map(|failure| {
             Problem::new(Code::PolicyWatchFailed, format!("changes are not noticed at once: {failure}"))
                 .using("a read every 15 minutes")
@@ -114,13 +111,5 @@ impl Service {
         }
         problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity.clone()));
         problems
-    }
-
-    fn unknown_app(&self) -> Problem {
-        let app = &self.snapshot.resolved.policy.app;
-        Problem::new(Code::AppUnknown, format!("no app is known as `{app}`"))
-            .key("App")
-            .using("nothing: no app is managed")
-            .hint(format!("known are {}", descriptor::names()))
     }
 }

@@ -1,23 +1,22 @@
 //! Sets up sign-in: from the answers of an administrator to a policy and instructions.
 //!
-//! In: answers; [`preset`] reads what the administrator pastes. Out: the policy, and files with instructions for the
+//! In: answers; [`policy_schema::preset`] reads what the administrator pastes. Out: the policy, and files with instructions for the
 //! identity provider, AWS, the Amazon Quick console and the MDM ([`documents`]). Called by `steward setup`. Free of IO,
 //! except for [`discover`], which fetches the identity provider's discovery document.
 
 pub(crate) mod documents;
-pub(crate) mod preset;
 mod registration;
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
+use policy_schema::preset::{self, Endpoints, Preset};
 use policy_schema::settings::IdentityProvider;
 use protocol::diagnosis::Diagnosis;
 use regex_lite::Regex;
 use serde_json::Value;
 
 use crate::doctor::{self, Subject};
-use preset::{Endpoints, Preset};
 
 /// The answers of an administrator, and what follows from them.
 #[derive(Clone, Debug)]

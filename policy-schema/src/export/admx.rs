@@ -145,7 +145,7 @@ fn element(xml: &mut Xml, setting: &Setting, key: &str) -> io::Result<()> {
             let range = [("minValue", &*minimum.to_string()), ("maxValue", &*maximum.to_string())];
             xml::empty(xml, "decimal", &[&value[..], &range].concat())
         }
-        Kind::Text { .. } | Kind::Secret => {
+        Kind::Text { .. } | Kind::Secret { .. } => {
             xml::empty(xml, "text", &[&value[..], &[("maxLength", LONGEST_TEXT)]].concat())
         }
         Kind::Choice(choices) => xml::element(xml, "enum", &value, |xml| {
@@ -212,7 +212,7 @@ fn presentation(xml: &mut Xml, setting: &Setting, (suffix, _, _): (&str, &str, &
             xml::text(xml, "dropdownList", &attributes, &label)
         }
         (Kind::List { .. }, _) => xml::text(xml, "listBox", &control, &label),
-        (Kind::Text { .. } | Kind::Secret | Kind::Boolean, default) => {
+        (Kind::Text { .. } | Kind::Secret { .. } | Kind::Boolean, default) => {
             xml::element(xml, "textBox", &control, |xml| {
                 xml::text(xml, "label", &[], &label)?;
                 match default.map(Literal::to_raw) {

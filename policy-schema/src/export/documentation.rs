@@ -56,7 +56,7 @@ pub(super) fn toml_value(value: &RawValue) -> String {
         RawValue::Int(number) => ::toml::Value::from(*number),
         RawValue::Str(text) => ::toml::Value::from(text.as_str()),
         RawValue::List(items) => ::toml::Value::from(items.clone()),
-        RawValue::Other(_) => ::toml::Value::from(""),
+        RawValue::Table(_) | RawValue::Other(_) => ::toml::Value::from(""),
     };
     value.to_string()
 }

@@ -89,7 +89,7 @@ fn data(setting: &Setting, value: &RawValue) -> Option<String> {
             let numbered = items.iter().zip(1..).map(|(item, number)| format!("{number}{SEPARATOR}{item}"));
             numbered.collect::<Vec<_>>().join(&SEPARATOR.to_string())
         }
-        RawValue::Other(_) => return None,
+        RawValue::Table(_) | RawValue::Other(_) => return None,
     };
     Some(xml::fragment(|xml| {
         xml::empty(xml, "enabled", &[])?;

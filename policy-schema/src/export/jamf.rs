@@ -64,7 +64,7 @@ fn kind(setting: &Setting) -> Map<String, Value> {
         Kind::Integer { minimum, maximum, unit } => {
             json!({ "type": "integer", "description": format!("{minimum} to {maximum} {unit}") })
         }
-        Kind::Secret => json!({ "type": "string" }),
+        Kind::Secret { .. } => json!({ "type": "string" }),
         Kind::Text { format } => match format.pattern() {
             Some(pattern) => json!({ "type": "string", "pattern": pattern }),
             None => json!({ "type": "string" }),

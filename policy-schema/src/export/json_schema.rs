@@ -39,8 +39,7 @@ fn property(setting: &Setting) -> Value {
         Kind::Integer { minimum, maximum, .. } => {
             json!({ "type": "integer", "minimum": minimum, "maximum": maximum })
         }
-        Kind::Text { format } => text(format),
-        Kind::Secret => text(Format::Line),
+        Kind::Text { format } | Kind::Secret { format } => text(format),
         Kind::Choice(choices) => {
             let names: Vec<&str> = choices.iter().map(|choice| choice.name).collect();
             json!({ "type": "string", "enum": names })

@@ -103,7 +103,7 @@ fn subkey(setting: &Setting) -> Dictionary {
                 insert("pfm_format", pattern.into());
             }
         }
-        Kind::Secret => {
+        Kind::Secret { .. } => {
             insert("pfm_type", "string".into());
             insert("pfm_sensitive", true.into());
         }
@@ -132,7 +132,7 @@ fn subkey(setting: &Setting) -> Dictionary {
             RawValue::Int(number) => insert("pfm_default", number.into()),
             RawValue::Str(text) => insert("pfm_default", text.into()),
             RawValue::List(items) => insert("pfm_default", strings(&items)),
-            RawValue::Other(_) => {}
+            RawValue::Table(_) | RawValue::Other(_) => {}
         }
     }
     key

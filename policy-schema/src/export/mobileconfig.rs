@@ -13,7 +13,11 @@ use crate::read::RECOMMENDED;
 pub fn profiles(policy: &RawPolicy, apps: &[AppPreferences]) -> Vec<Artefact> {
     let organization = policy.enforced.get("OrganizationName").and_then(|entry| match &entry.value {
         RawValue::Str(name) => Some(name.as_str()),
-        RawValue::Bool(_) | RawValue::Int(_) | RawValue::List(_) | RawValue::Other(_) => None,
+        RawValue::Bool(_)
+        | RawValue::Int(_)
+        | RawValue::List(_)
+        | RawValue::Table(_)
+        | RawValue::Other(_) => None,
     });
     let agent = profile(DOMAIN, "settings", "Steward", organization, preferences(policy));
     let mut files = vec![Artefact::new("macos/steward.mobileconfig", agent)];
@@ -74,7 +78,7 @@ fn plist_value(value: &RawValue) -> Option<Value> {
         RawValue::Int(number) => (*number).into(),
         RawValue::Str(text) => text.as_str().into(),
         RawValue::List(items) => Value::Array(items.iter().map(|item| item.as_str().into()).collect()),
-        RawValue::Other(_) => return None,
+        RawValue::Table(_) | RawValue::Other(_) => return None,
     })
 }
 

@@ -83,7 +83,7 @@ fn kind(setting: &Setting) -> String {
         Kind::Boolean => "boolean".to_owned(),
         Kind::Integer { minimum, maximum, unit } => format!("{minimum} to {maximum} {unit}"),
         Kind::Text { format } => format.expectation().to_owned(),
-        Kind::Secret => "text, secret".to_owned(),
+        Kind::Secret { .. } => "text, secret".to_owned(),
         Kind::Choice(choices) => {
             choices.iter().map(|choice| format!("`{}`", choice.name)).collect::<Vec<_>>().join(", ")
         }
@@ -114,7 +114,7 @@ fn examples(setting: &Setting) -> String {
                 .collect::<Vec<_>>()
                 .join(", ")
         ),
-        RawValue::Other(_) => String::new(),
+        RawValue::Table(_) | RawValue::Other(_) => String::new(),
     };
     let preferences = match &value {
         RawValue::Bool(value) => format!("<{value}/>"),
@@ -128,7 +128,7 @@ fn examples(setting: &Setting) -> String {
             let items = items.iter().map(escape).collect::<Vec<_>>().join("</string><string>");
             format!("<array><string>{items}</string></array>")
         }
-        RawValue::Other(_) => String::new(),
+        RawValue::Table(_) | RawValue::Other(_) => String::new(),
     };
     format!(
         "\n```toml\n{} = {}\n```\n\n- Windows: {registry}\n- macOS: `<key>{}</key>{preferences}`\n",

@@ -94,7 +94,7 @@ fn level(actions: &mut Vec<(String, Action)>, key: &str, entries: &BTreeMap<Stri
                 lists.push((format!("{key}\\{name}"), items));
                 continue;
             }
-            RawValue::Other(_) => continue,
+            RawValue::Table(_) | RawValue::Other(_) => continue,
         };
         actions.push((key.to_owned(), Action::Set { name: name.clone(), kind, bytes }));
     }

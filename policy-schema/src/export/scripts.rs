@@ -16,6 +16,15 @@ const END: &str = "END-OF-STEWARD-POLICY";
 /// For `sh`, as root. Intune runs it as a custom script on Linux.
 #[must_use]
 pub fn shell(policy: &RawPolicy) -> String {
+    if policy.is_empty() {
+        return format!(
+            "#!/bin/sh\n\
+             # Withdraws the policy of Steward: removes {FILE}. Run it as root, as often as you like.\n\
+             set -eu\n\
+             rm -f \"${{1:-}}{FILE}\"\n\
+             echo \"${{1:-}}{FILE} is removed.\"\n"
+        );
+    }
     let umask = if holds_secret(policy) { "077" } else { "022" };
     format!(
         "#!/bin/sh\n\
@@ -70,6 +79,19 @@ pub fn powershell(policy: &RawPolicy) -> String {
 /// For Ansible: a play that installs the policy on Linux.
 #[must_use]
 pub fn playbook(policy: &RawPolicy) -> String {
+    if policy.is_empty() {
+        return format!(
+            "# Withdraws the policy of Steward on Linux. The agent follows at once; nothing needs to be restarted.\n\
+             - name: Steward policy\n  \
+               hosts: all\n  \
+               become: true\n  \
+               tasks:\n    \
+                 - name: The policy is withdrawn\n      \
+                   ansible.builtin.file:\n        \
+                     path: {FILE}\n        \
+                     state: absent\n"
+        );
+    }
     let content: String = bare(policy)
         .lines()
         .map(|line| if line.is_empty() { "\n".to_owned() } else { format!("          {line}\n") })
@@ -105,7 +127,7 @@ pub fn playbook(policy: &RawPolicy) -> String {
 fn holds_secret(policy: &RawPolicy) -> bool {
     let secret = |key: &String| {
         crate::settings::find(crate::SETTINGS, key)
-            .is_some_and(|(setting, _)| matches!(setting.kind, crate::value::Kind::Secret))
+            .is_some_and(|(setting, _)| matches!(setting.kind, crate::value::Kind::Secret { .. }))
     };
     policy.enforced.keys().chain(policy.recommended.keys()).any(secret)
 }

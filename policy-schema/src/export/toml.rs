@@ -46,7 +46,12 @@ pub fn drop_in(policy: &RawPolicy) -> Vec<u8> {
             }
         }
     }
-    let _ = write!(text, "\n## Recommended values fill in where nothing is enforced.\n\n[{RECOMMENDED}]\n");
+    // Without a value there is no such line: what a tool appends to the file would belong to the table.
+    let start = if policy.recommended.is_empty() { "#" } else { "" };
+    let _ = write!(
+        text,
+        "\n## Recommended values fill in where nothing is enforced.\n\n{start}[{RECOMMENDED}]\n"
+    );
     values(&mut text, "", &policy.recommended);
     text.into_bytes()
 }

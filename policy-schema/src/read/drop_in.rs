@@ -5,45 +5,47 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{RECOMMENDED, syntax};
-use crate::raw::{RawEntry, RawPolicy, RawValue, ReadError};
+use super::{RECOMMENDED, empty, not_toml, syntax};
+use crate::raw::{Position, RawEntry, RawPolicy, RawValue, ReadError, Table};
 
 /// Reads one drop-in.
 ///
 /// # Errors
-/// The bytes are not UTF-8 or not TOML; the message names line and column.
+/// The bytes are not UTF-8 or not TOML, or nothing at all; the error says where, and what they are instead.
 pub fn read(bytes: &[u8]) -> Result<RawPolicy, ReadError> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = line_at(bytes, error.valid_up_to());
-        syntax(format!("line {line}: not UTF-8"), Some("save the file as UTF-8"))
-    })?;
+    if bytes.trim_ascii().is_empty() {
+        return Err(empty());
+    }
+    let text = not_toml::text(bytes)?;
+    if text.trim().is_empty() {
+        return Err(empty());
+    }
     let table = DeTable::parse(text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start);
-        let before = text.get(..offset).unwrap_or("");
-        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-        let reason = error.message().lines().collect::<Vec<_>>().join(", ");
-        syntax(
-            format!("line {}, column {column}: {reason}", line_at(bytes, offset)),
-            Some("`steward policy check FILE` tries it without installing"),
-        )
+        not_toml::explain(text, error.message(), offset)
     })?;
-    let lines = Lines::new(bytes);
+    let lines = Lines::new(text.as_bytes());
     let mut policy = RawPolicy::default();
     for (key, value) in table.into_inner() {
-        if let (true, DeValue::Table(recommended)) =
-            (key.get_ref().eq_ignore_ascii_case(RECOMMENDED), value.get_ref())
-        {
+        let is_recommended = key.get_ref().eq_ignore_ascii_case(RECOMMENDED);
+        let lists_tables = value
+            .get_ref()
+            .as_array()
+            .is_some_and(|items| items.iter().all(|item| item.get_ref().is_table()));
+        if let (true, DeValue::Table(recommended)) = (is_recommended, value.get_ref()) {
             if !policy.recommended.is_empty() {
-                let line = lines.at(key.span().start);
-                return Err(syntax(
-                    format!("line {line}: a second table of recommended values"),
-                    Some("keep one"),
-                ));
+                let at = Position { line: lines.at(key.span().start), column: 1 };
+                let error = syntax("a second table of recommended values", Some("keep one"));
+                return Err(ReadError { at: Some(at), ..error });
             }
             for (key, value) in recommended {
                 insert(&mut policy.recommended, key, value, &lines);
             }
+        } else if is_recommended && lists_tables {
+            let at = Position { line: lines.at(key.span().start), column: 1 };
+            let hint = "write [Recommended] with one pair of brackets";
+            let error = syntax("[[Recommended]] is a list of tables", Some(hint));
+            return Err(ReadError { at: Some(at), ..error });
         } else {
             insert(&mut policy.enforced, &key, &value, &lines);
         }
@@ -74,7 +76,10 @@ fn raw_value(value: &DeValue<'_>) -> RawValue {
             .map_or_else(|| RawValue::Other("a list of other things than texts".to_owned()), RawValue::List),
         DeValue::Float(_) => RawValue::Other("a number with a fraction".to_owned()),
         DeValue::Datetime(_) => RawValue::Other("a date".to_owned()),
-        DeValue::Table(_) => RawValue::Other("a table".to_owned()),
+        DeValue::Table(table) => {
+            let keys = table.keys().map(|key| key.get_ref().to_string()).collect();
+            RawValue::Table(Table { kind: "a table", keys })
+        }
     }
 }
 
@@ -91,13 +96,10 @@ impl Lines {
     }
 }
 
-fn line_at(bytes: &[u8], offset: usize) -> usize {
-    bytes.iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raw::ReadErrorKind;
 
     #[test]
     fn both_levels_are_read_with_lines() {
@@ -119,15 +121,26 @@ mod tests {
 
     #[test]
     fn syntax_error_has_line_and_column() {
-        let error = read(b"Issuer = \"https://a.example\"\nClientId = oops\n").unwrap_err();
-        assert!(error.message.starts_with("line 2, column 12: "), "{}", error.message);
-        let error = read(b"Issuer = \"a\"\nIssuer = \"b\"\n").unwrap_err();
-        assert!(error.message.starts_with("line 2, "), "{}", error.message);
-        let error =
-            read(b"[recommended]\nLogLevel = \"info\"\n[Recommended]\nLogLevel = \"debug\"\n").unwrap_err();
-        assert!(error.message.ends_with("a second table of recommended values"), "{}", error.message);
-        let error = read(b"OrganizationName = \"Caf\xe9\"\n").unwrap_err();
-        assert_eq!(error.message, "line 1: not UTF-8");
+        let shown = |bytes: &[u8]| read(bytes).unwrap_err().to_string();
+        let error = shown(b"Issuer = \"https://a.example\"\nClientId = oops\n");
+        assert!(error.starts_with("line 2, column 12: "), "{error}");
+        let error = shown(b"Issuer = \"a\"\nIssuer = \"b\"\n");
+        assert!(error.starts_with("line 2: "), "{error}");
+        let error = shown(b"[recommended]\nLogLevel = \"info\"\n[Recommended]\nLogLevel = \"debug\"\n");
+        assert!(error.ends_with("a second table of recommended values"), "{error}");
+        assert_eq!(shown(b"OrganizationName = \"Caf\xe9\"\n"), "line 1, column 24: this is not UTF-8");
+        assert_eq!(
+            shown(b"[[Recommended]]\nLogLevel = \"debug\"\n"),
+            "line 1: [[Recommended]] is a list of tables"
+        );
+    }
+
+    #[test]
+    fn document_without_content_is_empty_and_one_with_comments_is_not() {
+        for bytes in [&b""[..], b"\n \r\n\t", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"] {
+            assert_eq!(read(bytes).unwrap_err().kind, ReadErrorKind::Empty, "{bytes:?}");
+        }
+        assert!(read(b"# nothing yet\n").unwrap().is_empty());
     }
 
     #[test]

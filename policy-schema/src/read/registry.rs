@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{MAXIMUM_BYTES, RECOMMENDED};
-use crate::raw::{RawEntry, RawPolicy, RawValue};
+use crate::raw::{Notation, RawEntry, RawPolicy, RawValue};
 
 /// The most bytes that a value may have.
 #[expect(clippy::cast_possible_truncation, reason = "a megabyte fits everywhere")]
@@ -55,7 +55,8 @@ pub struct Tree {
 /// What the policy key says.
 #[must_use]
 pub fn read(tree: &Tree) -> RawPolicy {
-    let mut policy = RawPolicy { enforced: level(tree), recommended: BTreeMap::new() };
+    let mut policy =
+        RawPolicy { notation: Notation::Registry, enforced: level(tree), ..RawPolicy::default() };
     for (_, subkey) in tree.subkeys.iter().filter(|(name, _)| name.eq_ignore_ascii_case(RECOMMENDED)) {
         policy.recommended.extend(level(subkey));
     }
@@ -125,7 +126,11 @@ fn list(tree: &Tree) -> RawValue {
     for one in values {
         match value(one) {
             RawValue::Str(text) => items.push(text),
-            RawValue::Bool(_) | RawValue::Int(_) | RawValue::List(_) | RawValue::Other(_) => {
+            RawValue::Bool(_)
+            | RawValue::Int(_)
+            | RawValue::List(_)
+            | RawValue::Table(_)
+            | RawValue::Other(_) => {
                 return RawValue::Other(format!("a list with a {} in it", kind_name(one.kind)));
             }
         }

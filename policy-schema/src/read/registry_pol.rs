@@ -5,7 +5,9 @@
 //! them in the file.
 
 use super::registry::{RegistryValue, Tree};
-use super::{registry, syntax};
+use super::{foreign, registry, syntax};
+use crate::message::excerpt;
+use crate::problem::{Code, Problem};
 use crate::raw::{RawPolicy, RawValue, ReadError};
 
 /// The signature and the version of the format.
@@ -15,44 +17,151 @@ pub const KEY: &str = r"SOFTWARE\Policies\Steward";
 
 const MAXIMUM_ENTRIES: usize = 100_000;
 
-/// Reads what a file says for the agent's key. Other software's entries are passed over.
+/// Reads what a file says for the agent's key. Other software's entries are passed over; where there is nothing else, the
+/// result says so.
 ///
 /// # Errors
 /// The bytes are no such file, or it ends in the middle of an entry; the message names the byte.
 pub fn read(bytes: &[u8]) -> Result<RawPolicy, ReadError> {
     let mut rest = Rest { bytes, offset: HEADER.len() };
     if bytes.get(..HEADER.len()) != Some(&HEADER) {
-        return Err(syntax("does not begin as Registry.pol does, with `PReg` and version 1", None));
+        return Err(syntax("the file does not begin as Registry.pol does, with `PReg` and version 1", None));
     }
-    let mut tree = Tree::default();
+    let mut file = File::default();
     let mut entries = 0;
-    while rest.offset < bytes.len() {
+    // Some tools fill up the file with NUL bytes.
+    while bytes[rest.offset..].iter().any(|byte| *byte != 0) {
         entries += 1;
         if entries > MAXIMUM_ENTRIES {
             return Err(syntax(format!("more than {MAXIMUM_ENTRIES} entries"), None));
         }
         let (key, value) = rest.entry()?;
-        if let Some(path) = below(&key) {
-            apply(&mut tree, path, value);
-        }
+        file.apply(&key, value);
     }
-    Ok(registry::read(&tree))
+    let mut policy = registry::read(&file.tree);
+    if policy.is_empty() {
+        policy.remarks.push(file.why_nothing(entries));
+    }
+    policy.remarks.extend(file.remarks);
+    Ok(policy)
 }
 
-/// The part of a key's name below the agent's key; empty for the key itself.
-fn below(key: &str) -> Option<&str> {
-    let (start, rest) = key.split_at_checked(KEY.len())?;
-    if !start.eq_ignore_ascii_case(KEY) {
+/// The part of a key's name below another key; empty for that key itself.
+fn below<'k>(key: &'k str, above: &str) -> Option<&'k str> {
+    let (start, rest) = key.split_at_checked(above.len())?;
+    if !start.eq_ignore_ascii_case(above) {
         return None;
     }
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix('\\') }
 }
 
-/// Does what an entry says, in the order of the file as a device does: a second value of the same name replaces the
-/// first, and an instruction takes away what came before it.
-fn apply(tree: &mut Tree, path: &str, value: RegistryValue) {
+/// What the entries of a file have done so far.
+#[derive(Default)]
+struct File {
+    tree: Tree,
+    /// An entry was for the agent's key or one below.
+    touched: bool,
+    /// The keys of other entries, for messages.
+    others: Vec<String>,
+    remarks: Vec<Problem>,
+}
+
+impl File {
+    /// Does what an entry says, in the order of the file as a device does: a second value of the same name replaces the
+    /// first, and an instruction takes away what came before it.
+    fn apply(&mut self, key: &str, value: RegistryValue) {
+        let lower = value.name.to_ascii_lowercase();
+        if lower.starts_with("**deletekeys") {
+            // Relative to the key, which may be none.
+            for name in text_of(&value).split(';').map(str::trim).filter(|name| !name.is_empty()) {
+                let path = if key.is_empty() { name.to_owned() } else { format!(r"{key}\{name}") };
+                self.delete(&path);
+            }
+            self.touched |= below(key, KEY).is_some();
+            return;
+        }
+        let Some(path) = below(key, KEY) else {
+            if !self.others.iter().any(|other| other.eq_ignore_ascii_case(key)) && self.others.len() < 100 {
+                self.others.push(key.to_owned());
+            }
+            return;
+        };
+        self.touched = true;
+        let here = descend(&mut self.tree, path);
+        let find = |here: &Tree, name: &str| {
+            here.values.iter().position(|known| known.name.eq_ignore_ascii_case(name))
+        };
+        if let Some(name) = lower.strip_prefix("**del.") {
+            here.values.retain(|known| !known.name.eq_ignore_ascii_case(name));
+        } else if lower.starts_with("**delvals") {
+            here.values.clear();
+        } else if lower.starts_with("**deletevalues") {
+            let listed = text_of(&value);
+            let is_listed = |name: &str| listed.split(';').any(|one| one.trim().eq_ignore_ascii_case(name));
+            here.values.retain(|known| !is_listed(&known.name));
+        } else if lower.starts_with("**soft.") {
+            // Only where there is no such value yet.
+            let name = value.name["**soft.".len()..].to_owned();
+            if find(here, &name).is_none() {
+                here.values.push(RegistryValue { name, ..value });
+            }
+        } else if lower.starts_with("**") {
+            if !lower.starts_with("**securekey") && !lower.starts_with("**comment") {
+                let message =
+                    format!("the instruction `{}` is not known, so it has no effect", excerpt(&value.name));
+                self.remarks.push(Problem::new(Code::PolicyPassedOver, message).at(key));
+            }
+        } else {
+            here.values.retain(|known| !known.name.eq_ignore_ascii_case(&value.name));
+            here.values.push(value);
+        }
+    }
+
+    /// Deletes a key with all below it.
+    fn delete(&mut self, path: &str) {
+        if below(KEY, path).is_some() {
+            self.tree = Tree::default();
+        } else if let Some((parent, name)) =
+            below(path, KEY).map(|path| path.rsplit_once('\\').unwrap_or(("", path)))
+        {
+            descend(&mut self.tree, parent).subkeys.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        }
+    }
+
+    /// The reason why nothing in the file is for the agent.
+    fn why_nothing(&self, entries: usize) -> Problem {
+        let key = format!(r"HKLM\{KEY}");
+        if self.touched {
+            return foreign(format!("its entries for {key} set nothing in the end"));
+        }
+        if entries == 0 {
+            return foreign("the file has no entries");
+        }
+        let with_hive = |other: &&String| {
+            let upper = other.to_ascii_uppercase();
+            upper.starts_with("HKLM\\") || upper.starts_with("HKEY_LOCAL_MACHINE\\")
+        };
+        if let Some(other) = self.others.iter().find(with_hive) {
+            let hint = format!("leave out the hive: {KEY}");
+            return foreign(format!("it names the hive in the key {}", excerpt(other))).hint(hint);
+        }
+        if let Some(other) =
+            self.others.iter().find(|other| other.to_ascii_uppercase().contains("WOW6432NODE"))
+        {
+            let message = format!("it sets {}, where only 32-bit programs look", excerpt(other));
+            return foreign(message).hint(format!("write to {KEY}, with a 64-bit tool"));
+        }
+        let (near, far): (Vec<_>, Vec<_>) =
+            self.others.iter().partition(|other| other.to_ascii_lowercase().contains("steward"));
+        let shown = near.into_iter().chain(far).take(3).map(|other| excerpt(other)).collect::<Vec<_>>();
+        foreign(format!("the file has nothing for {key}; it sets {}", shown.join(", ")))
+            .hint(format!("the key is {KEY}, in the policy for computers"))
+    }
+}
+
+/// The key with this path below the agent's. `Recommended` and one list is as deep as policy goes.
+fn descend<'t>(tree: &'t mut Tree, path: &str) -> &'t mut Tree {
     let mut here = tree;
-    // `Recommended` and one list is as deep as policy goes.
     for name in path.splitn(3, '\\').filter(|name| !name.is_empty()) {
         let found = here.subkeys.iter().position(|(known, _)| known.eq_ignore_ascii_case(name));
         let index = found.unwrap_or_else(|| {
@@ -61,25 +170,18 @@ fn apply(tree: &mut Tree, path: &str, value: RegistryValue) {
         });
         here = &mut here.subkeys[index].1;
     }
-    let listed = || match registry::value(&value) {
+    here
+}
+
+/// The names that an instruction lists.
+fn text_of(value: &RegistryValue) -> String {
+    match registry::value(value) {
         RawValue::Str(text) => text,
-        RawValue::Bool(_) | RawValue::Int(_) | RawValue::List(_) | RawValue::Other(_) => String::new(),
-    };
-    let is_listed = |name: &str, listed: &str| listed.split(';').any(|one| one.eq_ignore_ascii_case(name));
-    let lower = value.name.to_ascii_lowercase();
-    if let Some(name) = lower.strip_prefix("**del.") {
-        here.values.retain(|known| !known.name.eq_ignore_ascii_case(name));
-    } else if lower.starts_with("**delvals") {
-        here.values.clear();
-    } else if lower.starts_with("**deletevalues") {
-        let listed = listed();
-        here.values.retain(|known| !is_listed(&known.name, &listed));
-    } else if lower.starts_with("**deletekeys") {
-        let listed = listed();
-        here.subkeys.retain(|(known, _)| !is_listed(known, &listed));
-    } else if !lower.starts_with("**") {
-        here.values.retain(|known| !known.name.eq_ignore_ascii_case(&value.name));
-        here.values.push(value);
+        RawValue::Bool(_)
+        | RawValue::Int(_)
+        | RawValue::List(_)
+        | RawValue::Table(_)
+        | RawValue::Other(_) => String::new(),
     }
 }
 
@@ -91,7 +193,12 @@ struct Rest<'a> {
 impl Rest<'_> {
     fn entry(&mut self) -> Result<(String, RegistryValue), ReadError> {
         self.character('[')?;
+        let at = self.offset;
         let key = self.text()?;
+        if key.contains(';') {
+            let hint = "write the file with Group Policy or LGPO.exe";
+            return Err(syntax(format!("byte {at}: the name of the key is not ended by NUL"), Some(hint)));
+        }
         self.character(';')?;
         let name = self.text()?;
         self.character(';')?;
@@ -130,7 +237,8 @@ impl Rest<'_> {
         if char::from_u32(self.unit()?.into()) == Some(expected) {
             Ok(())
         } else {
-            Err(syntax(format!("byte {at}: expected `{expected}`"), None))
+            let hint = "the file is damaged: let Group Policy or LGPO.exe write it again";
+            Err(syntax(format!("byte {at}: expected `{expected}`"), Some(hint)))
         }
     }
 
@@ -192,6 +300,56 @@ mod tests {
         assert_eq!(policy.enforced["OrganizationName"].value, RawValue::Str("a];[b".to_owned()));
         assert_eq!(policy.recommended["reportposture"].value, RawValue::Int(1));
         assert_eq!(policy.recommended.len(), 1);
+    }
+
+    fn text(text: &str) -> Vec<u8> {
+        format!("{text}\0").encode_utf16().flat_map(u16::to_le_bytes).collect()
+    }
+
+    /// Found by trial: such files were "no problems", and their export wiped the policy of a device.
+    #[test]
+    fn file_with_nothing_for_the_agent_says_why() {
+        const OWN: &str = r"SOFTWARE\Policies\Steward";
+        let off = |key: &str| entry(key, "UpdateMode", 1, &text("off"));
+        let domain = entry(r"SOFTWARE\Policies\Steward\AllowedEmailDomains", "1", 1, &text("example.com"));
+        for (entries, reason) in [
+            (vec![], "has no entries"),
+            (vec![off(r"SOFTWARE\WOW6432Node\Policies\Steward")], "where only 32-bit programs look"),
+            (vec![off(r"HKLM\SOFTWARE\Policies\Steward")], "names the hive"),
+            (vec![off(r"HKEY_LOCAL_MACHINE\SOFTWARE\Policies\Steward")], "names the hive"),
+            (
+                vec![off(r"SOFTWARE\Other"), off(r"SOFTWARE\Policies\Amazon\Steward")],
+                r"it sets SOFTWARE\Policies\Amazon\Steward, SOFTWARE\Other",
+            ),
+            (
+                vec![domain.clone(), entry(r"SOFTWARE\Policies", "**DeleteKeys", 1, &text("Steward"))],
+                "set nothing in the end",
+            ),
+            (
+                vec![
+                    domain.clone(),
+                    entry("", "**DeleteKeys", 1, &text(r"SOFTWARE\Policies\Steward\AllowedEmailDomains")),
+                ],
+                "set nothing in the end",
+            ),
+            (vec![off(OWN), entry(OWN, "**delvals.", 1, &text(" "))], "set nothing in the end"),
+        ] {
+            let policy = read(&file(&entries)).unwrap();
+            assert!(policy.is_empty() && policy.remarks[0].message.contains(reason), "{:?}", policy.remarks);
+        }
+        let unknown =
+            read(&file(&[off(OWN), entry(OWN, "**Frobnicate.UpdateMode", 1, &text("off"))])).unwrap();
+        assert!(unknown.remarks[0].message.contains("`**Frobnicate.UpdateMode` is not known"));
+        let soft = read(&file(&[
+            off(OWN),
+            entry(OWN, "**soft.UpdateMode", 1, &text("notify")),
+            entry(OWN, "**soft.LogLevel", 1, &text("debug")),
+        ]))
+        .unwrap();
+        assert_eq!(soft.enforced["UpdateMode"].value, RawValue::Str("off".to_owned()));
+        assert_eq!(soft.enforced["LogLevel"].value, RawValue::Str("debug".to_owned()));
+        let padded = [file(&[off(OWN)]), vec![0; 64]].concat();
+        assert_eq!(read(&padded).unwrap().enforced.len(), 1);
     }
 
     #[test]

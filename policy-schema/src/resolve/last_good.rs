@@ -1,6 +1,6 @@
 //! The memory of last good values: what [`super::resolve`] falls back on, and what the agent writes down for next time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
@@ -19,6 +19,8 @@ use crate::settings::{SETTINGS, Setting, find};
 pub struct LastGood {
     /// By key, of the settings that this version knows.
     pub values: BTreeMap<String, Remembered>,
+    /// The names of the sources that were read, when they could be read last. Of these it is known what they do not set.
+    pub sources: BTreeSet<String>,
     /// By key, what a newer version remembers of settings that only it knows.
     pub unknown_settings: Extra,
     /// What else only a newer version knows.
@@ -38,6 +40,32 @@ pub struct Remembered {
     /// What only a newer version knows.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+impl LastGood {
+    /// Whether a source was read before, or, for a folder of sources, one in it.
+    #[must_use]
+    pub fn has_read(&self, source: &str) -> bool {
+        self.sources.iter().any(|read| read == source || is_inside(read, source))
+    }
+
+    /// Whether a value comes from this source.
+    pub(super) fn has_values_of(&self, source: &str) -> bool {
+        self.values.values().any(|remembered| source_of(&remembered.source) == source)
+    }
+}
+
+/// The source in a location such as `50.toml, line 3`.
+#[must_use]
+pub fn source_of(location: &str) -> &str {
+    match location.rsplit_once(", line ") {
+        Some((source, line)) if line.bytes().all(|byte| byte.is_ascii_digit()) => source,
+        Some(_) | None => location,
+    }
+}
+
+fn is_inside(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with(['/', '\\']))
 }
 
 impl Resolved {
@@ -63,7 +91,11 @@ impl Resolved {
                 values.insert(resolution.key.to_owned(), kept);
             }
         }
-        LastGood { values, unknown_settings: before.unknown_settings.clone(), extra: before.extra.clone() }
+        let hidden =
+            |name: &&String| self.unread.iter().any(|unread| *name == unread || is_inside(name, unread));
+        let sources = self.read.iter().chain(before.sources.iter().filter(hidden)).cloned().collect();
+        let (unknown_settings, extra) = (before.unknown_settings.clone(), before.extra.clone());
+        LastGood { values, sources, unknown_settings, extra }
     }
 }
 
@@ -71,6 +103,8 @@ impl Resolved {
 #[derive(Deserialize)]
 struct Stored {
     values: BTreeMap<String, serde_json::Value>,
+    /// Version 0.1 did not write it.
+    sources: Option<BTreeSet<String>>,
     #[serde(flatten)]
     extra: Extra,
 }
@@ -100,6 +134,9 @@ fn sort(settings: &'static [Setting], stored: Stored) -> Result<LastGood, serde_
             None => drop(last_good.unknown_settings.0.insert(key, value)),
         }
     }
+    last_good.sources = stored.sources.unwrap_or_else(|| {
+        last_good.values.values().map(|remembered| source_of(&remembered.source).to_owned()).collect()
+    });
     Ok(last_good)
 }
 
@@ -115,11 +152,12 @@ impl Serialize for LastGood {
         #[derive(Serialize)]
         struct Written<'a> {
             values: Values<'a>,
+            sources: &'a BTreeSet<String>,
             #[serde(flatten)]
             extra: &'a Extra,
         }
         let values = Values { known: &self.values, unknown: &self.unknown_settings };
-        Written { values, extra: &self.extra }.serialize(serializer)
+        Written { values, sources: &self.sources, extra: &self.extra }.serialize(serializer)
     }
 }
 
@@ -170,11 +208,13 @@ mod tests {
     }
 
     #[test]
-    fn last_good_without_unknown_fields_is_written_as_before() {
-        let text =
-            r#"{"values":{"UpdateMode":{"value":"off","place":"a.toml","since":"2026-11-02T08:00:00Z"}}}"#;
-        let last_good: LastGood = serde_json::from_str(text).unwrap();
-        assert_eq!(serde_json::to_string(&last_good).unwrap(), text);
+    fn last_good_of_version_0_1_is_written_with_its_sources() {
+        let values = r#"{"values":{"UpdateMode":{"value":"off","place":"a.toml, line 3","since":"2026-11-02T08:00:00Z"}}"#;
+        let last_good: LastGood = serde_json::from_str(&format!("{values}}}")).unwrap();
+        assert_eq!(
+            serde_json::to_string(&last_good).unwrap(),
+            format!("{values},\"sources\":[\"a.toml\"]}}")
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::raw::{RawPolicy, RawValue, ReadError};
+use crate::raw::{RawEntry, RawPolicy, RawValue, ReadError, ReadErrorKind};
 use crate::read::{drop_in, property_list};
 use crate::value::Literal;
 
@@ -148,8 +148,83 @@ fn source_stronger_than_unreadable_one_decides() {
 fn unknown_key_is_reported_with_likely_key() {
     let resolved = resolve_texts(&["UpdatMode = \"off\"\nClientSecrt = \"canary-4711\"\nxyzzy = 1"]);
     let hints: Vec<_> = resolved.problems.iter().map(|problem| problem.hint.as_deref()).collect();
-    assert_eq!(hints, [Some("did you mean `ClientSecret`?"), Some("did you mean `UpdateMode`?"), None]);
+    assert_eq!(hints, [None, Some("did you mean `ClientSecret`?"), Some("did you mean `UpdateMode`?")]);
     assert!(!format!("{resolved:?}").contains("canary"), "it may be a secret");
+}
+
+/// Found by trial: `AllowedEmailDomain` was reported, and everybody could sign in.
+#[test]
+fn setting_under_wrong_name_or_in_wrong_table_takes_strict_choice() {
+    for policy in [
+        "AllowedEmailDomain = [\"example.com\"]\nSessionMaxHours = 8",
+        "[steward]\nAllowedEmailDomains = [\"example.com\"]\nSessionMaximumHours = 8",
+        "[Enforced]\nAllowedEmailDomains = [\"example.com\"]\nSessionMaximumHours = 8\n[Recommended]\nLogLevel = \"debug\"",
+        "Steward.AllowedEmailDomains = [\"example.com\"]\nSteward.SessionMaximumHours = 8",
+    ] {
+        let resolved = resolve_texts(&[policy]);
+        assert_eq!(resolved.policy.allowed_email_domains, Some(Vec::new()), "{policy}");
+        assert_eq!(resolved.policy.session_maximum_hours, Some(1), "{policy}");
+        assert!(codes(&resolved).iter().all(|code| *code == "policy.unknown-key"), "{policy}: {resolved:?}");
+    }
+    let table = resolve_texts(&["[SignIn]\nIssuer = \"https://a.example\"\nClientId = \"a\"\nScopes = []"]);
+    assert_eq!(table.problems.len(), 1);
+    let text = table.problems[0].to_string();
+    assert!(
+        text.contains("the 3 settings in it are ignored") && text.contains("move them to the top level"),
+        "{text}"
+    );
+    let both =
+        resolve_texts(&["AllowedEmailDomain = [\"a.example\"]\nAllowedEmailDomains = [\"b.example\"]"]);
+    assert_eq!(both.policy.allowed_email_domains, Some(vec!["b.example".to_owned()]));
+    assert_eq!(codes(&both), ["policy.unknown-key"]);
+}
+
+/// Found by trial: a list of domains with a typing mistake on a new device let everybody sign in.
+#[test]
+fn source_that_was_never_read_takes_strict_choice_and_known_one_keeps_what_held() {
+    let provider = source(4, "Issuer = \"https://a.example\"\nClientId = \"a\"");
+    let sources = [broken(3), provider.clone()];
+    let mut last_good = LastGood::default();
+    for _ in 0..2 {
+        let resolved = resolve(&sources, &last_good);
+        assert_eq!(resolved.policy.allowed_email_domains, Some(Vec::new()));
+        assert_eq!(resolved.policy.issuer.as_deref(), Some("https://a.example"), "a stronger source says so");
+        last_good = resolved.remember(&last_good, instant("2026-11-20T08:00:00Z"));
+    }
+    let known = resolve(&[source(3, "UpdateMode = \"off\""), provider.clone()], &last_good);
+    assert_eq!(known.policy.allowed_email_domains, None);
+    let last_good = known.remember(&last_good, instant("2026-11-21T08:00:00Z"));
+    let damaged = resolve(&sources, &last_good);
+    assert_eq!((damaged.policy.allowed_email_domains.clone(), mode(&damaged)), (None, "off"));
+    let last_good = damaged.remember(&last_good, instant("2026-11-22T08:00:00Z"));
+    assert_eq!(mode(&resolve(&sources, &last_good)), "off", "also the second time");
+}
+
+/// Found by trial: a drop-in of which a full disk had left nothing withdrew its settings.
+#[test]
+fn source_that_has_become_empty_keeps_its_last_good_values() {
+    let (before, other) = ("AllowedEmailDomains = [\"example.com\"]", "UpdateMode = \"off\"");
+    let last_good =
+        resolve_texts(&[before, other]).remember(&LastGood::default(), instant("2026-11-20T08:00:00Z"));
+    for emptied in ["", "\n \n", "# nothing\n", "\0\0\0\0"] {
+        let resolved = resolve(&[source(1, emptied), source(2, other)], &last_good);
+        assert_eq!(
+            resolved.policy.allowed_email_domains,
+            Some(vec!["example.com".to_owned()]),
+            "{emptied:?}"
+        );
+        assert!(resolved.problems[0].severity.is_error(), "{emptied:?}");
+        assert_eq!(resolved.remember(&last_good, instant("2026-11-21T08:00:00Z")), last_good, "{emptied:?}");
+    }
+    let template = resolve(&[source(3, "# nothing yet\n")], &LastGood::default());
+    assert_eq!((template.problems.len(), template.policy.allowed_email_domains), (0, None));
+}
+
+#[test]
+fn setting_that_slid_below_the_line_of_recommended_values_is_remarked() {
+    let slid = resolve_texts(&["[Recommended]\nLogLevel = \"debug\"\n# added\nSessionMaximumHours = 8"]);
+    assert_eq!(codes(&slid), ["policy.only-recommended"]);
+    assert_eq!(slid.problems[0].place.as_deref(), Some("source-1, line 4"));
 }
 
 #[test]
@@ -224,8 +299,8 @@ fn any_contents() -> impl Strategy<Value = Result<RawPolicy, ReadError>> {
     ];
     let entries = || prop::collection::btree_map(key.clone(), any_value().prop_map(RawEntry::from), 0..12);
     prop_oneof![
-        6 => (entries(), entries()).prop_map(|(enforced, recommended)| Ok(RawPolicy { enforced, recommended })),
-        1 => Just(Err(ReadError { kind: ReadErrorKind::Syntax, message: "broken".to_owned(), hint: None })),
+        6 => (entries(), entries()).prop_map(|(enforced, recommended)| Ok(RawPolicy { enforced, recommended, ..RawPolicy::default() })),
+        1 => Just(Err(ReadError::new(ReadErrorKind::Syntax, "broken"))),
     ]
 }
 
@@ -272,7 +347,7 @@ proptest! {
                 prop_assert_eq!(&later.get(setting.key).unwrap().value, &setting.value);
             }
         }
-        prop_assert_eq!(later.remember(&last_good, Timestamp::UNIX_EPOCH), last_good);
+        prop_assert_eq!(later.remember(&last_good, Timestamp::UNIX_EPOCH).values, last_good.values);
     }
 
     #[test]

@@ -28,7 +28,7 @@ settings! {
         /// Report enrolment token
         ///
         /// Sent with each report as a bearer token (RFC 6750), so that the receiver knows its own devices.
-        ReportEnrollmentToken => report_enrollment_token: Option<Secret> = Setting::secret("enrol-example");
+        ReportEnrollmentToken => report_enrollment_token: Option<Secret> = Setting::secret(Format::BearerToken, "enrol-example");
         /// User in reports
         ///
         /// How reports name the user who is signed in.

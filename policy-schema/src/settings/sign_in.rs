@@ -21,7 +21,7 @@ settings! {
         /// Client ID
         ///
         /// The identifier of the public (native) client that is registered at the identity provider.
-        ClientId => client_id: Option<String> = Setting::text(Format::Line, "3c1f2d9e-7a54-4a0c-8f54-5f8f9f1d2b77");
+        ClientId => client_id: Option<String> = Setting::text(Format::ClientId, "3c1f2d9e-7a54-4a0c-8f54-5f8f9f1d2b77");
         /// Authorization endpoint
         ///
         /// Where the browser is sent. Needed only where discovery is not possible; it otherwise wins over discovery.
@@ -41,7 +41,7 @@ settings! {
         ///
         /// Only Google's desktop clients need one. It reaches every device, so it protects nothing (RFC 8252, section
         /// 8.5); leave it out everywhere else.
-        ClientSecret => client_secret: Option<Secret> = Setting::secret("GOCSPX-example");
+        ClientSecret => client_secret: Option<Secret> = Setting::secret(Format::ClientSecret, "GOCSPX-example");
         /// Scopes
         ///
         /// The scopes to request. Without `offline_access` there is no lasting session (Google is the exception).

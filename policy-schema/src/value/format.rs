@@ -5,13 +5,19 @@ use base64::engine::general_purpose::STANDARD;
 use url::{Host, Url};
 
 use crate::loopback::is_loopback;
-use crate::message::without_query;
+use crate::text::{self, OddCharacter};
 
 /// The formats of texts. [`Format::check`] decides; [`Format::expectation`] says it in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// One line of 1 to 2048 characters.
     Line,
+    /// A client identifier (RFC 6749, appendix A.1), as providers make them: without spaces and quotes.
+    ClientId,
+    /// A client secret (RFC 6749, appendix A.2).
+    ClientSecret,
+    /// A bearer token (RFC 6750, section 2.1): visible ASCII.
+    BearerToken,
     /// An issuer identifier (OpenID Connect Discovery 1.0, section 3): https, no query, no fragment.
     Issuer,
     /// An https URL; http only on loopback, where a certificate proves nothing.
@@ -45,8 +51,12 @@ pub enum Reason {
     Empty,
     /// More than the longest allowed text.
     TooLong,
-    /// White space before or behind, or characters that cannot be seen.
-    WhiteSpace,
+    /// Spaces before or behind.
+    Padded,
+    /// A character that cannot be seen, or that may not stand there.
+    Character(OddCharacter),
+    /// A template that was not filled in.
+    Placeholder,
     /// http to a host that is not this device.
     NotEncrypted,
     /// User name or password inside a URL.
@@ -66,6 +76,9 @@ impl Format {
     pub fn expectation(self) -> &'static str {
         match self {
             Self::Line => "a text of 1 to 2048 characters on one line",
+            Self::ClientId => "a client ID without spaces and special characters",
+            Self::ClientSecret => "a client secret of visible ASCII characters",
+            Self::BearerToken => "a token of visible ASCII characters without spaces",
             Self::Issuer => "an https URL without query and fragment",
             Self::Url => "an https URL (http only for this device itself)",
             Self::RedirectUri => "a loopback address with its port, as `http://localhost:18080`",
@@ -93,6 +106,9 @@ impl Format {
     pub fn pattern(self) -> Option<&'static str> {
         Some(match self {
             Self::Line => return None,
+            Self::ClientId => r"^[!#%&(-?A-\x5b\x5d-_a-z|~]+$",
+            Self::ClientSecret => r"^[!-~]([ -~]*[!-~])?$",
+            Self::BearerToken => "^[!-~]+$",
             Self::Issuer => r"^https?://[^/?#\s@]+(/[^?#\s]*)?$",
             Self::Url => r"^https?://[^/?#\s@]+([/?][^#\s]*)?$",
             Self::RedirectUri => r"^http://(localhost|127\.[0-9.]+|\[::1\]):[0-9]+(/[^?#\s]*)?$",
@@ -124,11 +140,19 @@ impl Format {
         if text.chars().count() > MAXIMUM_LINE {
             return Err(Reason::TooLong);
         }
-        if text.trim() != text || text.chars().any(is_invisible) {
-            return Err(Reason::WhiteSpace);
+        if let Some(odd) = text::invisible(text).or_else(|| self.foreign(text)) {
+            // A template's blanks are no mistake of their own.
+            return Err(if self.is_template(text) { Reason::Placeholder } else { Reason::Character(odd) });
+        }
+        if text.trim() != text {
+            return Err(Reason::Padded);
+        }
+        if self.is_template(text) {
+            return Err(Reason::Placeholder);
         }
         match self {
-            Self::Line | Self::Certificate => Ok(()),
+            Self::Line | Self::Certificate | Self::ClientId | Self::ClientSecret => Ok(()),
+            Self::BearerToken => when(!text.to_ascii_lowercase().starts_with("bearer "), Reason::Form),
             Self::Issuer => check_url(text).and_then(|url| when(url.query().is_none(), Reason::Extra)),
             Self::Url => check_url(text).map(drop),
             Self::RedirectUri => check_url(text).and_then(|url| {
@@ -160,7 +184,7 @@ impl Format {
                     Reason::Form,
                 )
             }
-            Self::Domain => when(is_domain(text), Reason::Form),
+            Self::Domain => when(is_domain(text) && text.parse::<std::net::IpAddr>().is_err(), Reason::Form),
             Self::Scope => {
                 when(text.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e)), Reason::Form)
             }
@@ -175,44 +199,66 @@ impl Format {
     }
 }
 
-impl Reason {
-    /// The refused text as a message shows it. An address with a password in it is not repeated.
-    pub(super) fn shown(self, text: &str, format: Format) -> String {
-        let address = matches!(format, Format::Issuer | Format::Url | Format::RedirectUri | Format::ProxyUrl);
-        if self == Self::Credentials || (address || text.contains("://")) && text.contains('@') {
-            "an address with a user name or password in it".to_owned()
-        } else {
-            format!("`{}`", crate::message::excerpt(&without_query(text)))
+impl Format {
+    /// The first character that a text of this format cannot have, although it can be seen.
+    fn foreign(self, text: &str) -> Option<OddCharacter> {
+        let first = |is_odd: &dyn Fn(char) -> bool| {
+            let odd = text.chars().zip(1..).find(|(character, _)| is_odd(*character));
+            odd.map(|(character, position)| OddCharacter { character, position })
+        };
+        match self {
+            Self::BearerToken if text.to_ascii_lowercase().starts_with("bearer ") => None,
+            Self::BearerToken
+            | Self::Scope
+            | Self::Version
+            | Self::Name
+            | Self::RedirectUri
+            | Self::ProxyUrl => {
+                // Spaces around it have a message of their own.
+                text::not_plain(text.trim_end()).filter(|odd| odd.character != ' ' || odd.position > 1)
+            }
+            Self::ClientId => {
+                let refused =
+                    |character: char| !character.is_ascii_graphic() || "'\"`$\\<>{}".contains(character);
+                let trimmed = text.trim_end();
+                first(&refused)
+                    .filter(|odd| odd.position > 1 && odd.position <= trimmed.chars().count())
+                    .or_else(|| first(&refused).filter(|odd| odd.character != ' '))
+            }
+            Self::ClientSecret => first(&|character| !character.is_ascii()),
+            Self::Issuer | Self::Url => {
+                // The host ends where the path begins.
+                let start = text.find("://").map_or(0, |at| at + 3);
+                let end = text[start..].find(['/', '?', '#']).map_or(text.len(), |at| start + at);
+                let before = text[..start].chars().count();
+                text::other_script(&text[start..end])
+                    .map(|odd| OddCharacter { position: odd.position + before, ..odd })
+                    .or_else(|| first(&|character| " \"\\^`|".contains(character)))
+                    .filter(|odd| odd.character != ' ' || text.trim() == text)
+            }
+            Self::Domain | Self::Host => text::other_script(text),
+            Self::Line | Self::Application | Self::Window | Self::Certificate => None,
         }
     }
 
-    pub(super) fn hint(self, text: &str, format: Format) -> Option<String> {
-        let hint = match self {
-            Self::Empty => "remove the setting, or give it a value".to_owned(),
-            Self::Form if format == Format::Version && text.starts_with('v') => {
-                "leave out the `v`".to_owned()
-            }
-            Self::Form if format == Format::Domain && text.contains('@') => {
-                "write only the part after the @".to_owned()
-            }
-            Self::Form if matches!(format, Format::Issuer | Format::Url) && !text.contains("://") => {
-                if text.contains('@') {
-                    return None;
-                }
-                format!(
-                    "write https://{}",
-                    crate::message::excerpt(&without_query(text.trim_start_matches('/')))
-                )
-            }
-            Self::TooLong | Self::Form => return None,
-            Self::WhiteSpace => {
-                "remove spaces around it, line breaks, and characters that cannot be seen".to_owned()
-            }
-            Self::NotEncrypted => "use https".to_owned(),
-            Self::Credentials => "remove user name and password from the URL".to_owned(),
-            Self::Extra => "remove the part from `?` or `#` on".to_owned(),
-        };
-        Some(hint)
+    /// Whether a text has a part that a template was to fill in. Sentences and secrets may look like one in part.
+    fn is_template(self, text: &str) -> bool {
+        match self {
+            Self::Line | Self::ClientSecret | Self::BearerToken => text::is_placeholder(text),
+            Self::Window | Self::Certificate => false,
+            // `<local>` is one of Windows, about which there is more to say.
+            Self::Host => text != "<local>" && text::placeholder(text).is_some(),
+            Self::ClientId
+            | Self::Issuer
+            | Self::Url
+            | Self::RedirectUri
+            | Self::ProxyUrl
+            | Self::Domain
+            | Self::Scope
+            | Self::Version
+            | Self::Name
+            | Self::Application => text::placeholder(text).is_some() || text::is_placeholder(text),
+        }
     }
 }
 
@@ -273,10 +319,12 @@ fn check_certificate(text: &str) -> Result<(), Reason> {
     if text.len() > MAXIMUM_CERTIFICATE {
         return Err(Reason::TooLong);
     }
+    // Text may stand before and behind it (RFC 7468, section 2), as in what `openssl pkcs12` prints.
     let body = text
-        .trim()
-        .strip_prefix("-----BEGIN CERTIFICATE-----")
-        .and_then(|rest| rest.strip_suffix("-----END CERTIFICATE-----"))
+        .split_once("-----BEGIN CERTIFICATE-----")
+        .and_then(|(_, rest)| rest.split_once("-----END CERTIFICATE-----"))
+        .filter(|(_, behind)| !behind.contains("-----BEGIN"))
+        .map(|(body, _)| body)
         .ok_or(Reason::Form)?;
     // Forms that take one line for each make spaces of line breaks, or nothing.
     let body: String = body.split_ascii_whitespace().collect();
@@ -295,14 +343,6 @@ fn is_one_sequence(der: &[u8]) -> bool {
     length == Some(der.len()) && der.len() > 2
 }
 
-/// What cannot be seen, or what turns the order of what is seen: controls, line separators, signs for the direction of
-/// writing, and what Unicode calls no characters, which XML and YAML refuse.
-fn is_invisible(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{fdd0}'..='\u{fdef}')
-        || u32::from(character) & 0xfffe == 0xfffe
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,11 +353,12 @@ mod tests {
             Application, Certificate, Domain, Host, Issuer, Line, ProxyUrl, RedirectUri, Scope, Version,
             Window,
         };
+        let odd = |character, position| Err(Reason::Character(OddCharacter { character, position }));
         let cases: &[(Format, &str, Result<(), Reason>)] = &[
             (Line, "Example Corp", Ok(())),
             (Line, "", Err(Reason::Empty)),
-            (Line, " padded", Err(Reason::WhiteSpace)),
-            (Line, "two\nlines", Err(Reason::WhiteSpace)),
+            (Line, " padded", Err(Reason::Padded)),
+            (Line, "two\nlines", odd('\n', 4)),
             (Issuer, "https://login.example.com/v2.0", Ok(())),
             (Issuer, "https://login.example.com/?x=1", Err(Reason::Extra)),
             (Issuer, "https://login.example.com/#a", Err(Reason::Extra)),
@@ -349,6 +390,32 @@ mod tests {
             (Domain, "-bad.com", Err(Reason::Form)),
             (Scope, "offline_access", Ok(())),
             (Scope, "a\"b", Err(Reason::Form)),
+            (Scope, "openid email", odd(' ', 7)),
+            (Format::ClientId, "3c1f2d9e-7a54", Ok(())),
+            (Format::ClientId, "1-a_b.apps.googleusercontent.com", Ok(())),
+            (Format::ClientId, "a b", odd(' ', 2)),
+            (Format::ClientId, "a ", Err(Reason::Padded)),
+            (Format::ClientId, "3c1f\u{2013}7a54", odd('\u{2013}', 5)),
+            (Format::ClientId, "\"abc\"", odd('"', 1)),
+            (Format::ClientId, "${CLIENT_ID}", Err(Reason::Placeholder)),
+            (Format::ClientId, "<client ID>", Err(Reason::Placeholder)),
+            (Format::ClientSecret, "a b~$c", Ok(())),
+            (Format::ClientSecret, "caf\u{e9}", odd('\u{e9}', 4)),
+            (Format::BearerToken, "enrol-example", Ok(())),
+            (Format::BearerToken, "enrol example", odd(' ', 6)),
+            (Format::BearerToken, "enrol-example ", Err(Reason::Padded)),
+            (Format::BearerToken, "Bearer enrol-example", Err(Reason::Form)),
+            (Format::BearerToken, "enrol\u{200b}", odd('\u{200b}', 6)),
+            (Line, "$EMAIL", Err(Reason::Placeholder)),
+            (Line, "chat {{ item }} for $5", Ok(())),
+            (Issuer, "https://login.microsoftonline.com/<tenant ID>/v2.0", Err(Reason::Placeholder)),
+            (Issuer, "https://login.example.com/a b", odd(' ', 28)),
+            (Issuer, "https:\\\\login.example.com", odd('\\', 7)),
+            (Format::Url, "https://ex\u{430}mple.com/", odd('\u{430}', 11)),
+            (Domain, "ex\u{430}mple.com", odd('\u{430}', 3)),
+            (Domain, "m\u{fc}nchen.de", Ok(())),
+            (Host, "<local>", Err(Reason::Form)),
+            (Application, "%ProgramFiles%\\a.exe", Err(Reason::Placeholder)),
             (Version, "2.1.0", Ok(())),
             (Version, "2.1", Err(Reason::Form)),
             (Application, "/usr/bin/app", Ok(())),
@@ -368,9 +435,14 @@ mod tests {
                 "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
                 Err(Reason::Form),
             ),
-            (Line, "reads \u{202e}backwards", Err(Reason::WhiteSpace)),
-            (Line, "two\u{2028}lines", Err(Reason::WhiteSpace)),
-            (Line, "no character: \u{ffff}", Err(Reason::WhiteSpace)),
+            (Line, "reads \u{202e}backwards", odd('\u{202e}', 7)),
+            (Line, "two\u{2028}lines", odd('\u{2028}', 4)),
+            (Line, "no character: \u{ffff}", odd('\u{ffff}', 15)),
+            (
+                Certificate,
+                "subject=CN = Example\n-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n",
+                Ok(()),
+            ),
             (Certificate, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", Err(Reason::Form)),
         ];
         for (format, text, expected) in cases {

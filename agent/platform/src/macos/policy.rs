@@ -1,12 +1,13 @@
 //! The machine's policy: managed preferences, which only the MDM writes.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use policy_schema::raw::{RawPolicy, ReadError, ReadErrorKind, Source};
 use policy_schema::read::{MAXIMUM_BYTES, property_list};
 
 use super::ffi;
+use crate::directory::{self, Reading};
 use crate::paths::Paths;
 use crate::watch::{FolderWatch, Hint};
 
@@ -18,15 +19,37 @@ const DOMAIN: &str = "dev.steward.agent";
 
 /// Reads every source.
 #[must_use]
-pub fn read(paths: &Paths) -> Vec<Source> {
+pub fn read(paths: &Paths) -> Reading {
     let name = paths.managed_preferences(DOMAIN).display().to_string();
-    managed(paths, DOMAIN).map(|contents| Source { rank: 1, name, contents }).into_iter().collect()
+    // A profile without settings of ours says as little as none.
+    let contents =
+        managed(paths, DOMAIN).filter(|contents| !contents.as_ref().is_ok_and(RawPolicy::is_empty));
+    let sources = contents.map(|contents| Source { rank: 1, name, contents }).into_iter().collect();
+    Reading { sources, passed_over: Vec::new() }
+}
+
+/// Reads one folder of drop-ins, which this operating system has none of.
+#[must_use]
+pub fn read_folder(_: &Paths, folder: &Path) -> Reading {
+    directory::read(&[folder.to_owned()], None, &|_, _| Ok(()))
+}
+
+/// Whether files of this folder are policy: no, here they are not.
+#[must_use]
+pub fn is_policy_folder(_: &Paths, _: &Path) -> bool {
+    false
+}
+
+/// Whether the place of a source that has vanished still exists. While a profile is exchanged, it is gone for a moment.
+#[must_use]
+pub fn place_exists(_: &str) -> bool {
+    false
 }
 
 /// The forced values of a preference domain; `None` if the MDM manages none of them.
 pub(super) fn managed(paths: &Paths, domain: &str) -> Option<Result<RawPolicy, ReadError>> {
     let path = paths.managed_preferences(domain);
-    let error = |kind, message: String| Some(Err(ReadError { kind, message, hint: None }));
+    let error = |kind, message: String| Some(Err(ReadError::new(kind, message)));
     let metadata = match fs_err::metadata(&path) {
         Ok(metadata) => metadata,
         Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => return None,
@@ -51,11 +74,9 @@ pub(super) fn managed(paths: &Paths, domain: &str) -> Option<Result<RawPolicy, R
     if paths.root().is_none() {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         if let Some(key) = ffi::not_forced(domain, &keys) {
-            return Some(Err(ReadError {
-                kind: ReadErrorKind::Insecure,
-                message: format!("holds `{key}`, which the system does not call forced"),
-                hint: Some("deploy it as a profile; `profiles show` lists what is installed".to_owned()),
-            }));
+            let message = format!("holds `{key}`, which the system does not call forced");
+            let hint = "deploy it as a profile; `profiles show` lists what is installed";
+            return Some(Err(ReadError::new(ReadErrorKind::Insecure, message).hint(hint)));
         }
     }
     Some(Ok(policy))
@@ -74,7 +95,7 @@ impl Watch {
         let file = paths.managed_preferences(DOMAIN);
         let interpret = move |event: &notify::Event| {
             let ours = event.paths.iter().any(|path| path.file_name() == file.file_name());
-            ours.then(|| if file.exists() { Hint::Changed } else { Hint::Unsettled })
+            ours.then(|| if file.exists() { Hint::Rearranged } else { Hint::Unsettled })
         };
         Self(FolderWatch::new(interpret, nudge))
     }

@@ -57,7 +57,9 @@ fn set(key: &Key, name: &str, value: &RawValue) -> io::Result<()> {
             let items: Vec<&str> = items.iter().map(String::as_str).collect();
             key.set_multi_string(name, &items)?;
         }
-        RawValue::Other(kind) => return Err(io::Error::other(format!("{name}: the registry has no {kind}"))),
+        RawValue::Table(_) | RawValue::Other(_) => {
+            return Err(io::Error::other(format!("{name}: the registry has no {}", value.kind_name())));
+        }
     }
     Ok(())
 }

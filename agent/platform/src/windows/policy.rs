@@ -1,12 +1,14 @@
 //! The machine's policy: a key of the registry that only administrators can write.
 
 use std::io;
+use std::path::Path;
 
 use policy_schema::raw::{RawPolicy, ReadError, ReadErrorKind, Source};
 use policy_schema::read::registry::{Tree, read as read_tree};
 use windows_registry::{Key, LOCAL_MACHINE};
 
 use super::registry::{self, KeyWatch, NamedKey, is_absent};
+use crate::directory::{self, Reading};
 use crate::paths::Paths;
 use crate::watch::Hint;
 
@@ -20,18 +22,35 @@ const MAXIMUM_DEPTH: usize = 2;
 
 /// Reads every source.
 #[must_use]
-pub fn read(paths: &Paths) -> Vec<Source> {
+pub fn read(paths: &Paths) -> Reading {
     let key = paths.key(KEY);
     let name = format!(r"HKLM\{key}");
-    match read_key(&key) {
-        Ok(None) => Vec::new(),
-        Ok(Some(policy)) => vec![Source { rank: 1, name, contents: Ok(policy) }],
+    let contents = match read_key(&key) {
+        Ok(policy) => policy.map(Ok),
         Err(error) => {
-            let message = format!("cannot be read: {error}");
-            let error = ReadError { kind: ReadErrorKind::Unreadable, message, hint: None };
-            vec![Source { rank: 1, name, contents: Err(error) }]
+            Some(Err(ReadError::new(ReadErrorKind::Unreadable, format!("cannot be read: {error}"))))
         }
-    }
+    };
+    let sources = contents.map(|contents| Source { rank: 1, name, contents }).into_iter().collect();
+    Reading { sources, passed_over: Vec::new() }
+}
+
+/// Reads one folder of drop-ins, which this operating system has none of.
+#[must_use]
+pub fn read_folder(_: &Paths, folder: &Path) -> Reading {
+    directory::read(&[folder.to_owned()], None, &|_, _| Ok(()))
+}
+
+/// Whether files of this folder are policy: no, here they are not.
+#[must_use]
+pub fn is_policy_folder(_: &Paths, _: &Path) -> bool {
+    false
+}
+
+/// Whether the place of a source that has vanished still exists. A refresh of Group Policy removes the key for a moment.
+#[must_use]
+pub fn place_exists(_: &str) -> bool {
+    false
 }
 
 /// The policy in a key; `None` if there is no key, or no value in it or below.
@@ -42,7 +61,7 @@ fn read_key(key: &str) -> io::Result<Option<RawPolicy>> {
         Err(error) => return Err(error.into()),
     };
     let policy = read_tree(&tree);
-    Ok(Some(policy).filter(|policy| !policy.enforced.is_empty() || !policy.recommended.is_empty()))
+    Ok(Some(policy).filter(|policy| !policy.is_empty()))
 }
 
 fn tree(key: &Key, depth: usize) -> io::Result<Tree> {

@@ -2,10 +2,10 @@
 
 use anyhow::{bail, ensure};
 use dialoguer::{Confirm, Input, Select};
+use policy_schema::preset::{self, Preset, PresetError};
 use policy_schema::settings::IdentityProvider;
 
 use super::{Arguments, Provider};
-use crate::setup::preset::{self, Preset, PresetError};
 use crate::setup::{self, Answers, IdentityCenter};
 
 /// The answers, given or asked for.

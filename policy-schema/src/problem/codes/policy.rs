@@ -26,6 +26,33 @@ codes! {
         ///
         /// Fix: correct the line that the message names; `steward policy check FILE` tries it without installing.
         PolicySyntax = "policy.syntax", Error;
+        /// A file that should hold policy is empty.
+        ///
+        /// Cause: a write that was interrupted, a full disk, or a file that was emptied to withdraw its settings. Only an
+        /// empty file that has the name of one in a weaker folder is meant to be empty.
+        ///
+        /// Fix: write the policy again, or remove the file. Until then its settings keep their last valid values.
+        PolicyEmpty = "policy.empty", Error;
+        /// Nothing in a document is for Steward.
+        ///
+        /// Cause: a profile with another payload type, a Registry.pol with another key, or a file that holds something
+        /// else.
+        ///
+        /// Fix: as the message says. The document would set nothing on a device.
+        PolicyForeign = "policy.foreign", Error;
+        /// A part of a document, or a file beside the policy files, is not read.
+        ///
+        /// Cause: a name or a form that devices do not read.
+        ///
+        /// Fix: rename or move what the message names, or remove it.
+        PolicyPassedOver = "policy.passed-over", Warning;
+        /// A setting that usually binds is only recommended.
+        ///
+        /// Cause: in TOML, every key below the line `[Recommended]` belongs to that table, also one that a tool appends to
+        /// the file.
+        ///
+        /// Fix: move the key above that line if it is meant to bind.
+        PolicyOnlyRecommended = "policy.only-recommended", Warning;
         /// A value has the right type but is not allowed.
         ///
         /// Cause: a typing mistake, or a number out of its range.

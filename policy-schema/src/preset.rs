@@ -1,68 +1,93 @@
-//! PURE: what an administrator pastes about an identity provider, as issuer and endpoints.
+//! What an administrator pastes about an identity provider, as issuer and endpoints.
 //!
-//! In: an ID, a domain or an address. Out: a [`Preset`]. Called by `steward setup`. The forms of issuers and endpoints
-//! come from the app vendor's page. The forms of pasted addresses come from the providers' consoles and discovery
-//! documents.
+//! In: an ID, a domain or an address. Out: a [`Preset`]. Called by `steward setup`, and by the check of a policy, which
+//! compares its issuer with the exact one ([`crate::contradiction`]). The forms of issuers and endpoints come from the app
+//! vendor's page. The forms of pasted addresses come from the providers' consoles and discovery documents.
 
-use policy_schema::is_loopback;
-use policy_schema::settings::IdentityProvider;
 use serde::Serialize;
 use url::Url;
 
+use crate::loopback::is_loopback;
+use crate::settings::IdentityProvider;
+
 /// The endpoints of an identity provider, by their names in the discovery document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Endpoints {
-    pub(crate) issuer: String,
-    pub(crate) authorization_endpoint: String,
-    pub(crate) token_endpoint: String,
-    pub(crate) jwks_uri: String,
+pub struct Endpoints {
+    /// `issuer`.
+    pub issuer: String,
+    /// `authorization_endpoint`.
+    pub authorization_endpoint: String,
+    /// `token_endpoint`.
+    pub token_endpoint: String,
+    /// `jwks_uri`.
+    pub jwks_uri: String,
 }
 
 /// What is known about an identity provider without its discovery document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Preset {
-    pub(crate) provider: IdentityProvider,
-    pub(crate) issuer: String,
+pub struct Preset {
+    /// The product.
+    pub provider: IdentityProvider,
+    /// The exact issuer.
+    pub issuer: String,
     /// `None` for a custom provider: they are in its discovery document.
-    pub(crate) endpoints: Option<Endpoints>,
+    pub endpoints: Option<Endpoints>,
     /// How the pasted value was understood, if the administrator should know.
-    pub(crate) notes: Vec<String>,
+    pub notes: Vec<String>,
 }
 
 /// PingOne's regions, which are the ends of its domains.
-pub(crate) const REGIONS: [&str; 6] = ["com", "ca", "eu", "asia", "com.au", "sg"];
+pub const REGIONS: [&str; 6] = ["com", "ca", "eu", "asia", "com.au", "sg"];
 
 /// Why a pasted value cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PresetError {
+pub enum PresetError {
+    /// An address of something else than Entra ID.
     #[error("{0} is not an address of Entra ID; use the Directory (tenant) ID of the overview page")]
     NotEntra(String),
+    /// An address of a portal without a tenant.
     #[error("{0} names no tenant; copy the Directory (tenant) ID from the overview page")]
     NoTenant(String),
+    /// `common` and its kind.
     #[error("`{0}` means every tenant, and is the issuer of no token; use the Directory (tenant) ID")]
     EveryTenant(String),
+    /// No ID and no domain of a tenant.
     #[error(
         "`{0}` is neither a tenant ID (such as 6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10) nor a domain of a tenant"
     )]
     Tenant(String),
+    /// Not an authorization server of Okta.
     #[error("`{0}` is not an authorization server: use `default`, `org`, or its ID")]
     AuthorizationServer(String),
+    /// The port of PingFederate's console.
     #[error("{0}: 9999 is the port of the administrative console; use the host and port where users sign in")]
     AdministrativePort(String),
+    /// Nothing was said about PingOne's environment.
     #[error("an environment ID or a custom domain is needed")]
     NoEnvironment,
+    /// An address of PingOne without an environment.
     #[error("{0} names no environment")]
     EnvironmentMissing(String),
+    /// Not an environment of PingOne.
     #[error("`{0}` is not an environment ID, such as 3fe7c5a1-2f5b-4d13-8f1e-0f7c0c7f3a10")]
     Environment(String),
+    /// Not a region of PingOne.
     #[error("`{0}` is not a region of PingOne: use com, ca, eu, asia, com.au or sg")]
     Region(String),
+    /// Not a host and not an address.
     #[error("`{0}` is neither a host name nor an address")]
     Address(String),
+    /// An address that is not encrypted.
     #[error("{0}: the address of an identity provider must be https")]
     PlainHttp(String),
+    /// An address of another kind.
     #[error("{pasted}: `{scheme}` is not a scheme of an identity provider")]
-    Scheme { pasted: String, scheme: String },
+    Scheme {
+        /// What was pasted.
+        pasted: String,
+        /// Its scheme.
+        scheme: String,
+    },
 }
 
 /// The hosts where users of Microsoft's clouds sign in.
@@ -72,7 +97,10 @@ const MICROSOFT: [&str; 3] =
 const PORTALS: [&str; 3] = ["portal.azure.com", "entra.microsoft.com", "portal.azure.us"];
 
 /// Entra ID, from a tenant ID, a verified domain, or an address that contains one of them.
-pub(crate) fn entra(pasted: &str) -> Result<Preset, PresetError> {
+///
+/// # Errors
+/// What was pasted cannot be it; the error says why.
+pub fn entra(pasted: &str) -> Result<Preset, PresetError> {
     let pasted = pasted.trim();
     let known = |url: &Url| {
         let host = url.host_str().unwrap_or_default();
@@ -92,7 +120,8 @@ pub(crate) fn entra(pasted: &str) -> Result<Preset, PresetError> {
             let tenant = if PORTALS.contains(&host) {
                 in_portal(url).ok_or_else(|| PresetError::NoTenant(pasted.to_owned()))?
             } else {
-                url.path_segments().and_then(|mut parts| parts.next()).unwrap_or_default().to_owned()
+                let mut parts = url.path_segments().into_iter().flatten();
+                parts.find(|part| !part.is_empty()).unwrap_or_default().to_owned()
             };
             let signs_in = MICROSOFT.contains(&host) || is_loopback(url);
             (if signs_in { origin(url) } else { format!("https://{}", MICROSOFT[0]) }, tenant)
@@ -127,12 +156,16 @@ pub(crate) fn entra(pasted: &str) -> Result<Preset, PresetError> {
 }
 
 /// A UUID in the form that providers use, from any usual form.
-pub(crate) fn identifier(text: &str) -> Option<String> {
+#[must_use]
+pub fn identifier(text: &str) -> Option<String> {
     uuid::Uuid::try_parse(text.trim()).ok().map(|id| id.hyphenated().to_string())
 }
 
 /// Okta, from its domain or any address on it. The authorization server is `default`, `org`, or an ID.
-pub(crate) fn okta(pasted: &str, server: Option<&str>) -> Result<Preset, PresetError> {
+///
+/// # Errors
+/// What was pasted cannot be it; the error says why.
+pub fn okta(pasted: &str, server: Option<&str>) -> Result<Preset, PresetError> {
     let url = host_or_address(pasted)?;
     let host = url.host_str().unwrap_or_default();
     let mut notes = Vec::new();
@@ -170,7 +203,10 @@ pub(crate) fn okta(pasted: &str, server: Option<&str>) -> Result<Preset, PresetE
 }
 
 /// PingFederate, from its host.
-pub(crate) fn pingfederate(pasted: &str) -> Result<Preset, PresetError> {
+///
+/// # Errors
+/// What was pasted cannot be it; the error says why.
+pub fn pingfederate(pasted: &str) -> Result<Preset, PresetError> {
     let url = host_or_address(pasted)?;
     if url.port() == Some(9999) {
         return Err(PresetError::AdministrativePort(pasted.to_owned()));
@@ -187,7 +223,10 @@ pub(crate) fn pingfederate(pasted: &str) -> Result<Preset, PresetError> {
 }
 
 /// PingOne, from an environment ID or an address that contains one. A custom domain replaces domain and environment.
-pub(crate) fn pingone(
+///
+/// # Errors
+/// What was pasted cannot be it; the error says why.
+pub fn pingone(
     pasted: Option<&str>,
     region: Option<&str>,
     custom_domain: Option<&str>,
@@ -230,7 +269,8 @@ pub(crate) fn pingone(
 }
 
 /// Google Workspace, which is the same for every organisation.
-pub(crate) fn google() -> Preset {
+#[must_use]
+pub fn google() -> Preset {
     Preset::of(
         IdentityProvider::Google,
         "https://accounts.google.com".to_owned(),
@@ -241,7 +281,10 @@ pub(crate) fn google() -> Preset {
 }
 
 /// Any other provider, from its issuer or the address of its discovery document.
-pub(crate) fn custom(pasted: &str) -> Result<Preset, PresetError> {
+///
+/// # Errors
+/// What was pasted cannot be it; the error says why.
+pub fn custom(pasted: &str) -> Result<Preset, PresetError> {
     let url = host_or_address(pasted)?;
     let text = pasted.trim();
     let text = if text.contains("://") { text.to_owned() } else { url.to_string() };
@@ -326,170 +369,4 @@ fn origin(url: &Url) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TENANT: &str = "6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10";
-    const ENVIRONMENT: &str = "3fe7c5a1-2f5b-4d13-8f1e-0f7c0c7f3a10";
-
-    fn issuer(preset: Result<Preset, PresetError>) -> String {
-        preset.map_or_else(|error| format!("unusable: {error}"), |preset| preset.issuer)
-    }
-
-    #[test]
-    fn tenant_is_found_in_each_form_that_administrators_paste() {
-        let right = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
-        for pasted in [
-            TENANT.to_owned(),
-            format!(" {TENANT} \n"),
-            TENANT.to_uppercase(),
-            right.clone(),
-            format!("{right}/"),
-            format!("{right}/.well-known/openid-configuration"),
-            format!("https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/authorize"),
-            format!("https://sts.windows.net/{TENANT}/"),
-            format!("https://portal.azure.com/#@{TENANT}/resource/x"),
-            format!("https://entra.microsoft.com/?tenantId={TENANT}#view/x"),
-            format!("https://portal.azure.com/#view/Blade/~/Overview/tenantId/{TENANT}/appId/x"),
-        ] {
-            assert_eq!(issuer(entra(&pasted)), right, "{pasted}");
-        }
-        assert_eq!(
-            issuer(entra("https://portal.azure.com/#@contoso.onmicrosoft.com/resource")),
-            "https://login.microsoftonline.com/contoso.onmicrosoft.com/v2.0"
-        );
-        assert_eq!(
-            issuer(entra(&format!("https://login.microsoftonline.us/{TENANT}/v2.0"))),
-            format!("https://login.microsoftonline.us/{TENANT}/v2.0")
-        );
-        for (pasted, reason) in [
-            ("common", "every tenant"),
-            ("https://login.microsoftonline.com/organizations/v2.0", "every tenant"),
-            ("contoso", "neither a tenant ID"),
-            ("https://portal.azure.com/", "names no tenant"),
-            ("", "neither a tenant ID"),
-        ] {
-            assert!(issuer(entra(pasted)).contains(reason), "{pasted}: {}", issuer(entra(pasted)));
-        }
-    }
-
-    /// Found by review.
-    #[test]
-    fn value_that_only_resembles_a_tenant_or_a_host_is_refused() {
-        let right = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
-        for pasted in [
-            format!("login.microsoftonline.com/{TENANT}/v2.0"),
-            format!("{{{TENANT}}}"),
-            TENANT.replace('-', ""),
-        ] {
-            assert_eq!(issuer(entra(&pasted)), right, "{pasted}");
-        }
-        for pasted in [
-            "https://graph.microsoft.com/v1.0/x",
-            "https://evil.example/contoso.com",
-            "https://xlogin.microsoftonline.com/contoso.com/v2.0",
-            "https://login.microsoftonline.com/contoso.com'$(id)/",
-            "v2.0",
-        ] {
-            assert!(issuer(entra(pasted)).starts_with("unusable"), "{pasted}: {}", issuer(entra(pasted)));
-        }
-        assert!(issuer(okta("x$(touch${IFS}a).okta.com", None)).starts_with("unusable"));
-        assert_eq!(issuer(okta("a.okta.com", Some(""))), "https://a.okta.com/oauth2/default");
-        let of_org = okta("https://a.okta.com/.well-known/openid-configuration", None);
-        assert_eq!(issuer(of_org), "https://a.okta.com");
-        assert_eq!(issuer(pingfederate("http://[::1]:9031")), "http://[::1]:9031");
-        let braces = pingone(Some(&format!("{{{ENVIRONMENT}}}")), None, None);
-        assert_eq!(issuer(braces), format!("https://auth.pingone.com/{ENVIRONMENT}/as"));
-    }
-
-    #[test]
-    fn okta_is_found_with_its_authorization_server() {
-        let cases = [
-            ("example.okta.com", None, "https://example.okta.com/oauth2/default"),
-            ("https://example.okta.com/", None, "https://example.okta.com/oauth2/default"),
-            ("https://example-admin.okta.com/admin/apps", None, "https://example.okta.com/oauth2/default"),
-            ("example.okta.com", Some("org"), "https://example.okta.com"),
-            (
-                "https://example.okta.com/oauth2/aus123/.well-known/openid-configuration",
-                None,
-                "https://example.okta.com/oauth2/aus123",
-            ),
-            ("https://example.okta.com/oauth2/v1/authorize", None, "https://example.okta.com/oauth2/default"),
-            ("login.example.com", Some("aus9"), "https://login.example.com/oauth2/aus9"),
-        ];
-        for (pasted, server, right) in cases {
-            assert_eq!(issuer(okta(pasted, server)), right, "{pasted}");
-        }
-        let org = okta("example.okta.com", Some("org")).unwrap().endpoints.unwrap();
-        assert_eq!(org.token_endpoint, "https://example.okta.com/oauth2/v1/token");
-        assert!(issuer(okta("http://example.okta.com", None)).contains("must be https"));
-        assert!(issuer(okta("example.okta.com", Some("a/b"))).contains("not an authorization server"));
-    }
-
-    #[test]
-    fn ping_is_found_with_region_port_and_custom_domain() {
-        let right = format!("https://auth.pingone.eu/{ENVIRONMENT}/as");
-        for (pasted, region) in [
-            (ENVIRONMENT.to_owned(), Some("eu")),
-            (ENVIRONMENT.to_owned(), Some(".EU")),
-            (format!("{right}/.well-known/openid-configuration"), None),
-            (format!("https://console.pingone.eu/?env={ENVIRONMENT}#/home"), None),
-        ] {
-            assert_eq!(issuer(pingone(Some(&pasted), region, None)), right, "{pasted}");
-        }
-        let australian =
-            issuer(pingone(Some(&format!("https://auth.pingone.com.au/{ENVIRONMENT}/as")), None, None));
-        assert_eq!(australian, format!("https://auth.pingone.com.au/{ENVIRONMENT}/as"));
-        assert_eq!(issuer(pingone(None, None, Some("auth.example.com"))), "https://auth.example.com/as");
-        assert!(issuer(pingone(Some(ENVIRONMENT), Some("mars"), None)).contains("not a region"));
-        assert!(issuer(pingone(Some("production"), None, None)).contains("not an environment ID"));
-        assert_eq!(issuer(pingfederate("sso.example.com:9031/")), "https://sso.example.com:9031");
-        assert_eq!(
-            issuer(pingfederate("https://sso.example.com/as/token.oauth2")),
-            "https://sso.example.com"
-        );
-        assert!(issuer(pingfederate("sso.example.com:9999")).contains("administrative console"));
-    }
-
-    #[test]
-    fn issuer_of_a_custom_provider_is_not_changed() {
-        let cases = [
-            ("https://id.example.com/realms/a", "https://id.example.com/realms/a"),
-            ("https://id.example.com/realms/a/", "https://id.example.com/realms/a/"),
-            (
-                "https://id.example.com/realms/a/.well-known/openid-configuration",
-                "https://id.example.com/realms/a",
-            ),
-            ("id.example.com", "https://id.example.com"),
-            ("https://id.example.com", "https://id.example.com"),
-        ];
-        for (pasted, right) in cases {
-            assert_eq!(issuer(custom(pasted)), right, "{pasted}");
-        }
-        assert!(issuer(custom("ftp://id.example.com")).contains("not a scheme"));
-        assert!(issuer(custom("what?")).contains("neither a host name"));
-    }
-
-    /// The table of endpoints on the app vendor's page.
-    #[test]
-    fn endpoints_are_those_of_the_app_vendors_page() {
-        let of = |preset: Preset| preset.endpoints.unwrap();
-        assert_eq!(
-            of(entra(TENANT).unwrap()).jwks_uri,
-            format!("https://login.microsoftonline.com/{TENANT}/discovery/v2.0/keys")
-        );
-        assert_eq!(
-            of(okta("a.okta.com", None).unwrap()).authorization_endpoint,
-            "https://a.okta.com/oauth2/default/v1/authorize"
-        );
-        assert_eq!(
-            of(pingfederate("p.example.com").unwrap()).authorization_endpoint,
-            "https://p.example.com/as/authorization.oauth2"
-        );
-        assert_eq!(
-            of(pingone(Some(ENVIRONMENT), None, None).unwrap()).jwks_uri,
-            format!("https://auth.pingone.com/{ENVIRONMENT}/as/jwks")
-        );
-        assert_eq!(of(google()).token_endpoint, "https://oauth2.googleapis.com/token");
-    }
-}
+mod tests;

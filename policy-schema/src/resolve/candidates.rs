@@ -1,0 +1,181 @@
+//! What each source sets for each setting, before it is decided which one holds; and the sources and keys that set
+//! nothing.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::{LastGood, Level};
+use crate::message::{did_you_mean, excerpt};
+use crate::problem::{Code, Problem};
+use crate::raw::{Notation, RawEntry, RawValue, ReadError, ReadErrorKind, Source};
+use crate::settings::{Setting, find};
+
+/// So many unknown keys of one source are named; the others are counted.
+const MAXIMUM_UNKNOWN: usize = 50;
+
+/// What one source sets for one setting: one entry, or several in different spellings.
+pub(super) struct Candidate<'a> {
+    pub(super) source: &'a str,
+    pub(super) level: Level,
+    pub(super) notation: Notation,
+    pub(super) entries: Vec<(&'a str, &'a RawEntry)>,
+    /// Why it does not set the setting, although its author must have meant to.
+    pub(super) mistake: Option<Mistake>,
+}
+
+/// A key that is nearly the name of a setting, or one in a table that is none of ours.
+pub(super) struct Mistake {
+    /// The problem to report, unless another one is about it already.
+    pub(super) problem: Option<Problem>,
+    pub(super) message: String,
+}
+
+impl Candidate<'_> {
+    pub(super) fn location(&self) -> String {
+        match self.entries.iter().find_map(|(_, entry)| entry.line) {
+            Some(line) => format!("{}, line {line}", self.source),
+            None => self.source.to_owned(),
+        }
+    }
+}
+
+/// Why a source tells nothing. One that has only comments, where there were settings before, may have been cut off.
+pub(super) fn failure<'s>(source: &'s Source, last_good: &LastGood) -> Option<Cow<'s, ReadError>> {
+    match &source.contents {
+        Err(error) => Some(Cow::Borrowed(error)),
+        Ok(policy) if policy.is_empty() && last_good.has_values_of(&source.name) => {
+            let error = ReadError::new(ReadErrorKind::Empty, "has no settings any more")
+                .hint("write them again; to withdraw them, remove the file itself");
+            Some(Cow::Owned(error))
+        }
+        Ok(_) => None,
+    }
+}
+
+pub(super) fn unreadable(source: &Source, last_good: &LastGood) -> Option<Problem> {
+    let error = failure(source, last_good)?;
+    let code = match error.kind {
+        ReadErrorKind::Unreadable => Code::PolicyUnreadable,
+        ReadErrorKind::Insecure => Code::PolicyInsecureSource,
+        ReadErrorKind::TooLarge => Code::PolicyTooLarge,
+        ReadErrorKind::Syntax => Code::PolicySyntax,
+        ReadErrorKind::Empty => Code::PolicyEmpty,
+    };
+    let location = error.at.map_or_else(|| source.name.clone(), |at| format!("{}, {at}", source.name));
+    let using = if last_good.has_read(&source.name) {
+        "the last valid values of its settings"
+    } else {
+        "the strict choice of every setting that it may hold"
+    };
+    Some(
+        Problem::new(code, format!("{}, so it was not applied", error.message))
+            .at(location)
+            .using(using)
+            .hint(error.hint.clone()),
+    )
+}
+
+/// Sorts the values of all sources by setting, strongest first, and reports the keys that no setting has.
+pub(super) fn collect<'a>(
+    settings: &'static [Setting],
+    sources: &[&'a Source],
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<&'static str, Vec<Candidate<'a>>> {
+    let mut all: BTreeMap<&'static str, Vec<Candidate<'a>>> = BTreeMap::new();
+    for source in sources {
+        let Ok(contents) = &source.contents else { continue };
+        problems.extend(contents.remarks.iter().cloned().map(|mut remark| {
+            remark.place = Some(match &remark.place {
+                Some(inside) => format!("{}, {inside}", source.name),
+                None => source.name.clone(),
+            });
+            remark
+        }));
+    }
+    for level in [Level::Enforced, Level::Recommended] {
+        for source in sources {
+            let Ok(contents) = &source.contents else { continue };
+            let entries = match level {
+                Level::Enforced => &contents.enforced,
+                Level::Recommended => &contents.recommended,
+            };
+            let candidate = |entries, mistake| Candidate {
+                source: &source.name,
+                level,
+                notation: contents.notation,
+                entries,
+                mistake,
+            };
+            let mut here: BTreeMap<&'static str, Candidate<'a>> = BTreeMap::new();
+            let mut unknown = Vec::new();
+            for (written, entry) in entries {
+                if let Some((setting, _)) = find(settings, written) {
+                    here.entry(setting.key)
+                        .or_insert_with(|| candidate(Vec::new(), None))
+                        .entries
+                        .push((written, entry));
+                } else {
+                    unknown.push((written, entry));
+                }
+            }
+            for (written, entry) in unknown.iter().take(MAXIMUM_UNKNOWN) {
+                let problem = unknown_key(settings, source, written, entry);
+                let meant = meant_by(settings, written, entry);
+                let mut problem = Some(problem);
+                for setting in meant {
+                    let message = format!("`{}` is not the name of a setting", excerpt(written));
+                    here.entry(setting.key).or_insert_with(|| {
+                        let mistake = Mistake { problem: problem.take(), message };
+                        candidate(vec![(written.as_str(), *entry)], Some(mistake))
+                    });
+                }
+                problems.extend(problem);
+            }
+            if unknown.len() > MAXIMUM_UNKNOWN {
+                let message = format!("{} more keys that no setting has", unknown.len() - MAXIMUM_UNKNOWN);
+                problems.push(Problem::new(Code::PolicyUnknownKey, message).at(&source.name));
+            }
+            for (key, candidate) in here {
+                all.entry(key).or_default().push(candidate);
+            }
+        }
+    }
+    all
+}
+
+/// The settings that the author of an unknown key must have meant: a name that is nearly right, or names in a table.
+fn meant_by(settings: &'static [Setting], written: &str, entry: &RawEntry) -> Vec<&'static Setting> {
+    if let RawValue::Table(table) = &entry.value {
+        return table.keys.iter().filter_map(|key| Some(find(settings, key)?.0)).collect();
+    }
+    let nearest = did_you_mean(written, settings.iter().map(|setting| setting.key));
+    nearest.and_then(|key| find(settings, key)).map(|(setting, _)| setting).into_iter().collect()
+}
+
+fn unknown_key(settings: &'static [Setting], source: &Source, written: &str, entry: &RawEntry) -> Problem {
+    let name = excerpt(written);
+    let location = entry.line.map_or(source.name.clone(), |line| format!("{}, line {line}", source.name));
+    if let RawValue::Table(table) = &entry.value {
+        let inside = meant_by(settings, written, entry).len();
+        if inside > 0 {
+            let (settings, them) = if inside == 1 {
+                ("the setting in it is".to_owned(), "it")
+            } else {
+                (format!("the {inside} settings in it are"), "them")
+            };
+            let kind = if table.kind == "a table" { "a section" } else { table.kind };
+            return Problem::new(
+                Code::PolicyUnknownKey,
+                format!("not {kind} that Steward knows; {settings} ignored"),
+            )
+            .key(name)
+            .at(location)
+            .hint(format!("move {them} to the top level, before the first line in brackets"));
+        }
+    }
+    let suggestion = did_you_mean(written, settings.iter().map(|setting| setting.key));
+    Problem::new(Code::PolicyUnknownKey, "no setting has this name, so it has no effect")
+        .key(name)
+        .at(location)
+        .hint(suggestion.map(|key| format!("did you mean `{key}`?")))
+}
