@@ -60,7 +60,7 @@ fn product_of(host: &str) -> Option<IdentityProvider> {
     }
 }
 
-/// The issuer is compared to the letter with what a provider's tokens say (OpenID Connect Core 1.0, section 3.1.3.7), so
+/// The issuer must be exactly what a provider's tokens say (OpenID Connect Core 1.0, section 3.1.3.7), so
 /// nearly right is wrong.
 fn issuer_of_another_product(policy: &Policy) -> Vec<Problem> {
     let Some(issuer) = &policy.issuer else { return Vec::new() };

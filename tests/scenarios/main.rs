@@ -24,5 +24,6 @@ mod state;
 mod support_bundle;
 mod token_formats;
 mod token_response;
+mod truth;
 mod update;
 mod vault;

@@ -32,7 +32,7 @@ async fn report_has_health_and_no_names() {
     device.push("50.toml", &policy(&receiver));
     let _agent = device.start_agent().await;
     let first = receiver.report_where("a report", |report| report.status.policy.settings == SETTINGS).await;
-    assert_eq!(first.health.state, State::Pass);
+    assert_eq!(first.health.state, State::Unknown, "nobody has signed in yet");
     assert!(first.posture.unwrap().memory_total.unwrap() > 0);
     assert!(first.next_report_by > first.sent_at);
     assert_eq!(receiver.tokens()[0].as_deref(), Some("Bearer canary-token"));
@@ -59,7 +59,7 @@ async fn report_has_the_published_fields() {
     receiver.report_where("a report", |report| report.status.policy.settings == SETTINGS).await;
     let report = receiver.raw_reports().pop().unwrap();
     assert_eq!((&report["format"], &report["health"]["name"]), (&json!(1), &json!("device")));
-    assert_eq!(report["health"]["state"], "pass");
+    assert_eq!(report["health"]["state"], "unknown", "nobody has signed in yet");
     let components = report["health"]["components"].as_array().unwrap();
     let names: Vec<&str> = components.iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["agent", "policy", "app", "update", "report", "sign-in"]);
@@ -127,7 +127,8 @@ async fn report_waits_for_receiver_through_a_crash_and_is_sent_once() {
     assert_eq!(problem.severity, Severity::Warning);
     let overview = device.status().await;
     assert_eq!(overview.status.unwrap().report.queued, 1);
-    assert_eq!(overview.health.state, State::Pass, "a receiver that is down makes no device unhealthy");
+    let report = overview.health.components.iter().find(|one| one.name == ComponentName::Report).unwrap();
+    assert_eq!(report.state, State::Pending, "a receiver that is down makes no device unhealthy");
 
     // It waits on disk, through a crash.
     agent.kill().await;
@@ -232,7 +233,8 @@ async fn hanging_brokers_make_the_device_unknown_and_delay_the_report_once() {
             fs_err::remove_dir_all(device.path(&format!("run/user/{user}"))).unwrap();
         }
     }
-    assert_eq!(device.report().await.health.state, State::Pass);
+    let report = device.report().await;
+    assert!(report.health.reason.contains("no user has signed in"), "{report:#?}");
 }
 
 /// Found by review: with a bad state folder nothing was sent, and the status said that all was well.

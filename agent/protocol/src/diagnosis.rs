@@ -4,7 +4,7 @@
 //! the broker and reports. A report has the names of causes, so that its receiver can print the fixes.
 
 use policy_schema::settings::IdentityProvider;
-use policy_schema::{Code, Component, Open, Problem};
+use policy_schema::{Code, Component, Extra, Open, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,18 @@ pub struct Diagnosis {
     /// Where the vendor explains it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
+}
+
+/// The cause of a problem. `steward doctor` on the device says more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReportedDiagnosis {
+    /// The cause, by a stable name.
+    pub id: Open<Cause>,
+    /// How certain the diagnosis is.
+    pub confidence: Open<Confidence>,
+    /// What a newer version writes besides.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// How certain a diagnosis is.
@@ -139,6 +151,13 @@ impl Cause {
             fix: pick(fixes).map_or_else(String::new, |text| context.fill(text)),
             link: pick(links).map(ToOwned::to_owned),
         }
+    }
+}
+
+impl From<Diagnosis> for ReportedDiagnosis {
+    /// Only the name: the words may name a user.
+    fn from(diagnosis: Diagnosis) -> Self {
+        Self { id: diagnosis.id, confidence: diagnosis.confidence, extra: Extra::default() }
     }
 }
 

@@ -21,7 +21,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::session::SessionStatus;
-use crate::status::{AppStatus, ReportStatus, Status, UpdateStatus};
+use crate::status::{AppStatus, ReportStatus, SignInStatus, Status, UpdateStatus};
 
 /// The state of a component. The module's documentation has the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -188,7 +188,11 @@ pub fn assess(
     now: Timestamp,
 ) -> ComponentHealth {
     let mut components = match status {
-        None => vec![component(ComponentName::Agent, State::Unknown, "it has written no status", now)],
+        None => MACHINE
+            .map(|name| {
+                component(name, State::Unknown, "the Steward agent has not run on this device yet", now)
+            })
+            .to_vec(),
         Some(status) if agent_running => assess_machine(status),
         Some(status) => {
             let mut components = assess_machine(status);
@@ -204,9 +208,18 @@ pub fn assess(
             components
         }
     };
-    components.push(assess_sign_in(brokers, now));
+    components.push(assess_sign_in(status, brokers, now));
     roll_up(components, status.map_or(now, |status| status.observed_at))
 }
+
+/// The components that the machine service observes.
+const MACHINE: [ComponentName; 5] = [
+    ComponentName::Agent,
+    ComponentName::Policy,
+    ComponentName::App,
+    ComponentName::Update,
+    ComponentName::Report,
+];
 
 /// The health of the device from its components, by the table of the module's documentation.
 fn roll_up(components: Vec<ComponentHealth>, observed_at: Timestamp) -> ComponentHealth {
@@ -250,10 +263,17 @@ fn failed(name: ComponentName, problem: &Problem, observed_at: Timestamp) -> Com
 }
 
 fn quiet_app(app: &AppStatus) -> (State, String) {
-    match (&app.not_applicable, &app.configuration) {
-        (Some(reason), _) => (State::NotApplicable, reason.clone()),
-        (None, Some(_)) => (State::Pass, format!("{} is configured", app.title)),
-        (None, None) => (State::NotApplicable, format!("policy sets nothing that {} reads", app.title)),
+    let title = &app.title;
+    match (&app.not_applicable, &app.installed, &app.configuration) {
+        (Some(reason), _, _) => (State::NotApplicable, reason.clone()),
+        (None, Some(version), Some(_)) => (State::Pass, format!("{title} {version} is configured")),
+        (None, Some(version), None) => {
+            (State::Pass, format!("{title} {version} is installed; policy sets nothing that it reads"))
+        }
+        (None, None, Some(_)) => {
+            (State::NotApplicable, format!("{title} is not installed; its configuration is in place"))
+        }
+        (None, None, None) => (State::NotApplicable, format!("{title} is not installed")),
     }
 }
 
@@ -275,22 +295,44 @@ fn quiet_report(report: &ReportStatus, problems: &[Problem]) -> (State, String) 
     }
 }
 
-fn assess_sign_in(brokers: Brokers<'_>, now: Timestamp) -> ComponentHealth {
+/// A sign-in that nobody has tried is unknown, however good the policy looks.
+fn assess_sign_in(status: Option<&Status>, brokers: Brokers<'_>, now: Timestamp) -> ComponentHealth {
     let name = ComponentName::SignIn;
     let part = |state, reason: &str| component(name, state, reason, now);
-    let mut problems = brokers.sessions.iter().flat_map(|session| &session.problems);
+    let of_sessions = brokers.sessions.iter().flat_map(|session| &session.problems);
+    let of_machine = status.into_iter().flat_map(|status| &status.problems);
+    let of_machine = of_machine.filter(|problem| component_of(&problem.code) == name);
+    let mut problems = of_sessions.chain(of_machine);
+    let signed_in = brokers.sessions.iter().any(SessionStatus::is_signed_in);
+    let known = status.and_then(|status| status.sign_in.as_ref());
     let health = if let Some(problem) = problems.find(|problem| problem.severity.is_error()) {
         failed(name, problem, now)
     } else if brokers.silent > 0 {
         part(State::Unknown, "a broker does not respond")
-    } else if brokers.sessions.is_empty() {
-        part(State::NotApplicable, "no broker runs, so no user can be signed in")
-    } else if brokers.sessions.iter().any(SessionStatus::is_signed_in) {
+    } else if signed_in {
         part(State::Pass, "signed in")
     } else {
-        part(State::Pending, "no user is signed in yet")
+        match known {
+            Some(SignInStatus { configured: false, .. }) => {
+                part(State::NotApplicable, "policy does not say where to sign in")
+            }
+            Some(SignInStatus { proven_at: Some(at), .. }) => {
+                let day = at.strftime("%Y-%m-%d");
+                part(State::Pending, &format!("no user is signed in at the moment; sign-in worked on {day}"))
+            }
+            Some(SignInStatus { proven_at: None, .. }) => {
+                part(State::Unknown, "no user has signed in on this device yet")
+            }
+            // The agent has not run, or it is older than these facts.
+            None if brokers.sessions.is_empty() && status.is_some() => {
+                part(State::NotApplicable, "no broker runs, so no user can be signed in")
+            }
+            None if brokers.sessions.is_empty() => part(State::Unknown, "nothing is known of sign-in"),
+            None => part(State::Pending, "no user is signed in yet"),
+        }
     };
-    ComponentHealth { source: Observer::Broker.into(), ..health }
+    let source = if brokers.sessions.is_empty() { Observer::Agent } else { Observer::Broker };
+    ComponentHealth { source: source.into(), ..health }
 }
 
 fn sentence(problem: &Problem) -> String {
@@ -320,8 +362,13 @@ fn component_of(code: &Open<Code>) -> ComponentName {
 
 /// Whether a problem means that an observation failed, and not that something wrong was observed.
 fn is_failed_observation(code: &Open<Code>) -> bool {
-    let unreadable = [Code::PolicyUnreadable, Code::AppConfigurationUnreadable, Code::AgentStateUnreadable];
-    code.known().is_some_and(|code| unreadable.contains(&code))
+    let unobserved = [
+        Code::PolicyUnreadable,
+        Code::AppConfigurationUnreadable,
+        Code::AgentStateUnreadable,
+        Code::SignInProviderUnreachable,
+    ];
+    code.known().is_some_and(|code| unobserved.contains(&code))
 }
 
 impl From<Component> for ComponentName {

@@ -2,11 +2,11 @@
 //! `steward report`. Part of the published JSON Schema.
 
 use jiff::Timestamp;
-use policy_schema::{Extra, Open};
+use policy_schema::{Extra, Problem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::diagnosis::{Cause, Confidence};
+use crate::diagnosis::ReportedDiagnosis;
 use crate::health::ComponentHealth;
 use crate::session::SessionStatus;
 use crate::status::Status;
@@ -44,16 +44,18 @@ pub struct Report {
     pub extra: Extra,
 }
 
-/// The cause of a problem. `steward doctor` on the device says more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ReportedDiagnosis {
-    /// The cause, by a stable name.
-    pub id: Open<Cause>,
-    /// How certain the diagnosis is.
-    pub confidence: Open<Confidence>,
-    /// What a newer version writes besides.
-    #[serde(flatten)]
-    pub extra: Extra,
+impl Report {
+    /// All problems: those of the machine service, and those of the sessions. Every format counts and names the same.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.status.problems.iter().chain(self.sign_in.iter().flat_map(|session| &session.problems))
+    }
+
+    /// How many problems there are, including those of the machine service that are not listed.
+    #[must_use]
+    pub fn problem_count(&self) -> usize {
+        let of_sessions: usize = self.sign_in.iter().map(|session| session.problems.len()).sum();
+        self.status.problem_count.max(self.status.problems.len()) + of_sessions
+    }
 }
 
 /// Facts about the device, without names of users or hosts. A fact that the system does not provide is `null`.

@@ -10,6 +10,8 @@ use schemars::JsonSchema;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
+use crate::diagnosis::ReportedDiagnosis;
+
 /// At most this many problems are listed. All of them are counted.
 pub const MAXIMUM_PROBLEMS: usize = 100;
 
@@ -32,6 +34,9 @@ pub struct Status {
     pub update: UpdateStatus,
     /// The delivery of reports.
     pub report: ReportStatus,
+    /// Sign-in on this device, whoever is signed in; `null` if the agent is older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign_in: Option<SignInStatus>,
     /// What is wrong, the worst first.
     pub problems: Vec<Problem>,
     /// How many problems there are, including those that are not listed.
@@ -85,8 +90,11 @@ pub struct AppStatus {
     pub not_applicable: Option<String>,
     /// The path of the managed configuration, if there is one.
     pub configuration: Option<String>,
-    /// The installed version, if the agent manages versions.
+    /// The installed version, if it is one of three numbers.
     pub version: Option<Version>,
+    /// The installed version as the operating system or the app names it; `null` if the app is not installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed: Option<String>,
     /// What a newer version writes besides.
     #[serde(flatten)]
     pub extra: Extra,
@@ -134,6 +142,25 @@ pub struct ReportStatus {
     pub extra: Extra,
 }
 
+/// Whether users can sign in on this device, as far as the machine service knows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SignInStatus {
+    /// Policy says where to sign in (`Issuer` and `ClientId`).
+    pub configured: bool,
+    /// When a user was signed in last, with the issuer and the client that policy has now; `null` if never.
+    pub proven_at: Option<Timestamp>,
+    /// When the documents of the identity provider were checked last.
+    pub checked_at: Option<Timestamp>,
+    /// When they are checked next.
+    pub next: Option<Timestamp>,
+    /// What that check found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnoses: Vec<ReportedDiagnosis>,
+    /// What a newer version writes besides.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
 /// A device where all is well, for tests.
 #[cfg(any(test, feature = "samples"))]
 #[must_use]
@@ -150,6 +177,7 @@ pub fn sample_status() -> Status {
             title: "Lab Notes".to_owned(),
             configuration: Some("/etc/x.json".to_owned()),
             version: Some(semver::Version::new(2, 0, 0)),
+            installed: Some("2.0.0".to_owned()),
             ..AppStatus::default()
         },
         update: UpdateStatus {

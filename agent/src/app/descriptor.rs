@@ -45,6 +45,8 @@ pub(crate) struct System {
     /// Folders that only administrators can write to, whose programs may ask the broker for tokens.
     #[serde(default)]
     pub(crate) programs: Vec<String>,
+    /// The name of its package, where the operating system installs it as one.
+    pub(crate) package: Option<String>,
 }
 
 /// The app's managed configuration.

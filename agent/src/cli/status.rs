@@ -15,7 +15,7 @@ use protocol::health::{Brokers, State, assess};
 use protocol::overview::Overview;
 use protocol::report::Report;
 use protocol::session::{Kept, SessionState, SessionStatus};
-use protocol::status::Status;
+use protocol::status::{SignInStatus, Status};
 use schemars::schema_for;
 
 use super::hanging;
@@ -48,12 +48,13 @@ pub(super) async fn status(paths: &Paths, json: bool, schema: bool) -> anyhow::R
 }
 
 pub(super) async fn report(paths: &Paths, encoding: Encoding) -> anyhow::Result<ExitCode> {
-    let overview = overview(paths).await?;
-    let Some(status) = overview.status else {
-        anyhow::bail!(
-            "there is no status of the agent in {}; is it installed and running?",
-            paths.state().display()
-        );
+    // Before the agent has run, nothing is known. That is a report too: a collector takes silence for a failed collection.
+    let (agent_running, status) = match overview(paths).await {
+        Ok(overview) => (overview.agent_running, overview.status),
+        Err(error) => {
+            err!("steward: {}", net::chain(error.as_ref()));
+            (false, None)
+        }
     };
     // The report goes to a collector on this device, so it has no user, no device identity and no sequence.
     let identity = Identity {
@@ -65,7 +66,7 @@ pub(super) async fn report(paths: &Paths, encoding: Encoding) -> anyhow::Result<
     let inputs = ReportInputs {
         paths: paths.clone(),
         status,
-        agent_running: overview.agent_running,
+        agent_running,
         identity: ReportIdentity::None,
         posture: true,
         interval: 3600,
@@ -141,6 +142,9 @@ fn print(overview: &Overview) {
     } else {
         line("Sign-in", "your broker does not run; `steward broker` starts it");
     }
+    if let Some(sign_in) = overview.status.as_ref().and_then(|status| status.sign_in.as_ref()) {
+        print_provider(sign_in, now);
+    }
     if !overview.agent_running {
         out!("\nThe agent does not run. Start it: {}", manager::START);
     }
@@ -169,12 +173,13 @@ fn print_machine(overview: &Overview, status: &Status, now: Timestamp) {
         line("", format!("{} ({values})", source.name));
     }
     let app = &status.app;
-    let version = app.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
+    let installed =
+        app.installed.as_ref().map_or_else(|| ", not installed".to_owned(), |version| format!(" {version}"));
     match (&app.not_applicable, &app.configuration) {
         (Some(reason), _) => line("App", format!("{}: {reason}", app.title)),
-        (None, Some(path)) => line("App", format!("{}{version}, configured in {path}", app.title)),
+        (None, Some(path)) => line("App", format!("{}{installed}, configured in {path}", app.title)),
         (None, None) => {
-            line("App", format!("{}{version}, not configured: policy sets nothing for it", app.title));
+            line("App", format!("{}{installed}, not configured: policy sets nothing for it", app.title));
         }
     }
     let update = &status.update;
@@ -200,6 +205,22 @@ fn print_machine(overview: &Overview, status: &Status, now: Timestamp) {
             line("Reports", format!("none delivered yet, {} waiting, to {url}", report.queued));
         }
     }
+}
+
+fn print_provider(sign_in: &SignInStatus, now: Timestamp) {
+    if !sign_in.configured {
+        return;
+    }
+    let checked = match sign_in.checked_at {
+        Some(at) if sign_in.diagnoses.is_empty() => format!("identity provider checked {}", ago(now, at)),
+        Some(at) => format!("identity provider checked {}, with problems", ago(now, at)),
+        None => "identity provider not checked yet".to_owned(),
+    };
+    let proven = match sign_in.proven_at {
+        Some(at) => format!("a user was signed in {}", ago(now, at)),
+        None => "no user has signed in on this device yet".to_owned(),
+    };
+    line("", &format!("{checked}; {proven}"));
 }
 
 fn print_sign_in(sign_in: &SessionStatus, now: Timestamp) {

@@ -130,6 +130,23 @@ impl Finding {
 }
 
 impl Subject {
+    /// The sign-in settings alone.
+    pub(crate) fn of_sign_in(paths: Paths, configuration: Configuration) -> Self {
+        Self {
+            paths,
+            configuration,
+            policy_problems: Vec::new(),
+            settings: 0,
+            addresses: Vec::new(),
+            app: None,
+            before_roll_out: false,
+            status: None,
+            expected_email: None,
+            error_text: None,
+            sign_in: false,
+        }
+    }
+
     fn diagnose(&self, cause: Cause, confidence: Confidence, evidence: impl Into<Evidence>) -> Diagnosis {
         cause.diagnosis(&self.configuration.context(), confidence, evidence.into().0)
     }
@@ -179,6 +196,12 @@ pub(crate) async fn discovery(subject: &Subject, issuer: &str) -> Result<serde_j
 pub(crate) async fn examine_provider(subject: Subject, progress: impl Fn(&str, usize)) -> Vec<Finding> {
     let group: Group = Box::pin(provider::examine(Arc::new(subject)));
     run(vec![("identity-provider", LIMIT, group)], progress).await
+}
+
+/// Fetches only the documents of the identity provider, and compares them with policy. Asks nothing of the client.
+pub(crate) async fn examine_documents(subject: Subject) -> Vec<Finding> {
+    let group: Group = Box::pin(provider::examine_documents(Arc::new(subject)));
+    run(vec![("identity-provider", LIMIT, group)], |_, _| {}).await
 }
 
 /// The worst of all findings.

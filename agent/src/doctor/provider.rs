@@ -37,7 +37,7 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     };
     let Discovery { url, document, response } = match discovery(subject, &client, issuer).await {
         Ok(found) => found,
-        Err(diagnosis) => return without_discovery(subject, &client, issuer, diagnosis).await,
+        Err(diagnosis) => return without_discovery(subject, &client, issuer, diagnosis, true).await,
     };
     let issuer_finding = compare_issuers(subject, issuer, &document);
     let mut findings = vec![
@@ -67,6 +67,27 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     findings
 }
 
+/// Fetches discovery document and keys, and compares them with policy.
+pub(super) async fn examine_documents(subject: Arc<Subject>) -> Vec<Finding> {
+    let subject = subject.as_ref();
+    let Some(issuer) = subject.configuration.issuer.as_deref() else { return Vec::new() };
+    let client = match ProbeClient::new(subject) {
+        Ok(client) => client,
+        Err(error) => return vec![Finding::unavailable("discovery", diagnose_settings(subject, &error))],
+    };
+    let found = match discovery(subject, &client, issuer).await {
+        Ok(found) => found,
+        Err(diagnosis) => return without_discovery(subject, &client, issuer, diagnosis, false).await,
+    };
+    let address = subject.configuration.jwks_uri.as_deref().or_else(|| text(&found.document, "jwks_uri"));
+    let address = address.and_then(|address| address.parse().ok());
+    vec![
+        compare_issuers(subject, issuer, &found.document),
+        compare_endpoints(subject, &found.document),
+        check_keys(subject, &client, address.as_ref()).await,
+    ]
+}
+
 /// A discovery document, its address, and the response that it came in.
 pub(super) struct Discovery {
     url: Url,
@@ -94,6 +115,7 @@ async fn without_discovery(
     client: &ProbeClient,
     issuer: &str,
     diagnosis: Diagnosis,
+    with_requests: bool,
 ) -> Vec<Finding> {
     if diagnosis.is_of_network() {
         let summary = "the identity provider cannot be reached";
@@ -124,7 +146,11 @@ async fn without_discovery(
     let all = all.map(|endpoint| endpoint.as_ref().and_then(|text| text.parse::<Url>().ok()));
     let summary = "there is no discovery document; the endpoints of policy are used";
     let mut findings = vec![Finding::new("discovery", Outcome::Warning, summary).because(diagnosis)];
-    findings.extend(check_endpoints(subject, client, all.each_ref()).await);
+    if with_requests {
+        findings.extend(check_endpoints(subject, client, all.each_ref()).await);
+    } else {
+        findings.push(check_keys(subject, client, all[0].as_ref()).await);
+    }
     findings
 }
 

@@ -9,9 +9,9 @@ use platform::{clock, posture as system};
 use policy_schema::Problem;
 use policy_schema::settings::ReportIdentity;
 use protocol::FORMAT;
-use protocol::diagnosis;
+use protocol::diagnosis::{self, ReportedDiagnosis};
 use protocol::health::assess;
-use protocol::report::{Report, ReportedDiagnosis};
+use protocol::report::Report;
 use protocol::session::SessionStatus;
 use protocol::status::Status;
 use ring::digest;
@@ -23,7 +23,8 @@ use super::sources::{posture, sessions};
 /// What a report is made of.
 pub(crate) struct ReportInputs {
     pub(crate) paths: Paths,
-    pub(crate) status: Status,
+    /// `None` before the machine service has run.
+    pub(crate) status: Option<Status>,
     /// Whether the machine service that knows the status runs.
     pub(crate) agent_running: bool,
     pub(crate) identity: ReportIdentity,
@@ -41,7 +42,8 @@ pub(crate) async fn make(inputs: &ReportInputs, identity: &Identity) -> Report {
     let observed = Sessions { sessions: observed.sessions.into_iter().map(named).collect(), ..observed };
     let posture =
         if inputs.posture { tokio::task::spawn_blocking(posture::observe).await.ok() } else { None };
-    let mut status = inputs.status.clone();
+    let health = assess(inputs.status.as_ref(), inputs.agent_running, observed.brokers(), now);
+    let mut status = inputs.status.clone().unwrap_or_else(|| Status { format: FORMAT, ..Status::default() });
     status.policy.organization = None;
     status.policy.support_contact = None;
     Report {
@@ -52,7 +54,7 @@ pub(crate) async fn make(inputs: &ReportInputs, identity: &Identity) -> Report {
         sequence: identity.sequence,
         sent_at: now,
         next_report_by: clock::after(now, inputs.interval * 2),
-        health: assess(Some(&status), inputs.agent_running, observed.brokers(), now),
+        health,
         status,
         sign_in: observed.sessions,
         diagnoses,
@@ -64,14 +66,20 @@ pub(crate) async fn make(inputs: &ReportInputs, identity: &Identity) -> Report {
 /// What is known to be the matter. Only the names of causes: the words of a problem may name a user.
 fn diagnose(inputs: &ReportInputs, sessions: &[SessionStatus]) -> Vec<ReportedDiagnosis> {
     let Ok(configuration) = Configuration::load(&inputs.paths) else { return Vec::new() };
-    let problems = inputs.status.problems.iter().chain(sessions.iter().flat_map(|one| &one.problems));
+    let status = inputs.status.as_ref();
+    let of_machine = status.into_iter().flat_map(|status| &status.problems);
+    let problems = of_machine.chain(sessions.iter().flat_map(|one| &one.problems));
     let found = diagnosis::of_problems(&configuration.context(), problems).into_iter();
-    let reported = |one: diagnosis::Diagnosis| ReportedDiagnosis {
-        id: one.id,
-        confidence: one.confidence,
-        extra: policy_schema::Extra::default(),
-    };
-    found.map(reported).collect()
+    let mut reported: Vec<ReportedDiagnosis> = found.map(Into::into).collect();
+    // What the agent's own check of the identity provider found.
+    let checked =
+        status.and_then(|status| status.sign_in.as_ref()).into_iter().flat_map(|sign_in| &sign_in.diagnoses);
+    for diagnosis in checked {
+        if !reported.iter().any(|known| known.id == diagnosis.id) {
+            reported.push(diagnosis.clone());
+        }
+    }
+    reported
 }
 
 /// Names the user as policy allows.

@@ -9,7 +9,7 @@ use policy_schema::{Code, Problem};
 use super::event::Event;
 use super::observe::Observed;
 use super::plan::Step;
-use super::{Service, delivery, update_check};
+use super::{Service, delivery, recurring};
 use crate::app::observe::Found;
 use crate::app::ownership::OwnershipRecord;
 use crate::app::write;
@@ -47,6 +47,7 @@ impl Service {
             }
             Step::CheckForUpdate => return self.check_for_update(),
             Step::SendReport => return self.send_report(observed),
+            Step::CheckProvider => return self.check_provider(),
         };
         self.outcome(&location, result, observed);
     }
@@ -84,7 +85,7 @@ impl Service {
         let Some(system) = descriptor.system() else { return };
         let feed = policy.update_feed.as_ref().or(system.feed.as_ref()).and_then(|feed| feed.parse().ok());
         let (Some(feed), Some(installation)) = (feed, &system.installation) else { return };
-        self.update_check = self.update_check.step(update_check::Event::Started);
+        self.update_check = self.update_check.step(recurring::Event::Started);
         let job = update::Job {
             paths: self.paths.clone(),
             policy,
@@ -106,7 +107,7 @@ impl Service {
         let Some(queue) = self.queue.take() else { return };
         let inputs = self.delivery.is_dirty().then(|| ReportInputs {
             paths: self.paths.clone(),
-            status: self.status(observed),
+            status: Some(self.status(observed)),
             agent_running: true,
             identity: policy.report_identity,
             posture: policy.report_posture,

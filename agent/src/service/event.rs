@@ -9,6 +9,7 @@ use policy_schema::Problem;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::health::sinks::http::DeliveryReport;
+use crate::health::sources::provider::ProviderOutcome;
 use crate::health::sources::sessions::Sessions;
 use crate::update;
 
@@ -30,6 +31,8 @@ pub(super) enum Event {
     UpdateRecovered(Option<Problem>),
     /// A check of the feed has ended.
     UpdateFinished(update::Outcome),
+    /// A check of the identity provider's documents has ended.
+    ProviderChecked(Box<ProviderOutcome>),
     /// A delivery has ended.
     DeliveryFinished(DeliveryReport),
     /// The service manager wants an end.

@@ -2,7 +2,7 @@
 //!
 //! Everything that happens arrives as an event; everything that is known lies in [`Service`]. After each event comes a
 //! round: [`observe`] (all the looking, once), [`plan`] (pure), [`apply`], [`status`] (pure), publish. When to read policy
-//! ([`debounce`]), to report ([`delivery`]) and to check the feed ([`update_check`]) is decided by pure steps. Slow work
+//! ([`debounce`]), to report ([`delivery`]) and to check the feed or the identity provider ([`recurring`]) is decided by pure steps. Slow work
 //! runs as tasks that send an event when they are finished, so nothing waits for them. Between events the process sleeps
 //! until something is due.
 
@@ -36,10 +36,11 @@ use crate::{logging, update};
 use debounce::Debounce;
 use delivery::Delivery;
 use event::{Event, next_event};
-use observe::Observed;
+use observe::{InstalledApp, Observed};
+use provider_check::SignInFacts;
+use recurring::Recurring;
 use reporting::Fingerprint;
 use routes::{Machine, Published};
-use update_check::UpdateCheck;
 
 mod apply;
 mod debounce;
@@ -47,11 +48,12 @@ mod delivery;
 mod event;
 mod observe;
 mod plan;
+mod provider_check;
+mod recurring;
 mod reporting;
 mod routes;
 mod session_check;
 mod status;
-mod update_check;
 
 /// Policy is read this often even if nothing hints at a change. In seconds.
 const POLL: u64 = 15 * 60;
@@ -143,7 +145,7 @@ struct Service {
     app_retry: Option<Timestamp>,
     state_problems: Vec<Problem>,
 
-    update_check: UpdateCheck,
+    update_check: Recurring,
     update_outcome: Option<update::Outcome>,
     update_problem: Option<Problem>,
     /// Who waits for the check that is under way.
@@ -161,6 +163,9 @@ struct Service {
     last_reported: Option<Fingerprint>,
     session_check: session_check::SessionCheck,
     sessions: Sessions,
+    provider_check: Recurring,
+    sign_in: SignInFacts,
+    installed_app: Option<InstalledApp>,
 }
 
 impl Service {
@@ -192,7 +197,7 @@ impl Service {
             app_problems: Vec::new(),
             app_retry: None,
             state_problems: Vec::new(),
-            update_check: UpdateCheck::Waiting { due: now },
+            update_check: Recurring::Waiting { due: now },
             update_outcome: None,
             update_problem: None,
             waiting_for_update: Vec::new(),
@@ -206,6 +211,9 @@ impl Service {
             last_reported: None,
             session_check: session_check::SessionCheck::Idle,
             sessions: Sessions::default(),
+            provider_check: Recurring::Waiting { due: provider_check::soon(now) },
+            sign_in: SignInFacts::load(&paths),
+            installed_app: None,
             // Nobody sees it: the local API opens after the first round.
             published: watch::Sender::default(),
             started_at: now,
@@ -250,6 +258,9 @@ impl Service {
                     // An administrator who asks means what is there now.
                     self.read_policy();
                 }
+                // Whoever changes policy and says so wants to know whether it works.
+                self.provider_check =
+                    self.provider_check.step(recurring::Event::Requested { now: clock::now() });
                 self.round();
                 // The caller may have gone; then nobody waits.
                 let _ = done.send(());
@@ -259,13 +270,14 @@ impl Service {
                 if plan::updates(&self.snapshot.resolved, self.descriptor().and_then(Descriptor::system)) {
                     self.waiting_for_update.push(done);
                     let now = clock::now();
-                    self.update_check = self.update_check.step(update_check::Event::Requested { now });
+                    self.update_check = self.update_check.step(recurring::Event::Requested { now });
                 } else {
                     let _ = done.send(());
                 }
             }
             Event::SessionChanged => return self.observe_sessions(session_check::Event::Changed),
             Event::SessionsObserved(sessions) => {
+                self.note_sign_in(&sessions, clock::now());
                 self.sessions = sessions;
                 self.observe_sessions(session_check::Event::Observed);
             }
@@ -279,6 +291,7 @@ impl Service {
                 self.update_problem.clone_from(&outcome.problem);
                 self.update_outcome = Some(outcome);
             }
+            Event::ProviderChecked(outcome) => self.provider_checked(*outcome),
             Event::DeliveryFinished(delivery) => self.delivery_finished(delivery),
             Event::Stop => return,
         }
@@ -288,13 +301,21 @@ impl Service {
     /// How long to sleep if nothing happens.
     fn wake(&self) -> Duration {
         let now = clock::now();
-        let due = plan::Due { update: self.update_check.due(), report: self.delivery.due() };
+        let due = self.due();
         let planned = plan::wake(&self.snapshot.resolved, self.descriptor(), due);
         let due = apply::earliest([Some(self.poll_due), planned, self.app_retry]);
         let wait = due.map_or(Duration::MAX, |due| clock::until(now, due)).min(Duration::from_secs(POLL));
         match self.debounce.due() {
             Some(moment) => wait.min(moment.saturating_sub(clock::monotonic())),
             None => wait,
+        }
+    }
+
+    fn due(&self) -> plan::Due {
+        plan::Due {
+            update: self.update_check.due(),
+            report: self.delivery.due(),
+            provider: self.provider_check.due(),
         }
     }
 
@@ -341,7 +362,7 @@ impl Service {
         let installation =
             self.descriptor().and_then(Descriptor::system).and_then(|system| system.installation.as_ref());
         let Some(installation) = installation.filter(|_| update::is_interrupted(&self.paths)) else { return };
-        self.update_check = self.update_check.step(update_check::Event::Started);
+        self.update_check = self.update_check.step(recurring::Event::Started);
         let (paths, events) = (self.paths.clone(), self.events.clone());
         tokio::spawn(async move {
             let problem = update::recover(&paths, installation).await;
@@ -350,7 +371,7 @@ impl Service {
     }
 
     fn update_finished(&mut self, now: Timestamp, next: Timestamp) {
-        self.update_check = self.update_check.step(update_check::Event::Finished { now, next });
+        self.update_check = self.update_check.step(recurring::Event::Finished { now, next });
     }
 
     fn log_problems(&self) {
@@ -360,8 +381,10 @@ impl Service {
     }
 
     fn policy_changed(&mut self, now: Timestamp) {
+        let due = provider_check::soon(now);
+        self.provider_check = self.provider_check.step(recurring::Event::PolicyChanged { due });
         logging::set_level(self.snapshot.resolved.policy.log_level);
-        self.update_check = self.update_check.step(update_check::Event::PolicyChanged { now });
+        self.update_check = self.update_check.step(recurring::Event::PolicyChanged { due: now });
     }
 
     /// One round: observes, plans, applies, publishes.
@@ -370,13 +393,20 @@ impl Service {
         // A clock that was set back must not leave anything due in years.
         let latest = clock::after(now, LONGEST_WAIT);
         self.update_check = self.update_check.no_later_than(latest);
+        self.provider_check = self.provider_check.no_later_than(clock::after(latest, LONGEST_WAIT));
         self.delivery = self.delivery.no_later_than(latest);
         self.poll_due = self.poll_due.min(clock::after(now, POLL));
-        let mut observed = observe::observe(&self.paths, self.descriptor(), self.watch.failure(), now);
+        let mut observed = observe::observe(
+            &self.paths,
+            descriptor::find(&self.snapshot.resolved.policy.app),
+            self.watch.failure(),
+            &mut self.installed_app,
+            now,
+        );
         if observed.app.lost {
             self.lost.extend(observed.app.problem.clone());
         }
-        let due = plan::Due { update: self.update_check.due(), report: self.delivery.due() };
+        let due = self.due();
         let steps = plan::plan(&self.snapshot.resolved, self.descriptor(), &observed, due);
         self.app_problems.clear();
         self.app_retry = None;

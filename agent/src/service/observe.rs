@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use platform::app;
 use platform::paths::Paths;
 use policy_schema::Problem;
 use semver::Version;
@@ -15,8 +16,8 @@ use crate::update;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Observed {
     pub(crate) app: observe::Observed,
-    /// The version of the app that is installed, as far as the agent installs it.
-    pub(crate) installed: Option<Version>,
+    /// The version of the app that is installed, as it is named.
+    pub(crate) installed: Option<String>,
     /// Versions that failed to start on this device.
     pub(crate) quarantined: BTreeSet<Version>,
     /// Why changes of policy are not noticed at once.
@@ -26,19 +27,65 @@ pub(crate) struct Observed {
     pub(crate) now: Timestamp,
 }
 
+/// Which version was installed when the operating system was asked last. Its lists are long, so it is not asked each round.
+#[derive(Debug)]
+pub(super) struct InstalledApp {
+    name: String,
+    asked_at: Timestamp,
+    version: Option<String>,
+}
+
+/// The operating system is asked again after so many seconds.
+const ASK_AGAIN: i64 = 15 * 60;
+/// An app is there, and nothing says which version.
+const UNKNOWN_VERSION: &str = "of an unknown version";
+
+impl InstalledApp {
+    /// The version that is installed, asked for if what is known is too old or of another app.
+    fn version(
+        known: &mut Option<Self>,
+        paths: &Paths,
+        descriptor: Option<&Descriptor>,
+        now: Timestamp,
+    ) -> Option<String> {
+        let descriptor = descriptor?;
+        let system = descriptor.system()?;
+        let is_current = |known: &Self| {
+            let age = known.asked_at.duration_until(now).as_secs();
+            known.name == descriptor.name && (0..ASK_AGAIN).contains(&age)
+        };
+        if let Some(known) = known.as_ref().filter(|known| is_current(known)) {
+            return known.version.clone();
+        }
+        let named = app::installed_version(paths, system.package.as_deref(), &system.programs);
+        let is_there = || system.programs.iter().any(|folder| paths.under_root(folder.as_ref()).exists());
+        let version = named.or_else(|| is_there().then(|| UNKNOWN_VERSION.to_owned()));
+        *known = Some(Self { name: descriptor.name.clone(), asked_at: now, version: version.clone() });
+        version
+    }
+}
+
 /// Observes everything that a round needs.
 pub(super) fn observe(
     paths: &Paths,
     descriptor: Option<&Descriptor>,
     watch_failure: Option<&str>,
+    installed_app: &mut Option<InstalledApp>,
     now: Timestamp,
 ) -> Observed {
     let installation =
         descriptor.and_then(Descriptor::system).and_then(|system| system.installation.as_ref());
+    let installed = match installation {
+        Some(installation) => {
+            let own = update::installed_version(paths, installation).map(|version| version.to_string());
+            own.or_else(|| InstalledApp::version(installed_app, paths, descriptor, now))
+        }
+        None => InstalledApp::version(installed_app, paths, descriptor, now),
+    };
     let app = observe::observe(paths, descriptor);
     let (quarantined, problem) = update::quarantined(paths);
     Observed {
-        installed: installation.and_then(|installation| update::installed_version(paths, installation)),
+        installed,
         quarantined,
         watch_failure: watch_failure.map(ToOwned::to_owned),
         problems: app.problem.clone().into_iter().chain(problem).collect(),

@@ -29,6 +29,8 @@ pub(crate) enum Step {
     CheckForUpdate,
     /// Send what is to be reported.
     SendReport,
+    /// Check the documents of the identity provider.
+    CheckProvider,
 }
 
 /// When work is due; `None` while it is under way.
@@ -38,6 +40,8 @@ pub(crate) struct Due {
     pub(crate) update: Option<Timestamp>,
     /// The next report.
     pub(crate) report: Option<Timestamp>,
+    /// The check of the identity provider's documents.
+    pub(crate) provider: Option<Timestamp>,
 }
 
 /// What to do now. The same policy and an unchanged device plan nothing.
@@ -56,6 +60,9 @@ pub(crate) fn plan(
     if resolved.policy.report_url.is_some() && is_due(due.report) {
         steps.push(Step::SendReport);
     }
+    if has_provider(resolved) && is_due(due.provider) {
+        steps.push(Step::CheckProvider);
+    }
     steps
 }
 
@@ -64,7 +71,12 @@ pub(crate) fn wake(resolved: &Resolved, descriptor: Option<&Descriptor>, due: Du
     let system = descriptor.and_then(Descriptor::system);
     let update = due.update.filter(|_| updates(resolved, system));
     let report = due.report.filter(|_| resolved.policy.report_url.is_some());
-    [update, report].into_iter().flatten().min()
+    let provider = due.provider.filter(|_| has_provider(resolved));
+    [update, report, provider].into_iter().flatten().min()
+}
+
+fn has_provider(resolved: &Resolved) -> bool {
+    resolved.policy.issuer.is_some() && resolved.policy.client_id.is_some()
 }
 
 /// Whether the agent manages the app's versions.
@@ -396,13 +408,14 @@ mod tests {
     #[test]
     fn due_work_is_planned_only_where_policy_wants_it() {
         let feed = "UpdateFeed = \"https://a.example/latest.yml\"\nReportUrl = \"https://a.example/\"\n";
-        let (observed, both) = (observed(None, None), Due { update: Some(NOW), report: Some(NOW) });
+        let (observed, both) =
+            (observed(None, None), Due { update: Some(NOW), report: Some(NOW), provider: None });
         let planned = |text: &str, app, due| plan(&policy(text), app, &observed, due);
         assert_eq!(planned(feed, notes(), both), [Step::CheckForUpdate, Step::SendReport]);
         let off = format!("{feed}UpdateMode = \"off\"");
         assert_eq!(planned(&off, notes(), both), [Step::SendReport]);
         assert_eq!(planned(feed, descriptor::find("amazon-quick"), both), [Step::SendReport]);
-        let later = Due { update: Some(Timestamp::MAX), report: None };
+        let later = Due { update: Some(Timestamp::MAX), ..Due::default() };
         assert_eq!(planned(feed, notes(), later), []);
         assert_eq!(wake(&policy(feed), notes(), later), Some(Timestamp::MAX));
         assert_eq!(wake(&policy("# nothing"), notes(), later), None);

@@ -24,6 +24,7 @@ impl Service {
             app: self.app_status(observed),
             update: self.update_status(observed),
             report: self.report_status(),
+            sign_in: Some(self.sign_in_status()),
             problem_count: problems.len(),
             problems: problems.into_iter().take(MAXIMUM_PROBLEMS).collect(),
             extra: Extra::default(),
@@ -55,7 +56,8 @@ impl Service {
             title: descriptor.map_or(name.clone(), |descriptor| descriptor.title.clone()),
             not_applicable: descriptor.and_then(Descriptor::not_applicable),
             configuration: observed.app.location.clone().filter(|_| is_there),
-            version: observed.installed.clone(),
+            version: observed.installed.as_deref().and_then(|version| version.parse().ok()),
+            installed: observed.installed.clone(),
             extra: Extra::default(),
         }
     }
@@ -88,6 +90,24 @@ impl Service {
         }
     }
 
+    /// Whether policy asks for a version of the app.
+    fn wants_app(&self) -> bool {
+        let policy = &self.snapshot.resolved.policy;
+        policy.update_pinned_version.is_some() || policy.update_minimum_version.is_some()
+    }
+
+    /// An app that policy asks for and that is not there. One that the agent installs is the update's matter.
+    fn missing_app(&self, observed: &Observed) -> Option<Problem> {
+        let descriptor = self.descriptor()?;
+        let managed = plan::updates(&self.snapshot.resolved, descriptor.system());
+        let missing =
+            descriptor.system().is_some() && observed.installed.is_none() && self.wants_app() && !managed;
+        missing.then(|| {
+            let message = format!("{} is not installed for the whole device", descriptor.title);
+            Problem::new(Code::AppNotInstalled, message).hint("deploy it with your MDM".to_owned())
+        })
+    }
+
     /// Everything that is wrong, the worst first.
     fn problems(&self, observed: &Observed) -> Vec<Problem> {
         let mut problems = self.snapshot.problems.clone();
@@ -95,6 +115,8 @@ impl Service {
             problems.extend(configuration::problems(descriptor, &self.snapshot.resolved, &observed.app));
         }
         problems.extend(descriptor::unknown(&self.snapshot.resolved.policy));
+        problems.extend(self.missing_app(observed));
+        problems.extend(self.provider_problem());
         problems.extend(observed.watch_failure.as_ref().map(|failure| {
             Problem::new(Code::PolicyWatchFailed, format!("changes are not noticed at once: {failure}"))
                 .using("a read every 15 minutes")

@@ -1,5 +1,6 @@
 //! Linux.
 
+pub mod app;
 pub mod native;
 pub(crate) mod paths;
 pub mod policy;

@@ -1,5 +1,6 @@
 //! macOS.
 
+pub mod app;
 mod ffi;
 pub mod native;
 pub(crate) mod paths;

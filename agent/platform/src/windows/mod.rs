@@ -1,5 +1,6 @@
 //! Windows.
 
+pub mod app;
 mod ffi;
 pub mod file;
 pub mod install;

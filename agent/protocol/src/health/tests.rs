@@ -135,6 +135,58 @@ fn facts_of_an_agent_that_does_not_run_are_stale_and_never_pass() {
     assert_eq!(assess(None, false, Brokers::default(), NOW).known_state(), State::Unknown);
 }
 
+/// Whether policy configures sign-in, when it worked, the sessions, and the states of sign-in and device.
+type Case<'c> = (bool, Option<Timestamp>, &'c [SessionStatus], State, State);
+
+/// Found by trial: a device passed on which nobody could sign in.
+#[test]
+fn sign_in_that_nobody_has_tried_is_unknown_and_one_that_worked_is_pending() {
+    let with = |configured, proven_at| {
+        let sign_in = SignInStatus { configured, proven_at, ..SignInStatus::default() };
+        Status { sign_in: Some(sign_in), ..sample_status() }
+    };
+    let signed_in = [session(SessionState::SignedIn, Vec::new())];
+    let signed_out = [session(SessionState::SignedOut, Vec::new())];
+    let cases: [Case<'_>; 6] = [
+        (false, None, &[], State::NotApplicable, State::Pass),
+        (true, None, &[], State::Unknown, State::Unknown),
+        (true, None, &signed_out, State::Unknown, State::Unknown),
+        (true, None, &signed_in, State::Pass, State::Pass),
+        (true, Some(NOW), &signed_out, State::Pending, State::Pass),
+        (true, Some(NOW), &[], State::Pending, State::Pass),
+    ];
+    for (configured, proven_at, sessions, expected, root) in cases {
+        let health = assess(Some(&with(configured, proven_at)), true, Brokers { sessions, silent: 0 }, NOW);
+        let states = (part(&health, ComponentName::SignIn), health.known_state());
+        assert_eq!(states, (expected, root), "{configured} {proven_at:?} {}", sessions.len());
+    }
+    let mut unreachable = with(true, Some(NOW));
+    unreachable.problems.push(Problem::new(Code::SignInProviderUnreachable, "no route"));
+    let health = assess(Some(&unreachable), true, Brokers::default(), NOW);
+    assert_eq!((part(&health, ComponentName::SignIn), health.known_state()), (State::Error, State::Error));
+}
+
+#[test]
+fn device_on_which_the_agent_has_not_run_has_every_component_and_all_are_unknown() {
+    let health = assess(None, false, Brokers::default(), NOW);
+    assert_eq!(health.components.len(), 6);
+    assert!(health.components.iter().all(|part| part.known_state() == State::Unknown), "{health:#?}");
+}
+
+#[test]
+fn app_that_is_not_installed_fails_only_if_policy_asks_for_it() {
+    let mut status = sample_status();
+    status.app.installed = None;
+    let health = assess(Some(&status), true, Brokers::default(), NOW);
+    assert_eq!(
+        (part(&health, ComponentName::App), health.known_state()),
+        (State::NotApplicable, State::Pass)
+    );
+    status.problems.push(Problem::new(Code::AppNotInstalled, "Lab Notes is not installed"));
+    let health = assess(Some(&status), true, Brokers::default(), NOW);
+    assert_eq!((part(&health, ComponentName::App), health.known_state()), (State::Fail, State::Fail));
+}
+
 #[test]
 fn notes_and_warnings_fail_nothing() {
     let status =

@@ -10,6 +10,7 @@ use super::codes;
 pub(super) fn encode(report: &Report) -> String {
     let mut object = Map::new();
     let mut set = |key: &str, value: Value| object.insert(key.to_owned(), value);
+    // Intune compares versions; one that is not known is below each.
     let version = report.status.app.version.as_ref().map_or_else(|| "0.0.0".to_owned(), ToString::to_string);
     set("AgentVersion", json!(report.status.agent_version));
     set("AppVersion", json!(version));
@@ -20,7 +21,7 @@ pub(super) fn encode(report: &Report) -> String {
     set("ObservedAt", json!(report.status.observed_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()));
     set("PolicyHash", json!(report.status.policy.hash));
     set("ProblemCodes", json!(codes(report)));
-    set("ProblemCount", json!(report.status.problem_count));
+    set("ProblemCount", json!(report.problem_count()));
     set("SignedIn", json!(report.sign_in.iter().any(SessionStatus::is_signed_in)));
     Value::Object(object).to_string() + "\n"
 }

@@ -34,16 +34,15 @@ pub(crate) fn encode(report: &Report, encoding: Encoding) -> String {
 }
 
 fn codes(report: &Report) -> String {
-    let mut codes: Vec<&str> = report
-        .status
-        .problems
-        .iter()
-        .chain(report.sign_in.iter().flat_map(|one| &one.problems))
-        .map(|problem| plain_code(problem.code.as_str()))
-        .collect();
+    codes_of(report).join(",")
+}
+
+/// The codes of all problems, each once.
+fn codes_of(report: &Report) -> Vec<&str> {
+    let mut codes: Vec<&str> = report.problems().map(|problem| plain_code(problem.code.as_str())).collect();
     codes.sort_unstable();
     codes.dedup();
-    codes.join(",")
+    codes
 }
 
 /// A code as this and newer versions write them. A broker of another user can write anything: that is no code, and a

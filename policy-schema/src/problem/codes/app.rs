@@ -8,6 +8,12 @@ codes! {
         ///
         /// Fix: use a name that the message lists.
         AppUnknown = "app.unknown", Error;
+        /// The app is not installed, although policy asks for a version of it.
+        ///
+        /// Cause: the app was not deployed, was removed, or is installed for one user only.
+        ///
+        /// Fix: deploy the app for the whole device, or unset `UpdatePinnedVersion` and `UpdateMinimumVersion`.
+        AppNotInstalled = "app.not-installed", Error;
         /// The app's managed configuration could not be written.
         ///
         /// Cause: a full or read-only disk, or permissions.

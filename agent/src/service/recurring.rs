@@ -1,10 +1,10 @@
-//! PURE: when the release feed is checked.
+//! PURE: when something is checked that is checked again and again: the release feed, the identity provider.
 
 use jiff::Timestamp;
 
-/// The check of the feed, or the recovery of an update that a crash interrupted.
+/// A check that recurs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UpdateCheck {
+pub(super) enum Recurring {
     /// Nothing is under way; the next one is due then.
     Waiting { due: Timestamp },
     /// One is under way. `again`: policy changed since, so that another one follows at once.
@@ -16,20 +16,20 @@ pub(super) enum UpdateCheck {
 pub(super) enum Event {
     /// An administrator asks for a check.
     Requested { now: Timestamp },
-    /// Policy has changed.
-    PolicyChanged { now: Timestamp },
+    /// Policy has changed. The next one is due at `due`.
+    PolicyChanged { due: Timestamp },
     /// One begins.
     Started,
     /// One has ended; the next one is due at `next`.
     Finished { now: Timestamp, next: Timestamp },
 }
 
-impl UpdateCheck {
+impl Recurring {
     /// The next state.
     pub(super) fn step(self, event: Event) -> Self {
         match (self, event) {
-            (Self::Waiting { .. }, Event::Requested { now } | Event::PolicyChanged { now }) => {
-                Self::Waiting { due: now }
+            (Self::Waiting { .. }, Event::Requested { now: due } | Event::PolicyChanged { due }) => {
+                Self::Waiting { due }
             }
             (Self::InProgress { .. }, Event::PolicyChanged { .. }) => Self::InProgress { again: true },
             (Self::Waiting { .. }, Event::Started) => Self::InProgress { again: false },
@@ -71,12 +71,17 @@ mod tests {
 
     #[test]
     fn each_event_leads_to_the_next_state() {
-        use UpdateCheck::{InProgress, Waiting};
+        use Recurring::{InProgress, Waiting};
         let now = at(10);
         let finished = Event::Finished { now, next: at(500) };
         let cases = [
             ("requested", Waiting { due: at(500) }, Event::Requested { now }, Waiting { due: now }),
-            ("policy changed", Waiting { due: at(500) }, Event::PolicyChanged { now }, Waiting { due: now }),
+            (
+                "policy changed",
+                Waiting { due: at(500) },
+                Event::PolicyChanged { due: now },
+                Waiting { due: now },
+            ),
             ("begun", Waiting { due: now }, Event::Started, InProgress { again: false }),
             (
                 "requested meanwhile",
@@ -87,7 +92,7 @@ mod tests {
             (
                 "policy changed meanwhile",
                 InProgress { again: false },
-                Event::PolicyChanged { now },
+                Event::PolicyChanged { due: now },
                 InProgress { again: true },
             ),
             ("finished", InProgress { again: false }, finished, Waiting { due: at(500) }),

@@ -1,0 +1,55 @@
+//! Which version of an app is installed, as the operating system knows it.
+
+use std::io::{BufRead as _, BufReader};
+
+use crate::paths::Paths;
+
+/// Where dpkg keeps what it has installed (dpkg(1), FILES).
+const DPKG: &str = "/var/lib/dpkg/status";
+/// More of it is not read.
+const MAXIMUM_LINES: usize = 2_000_000;
+
+/// The version of a package. `folders`, where the app's programs lie, say no version here.
+#[must_use]
+pub fn installed_version(paths: &Paths, package: Option<&str>, _folders: &[String]) -> Option<String> {
+    let file = fs_err::File::open(paths.under_root(DPKG.as_ref())).ok()?;
+    let own = format!("Package: {}", package?);
+    let (mut is_own, mut is_installed, mut version) = (false, false, None);
+    for line in BufReader::new(file).lines().take(MAXIMUM_LINES) {
+        let line = line.ok()?;
+        if line.is_empty() {
+            if is_own && is_installed {
+                break;
+            }
+            (is_own, is_installed, version) = (false, false, None);
+        } else if line == own {
+            is_own = true;
+        } else if let Some(status) = line.strip_prefix("Status: ") {
+            is_installed = status.ends_with(" installed");
+        } else if let Some(found) = line.strip_prefix("Version: ") {
+            version = Some(found.to_owned());
+        }
+    }
+    version.filter(|_| is_own && is_installed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_of_package_is_found_if_it_is_installed() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(Some(root.path().to_owned()));
+        let version = |package| installed_version(&paths, Some(package), &[]);
+        assert_eq!(version("notes"), None);
+        fs_err::create_dir_all(root.path().join("var/lib/dpkg")).unwrap();
+        let status = "Package: notes-data\nStatus: install ok installed\nVersion: 9\n\n\
+                      Package: old\nStatus: deinstall ok config-files\nVersion: 1\n\n\
+                      Package: notes\nStatus: install ok installed\nArchitecture: all\nVersion: 2:1.4.0-1\nDescription: x\n y\n";
+        fs_err::write(root.path().join("var/lib/dpkg/status"), status).unwrap();
+        assert_eq!(version("notes").as_deref(), Some("2:1.4.0-1"));
+        assert_eq!(version("old"), None, "only its configuration is left");
+        assert_eq!((version("none"), installed_version(&paths, None, &[])), (None, None));
+    }
+}

@@ -1,0 +1,51 @@
+//! Which version of an app is installed, as its entry in the list of installed programs says.
+
+use policy_schema::raw::RawValue;
+use policy_schema::read::registry as read_registry;
+use windows_registry::{Key, LOCAL_MACHINE};
+
+use super::registry::{subkeys, values};
+use crate::paths::Paths;
+
+/// The lists of installed programs, for programs of 64 and of 32 bits (Microsoft, "Uninstall Registry Key").
+const LISTS: [&str; 2] = [
+    r"SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall",
+    r"SOFTWARE\WOW6432Node\Microsoft\Windows\CurrentVersion\Uninstall",
+];
+/// So many entries are looked at.
+const MAXIMUM_ENTRIES: usize = 5000;
+
+/// The version of the program that is installed in one of these folders. Packages say none here.
+#[must_use]
+pub fn installed_version(paths: &Paths, _package: Option<&str>, folders: &[String]) -> Option<String> {
+    LISTS.iter().find_map(|list| {
+        let list = LOCAL_MACHINE.open(paths.key(list)).ok()?;
+        let names = subkeys(&list).ok()?;
+        names.iter().take(MAXIMUM_ENTRIES).find_map(|name| version_in(&list.open(name).ok()?, folders))
+    })
+}
+
+/// The version of an entry, if its program lies in one of these folders.
+fn version_in(entry: &Key, folders: &[String]) -> Option<String> {
+    let values = values(entry).ok()?;
+    let text = |name: &str| {
+        let value = values.iter().find(|value| value.name.eq_ignore_ascii_case(name))?;
+        match read_registry::value(value) {
+            RawValue::Str(text) => Some(text),
+            RawValue::Bool(_)
+            | RawValue::Int(_)
+            | RawValue::List(_)
+            | RawValue::Table(_)
+            | RawValue::Other(_) => None,
+        }
+    };
+    let lies_in = |path: String| {
+        let path = path.trim_start_matches('"').to_ascii_lowercase();
+        folders.iter().any(|folder| {
+            let folder = folder.to_ascii_lowercase();
+            path.starts_with(&folder) || format!("{path}\\") == folder
+        })
+    };
+    let own = ["InstallLocation", "UninstallString", "DisplayIcon"].into_iter().filter_map(text).any(lies_in);
+    own.then(|| text("DisplayVersion")).flatten()
+}
