@@ -23,7 +23,7 @@ pub mod text;
 pub mod value;
 
 pub use loopback::is_loopback;
-pub use message::{did_you_mean as nearest, visible, without_query, wrap};
+pub use message::{counted, did_you_mean as nearest, visible, without_query, wrap};
 pub use open::{Extra, Open};
 pub use problem::{Code, Component, Problem, Severity};
 pub use resolve::{LastGood, Resolved, resolve};

@@ -41,6 +41,12 @@ pub(crate) fn excerpt(text: &str) -> String {
     shown
 }
 
+/// A number with its noun: `1 error`, `2 errors`.
+#[must_use]
+pub fn counted(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
 /// A text in which the characters that cannot be seen stand as their code points.
 #[must_use]
 pub fn visible(text: &str) -> String {

@@ -4,6 +4,7 @@
 mod api;
 mod callers;
 mod certified_provider;
+mod command_line;
 mod doctor;
 mod exports;
 mod external_provider;

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Stdio;
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdout};
 
@@ -43,6 +45,15 @@ impl Interactive {
             .expect("the program is built");
         let output = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         Self { child, output }
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub fn signal(&self, signal: Signal) {
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok()).expect("it runs");
+        nix::sys::signal::kill(Pid::from_raw(id), signal).expect("it can be signalled");
     }
 
     /// The next line of its output.

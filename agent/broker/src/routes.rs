@@ -7,8 +7,9 @@ use net::admission::{Admission, Caller, Refusal, StatusCode};
 use net::server::Api;
 use platform::ipc::Peer;
 use protocol::broker::{
-    CALLERS, CallerRecord, LOGIN, LOGIN_RETURN, LOGOUT, LoginRequest, LoginResponse, LoginReturnRequest,
-    LogoutRequest, LogoutResponse, Method, OPENAPI, SESSION, TOKEN, TokenRequest, TokenResponse,
+    CALLERS, CallerRecord, LOGIN, LOGIN_CANCEL, LOGIN_RETURN, LOGOUT, LoginRequest, LoginResponse,
+    LoginReturnRequest, LogoutRequest, LogoutResponse, Method, OPENAPI, SESSION, TOKEN, TokenRequest,
+    TokenResponse,
 };
 use protocol::endpoint::Nothing;
 use protocol::openapi;
@@ -26,6 +27,7 @@ pub(super) fn api(broker: Arc<Broker>) -> Api<Arc<Broker>> {
         .on(&TOKEN, token)
         .on(&LOGIN, login)
         .on(&LOGIN_RETURN, login_return)
+        .on(&LOGIN_CANCEL, login_cancel)
         .on(&LOGOUT, logout)
         .on(&SESSION, session)
         .on(&CALLERS, callers)
@@ -135,6 +137,11 @@ async fn login_return(
 ) -> Result<LoginResponse, Refusal> {
     let handle = broker.paste(&request.url).await;
     login_response(&broker, &caller.configuration, handle, true).await
+}
+
+async fn login_cancel(broker: Arc<Broker>, _: Allowed, _: Nothing) -> Result<SessionStatus, Refusal> {
+    broker.cancel_sign_in().await;
+    Ok(broker.describe().await)
 }
 
 async fn login_response(

@@ -77,6 +77,15 @@ impl Broker {
         begun
     }
 
+    /// Ends the sign-in that is under way, if there is one, and waits until its port is free.
+    pub(super) async fn cancel_sign_in(&self) {
+        let in_progress = locked(&self.sign_in).clone();
+        if let Some(mut handle) = in_progress {
+            handle.cancel.send_replace(Some(SignInError::Cancelled));
+            drop(handle.ended.wait_for(Option::is_some).await);
+        }
+    }
+
     async fn begin_sign_in(
         self: &Arc<Self>,
         configuration: Arc<Configuration>,

@@ -38,6 +38,9 @@ pub(crate) enum SignInError {
     /// The user began another one in another way.
     #[error("another sign-in replaced this one")]
     Replaced,
+    /// The user gave it up.
+    #[error("the sign-in was cancelled")]
+    Cancelled,
     /// What the user pasted cannot be used.
     #[error(transparent)]
     Paste(#[from] PasteError),
@@ -69,6 +72,7 @@ impl SignInError {
             Self::PortTaken(_)
             | Self::NoBrowser(_)
             | Self::Replaced
+            | Self::Cancelled
             | Self::Paste(PasteError::NoSignIn | PasteError::OtherSignIn) => StatusCode::CONFLICT,
             Self::Provider(error) => error.status(),
             Self::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
@@ -97,7 +101,7 @@ impl SignInError {
                 "if the browser showed an error, register exactly {} as a redirect URI of a native client",
                 configuration.redirect_uri
             )),
-            Self::Replaced => Problem::new(Code::SignInTimedOut, self.to_string()),
+            Self::Replaced | Self::Cancelled => Problem::new(Code::SignInRequired, self.to_string()),
             Self::Paste(error) => problem(
                 Code::SignInTokenInvalid,
                 match error {

@@ -27,6 +27,13 @@ pub const LOGIN_RETURN: Endpoint<LoginReturnRequest, LoginResponse> = Endpoint::
     "Passes on the address where a sign-in with the method `paste` ended.",
 );
 
+/// Ends a sign-in that is under way.
+pub const LOGIN_CANCEL: Endpoint<Nothing, SessionStatus> = Endpoint::post(
+    "/v1/login/cancel",
+    "loginCancel",
+    "Ends the sign-in that is under way, and frees its port. Without one, nothing happens.",
+);
+
 /// Signs out.
 pub const LOGOUT: Endpoint<LogoutRequest, LogoutResponse> =
     Endpoint::post("/v1/logout", "logout", "Ends sessions on this device and at the identity provider.");

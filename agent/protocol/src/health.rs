@@ -16,7 +16,7 @@
 //! The component whose state is first in this table decides. A device without components is `unknown`.
 
 use jiff::Timestamp;
-use policy_schema::{Code, Component, Extra, Open, Problem};
+use policy_schema::{Code, Component, Extra, Open, Problem, counted};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -246,7 +246,7 @@ fn assess_machine(status: &Status) -> Vec<ComponentHealth> {
     };
     vec![
         part(ComponentName::Agent, (State::Pass, "it runs".to_owned())),
-        part(ComponentName::Policy, (State::Pass, format!("{} settings", status.policy.settings))),
+        part(ComponentName::Policy, (State::Pass, counted(status.policy.settings, "setting"))),
         part(ComponentName::App, quiet_app(&status.app)),
         part(ComponentName::Update, quiet_update(&status.update)),
         part(ComponentName::Report, quiet_report(&status.report, &status.problems)),

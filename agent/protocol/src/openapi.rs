@@ -6,7 +6,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use crate::broker::{CALLERS, LOGIN, LOGIN_RETURN, LOGOUT, OPENAPI, SESSION, TOKEN};
+use crate::broker::{CALLERS, LOGIN, LOGIN_CANCEL, LOGIN_RETURN, LOGOUT, OPENAPI, SESSION, TOKEN};
 use crate::endpoint::{Endpoint, Method};
 
 /// The OpenAPI document.
@@ -16,6 +16,7 @@ pub fn document() -> Value {
     paths.add(&TOKEN);
     paths.add(&LOGIN);
     paths.add(&LOGIN_RETURN);
+    paths.add(&LOGIN_CANCEL);
     paths.add(&LOGOUT);
     paths.add(&SESSION);
     paths.add(&CALLERS);

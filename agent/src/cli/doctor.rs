@@ -15,13 +15,13 @@ use protocol::endpoint::Nothing;
 use serde_json::json;
 
 use super::documents::Documents;
-use super::hanging;
 use super::policy::{effective_or_preview, preview};
+use super::terminal::Tone;
+use super::{counted, hanging};
 use crate::app::descriptor;
 use crate::doctor::{self, Finding, Outcome, Subject};
 
 #[derive(clap::Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Arguments {
     /// Examine a policy that is not installed yet: a drop-in, property list, profile or Registry.pol. May be given more
     /// than once; the last file is the strongest.
@@ -39,17 +39,14 @@ pub(super) struct Arguments {
     /// Show what each check observed as well.
     #[arg(long)]
     details: bool,
-    /// Print the findings as JSON.
-    #[arg(long)]
-    json: bool,
     /// Print all known causes with their fixes.
     #[arg(long, exclusive = true)]
     causes: bool,
 }
 
 /// The exit code is 0 if nothing is wrong, 1 if there are warnings, 2 if something does not work.
-pub(super) async fn doctor(paths: &Paths, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { policy, sign_in, expect_email, error_text, details, json, causes } = arguments;
+pub(super) async fn doctor(paths: &Paths, arguments: Arguments, json: bool) -> anyhow::Result<ExitCode> {
+    let Arguments { policy, sign_in, expect_email, error_text, details, causes } = arguments;
     if causes {
         out!("{}", doctor::reference::reference()?.trim_end());
         return Ok(ExitCode::SUCCESS);
@@ -150,13 +147,14 @@ fn progress_line(text: &str) {
 
 pub(super) fn print(findings: &[Finding], details: bool) {
     for finding in findings {
-        let mark = match finding.outcome {
-            Outcome::Pass => "ok",
-            Outcome::Skipped => "-",
-            Outcome::Warning => "WARN",
-            Outcome::Failure => "FAIL",
+        let (tone, mark) = match finding.outcome {
+            Outcome::Pass => (Tone::Good, "ok"),
+            Outcome::Skipped => (Tone::Plain, "-"),
+            Outcome::Warning => (Tone::Doubtful, "WARN"),
+            Outcome::Failure => (Tone::Bad, "FAIL"),
         };
-        out!("{}", hanging(&format!("{mark:<5} {:<18} ", finding.check), &finding.summary));
+        let line = hanging(&format!("{mark:<5} {:<18} ", finding.check), &finding.summary);
+        out_painted!(tone, mark, "{}", line.strip_prefix(mark).unwrap_or(&line));
         if details {
             finding.evidence.iter().for_each(|line| out!("        {}", super::in_one_line(line)));
         }
@@ -170,7 +168,7 @@ fn print_diagnosis(diagnosis: &Diagnosis) {
     let suffix = match diagnosis.confidence.known() {
         Some(Confidence::Certain) => "",
         Some(Confidence::Likely) => " (likely)",
-        Some(Confidence::Heuristic) | None => " (a guess)",
+        Some(Confidence::Heuristic) | None => " (not certain)",
     };
     let id = match &diagnosis.id {
         Open::Known(cause) => cause.as_str(),
@@ -187,7 +185,6 @@ fn print_diagnosis(diagnosis: &Diagnosis) {
 
 fn conclusion(findings: &[Finding]) -> String {
     let count = |wanted: Outcome| findings.iter().filter(|finding| finding.outcome == wanted).count();
-    let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     match (count(Outcome::Failure), count(Outcome::Warning)) {
         (0, 0) => "Nothing is wrong.".to_owned(),
         (0, warnings) => format!("It works, with {}.", counted(warnings, "warning")),

@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
+use platform::file::{self, Access};
 use platform::paths::Paths;
 use policy_schema::export::{AppPreferences, EXAMPLE, Format, export as files, policy_of, remarks};
-use policy_schema::raw::{RawPolicy, ReadErrorKind, Source};
+use policy_schema::raw::{RawPolicy, RawValue, ReadErrorKind, Source};
 use policy_schema::read::drop_in;
-use policy_schema::{Code, LastGood, resolve};
+use policy_schema::settings::find;
+use policy_schema::value::Kind;
+use policy_schema::{Code, LastGood, SETTINGS, resolve};
 
 use super::documents::Documents;
 use super::policy::print_problems;
@@ -39,7 +42,7 @@ fn format_parser() -> impl clap::builder::TypedValueParser<Value = Format> {
         .try_map(|name| Format::ALL.into_iter().find(|format| format.name() == name).ok_or("no such format"))
 }
 
-pub(super) fn export(paths: &Paths, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub(super) fn export(paths: &Paths, arguments: &Arguments, json: bool) -> anyhow::Result<ExitCode> {
     let mut documents = if arguments.policy.is_empty() {
         let contents = drop_in::read(EXAMPLE.as_bytes());
         let sources = vec![Source { rank: 1, name: "the example".to_owned(), contents }];
@@ -70,13 +73,24 @@ pub(super) fn export(paths: &Paths, arguments: &Arguments) -> anyhow::Result<Exi
     let wanted = |format: Format| all || arguments.format.contains(&format);
     let remarks = if wanted(Format::Intune) { remarks(&policy) } else { Vec::new() };
     let weakens = remarks.iter().any(|(weakens, _)| *weakens);
-    for path in write_some(&policy, &sources, &arguments.output, wanted)? {
-        out!("{}", arguments.output.join(path).display());
+    let written = write_some(&policy, &sources, &arguments.output, wanted)?;
+    let secret: Vec<&str> =
+        written.iter().filter(|file| file.is_secret).map(|file| file.path.as_str()).collect();
+    if json {
+        let texts: Vec<&str> = remarks.iter().map(|(_, remark)| remark.as_str()).collect();
+        let files: Vec<_> = written.iter().map(|file| arguments.output.join(&file.path)).collect();
+        let document = serde_json::json!({ "files": files, "with_secrets": secret, "remarks": texts, "problems": problems });
+        out!("{}", serde_json::to_string_pretty(&document)?);
+    } else {
+        for file in &written {
+            out!("{}", arguments.output.join(&file.path).display());
+        }
+        for (weakens, remark) in &remarks {
+            out!("\n{}", super::hanging(if *weakens { "error: " } else { "note: " }, remark));
+        }
+        warn_of_secrets(&secret);
+        print_problems(&problems);
     }
-    for (weakens, remark) in &remarks {
-        out!("\n{}", super::hanging(if *weakens { "error: " } else { "note: " }, remark));
-    }
-    print_problems(&problems);
     Ok(if weakens { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -88,9 +102,51 @@ fn sets_nothing(source: &Source) -> bool {
     }
 }
 
-/// Writes every format, and returns the paths in the folder.
-pub(super) fn write(policy: &RawPolicy, sources: &[Source], output: &Path) -> anyhow::Result<Vec<String>> {
+/// Says which files hold secrets of the policy.
+fn warn_of_secrets(files: &[&str]) {
+    if files.is_empty() {
+        return;
+    }
+    let text = format!(
+        "these files hold secrets of the policy, so only you can read them; whoever manages the devices can read them there: {}",
+        files.join(", ")
+    );
+    out!("\n{}", super::hanging("warning: ", &text));
+}
+
+/// A file that was written.
+pub(super) struct Written {
+    /// Its path in the folder.
+    pub(super) path: String,
+    /// It holds a secret of the policy.
+    is_secret: bool,
+}
+
+/// Writes every format.
+pub(super) fn write(policy: &RawPolicy, sources: &[Source], output: &Path) -> anyhow::Result<Vec<Written>> {
     write_some(policy, sources, output, |_| true)
+}
+
+/// The secrets of a policy, in each form that a file may have them in.
+fn secrets(policy: &RawPolicy) -> Vec<Vec<u8>> {
+    let entries = policy.enforced.iter().chain(&policy.recommended);
+    let is_secret = |key: &str| {
+        find(SETTINGS, key).is_some_and(|(setting, _)| matches!(setting.kind, Kind::Secret { .. }))
+    };
+    let texts = entries.filter(|(key, _)| is_secret(key)).filter_map(|(_, entry)| match &entry.value {
+        RawValue::Str(text) => Some(text),
+        RawValue::Bool(_)
+        | RawValue::Int(_)
+        | RawValue::List(_)
+        | RawValue::Table(_)
+        | RawValue::Other(_) => None,
+    });
+    let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    texts.flat_map(|text| [text.as_bytes().to_vec(), utf16(text)]).collect()
+}
+
+fn holds(bytes: &[u8], secrets: &[Vec<u8>]) -> bool {
+    secrets.iter().any(|secret| bytes.windows(secret.len().max(1)).any(|window| window == secret))
 }
 
 fn write_some(
@@ -98,19 +154,22 @@ fn write_some(
     sources: &[Source],
     output: &Path,
     wanted: impl Fn(Format) -> bool,
-) -> anyhow::Result<Vec<String>> {
+) -> anyhow::Result<Vec<Written>> {
     let apps = app_preferences(sources);
-    let mut written: Vec<String> = Vec::new();
+    let secrets = secrets(policy);
+    let mut written: Vec<Written> = Vec::new();
     for format in Format::ALL.into_iter().filter(|format| wanted(*format)) {
         for artefact in files(format, policy, &apps) {
             // The .reg file is part of two formats.
-            if written.contains(&artefact.path) {
+            if written.iter().any(|file| file.path == artefact.path) {
                 continue;
             }
             let path = output.join(&artefact.path);
+            let is_secret = holds(&artefact.bytes, &secrets);
             fs_err::create_dir_all(path.parent().unwrap_or(output))?;
-            fs_err::write(&path, &artefact.bytes)?;
-            written.push(artefact.path);
+            let access = if is_secret { Access::Private } else { Access::Public };
+            file::replace(&path, &artefact.bytes, access)?;
+            written.push(Written { path: artefact.path, is_secret });
         }
     }
     Ok(written)

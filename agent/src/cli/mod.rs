@@ -9,6 +9,15 @@ macro_rules! out {
     }};
 }
 
+/// Prints a line that begins with a word of ours in its colour.
+macro_rules! out_painted {
+    ($tone:expr, $word:expr, $($text:tt)*) => {{
+        use std::io::Write as _;
+        let word = $crate::cli::terminal::painted($tone, $word);
+        let _ = writeln!(std::io::stdout(), "{word}{}", $crate::cli::harmless(&format!($($text)*)));
+    }};
+}
+
 /// Prints a line to standard error.
 macro_rules! err {
     ($($text:tt)*) => {{
@@ -25,23 +34,24 @@ mod setup;
 mod sign_in;
 mod status;
 mod support;
+mod terminal;
 mod token;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use net::chain;
 use net::client::CallError;
 use platform::paths::Paths;
 use platform::service::StopSignal;
+use policy_schema::counted;
+use serde_json::json;
 
 use crate::health::encode::Encoding;
 use crate::{logging, service};
-
-/// Text is wrapped at this width.
-const WIDTH: usize = 80;
+use terminal::Color;
 
 /// Prepares a managed desktop app, keeps it up to date, signs users in and reports health, as policy says.
 ///
@@ -54,6 +64,12 @@ struct Arguments {
     /// Use the files below this folder instead of those of the system (for tests and demonstrations).
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
+    /// Print everything as JSON, errors as well.
+    #[arg(long, global = true)]
+    json: bool,
+    /// When to use colours.
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    color: Color,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -69,12 +85,12 @@ enum Verb {
     },
     /// Show the health of this device, and what to do if something is wrong.
     Status {
-        /// Print the whole status as JSON.
-        #[arg(long)]
-        json: bool,
         /// Print the JSON Schema of the status and of reports.
-        #[arg(long, conflicts_with = "json")]
+        #[arg(long)]
         schema: bool,
+        /// Show it again every few seconds, until Ctrl-C.
+        #[arg(long, conflicts_with = "schema")]
+        watch: bool,
     },
     /// Set up sign-in: write the policy, all profiles and step-by-step instructions.
     ///
@@ -107,23 +123,28 @@ enum Verb {
     /// Print a token for a program. The broker renews it as needed.
     Token(token::Arguments),
     /// Show who is signed in.
-    Whoami {
-        /// Print it as JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    Whoami,
     /// Sign out on this device, and at the identity provider if it offers that.
     Logout(sign_in::LogoutArguments),
+    /// Print the version.
+    Version,
+    /// Print the completions of the command line for a shell: `steward completions bash`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, one for each command.
+    Man {
+        /// The folder to write into. It is created if it does not exist.
+        #[arg(short, long, value_name = "DIR")]
+        output: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
 enum BrokerVerb {
     /// Show which programs requested tokens, and which of them were refused.
-    Callers {
-        /// Print it as JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    Callers,
     /// Print the OpenAPI document of the broker's local API.
     Openapi,
 }
@@ -134,6 +155,8 @@ enum BrokerVerb {
 struct Short {
     #[arg(long, global = true)]
     root: Option<PathBuf>,
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     verb: ShortVerb,
 }
@@ -144,43 +167,68 @@ enum ShortVerb {
 }
 
 impl Arguments {
-    fn read() -> Self {
+    fn read() -> Result<Self, clap::Error> {
         match Short::try_parse() {
-            Ok(Short { root, verb: ShortVerb::Token(arguments) }) => {
-                Self { root, verb: Verb::Token(arguments) }
+            Ok(Short { root, json, verb: ShortVerb::Token(arguments) }) => {
+                Ok(Self { root, json, color: Color::Never, verb: Verb::Token(arguments) })
             }
             // Another verb, a request for help, or a mistake: the whole command line handles it.
-            Err(_) => Self::parse(),
+            Err(_) => Self::try_parse(),
         }
     }
+}
+
+/// Prints what clap says about a command line: help, or a mistake. For scripts that asked for it, as JSON.
+fn usage(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|argument| argument == "--json");
+    if error.use_stderr() && wants_json {
+        print_error(&json!({ "message": error.to_string().trim() }));
+    } else {
+        // Help that cannot be printed is no failure.
+        drop(error.print());
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Prints an error as JSON, where scripts look for the result.
+fn print_error(error: &serde_json::Value) {
+    out!("{}", serde_json::to_string_pretty(&json!({ "error": error })).unwrap_or_default());
 }
 
 /// Runs the command line. Exit codes: 0 is success, 1 a problem, 2 a command line that is not valid.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Arguments { root, verb } = Arguments::read();
+    let Arguments { root, json, color, verb } = match Arguments::read() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
+    terminal::set_color(color);
     let root = match root.map(fs_err::canonicalize).transpose() {
         Ok(root) => root,
-        Err(error) => return fail(&format!("--root: {error}")),
+        Err(error) => return fail(&format!("--root: {error}"), json),
     };
     let paths = Paths::new(root);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("the event loop cannot be started: {error}")),
+        Err(error) => return fail(&format!("the event loop cannot be started: {error}"), json),
     };
-    let result = runtime.block_on(dispatch(paths, verb));
+    let result = runtime.block_on(dispatch(paths, verb, json));
     // A call of a secret store that hangs must not keep the process.
     runtime.shutdown_background();
     match result {
         Ok(code) => code,
         Err(error) => match error.downcast_ref::<CallError>() {
-            Some(CallError::Refused(problem)) => fail(&format!("{problem}")),
-            Some(_) | None => fail(&chain(error.as_ref())),
+            Some(CallError::Refused(problem)) if json => {
+                print_error(&serde_json::to_value(problem).unwrap_or_default());
+                ExitCode::FAILURE
+            }
+            Some(CallError::Refused(problem)) => fail(&format!("{problem}"), json),
+            Some(_) | None => fail(&chain(error.as_ref()), json),
         },
     }
 }
 
-async fn dispatch(paths: Paths, verb: Verb) -> anyhow::Result<ExitCode> {
+async fn dispatch(paths: Paths, verb: Verb, json: bool) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Agent => {
             logging::start();
@@ -193,30 +241,60 @@ async fn dispatch(paths: Paths, verb: Verb) -> anyhow::Result<ExitCode> {
             let mut stop = StopSignal::new().context("cannot listen for signals")?;
             broker::run(paths, stop.wait(), logging::set_level).await?;
         }
-        Verb::Broker { verb: Some(BrokerVerb::Callers { json }) } => sign_in::callers(&paths, json).await?,
+        Verb::Broker { verb: Some(BrokerVerb::Callers) } => sign_in::callers(&paths, json).await?,
         Verb::Broker { verb: Some(BrokerVerb::Openapi) } => {
             out!("{}", serde_json::to_string_pretty(&protocol::openapi::document())?);
         }
-        Verb::Status { json, schema } => return status::status(&paths, json, schema).await,
+        Verb::Status { schema: true, .. } => status::schema()?,
+        Verb::Status { watch: true, .. } => status::watch(&paths, json).await?,
+        Verb::Status { .. } => return status::status(&paths, json).await,
         // The futures of these verbs are large. Boxed, they do not enlarge the stack of the services.
-        Verb::Setup(arguments) => return Box::pin(setup::setup(&paths, arguments)).await,
-        Verb::SupportBundle(arguments) => return Box::pin(support::support_bundle(&paths, arguments)).await,
-        Verb::Doctor(arguments) => return Box::pin(doctor::doctor(&paths, arguments)).await,
-        Verb::Export(arguments) => return export::export(&paths, &arguments),
-        Verb::Policy(verb) => return policy::policy(&paths, verb).await,
-        Verb::Update => return status::update(&paths).await,
-        Verb::Report { format } => return status::report(&paths, format).await,
-        Verb::Login(arguments) => sign_in::login(&paths, arguments).await?,
-        Verb::Token(arguments) => token::token(&paths, arguments).await?,
-        Verb::Whoami { json } => return sign_in::whoami(&paths, json).await,
-        Verb::Logout(arguments) => sign_in::logout(&paths, arguments).await?,
+        Verb::Setup(arguments) => return Box::pin(setup::setup(&paths, arguments, json)).await,
+        Verb::SupportBundle(arguments) => {
+            return Box::pin(support::support_bundle(&paths, arguments, json)).await;
+        }
+        Verb::Doctor(arguments) => return Box::pin(doctor::doctor(&paths, arguments, json)).await,
+        Verb::Export(arguments) => return export::export(&paths, &arguments, json),
+        Verb::Policy(verb) => return policy::policy(&paths, verb, json).await,
+        Verb::Update => return status::update(&paths, json).await,
+        Verb::Report { format } => {
+            return status::report(&paths, if json { Encoding::Json } else { format }).await;
+        }
+        Verb::Login(arguments) => sign_in::login(&paths, arguments, json).await?,
+        Verb::Token(arguments) => token::token(&paths, arguments, json).await?,
+        Verb::Whoami => return sign_in::whoami(&paths, json).await,
+        Verb::Logout(arguments) => sign_in::logout(&paths, arguments, json).await?,
+        Verb::Version if json => out!("{}", json!({ "version": env!("CARGO_PKG_VERSION") })),
+        Verb::Version => out!("steward {}", env!("CARGO_PKG_VERSION")),
+        Verb::Completions { shell } => completions(shell),
+        Verb::Man { output } => manual_pages(&output)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn fail(message: &str) -> ExitCode {
-    err!("steward: {message}");
+fn fail(message: &str, json: bool) -> ExitCode {
+    if json {
+        print_error(&json!({ "message": message }));
+    } else {
+        err!("steward: {message}");
+    }
     ExitCode::FAILURE
+}
+
+fn completions(shell: clap_complete::Shell) {
+    clap_complete::generate(shell, &mut Arguments::command(), "steward", &mut std::io::stdout());
+}
+
+fn manual_pages(output: &Path) -> anyhow::Result<()> {
+    fs_err::create_dir_all(output)?;
+    // Without an entry for the verb `help`, which repeats all of them.
+    clap_mangen::generate_to(Arguments::command().disable_help_subcommand(true), output)?;
+    out!(
+        "The manual pages are in {}; `man -l {}/steward.1` shows the first.",
+        output.display(),
+        output.display()
+    );
+    Ok(())
 }
 
 /// A value as the reference writes it: `notify`, 30, true, [`a`, `b`].
@@ -250,15 +328,10 @@ fn replace_controls(text: &str, except: &[char]) -> String {
     text.chars().map(plain).collect()
 }
 
-/// A start and a text, wrapped at [`WIDTH`]. Further lines begin below the text.
-/// A number with its noun: `1 error`, `2 errors`.
-fn counted(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
-}
-
+/// A start and a text, wrapped at the width of the terminal. Further lines begin below the text.
 fn hanging(start: &str, text: &str) -> String {
     let indent = start.chars().count();
-    let lines = policy_schema::wrap(&in_one_line(text), WIDTH.saturating_sub(indent).max(30));
+    let lines = policy_schema::wrap(&in_one_line(text), terminal::width().saturating_sub(indent).max(30));
     format!("{start}{}", lines.join(&format!("\n{}", " ".repeat(indent)))).trim_end().to_owned()
 }
 

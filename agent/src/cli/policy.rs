@@ -10,12 +10,13 @@ use net::client::{CallError, call};
 use platform::clock;
 use platform::paths::Paths;
 use policy_schema::resolve::{Level, Origin};
-use policy_schema::{LastGood, Open, Problem, SETTINGS, Severity};
+use policy_schema::{LastGood, Open, Problem, SETTINGS, Setting, Severity};
 use protocol::agent::{POLICY, RELOAD_POLICY};
 use protocol::endpoint::Nothing;
 use protocol::policy::{LastGoodValue, ResolvedPolicy, ResolvedSetting};
 
 use super::documents::Documents;
+use super::terminal::Tone;
 use super::{counted, hanging, shown};
 use crate::policy::{Snapshot, Store};
 
@@ -28,16 +29,18 @@ pub(super) enum Verb {
         all: bool,
         /// Show only values that the sources have now and the agent has not applied; the exit code is 1 if there are
         /// any.
-        #[arg(long, conflicts_with_all = ["all", "json"])]
+        #[arg(long, conflicts_with = "all")]
         diff: bool,
-        /// Print it as JSON.
-        #[arg(long)]
-        json: bool,
     },
     /// Show where the effective value of a setting comes from, and which values it overrides.
     Explain {
         /// The key of the setting; upper and lower case do not matter.
         key: String,
+    },
+    /// List all settings with what they are for.
+    List {
+        /// Only the settings of which the key, the heading or the explanation has this word.
+        word: Option<String>,
     },
     /// Check policy files without installing them; the exit code is 1 if one has an error.
     Check {
@@ -45,23 +48,25 @@ pub(super) enum Verb {
         /// input. What a file is shows in its content. Together they are one policy; the last file is the strongest.
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// Print the resolved policy as JSON.
-        #[arg(long)]
-        json: bool,
     },
     /// Read policy now (administrators only).
     Reload,
 }
 
-pub(super) async fn policy(paths: &Paths, verb: Verb) -> anyhow::Result<ExitCode> {
+pub(super) async fn policy(paths: &Paths, verb: Verb, json: bool) -> anyhow::Result<ExitCode> {
     match verb {
-        Verb::Show { diff: true, .. } => return diff(paths).await,
-        Verb::Show { all, json, diff: false } => show(&load(paths).await?, all, json),
-        Verb::Explain { key } => return explain(&load(paths).await?, &key),
-        Verb::Check { files, json } => return Ok(check(paths, &files, json)),
+        Verb::Show { diff: true, .. } => return diff(paths, json).await,
+        Verb::Show { all, diff: false } => show(&load(paths).await?, all, json),
+        Verb::Explain { key } => return explain(&load(paths).await?, &key, json),
+        Verb::List { word } => list(word.as_deref(), json),
+        Verb::Check { files } => return Ok(check(paths, &files, json)),
         Verb::Reload => {
             let socket = paths.agent_socket();
             let policy = call(&socket, &RELOAD_POLICY, &Nothing {}).await?;
+            if json {
+                out!("{}", serde_json::to_string_pretty(&policy)?);
+                return Ok(ExitCode::SUCCESS);
+            }
             let set = counted(policy.set_by_policy().count(), "setting");
             out!("Policy was read: {set}, {}.", counted(policy.problems.len(), "problem"));
             print_problems(&policy.problems);
@@ -94,7 +99,15 @@ fn print_problems_in(problems: &[Problem], documents: &Documents) {
             Open::Known(Severity::Note) => "note",
             Open::Unknown(name) => name,
         };
-        out!("\n{severity} [{}]", problem.code.as_str());
+        let tone = if problem.severity.is_error() {
+            Tone::Bad
+        } else if problem.severity.is_at_least_warning() {
+            Tone::Doubtful
+        } else {
+            Tone::Plain
+        };
+        out!("");
+        out_painted!(tone, severity, " [{}]", problem.code.as_str());
         for line in problem.to_string().lines() {
             let text = line.trim_start();
             let start = " ".repeat(2 + line.len() - text.len());
@@ -149,13 +162,61 @@ fn show(policy: &ResolvedPolicy, all: bool, json: bool) {
     print_problems(&policy.problems);
 }
 
-fn explain(policy: &ResolvedPolicy, key: &str) -> anyhow::Result<ExitCode> {
+/// All settings with what they are for, or those that a word is about.
+fn list(word: Option<&str>, json: bool) {
+    let word = word.map(str::to_lowercase);
+    let is_about = |setting: &Setting| {
+        let texts = [setting.key, setting.category].into_iter().chain(setting.documentation.iter().copied());
+        word.as_ref().is_none_or(|word| texts.into_iter().any(|text| text.to_lowercase().contains(word)))
+    };
+    let settings: Vec<&Setting> = SETTINGS.iter().filter(|setting| is_about(setting)).collect();
+    if json {
+        let listed: Vec<_> = settings
+            .iter()
+            .map(|setting| {
+                serde_json::json!({
+                    "key": setting.key,
+                    "category": setting.category,
+                    "title": setting.title(),
+                    "explanation": explanation(setting),
+                    "expected": setting.kind.expectation(),
+                    "default": setting.default.map(policy_schema::value::Literal::to_raw),
+                    "example": setting.example.to_raw(),
+                })
+            })
+            .collect();
+        out!("{}", serde_json::to_string_pretty(&listed).unwrap_or_default());
+        return;
+    }
+    let mut category = "";
+    for setting in &settings {
+        if category != setting.category {
+            out!("{}{}", if category.is_empty() { "" } else { "\n" }, setting.category);
+            category = setting.category;
+        }
+        out!("{}", hanging(&format!("  {:<30}", setting.key), &explanation(setting)));
+    }
+    if settings.is_empty() {
+        out!("No setting is about that word.");
+    }
+}
+
+fn explanation(setting: &Setting) -> String {
+    let lines = setting.documentation.get(1..).unwrap_or_default();
+    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ").trim().to_owned()
+}
+
+fn explain(policy: &ResolvedPolicy, key: &str, json: bool) -> anyhow::Result<ExitCode> {
     let Some(resolved) = policy.get(key) else {
         let names = SETTINGS.iter().map(|setting| setting.key);
         let close = policy_schema::nearest(key, names);
         let hint = close.map_or_else(String::new, |close| format!("\n  hint: did you mean `{close}`?"));
         anyhow::bail!("`{key}` is not the name of a setting{hint}");
     };
+    if json {
+        out!("{}", serde_json::to_string_pretty(resolved)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let setting = SETTINGS.iter().find(|setting| setting.key == resolved.key);
     let value = resolved.value.as_ref().map_or_else(|| "not set".to_owned(), shown);
     out!("{} = {value}", resolved.key);
@@ -198,8 +259,7 @@ fn explain(policy: &ResolvedPolicy, key: &str) -> anyhow::Result<ExitCode> {
     }
     if let Some(setting) = setting {
         out!("\n{}", setting.title());
-        let documentation = setting.documentation.get(1..).unwrap_or_default().join(" ");
-        out!("{}", hanging("  ", &documentation));
+        out!("{}", hanging("  ", &explanation(setting)));
         out!("{}", hanging("  ", &format!("Expected: {}.", setting.kind.expectation())));
     }
     let problems: Vec<Problem> = policy
@@ -214,7 +274,7 @@ fn explain(policy: &ResolvedPolicy, key: &str) -> anyhow::Result<ExitCode> {
 
 /// Compares what the sources say now with what the agent applied last: its policy if it runs, else the last good
 /// values.
-async fn diff(paths: &Paths) -> anyhow::Result<ExitCode> {
+async fn diff(paths: &Paths, json: bool) -> anyhow::Result<ExitCode> {
     let store = Store::read_only(paths.clone());
     let sources = view(store.preview(clock::now()));
     let applied: BTreeMap<String, serde_json::Value> =
@@ -233,7 +293,7 @@ async fn diff(paths: &Paths) -> anyhow::Result<ExitCode> {
             }
             Err(error) => return Err(error.into()),
         };
-    let mut differences = 0;
+    let mut differences = Vec::new();
     for setting in SETTINGS {
         let before = applied.get(setting.key);
         let after = sources
@@ -243,18 +303,20 @@ async fn diff(paths: &Paths) -> anyhow::Result<ExitCode> {
         if before == after {
             continue;
         }
-        differences += 1;
-        for (sign, value) in [('-', before), ('+', after)] {
-            if let Some(value) = value {
-                out!("{}", hanging(&format!("{sign} {:<30}", setting.key), &shown(value)));
+        differences.push(serde_json::json!({ "key": setting.key, "applied": before, "sources": after }));
+        for (tone, sign, value) in [(Tone::Bad, "-", before), (Tone::Good, "+", after)] {
+            if let Some(value) = value.filter(|_| !json) {
+                let line = hanging(&format!("{sign} {:<30}", setting.key), &shown(value));
+                out_painted!(tone, sign, "{}", line.get(1..).unwrap_or_default());
             }
         }
     }
-    if differences == 0 {
-        out!("The sources say what the agent applied last. (A change of a secret is not shown.)");
-        return Ok(ExitCode::SUCCESS);
+    if json {
+        out!("{}", serde_json::to_string_pretty(&differences)?);
+    } else if differences.is_empty() {
+        out!("The applied policy matches all sources. (A change of a secret is not shown.)");
     }
-    Ok(ExitCode::FAILURE)
+    Ok(if differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn check(paths: &Paths, files: &[PathBuf], json: bool) -> ExitCode {

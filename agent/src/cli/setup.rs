@@ -62,9 +62,6 @@ pub(super) struct Arguments {
     /// Do not contact the identity provider.
     #[arg(long, global = true)]
     offline: bool,
-    /// Print everything as JSON.
-    #[arg(long, global = true)]
-    json: bool,
 }
 
 /// The identity provider. Addresses may be copied from the browser.
@@ -129,9 +126,9 @@ const WRITTEN: [&str; 8] = [
 
 /// The exit code is 0 if everything was written. It is 2, and nothing was written, if the identity provider contradicts
 /// the values.
-pub(super) async fn setup(paths: &Paths, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let interactive = std::io::stdin().is_terminal() && std::io::stderr().is_terminal() && !arguments.json;
-    let Arguments { offline, json, .. } = arguments;
+pub(super) async fn setup(paths: &Paths, arguments: Arguments, json: bool) -> anyhow::Result<ExitCode> {
+    let interactive = std::io::stdin().is_terminal() && std::io::stderr().is_terminal() && !json;
+    let Arguments { offline, .. } = arguments;
     let (output, base) = (arguments.output.clone(), arguments.policy.clone());
     let mut answers = ask::ask(arguments, interactive)?;
     let mistakes = answers.mistakes();
@@ -258,7 +255,7 @@ fn write(paths: &Paths, answers: &Answers, base: &[PathBuf], output: &Path) -> a
     let mut written = Vec::new();
     if let Some((_, policy, sources)) = &policy_file {
         let profiles = export::write(policy, sources, &output.join("profiles"))?.into_iter();
-        written.extend(profiles.map(|path| format!("profiles/{path}")));
+        written.extend(profiles.map(|file| format!("profiles/{}", file.path)));
     }
     for file in &files {
         let path = output.join(&file.path);

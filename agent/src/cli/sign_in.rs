@@ -7,8 +7,8 @@ use net::client::{self, CallError};
 use platform::paths::Paths;
 use platform::{clock, process};
 use protocol::broker::{
-    CALLERS, CallerRecord, LOGIN, LOGIN_RETURN, LOGOUT, LoginRequest, LoginReturnRequest, LogoutRequest,
-    Method, SESSION,
+    CALLERS, CallerRecord, LOGIN, LOGIN_CANCEL, LOGIN_RETURN, LOGOUT, LoginRequest, LoginReturnRequest,
+    LogoutRequest, Method, SESSION,
 };
 use protocol::endpoint::{Endpoint, Nothing};
 use serde::Serialize;
@@ -42,7 +42,12 @@ pub(super) struct LogoutArguments {
     browser: bool,
 }
 
-pub(super) async fn login(paths: &Paths, arguments: LoginArguments) -> anyhow::Result<()> {
+/// The broker waits for the user this long.
+const LIMIT_IN_MINUTES: u64 = 5;
+/// A sign-in that can begin has begun by then.
+const BEGINS_WITHIN: std::time::Duration = std::time::Duration::from_millis(700);
+
+pub(super) async fn login(paths: &Paths, arguments: LoginArguments, json: bool) -> anyhow::Result<()> {
     let LoginArguments { no_browser, paste, device } = arguments;
     let method = match (paste, device) {
         (true, _) => Method::Paste,
@@ -50,34 +55,66 @@ pub(super) async fn login(paths: &Paths, arguments: LoginArguments) -> anyhow::R
         (false, false) => Method::Browser,
     };
     let browser = !(no_browser || paste || device);
-    if browser {
-        err!("The browser opens the sign-in page of the identity provider.");
-    } else {
+    let say = |text: &str| if json { err!("{text}") } else { out!("{text}") };
+    if !browser {
         let request = LoginRequest { method, browser: false, wait: false };
         let started = call(paths, &LOGIN, &request).await?;
-        match &started.device {
-            Some(device) => out!(
+        say(&match &started.device {
+            Some(device) => format!(
                 "Open {} on any device and enter the code {}.\nIt is valid for {} minutes.",
                 device.verification_uri,
                 device.user_code,
                 device.expires_in / 60
             ),
-            None if paste => out!(
+            None if paste => format!(
                 "Open this address in a browser:\n\n{}\n\nAfter the sign-in the browser shows a page that cannot be \
                  opened. Copy its whole address and paste it here:",
                 started.authorization_url
             ),
-            None => out!("Open this address in a browser on this device:\n\n{}\n", started.authorization_url),
-        }
+            None => {
+                format!("Open this address in a browser on this device:\n\n{}\n", started.authorization_url)
+            }
+        });
     }
-    let ended = if paste {
-        let mut url = String::new();
-        std::io::stdin().read_line(&mut url)?;
-        call(paths, &LOGIN_RETURN, &LoginReturnRequest { url: url.trim().to_owned() }).await?
-    } else {
-        // Joins the sign-in that has begun.
-        call(paths, &LOGIN, &LoginRequest { method, browser, wait: true }).await?
+    let finished = async {
+        if paste {
+            let line = tokio::task::spawn_blocking(|| {
+                let mut url = String::new();
+                std::io::stdin().read_line(&mut url).map(|_| url)
+            });
+            let url = line.await??.trim().to_owned();
+            return call(paths, &LOGIN_RETURN, &LoginReturnRequest { url }).await;
+        }
+        // Begins the sign-in, or joins the one that has begun.
+        let request = LoginRequest { method, browser, wait: true };
+        let ended = call(paths, &LOGIN, &request);
+        tokio::pin!(ended);
+        // By then it has begun, or it was refused and there is nothing to announce.
+        if let Ok(ended) = tokio::time::timeout(BEGINS_WITHIN, &mut ended).await {
+            return ended;
+        }
+        if browser {
+            err!("The browser opens the sign-in page of the identity provider.");
+        }
+        if method == Method::Browser {
+            err!(
+                "Waiting up to {LIMIT_IN_MINUTES} minutes for you to finish there. Ctrl-C ends the sign-in."
+            );
+        }
+        ended.await
     };
+    let ended = tokio::select! {
+        ended = finished => ended?,
+        _ = tokio::signal::ctrl_c() => {
+            // The port is free for the next one. A broker that has gone has freed it as well.
+            drop(call(paths, &LOGIN_CANCEL, &Nothing {}).await);
+            anyhow::bail!("the sign-in was cancelled");
+        }
+    };
+    if json {
+        out!("{}", serde_json::to_string_pretty(&ended.session)?);
+        return Ok(());
+    }
     out!("Signed in as {}.", ended.session.account.as_deref().unwrap_or("an unknown account"));
     super::policy::print_problems(&ended.session.problems);
     Ok(())
@@ -101,10 +138,17 @@ pub(super) async fn whoami(paths: &Paths, json: bool) -> anyhow::Result<ExitCode
     Ok(if session.is_signed_in() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-pub(super) async fn logout(paths: &Paths, arguments: LogoutArguments) -> anyhow::Result<()> {
+pub(super) async fn logout(paths: &Paths, arguments: LogoutArguments, json: bool) -> anyhow::Result<()> {
+    let before = call(paths, &SESSION, &Nothing {}).await?;
     let request = LogoutRequest { account: arguments.account, all: arguments.all };
     let response = call(paths, &LOGOUT, &request).await?;
-    out!("Signed out on this device.");
+    if json {
+        out!("{}", serde_json::to_string_pretty(&response)?);
+    } else if before.is_signed_in() || !before.other_accounts.is_empty() {
+        out!("Signed out on this device.");
+    } else {
+        out!("No user was signed in.");
+    }
     for remark in &response.remarks {
         err!("note: {remark}");
     }

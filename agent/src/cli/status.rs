@@ -18,26 +18,29 @@ use protocol::session::{Kept, SessionState, SessionStatus};
 use protocol::status::{SignInStatus, Status};
 use schemars::schema_for;
 
-use super::hanging;
 use super::policy::print_problems;
+use super::terminal::{self, Tone};
+use super::{counted, hanging};
 use crate::health::encode::{Encoding, encode};
 use crate::health::queue::Identity;
 use crate::health::report::{self, ReportInputs};
 use crate::service::status_file;
 
-pub(super) async fn status(paths: &Paths, json: bool, schema: bool) -> anyhow::Result<ExitCode> {
-    if schema {
-        #[derive(schemars::JsonSchema)]
-        #[expect(dead_code, reason = "only its schema is wanted")]
-        struct Formats {
-            /// What `steward status --json` prints.
-            status: Overview,
-            /// What a receiver of reports gets, and what `steward report --format json` prints.
-            report: Report,
-        }
-        out!("{}", serde_json::to_string_pretty(&schema_for!(Formats))?);
-        return Ok(ExitCode::SUCCESS);
+/// Prints the JSON Schema of the status and of reports.
+pub(super) fn schema() -> anyhow::Result<()> {
+    #[derive(schemars::JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is wanted")]
+    struct Formats {
+        /// What `steward status --json` prints.
+        status: Overview,
+        /// What a receiver of reports gets, and what `steward report --format json` prints.
+        report: Report,
     }
+    out!("{}", serde_json::to_string_pretty(&schema_for!(Formats))?);
+    Ok(())
+}
+
+pub(super) async fn status(paths: &Paths, json: bool) -> anyhow::Result<ExitCode> {
     let overview = overview(paths).await?;
     if json {
         out!("{}", serde_json::to_string_pretty(&overview)?);
@@ -45,6 +48,24 @@ pub(super) async fn status(paths: &Paths, json: bool, schema: bool) -> anyhow::R
         print(&overview);
     }
     Ok(if overview.health.known_state() == State::Pass { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How often the status is shown again.
+const WATCH: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Shows the status again and again, until Ctrl-C. With `--json`, one line each time.
+pub(super) async fn watch(paths: &Paths, json: bool) -> anyhow::Result<()> {
+    loop {
+        let overview = overview(paths).await?;
+        if json {
+            out!("{}", serde_json::to_string(&overview)?);
+        } else {
+            terminal::clear();
+            print(&overview);
+            out!("\nEvery 2 seconds; Ctrl-C ends it.");
+        }
+        tokio::time::sleep(WATCH).await;
+    }
 }
 
 pub(super) async fn report(paths: &Paths, encoding: Encoding) -> anyhow::Result<ExitCode> {
@@ -77,8 +98,17 @@ pub(super) async fn report(paths: &Paths, encoding: Encoding) -> anyhow::Result<
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn update(paths: &Paths) -> anyhow::Result<ExitCode> {
+pub(super) async fn update(paths: &Paths, json: bool) -> anyhow::Result<ExitCode> {
     let status = call(&paths.agent_socket(), &CHECK_FOR_UPDATE, &Nothing {}).await?;
+    if json {
+        let of_updates =
+            |problem: &&Problem| problem.code.known().map(Code::component) == Some(Component::Update);
+        let problems: Vec<&Problem> = status.problems.iter().filter(of_updates).collect();
+        let failed = problems.iter().any(|problem| problem.severity.is_error());
+        let document = serde_json::json!({ "update": status.update, "problems": problems });
+        out!("{}", serde_json::to_string_pretty(&document)?);
+        return Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    }
     if !status.update.managed {
         out!("Updates are not managed on this device; see `UpdateMode` and `UpdateFeed`.");
         return Ok(ExitCode::SUCCESS);
@@ -130,7 +160,15 @@ pub(super) fn duration(now: Timestamp, then: Timestamp) -> String {
 
 fn print(overview: &Overview) {
     let now = clock::now();
-    line("Device", &format!("{}: {}", overview.health.state(), overview.health.reason));
+    let state = overview.health.state();
+    let tone = match overview.health.known_state() {
+        State::Pass | State::Pending | State::NotApplicable => Tone::Good,
+        State::Unknown | State::Stale => Tone::Doubtful,
+        State::Fail | State::Error => Tone::Bad,
+    };
+    let text = hanging("Device    ", &format!("{state}: {}", overview.health.reason));
+    let rest = text.strip_prefix("Device    ").and_then(|rest| rest.strip_prefix(state));
+    out_painted!(tone, &format!("Device    {state}"), "{}", rest.unwrap_or_default());
     let mut problems = Vec::new();
     if let Some(status) = &overview.status {
         print_machine(overview, status, now);
@@ -165,11 +203,16 @@ fn print_machine(overview: &Overview, status: &Status, now: Timestamp) {
     let policy = &status.policy;
     line(
         "Policy",
-        format!("{} settings, {}, read {}", policy.settings, policy.hash, ago(now, policy.read_at)),
+        format!(
+            "{}, {}, read {}",
+            counted(policy.settings, "setting"),
+            policy.hash,
+            ago(now, policy.read_at)
+        ),
     );
     for source in &policy.sources {
         let values =
-            source.values.map_or_else(|| "cannot be read".to_owned(), |count| format!("{count} values"));
+            source.values.map_or_else(|| "cannot be read".to_owned(), |count| counted(count, "value"));
         line("", format!("{} ({values})", source.name));
     }
     let app = &status.app;

@@ -35,7 +35,11 @@ pub(super) struct Arguments {
     log: Vec<PathBuf>,
 }
 
-pub(super) async fn support_bundle(paths: &Paths, arguments: Arguments) -> anyhow::Result<ExitCode> {
+pub(super) async fn support_bundle(
+    paths: &Paths,
+    arguments: Arguments,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
     let now = clock::now();
     let name = format!("steward-support-{}.tar.gz", now.strftime("%Y%m%d-%H%M%S"));
     let output = arguments.output.unwrap_or_else(|| PathBuf::from(name));
@@ -70,6 +74,11 @@ pub(super) async fn support_bundle(paths: &Paths, arguments: Arguments) -> anyho
     );
     parts.insert(0, ("README.txt".to_owned(), head));
     pack(&output, &parts)?;
+    if as_json {
+        let names: Vec<&str> = parts.iter().map(|(name, _)| name.as_str()).collect();
+        out!("{}", serde_json::to_string_pretty(&json!({ "file": output, "parts": names }))?);
+        return Ok(ExitCode::SUCCESS);
+    }
     out!("Written to {}:", output.display());
     for (name, _) in &parts {
         out!("  {name}");

@@ -32,9 +32,6 @@ pub(super) struct Arguments {
     /// Print the ID token instead of the access token.
     #[arg(long)]
     id_token: bool,
-    /// Short for `--format json`.
-    #[arg(long, conflicts_with_all = ["id_token", "format"])]
-    json: bool,
     /// Open the browser if no user is signed in.
     #[arg(long)]
     interactive: bool,
@@ -78,8 +75,8 @@ enum Format {
     Git,
 }
 
-pub(super) async fn token(paths: &Paths, arguments: Arguments) -> anyhow::Result<()> {
-    let format = if arguments.json { Format::Json } else { arguments.format };
+pub(super) async fn token(paths: &Paths, arguments: Arguments, json: bool) -> anyhow::Result<()> {
+    let format = if json { Format::Json } else { arguments.format };
     if let Some(word) = arguments.action.as_ref().filter(|_| format != Format::Git) {
         bail!("unexpected `{word}`; to choose an account, use `--account {word}`");
     }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use broker::configuration::Configuration;
 use platform::paths::Paths;
-use policy_schema::Problem;
+use policy_schema::{Problem, counted};
 use protocol::diagnosis::{self, Cause, Confidence, Diagnosis, match_causes};
 use protocol::status::Status;
 use schemars::JsonSchema;
@@ -245,8 +245,13 @@ fn policy(subject: &Subject) -> Vec<Finding> {
         (_, _) => Outcome::Failure,
     };
     let summary = match serious.len() {
-        0 => format!("{} settings, no problems", subject.settings),
-        count => format!("{} settings, {errors} errors, {} warnings", subject.settings, count - errors),
+        0 => format!("{}, no problems", counted(subject.settings, "setting")),
+        count => format!(
+            "{}: {}, {}",
+            counted(subject.settings, "setting"),
+            counted(errors, "error"),
+            counted(count - errors, "warning")
+        ),
     };
     let mut findings =
         vec![Finding::new("policy", outcome, summary).because_of(serious.iter().filter_map(|problem| {
