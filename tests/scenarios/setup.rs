@@ -113,7 +113,7 @@ async fn contradiction_with_provider_is_shown_and_nothing_is_written() {
         (vec!["entra", "--tenant", "common", "--client-id", "c"], "every tenant"),
         (
             vec!["entra", "--tenant", "6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10", "--client-id", "my app"],
-            "not a client ID",
+            "a client ID without spaces",
         ),
         (vec!["pingone", "--environment", "production"], "not an environment ID"),
         (vec!["google", "--client-id", "1.apps.googleusercontent.com"], "--client-secret"),
@@ -167,7 +167,8 @@ async fn second_setup_removes_files_of_the_first_and_keeps_edited_policy() {
         (done.status.code(), String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned())
     };
     let tenant = "6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10";
-    let first = ["entra", "--tenant", tenant, "--client-id", tenant, "--identity-center", INSTANCE];
+    let client = "3c1f2d9e-7a54-4a0c-8f54-5f8f9f1d2b77";
+    let first = ["entra", "--tenant", tenant, "--client-id", client, "--identity-center", INSTANCE];
     assert_eq!(run(&first).await.0, Some(0));
     let policy = folder.join("policy.toml");
     let edited = format!("{}UpdateMode = \"off\"\n", fs_err::read_to_string(&policy).unwrap());
@@ -187,6 +188,144 @@ async fn second_setup_removes_files_of_the_first_and_keeps_edited_policy() {
     fs_err::write(folder.join("notes.txt"), "mine").unwrap();
     let (code, printed) = run(&["okta", "--domain", "example.okta.com", "--client-id", "c"]).await;
     assert!(code == Some(1) && printed.contains("contains `notes.txt`"), "{printed}");
+}
+
+/// Found by trial: a second run with fewer options dropped the allowed domains and the report settings.
+#[tokio::test]
+async fn second_setup_keeps_restrictions_and_loosens_only_if_that_is_said() {
+    let device = Device::new();
+    let folder = device.path("setup");
+    let output = folder.display().to_string();
+    let run = async |arguments: &[&str]| {
+        let okta = ["setup", "okta", "--domain", "example.okta.com", "--offline", "--output", &output];
+        let done = device.steward(&[&okta[..], arguments].concat()).await;
+        (done.status.code(), String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned())
+    };
+    let (code, printed) = run(&["--client-id", "0oa1", "--email-domain", "example.com"]).await;
+    assert_eq!(code, Some(0), "{printed}");
+    let policy = folder.join("policy.toml");
+    let more = "SocialSignIn = \"blocked\"\nReportUrl = \"https://reports.example.com/v1\"\n";
+    fs_err::write(&policy, format!("{}{more}", fs_err::read_to_string(&policy).unwrap())).unwrap();
+    // Without its options, and without the client ID.
+    let (code, printed) = run(&["--organization", "Example Corp"]).await;
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("+ OrganizationName"), "{printed}");
+    let text = fs_err::read_to_string(&policy).unwrap();
+    for kept in ["example.com\"]", "blocked", "reports.example.com", "0oa1", "Example Corp"] {
+        assert!(text.contains(kept), "{kept}: {text}");
+    }
+    let wider = ["--email-domain", "example.com", "--email-domain", "example.org"];
+    let (code, printed) = run(&wider).await;
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(printed.contains("`AllowedEmailDomains`") && printed.contains("--allow-loosening"), "{printed}");
+    assert_eq!(fs_err::read_to_string(&policy).unwrap(), text, "nothing was written");
+    assert_eq!(run(&[&wider[..], &["--allow-loosening"]].concat()).await.0, Some(0));
+    assert!(fs_err::read_to_string(&policy).unwrap().contains("example.org"));
+    // No copy of an earlier policy is ever replaced.
+    for number in 2..4 {
+        fs_err::write(&policy, format!("{}# edited {number}\n", fs_err::read_to_string(&policy).unwrap()))
+            .unwrap();
+        assert_eq!(run(&["--support-contact", &format!("help-{number}@example.com")]).await.0, Some(0));
+    }
+    let copies = fs_err::read_dir(&folder).unwrap().flatten();
+    let copies: Vec<_> =
+        copies.filter(|entry| entry.file_name().to_string_lossy().contains(".before")).collect();
+    assert_eq!(copies.len(), 4, "{copies:?}");
+    fs_err::write(&policy, "AllowedEmailDomains = [\n").unwrap();
+    let (code, printed) = run(&["--client-id", "0oa1"]).await;
+    assert!(code == Some(1) && printed.contains("its restrictions would be lost"), "{printed}");
+}
+
+/// Found by trial: such values got into the sheet that cannot be edited afterwards.
+#[tokio::test]
+async fn values_that_nobody_could_verify_are_refused_or_marked() {
+    const TENANT: &str = "6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10";
+    const CLIENT: &str = "3c1f2d9e-7a54-4a0c-8f54-5f8f9f1d2b77";
+    let entra = ["entra", "--offline", "--tenant"];
+    for (more, reason) in [
+        (vec!["contoso.onmicrosoft.com", "--client-id", CLIENT], "names the tenant by a domain"),
+        (vec![TENANT, "--client-id", TENANT], "the client ID stands beside it"),
+        (vec![TENANT, "--client-id", "https://portal.azure.com/x"], "an address, not a client ID"),
+        (
+            vec![TENANT, "--client-id", CLIENT, "--identity-center", "arn:aws:sso:::instance/x"],
+            "--identity-center",
+        ),
+        (
+            vec![
+                TENANT,
+                "--client-id",
+                CLIENT,
+                "--identity-center",
+                INSTANCE,
+                "--trusted-token-issuer",
+                "arn:aws:x",
+            ],
+            "--trusted-token-issuer: expected",
+        ),
+    ] {
+        let done = set_up(&[&entra[..], &more].concat()).await;
+        assert!(done.code == Some(1) && done.printed.contains(reason), "{more:?}: {}", done.printed);
+        assert!(!done.folder.exists(), "{more:?}");
+    }
+    let pasted = format!(" {{{CLIENT}}} ");
+    let center = ["--identity-center", "arn:aws-us-gov:sso:::instance/ssoins-1234567890abcdef"];
+    let done = set_up(&[&entra[..], &[TENANT, "--client-id", &pasted], &center].concat()).await;
+    assert!(done.code == Some(0) && done.printed.contains("GovCloud"), "{}", done.printed);
+    let access = done.text("3-extension-access.md");
+    assert!(access.contains(&format!("\n{CLIENT}\n")) && access.contains("UNVERIFIED"), "{access}");
+    assert!(done.text("2-trusted-token-issuer.md").contains("--region \"${AWS_REGION:?"));
+    let region = ["--identity-center", INSTANCE, "--aws-region", "eu-west-1"];
+    let done = set_up(&[&entra[..], &[TENANT, "--client-id", CLIENT], &region].concat()).await;
+    let sheet = done.text("2-trusted-token-issuer.md");
+    assert!(sheet.contains("--region eu-west-1") && sheet.contains("older pages"), "{sheet}");
+    let us = format!("https://login.microsoftonline.us/{TENANT}/v2.0");
+    let done = set_up(&["entra", "--offline", "--tenant", &us, "--client-id", CLIENT]).await;
+    let sheet = done.text("1-identity-provider.md");
+    assert!(
+        sheet.contains("https://portal.azure.us") && sheet.contains("https://graph.microsoft.us/v1.0"),
+        "{sheet}"
+    );
+    // The sheet about distribution names only files that are there.
+    let sheet = done.text("4-distribution.md");
+    assert!(!sheet.contains("amazon-quick.mobileconfig") && sheet.contains("`steward agent`"), "{sheet}");
+    for name in sheet.split('`').filter(|word| word.starts_with("profiles/")) {
+        assert!(done.folder.join(name).exists(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn certificates_of_own_authority_are_trusted_and_get_into_the_policy() {
+    let device = Device::new();
+    let certificate = rcgen::generate_simple_self_signed(["ca.example.com".to_owned()]).unwrap().cert.pem();
+    let file = device.path("ca.pem");
+    fs_err::write(&file, format!("subject=CN\n{certificate}\n{certificate}")).unwrap();
+    let file = file.display().to_string();
+    let done = set_up(&[
+        "okta",
+        "--domain",
+        "example.okta.com",
+        "--client-id",
+        "c",
+        "--offline",
+        "--ca-file",
+        &file,
+    ])
+    .await;
+    assert_eq!(done.code, Some(0), "{}", done.printed);
+    assert_eq!(done.text("policy.toml").matches("BEGIN CERTIFICATE").count(), 2);
+    fs_err::write(device.path("ca.pem"), "nothing").unwrap();
+    let done = set_up(&[
+        "okta",
+        "--domain",
+        "example.okta.com",
+        "--client-id",
+        "c",
+        "--offline",
+        "--ca-file",
+        &file,
+    ])
+    .await;
+    assert!(done.code == Some(1) && done.printed.contains("no certificate in PEM"), "{}", done.printed);
 }
 
 /// Found by review: the registration named another redirect URI than the policy.

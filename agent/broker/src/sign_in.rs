@@ -336,7 +336,7 @@ fn page(configuration: &Configuration, result: &Result<Arc<Session>, SignInError
             "You are signed in".to_owned(),
             format!("Signed in as {}. Close this window and go back to the app.", session.account()),
         ),
-        Err(error) => ("The sign-in did not work".to_owned(), error.problem(configuration).message),
+        Err(error) => ("The sign-in did not work".to_owned(), error.for_user(configuration)),
     };
     Page {
         organization: configuration.organization.clone(),

@@ -2,6 +2,7 @@
 
 use net::admission::StatusCode;
 use policy_schema::{Code, Problem};
+use protocol::diagnosis;
 
 use super::callback::PortTaken;
 use super::configuration::{Configuration, ConfigurationError};
@@ -117,6 +118,48 @@ impl SignInError {
             Self::Stopping => Problem::new(Code::ApiRefused, self.to_string()),
         }
     }
+
+    /// What the page in the user's browser says. Errors of libraries and of servers mean nothing to a user: the code is
+    /// what a support contact looks up, and the broker's log has the rest.
+    pub(crate) fn for_user(&self, configuration: &Configuration) -> String {
+        let problem = self.problem(configuration);
+        let code = problem.code.as_str();
+        match self {
+            Self::Provider(ProviderError::Unreachable(reason)) => {
+                if diagnosis::match_causes(reason).iter().any(|cause| cause.is_of_network()) {
+                    format!("This device does not trust the certificate of the identity provider ({code}).")
+                } else {
+                    format!(
+                        "The identity provider could not be reached ({code}). Check the network and sign in again."
+                    )
+                }
+            }
+            Self::Provider(ProviderError::Discovery(_)) => {
+                format!("The identity provider is not set up as this device expects ({code}).")
+            }
+            Self::Provider(ProviderError::Untrusted { check: Check::Expiry | Check::Start, .. }) => {
+                format!(
+                    "The response of the identity provider is not valid at this time ({code}). Check this device's clock and sign in again."
+                )
+            }
+            Self::Provider(ProviderError::Untrusted { .. }) => {
+                format!(
+                    "The response of the identity provider failed a check, and nothing of it was used ({code})."
+                )
+            }
+            Self::NotConfigured(_)
+            | Self::DeviceFlowNotAllowed
+            | Self::PortTaken(_)
+            | Self::Provider(_)
+            | Self::Address(_)
+            | Self::NoBrowser(_)
+            | Self::TimedOut { .. }
+            | Self::Replaced
+            | Self::Cancelled
+            | Self::Paste(_)
+            | Self::Stopping => problem.message,
+        }
+    }
 }
 
 impl From<BeginError> for SignInError {
@@ -128,5 +171,30 @@ impl From<BeginError> for SignInError {
             }
             BeginError::Address(error) => Self::Address(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::tests::configuration;
+
+    /// Found by trial: the page said "error sending request: client error (Connect): invalid peer certificate:
+    /// unknown issuer", and the hint was to check the network.
+    #[test]
+    fn certificate_trouble_is_no_network_trouble_and_no_library_error_for_users() {
+        let configuration = configuration("");
+        let error = |reason: &str| SignInError::from(ProviderError::Unreachable(reason.to_owned()));
+        let untrusted = error(
+            "a.example could not be reached: error sending request: invalid peer certificate: UnknownIssuer",
+        );
+        let hint = untrusted.problem(&configuration).hint.unwrap();
+        assert!(hint.contains("trust store") && !hint.contains("check the network"), "{hint}");
+        let page = untrusted.for_user(&configuration);
+        assert!(page.contains("trust the certificate") && !page.contains("UnknownIssuer"), "{page}");
+        let offline = error("a.example could not be reached: error sending request: dns error");
+        assert!(offline.problem(&configuration).hint.unwrap().contains("check the network"));
+        let page = offline.for_user(&configuration);
+        assert!(page.contains("could not be reached") && !page.contains("dns error"), "{page}");
     }
 }

@@ -209,6 +209,28 @@ pub fn match_causes(text: &str) -> Vec<Cause> {
     Cause::ALL.iter().filter(is_matched).copied().collect()
 }
 
+/// The causes that the words of a user match: texts of errors, and the headings and symptoms of the vendor's tables and of this
+/// catalogue.
+#[must_use]
+pub fn match_words(text: &str) -> Vec<Cause> {
+    let by_text = match_causes(text);
+    let plain = |text: &str| {
+        // What stands in brackets names a product, and an error is called so or not.
+        let text = normalize(text.split(" (").next().unwrap_or_default());
+        text.trim_end_matches(['.', ':']).trim_end_matches(" error").trim().to_owned()
+    };
+    let text = plain(text);
+    let is_meant = |cause: &&Cause| {
+        let headings = [Some(cause.symptom()), cause.row(), Some(cause.as_str())];
+        let mut headings = headings.into_iter().flatten().map(plain);
+        // Beside texts of errors, which say more, only a whole heading counts.
+        by_text.contains(cause)
+            || headings
+                .any(|heading| text == heading || (by_text.is_empty() && contains_words(&text, &heading)))
+    };
+    Cause::ALL.iter().filter(is_meant).copied().collect()
+}
+
 /// Diagnoses a problem by its message, else by the usual cause of its code.
 #[must_use]
 pub fn of_problem(problem: &Problem, context: &Context<'_>) -> Option<Diagnosis> {

@@ -175,6 +175,11 @@ fn write_some(
     Ok(written)
 }
 
+/// Whether there is a profile for the managed app itself.
+pub(super) fn has_app_profile(sources: &[Source]) -> bool {
+    !app_preferences(sources).is_empty()
+}
+
 /// The values that the managed app reads from its own preference domain on macOS.
 fn app_preferences(sources: &[Source]) -> Vec<AppPreferences> {
     let resolved = resolve(sources, &LastGood::default());

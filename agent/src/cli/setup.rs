@@ -10,17 +10,18 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Subcommand;
 use platform::file::{self, Access};
 use platform::paths::Paths;
+use platform::service::StopSignal;
 use policy_schema::export::{Artefact, policy_of, toml as drop_in_of};
 use policy_schema::raw::Source;
 use policy_schema::read::drop_in;
-use policy_schema::{LastGood, Resolved, resolve};
+use policy_schema::{Code, LastGood, Resolved, resolve};
 use serde_json::json;
 
 use super::doctor::{of_policy, print, progress};
 use super::documents::Documents;
 use super::{export, hanging, policy};
 use crate::doctor::{self, Finding, Outcome, Subject};
-use crate::setup::{self, Answers, documents};
+use crate::setup::{self, Answers, documents, loosening};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -56,7 +57,16 @@ pub(super) struct Arguments {
     /// A policy file whose other settings are kept. The values of this command are stronger.
     #[arg(long, global = true, value_name = "FILE")]
     policy: Vec<PathBuf>,
-    /// The folder to write into.
+    /// The home Region of the IAM Identity Center instance. Older pages of the vendor allow only us-east-1.
+    #[arg(long, global = true, value_name = "REGION", requires = "identity_center")]
+    aws_region: Option<String>,
+    /// Certificates of your own authority, in PEM: trusted for the identity provider, and written into the policy.
+    #[arg(long, global = true, value_name = "FILE")]
+    ca_file: Vec<PathBuf>,
+    /// Write a policy also if it allows more than the one in the folder.
+    #[arg(long, global = true)]
+    allow_loosening: bool,
+    /// The folder to write into. The policy in it is where this run starts from.
     #[arg(short, long, global = true, value_name = "DIR", default_value = "steward-setup")]
     output: PathBuf,
     /// Do not contact the identity provider.
@@ -65,7 +75,7 @@ pub(super) struct Arguments {
 }
 
 /// The identity provider. Addresses may be copied from the browser.
-#[derive(Subcommand)]
+#[derive(Clone, Subcommand)]
 enum Provider {
     /// Microsoft Entra ID.
     Entra {
@@ -128,13 +138,20 @@ const WRITTEN: [&str; 8] = [
 /// the values.
 pub(super) async fn setup(paths: &Paths, arguments: Arguments, json: bool) -> anyhow::Result<ExitCode> {
     let interactive = std::io::stdin().is_terminal() && std::io::stderr().is_terminal() && !json;
-    let Arguments { offline, .. } = arguments;
-    let (output, base) = (arguments.output.clone(), arguments.policy.clone());
-    let mut answers = ask::ask(arguments, interactive)?;
+    let Arguments { offline, allow_loosening, .. } = arguments;
+    let (output, files) = (arguments.output.clone(), arguments.policy.clone());
+    let earlier = Earlier::read(paths, &output)?;
+    // With a handler, Ctrl-C ends a question and not the process, so that the terminal is left as it was.
+    let _interrupts = interactive.then(StopSignal::new).transpose()?;
+    let mut answers = ask::ask(&arguments, interactive)?;
+    if answers.client_id.is_none() {
+        answers.client_id = earlier.as_ref().and_then(|earlier| earlier.client_id(&answers));
+    }
+    let base = Base { earlier: earlier.as_ref(), files: &files };
     let mistakes = answers.mistakes();
     ensure!(mistakes.is_empty(), "{}", mistakes.join("\n"));
     // The registration of the client uses the other settings of policy too.
-    let merged = resolved(paths, &base, &answers)?;
+    let merged = resolved(paths, base, &answers)?;
     answers.redirect_uri.clone_from(&merged.policy.redirect_uri);
     answers.app.clone_from(&merged.policy.app);
     answers.addresses =
@@ -142,12 +159,12 @@ pub(super) async fn setup(paths: &Paths, arguments: Arguments, json: bool) -> an
 
     let mut findings = Vec::new();
     if !offline {
-        let subject = subject(paths, &base, &answers)?;
+        let subject = subject(paths, base, &answers)?;
         match setup::discover(&subject, &answers.preset).await {
             Ok(found) => {
                 answers.endpoints.clone_from(&found.endpoints);
                 answers.preset = found;
-                let subject = self::subject(paths, &base, &answers)?;
+                let subject = self::subject(paths, base, &answers)?;
                 findings = doctor::examine_provider(subject, progress(json, false)).await;
             }
             Err(diagnosis) => findings.push(Finding::unavailable("discovery", diagnosis)),
@@ -174,7 +191,32 @@ pub(super) async fn setup(paths: &Paths, arguments: Arguments, json: bool) -> an
         }
         return Ok(ExitCode::from(2));
     }
-    let files = write(paths, &answers, &base, &output)?;
+    // What only the provider could have corrected is in a sheet that cannot be edited afterwards.
+    if answers.client_id.is_some() {
+        let after = resolved(paths, base, &answers)?;
+        let doubtful = after.problems.iter().filter(|problem| {
+            problem.code == Code::PolicyContradiction
+                && matches!(
+                    problem.key.as_deref(),
+                    Some("Issuer" | "ClientId" | "JwksUri" | "TokenEndpoint" | "AuthorizationEndpoint")
+                )
+        });
+        let doubtful: Vec<String> = doubtful.map(ToString::to_string).collect();
+        ensure!(doubtful.is_empty(), "{}", doubtful.join("\n"));
+        if let Some(earlier) = &earlier {
+            let loosenings = loosening::loosenings(&earlier.resolved, &after);
+            ensure!(
+                loosenings.is_empty() || allow_loosening,
+                "the new policy allows more than {}:\n  {}\n  hint: `--allow-loosening` writes it all the same",
+                output.join(POLICY).display(),
+                loosenings.join("\n  ")
+            );
+            if !json {
+                earlier.show_difference(&after);
+            }
+        }
+    }
+    let files = write(paths, &answers, base, &output)?;
     if json {
         let console: serde_json::Map<String, serde_json::Value> = documents::console_values(&answers)
             .into_iter()
@@ -207,16 +249,101 @@ fn contradicts(finding: &Finding) -> bool {
         && finding.diagnoses.iter().any(|diagnosis| !diagnosis.is_of_network())
 }
 
+/// The policy that an earlier run left in the folder.
+struct Earlier {
+    source: Source,
+    resolved: Resolved,
+}
+
+/// What this command always answers anew.
+const ANSWERED: [&str; 7] = [
+    "IdentityProvider",
+    "Issuer",
+    "ClientId",
+    "ClientSecret",
+    "AuthorizationEndpoint",
+    "TokenEndpoint",
+    "JwksUri",
+];
+
+impl Earlier {
+    /// Nothing, if there is none.
+    fn read(paths: &Paths, output: &Path) -> anyhow::Result<Option<Self>> {
+        let path = output.join(POLICY);
+        // A link is none of ours.
+        if !fs_err::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
+            return Ok(None);
+        }
+        let documents = Documents::read(paths, std::slice::from_ref(&path));
+        let resolved = documents.resolve();
+        let broken = resolved.problems.iter().find(|problem| problem.severity.is_error());
+        if let Some(problem) = broken {
+            bail!(
+                "the policy of an earlier run cannot be used, so its restrictions would be lost\n{problem}\n  \
+                 hint: repair it, or choose another folder with --output"
+            );
+        }
+        let source = documents.sources.into_iter().next().context("one file is one source")?;
+        Ok(Some(Self { source, resolved }))
+    }
+
+    /// The client ID, if it belongs to the same issuer.
+    fn client_id(&self, answers: &Answers) -> Option<String> {
+        let policy = &self.resolved.policy;
+        policy.client_id.clone().filter(|_| policy.issuer.as_ref() == Some(&answers.preset.issuer))
+    }
+
+    /// Its settings without those that are answered anew.
+    fn settings(&self) -> Source {
+        let mut source = self.source.clone();
+        source.rank = 0;
+        if let Ok(policy) = &mut source.contents {
+            policy
+                .enforced
+                .retain(|key, _| !ANSWERED.iter().any(|answered| answered.eq_ignore_ascii_case(key)));
+        }
+        source
+    }
+
+    fn show_difference(&self, after: &Resolved) {
+        let mut first = true;
+        for (before, after) in self.resolved.settings.iter().zip(&after.settings) {
+            if before.value == after.value {
+                continue;
+            }
+            if std::mem::take(&mut first) {
+                out!("Changes of the policy:");
+            }
+            for (sign, value) in [('-', &before.value), ('+', &after.value)] {
+                if let Some(value) = value {
+                    out!("{}", hanging(&format!("{sign} {:<30}", before.key), &value.to_string()));
+                }
+            }
+        }
+        if !first {
+            out!("");
+        }
+    }
+}
+
+/// What the answers are added to.
+#[derive(Clone, Copy)]
+struct Base<'a> {
+    earlier: Option<&'a Earlier>,
+    files: &'a [PathBuf],
+}
+
 /// The policy of the answers as a source, stronger than the policy files.
-fn sources(paths: &Paths, base: &[PathBuf], answers: &Answers) -> Vec<Source> {
-    let mut sources = Documents::read(paths, base).sources;
+fn sources(paths: &Paths, base: Base<'_>, answers: &Answers) -> Vec<Source> {
+    let mut sources: Vec<Source> = base.earlier.map(Earlier::settings).into_iter().collect();
+    sources.extend(Documents::read(paths, base.files).sources);
     let contents = drop_in::read(answers.policy().as_bytes());
     sources.push(Source { rank: u32::MAX, name: "setup".to_owned(), contents });
     sources
 }
 
 /// Resolves the policy of all sources. A policy with an error is not accepted.
-fn resolved(paths: &Paths, base: &[PathBuf], answers: &Answers) -> anyhow::Result<Resolved> {
+fn resolved(paths: &Paths, base: Base<'_>, answers: &Answers) -> anyhow::Result<Resolved> {
     let sources = sources(paths, base, answers);
     if let Err(problems) = policy_of(&sources) {
         let serious = problems.iter().filter(|problem| problem.severity.is_error());
@@ -226,12 +353,12 @@ fn resolved(paths: &Paths, base: &[PathBuf], answers: &Answers) -> anyhow::Resul
     Ok(resolve(&sources, &LastGood::default()))
 }
 
-fn subject(paths: &Paths, base: &[PathBuf], answers: &Answers) -> anyhow::Result<Subject> {
+fn subject(paths: &Paths, base: Base<'_>, answers: &Answers) -> anyhow::Result<Subject> {
     Ok(of_policy(paths, &resolved(paths, base, answers)?.policy, 0, Vec::new()))
 }
 
 /// Writes every file, and returns their names in the folder.
-fn write(paths: &Paths, answers: &Answers, base: &[PathBuf], output: &Path) -> anyhow::Result<Vec<String>> {
+fn write(paths: &Paths, answers: &Answers, base: Base<'_>, output: &Path) -> anyhow::Result<Vec<String>> {
     let mut files = documents::identity_provider(answers)?;
     let mut policy_file = None;
     if answers.client_id.is_some() {
@@ -240,7 +367,8 @@ fn write(paths: &Paths, answers: &Answers, base: &[PathBuf], output: &Path) -> a
             policy_of(&sources).map_err(|_| anyhow::anyhow!("the policy would have errors"))?;
         // Only contradictions are left here.
         policy::print_problems(&problems);
-        files.extend(documents::after_registration(answers)?);
+        let app_profile = export::has_app_profile(&sources);
+        files.extend(documents::after_registration(answers, app_profile)?);
         let head = "# Written by `steward setup`. Check it with `steward policy check` and `steward doctor --policy`.\n";
         let bytes = format!("{head}{}", drop_in_of::bare(&policy)).into_bytes();
         files.push(Artefact { path: POLICY.to_owned(), bytes: bytes.clone() });
@@ -273,24 +401,25 @@ fn clear(output: &Path, policy: Option<&[u8]>) -> anyhow::Result<()> {
     let Ok(entries) = fs_err::read_dir(output) else { return Ok(()) };
     let names: Vec<String> =
         entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect();
-    let kept = format!("{POLICY}.before");
+    let is_kept = |name: &str| name.starts_with(&format!("{POLICY}.before"));
     let foreign: Vec<&String> =
-        names.iter().filter(|name| !WRITTEN.contains(&name.as_str()) && **name != kept).collect();
+        names.iter().filter(|name| !WRITTEN.contains(&name.as_str()) && !is_kept(name)).collect();
     if let Some(foreign) = foreign.first() {
         bail!(
             "{} contains `{foreign}`, which `steward setup` did not write; choose an empty folder with --output",
             output.display()
         );
     }
-    for name in names.iter().filter(|name| **name != kept) {
+    for name in names.iter().filter(|name| !is_kept(name)) {
         let path = output.join(name);
         let metadata = fs_err::symlink_metadata(&path)?;
         if name == POLICY
             && metadata.is_file()
             && policy.is_none_or(|new| fs_err::read(&path).is_ok_and(|old| old != new))
         {
-            fs_err::rename(&path, output.join(&kept))?;
-            err!("note: the previous policy is kept as {}", output.join(&kept).display());
+            let kept = unused(output, &format!("{POLICY}.before"));
+            fs_err::rename(&path, &kept)?;
+            err!("note: the previous policy was kept as {}", kept.display());
         } else if metadata.is_dir() {
             fs_err::remove_dir_all(&path)?;
         } else {
@@ -300,9 +429,17 @@ fn clear(output: &Path, policy: Option<&[u8]>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A name that no file in the folder has yet.
+fn unused(folder: &Path, name: &str) -> PathBuf {
+    let numbered = (2..).map(|number| folder.join(format!("{name}-{number}")));
+    let mut all = std::iter::once(folder.join(name)).chain(numbered);
+    all.find(|path| fs_err::symlink_metadata(path).is_err()).unwrap_or_else(|| folder.join(name))
+}
+
 fn print_result(answers: &Answers, findings: &[Finding], offline: bool, output: &Path) {
-    for note in &answers.preset.notes {
-        out!("{}", hanging("note: ", note));
+    let of_center = answers.identity_center.iter().flat_map(setup::IdentityCenter::notes);
+    for note in answers.preset.notes.iter().cloned().chain(of_center) {
+        out!("{}", hanging("note: ", &note));
     }
     out!("For the Amazon Quick console, Permissions > Extension access:");
     for (name, value) in documents::console_values(answers) {

@@ -22,7 +22,7 @@ use std::time::Duration;
 use broker::configuration::Configuration;
 use platform::paths::Paths;
 use policy_schema::{Problem, counted};
-use protocol::diagnosis::{self, Cause, Confidence, Diagnosis, match_causes};
+use protocol::diagnosis::{self, Cause, Confidence, Diagnosis, match_causes, match_words};
 use protocol::status::Status;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -182,7 +182,9 @@ pub(crate) async fn examine(subject: Subject, progress: impl Fn(&str, usize)) ->
         let limit = if subject.sign_in { SIGN_IN_LIMIT } else { LIMIT };
         groups.push(("session", limit, Box::pin(session::examine(Arc::clone(&subject)))));
     }
-    run(groups, progress).await
+    let mut findings = run(groups, progress).await;
+    network::tell_inspection_apart(&subject, &mut findings);
+    findings
 }
 
 /// Fetches the discovery document of an issuer.
@@ -277,7 +279,7 @@ fn policy(subject: &Subject) -> Vec<Finding> {
             "error-text",
             Outcome::Failure,
             text,
-            "the text matches no known error",
+            "Steward does not recognise this message",
         ));
     }
     findings
@@ -285,7 +287,7 @@ fn policy(subject: &Subject) -> Vec<Finding> {
 
 /// The causes that a text of the browser, the app or a log matches.
 fn explain_text(subject: &Subject, check: &str, outcome: Outcome, text: &str, unknown: &str) -> Finding {
-    let causes = match_causes(text);
+    let causes = match_words(text);
     let redaction = Redaction::new(subject.configuration.client_secret.clone());
     if causes.is_empty() {
         return Finding::skipped(check, unknown);

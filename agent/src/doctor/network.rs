@@ -79,12 +79,17 @@ impl ProbeClient {
         {
             let evidence = vec![
                 format!("{} presents a certificate for {}", host(url), presented.subject),
-                format!("issued by {}", presented.issuer),
+                format!("{ISSUED_BY}{}", presented.issuer),
                 reason.to_string(),
             ];
             let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
-            let id = if *reason == unknown { Cause::TlsIntercepted } else { Cause::CertificateUnusable };
-            return subject.diagnose(id, Confidence::Certain, evidence);
+            // One server alone does not say whether its authority is private or one of an inspection.
+            let (id, confidence) = if *reason == unknown {
+                (Cause::TlsUntrusted, Confidence::Likely)
+            } else {
+                (Cause::CertificateUnusable, Confidence::Certain)
+            };
+            return subject.diagnose(id, confidence, evidence);
         }
         let lower = message.to_lowercase();
         let id = match () {
@@ -102,6 +107,46 @@ impl ProbeClient {
         };
         subject.diagnose(id, Confidence::Certain, message)
     }
+}
+
+/// Begins the line that names the issuer of a certificate.
+const ISSUED_BY: &str = "issued by ";
+
+/// Tells TLS inspection from a private authority: the same unknown issuer for hosts of different owners is inspection;
+/// if hosts of others are trusted, it is a private authority.
+pub(super) fn tell_inspection_apart(subject: &Subject, findings: &mut [Finding]) {
+    let unknown = |diagnosis: &Diagnosis| -> Option<(String, String)> {
+        let issuer = diagnosis.evidence.iter().find_map(|line| line.strip_prefix(ISSUED_BY))?;
+        let host = diagnosis.evidence.first()?.split_whitespace().next()?;
+        (diagnosis.id == Cause::TlsUntrusted).then(|| (issuer.to_owned(), owner(host)))
+    };
+    let seen: BTreeSet<(String, String)> =
+        findings.iter().flat_map(|finding| &finding.diagnoses).filter_map(unknown).collect();
+    let others_are_trusted =
+        findings.iter().any(|finding| finding.check == "network" && finding.outcome == Outcome::Pass);
+    for diagnosis in findings.iter_mut().flat_map(|finding| &mut finding.diagnoses) {
+        let Some((issuer, _)) = unknown(diagnosis) else { continue };
+        let hosts = seen.iter().filter(|(other, _)| *other == issuer).count();
+        let mut evidence = diagnosis.evidence.clone();
+        if hosts > 1 {
+            evidence.push(format!("hosts of {hosts} owners present certificates of the same issuer"));
+            *diagnosis = subject.diagnose(Cause::TlsIntercepted, Confidence::Certain, evidence);
+        } else if others_are_trusted {
+            evidence.push(
+                "other hosts present certificates that are trusted, so this one has an authority of its own"
+                    .to_owned(),
+            );
+            *diagnosis = subject.diagnose(Cause::TlsUntrusted, Confidence::Likely, evidence);
+        }
+    }
+}
+
+/// Whose a host is, roughly: the last two parts of its name.
+fn owner(host: &str) -> String {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let mut parts: Vec<&str> = name.rsplit('.').take(2).collect();
+    parts.reverse();
+    parts.join(".")
 }
 
 /// Why the network settings cannot be used.
@@ -134,8 +179,10 @@ pub(super) fn not_a_document(subject: &Subject, url: &Url, response: &Fetched) -
         500.. => subject.diagnose(Cause::ServerFault, Confidence::Certain, evidence),
         _ => {
             let text = String::from_utf8_lossy(&response.body);
+            // An address that does not exist says nothing about an app that is turned off.
+            let is_of_app = |cause: &&Cause| **cause == Cause::ApplicationDisabled && response.status == 404;
             let known = match_causes(&text);
-            let id = known.first().copied().unwrap_or(Cause::DiscoveryMissing);
+            let id = known.iter().find(|cause| !is_of_app(cause)).copied().unwrap_or(Cause::DiscoveryMissing);
             subject.diagnose(id, Confidence::Certain, evidence)
         }
     }
@@ -219,4 +266,40 @@ fn is_tls(error: &HttpError) -> bool {
                 .is_some_and(|inner| is_inside(inner as &(dyn Error + 'static)))
     }
     sources(error).any(is_inside)
+}
+
+#[cfg(test)]
+mod tests {
+    use broker::configuration::Configuration;
+    use platform::paths::Paths;
+    use policy_schema::{LastGood, resolve};
+
+    use super::*;
+
+    #[test]
+    fn inspection_is_certain_only_if_hosts_of_several_owners_have_the_same_unknown_issuer() {
+        let policy = resolve(&[], &LastGood::default()).policy;
+        let paths = Paths::new(Some("/nowhere".into()));
+        let subject = Subject::of_sign_in(paths, Configuration::new(&policy, Vec::new()));
+        let untrusted = |host: &str, issuer: &str| {
+            let evidence =
+                vec![format!("{host} presents a certificate for x"), format!("{ISSUED_BY}{issuer}")];
+            Finding::new("network", Outcome::Failure, "x").because(subject.diagnose(
+                Cause::TlsUntrusted,
+                Confidence::Likely,
+                evidence,
+            ))
+        };
+        let told = |mut findings: Vec<Finding>| {
+            tell_inspection_apart(&subject, &mut findings);
+            let first = findings[0].diagnoses[0].clone();
+            (first.id, first.confidence)
+        };
+        let (one, other) = (untrusted("login.example.com:443", "CN=A"), untrusted("cdn.example.org", "CN=A"));
+        assert_eq!(told(vec![one.clone()]), (Cause::TlsUntrusted.into(), Confidence::Likely.into()));
+        let same_owner = untrusted("api.example.com", "CN=A");
+        assert_eq!(told(vec![one.clone(), same_owner]).0, Cause::TlsUntrusted);
+        assert_eq!(told(vec![one.clone(), untrusted("cdn.example.org", "CN=B")]).0, Cause::TlsUntrusted);
+        assert_eq!(told(vec![one, other]), (Cause::TlsIntercepted.into(), Confidence::Certain.into()));
+    }
 }

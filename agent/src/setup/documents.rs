@@ -42,6 +42,8 @@ pub(crate) fn identity_provider(answers: &Answers) -> Result<Vec<Artefact>, aska
         server,
         api: &api,
         environment: &environment,
+        portal: cloud(&host).0,
+        graph: cloud(&host).1,
     };
     let mut files = vec![file("1-identity-provider.md", document.render()?)];
     files.extend(registration::bodies(answers, server).into_iter().map(|(name, body)| {
@@ -49,6 +51,17 @@ pub(crate) fn identity_provider(answers: &Answers) -> Result<Vec<Artefact>, aska
         file(&format!("identity-provider/{name}"), format!("{text}\n"))
     }));
     Ok(files)
+}
+
+/// Admin center and Microsoft Graph of the cloud that a host signs in to (Microsoft, "National cloud deployments").
+fn cloud(host: &str) -> (&'static str, &'static str) {
+    match host {
+        "login.microsoftonline.us" => ("https://portal.azure.us", "https://graph.microsoft.us"),
+        "login.partner.microsoftonline.cn" => {
+            ("https://portal.azure.cn", "https://microsoftgraph.chinacloudapi.cn")
+        }
+        _ => ("https://entra.microsoft.com", "https://graph.microsoft.com"),
+    }
 }
 
 /// The values for the Amazon Quick console, by the names of its fields.
@@ -85,7 +98,10 @@ pub(crate) fn console_values(answers: &Answers) -> Vec<(&'static str, String)> {
 }
 
 /// The instructions for everything after the registration: AWS, the console, the distribution.
-pub(crate) fn after_registration(answers: &Answers) -> Result<Vec<Artefact>, askama::Error> {
+pub(crate) fn after_registration(
+    answers: &Answers,
+    app_profile: bool,
+) -> Result<Vec<Artefact>, askama::Error> {
     let issuer = answers.preset.issuer.as_str();
     let mut files = Vec::new();
     if let Some(center) = &answers.identity_center {
@@ -96,6 +112,8 @@ pub(crate) fn after_registration(answers: &Answers) -> Result<Vec<Artefact>, ask
             tti_name: TTI_NAME,
             configuration: configuration.to_string(),
             tti_arn: &center.trusted_token_issuer,
+            region: &center.region,
+            notes: center.notes(),
             claim: &center.claim,
             attribute: &center.attribute,
         };
@@ -118,6 +136,7 @@ pub(crate) fn after_registration(answers: &Answers) -> Result<Vec<Artefact>, ask
     let addresses = endpoints.chain(&answers.addresses).filter_map(|address| address.parse::<Url>().ok());
     let hosts: BTreeSet<String> = addresses.map(|url| net::http::host(&url)).collect();
     let distribution = Distribution {
+        app_profile,
         quick: answers.app == "amazon-quick",
         hosts,
         domains: app.map(|app| app.domains().collect()).unwrap_or_default(),
@@ -156,6 +175,10 @@ struct Registration<'a> {
     api: &'a str,
     /// PingOne's environment ID.
     environment: &'a str,
+    /// Microsoft's admin center in this cloud.
+    portal: &'a str,
+    /// Microsoft Graph in this cloud.
+    graph: &'a str,
 }
 
 #[derive(Template)]
@@ -165,6 +188,8 @@ struct TrustedTokenIssuer<'a> {
     tti_name: &'a str,
     configuration: String,
     tti_arn: &'a Option<String>,
+    region: &'a Option<String>,
+    notes: Vec<String>,
     claim: &'a str,
     attribute: &'a str,
 }
@@ -181,6 +206,8 @@ struct ExtensionAccess {
 #[derive(Template)]
 #[template(path = "setup/4-distribution.md", escape = "none")]
 struct Distribution<'a> {
+    /// There is a profile for the app itself.
+    app_profile: bool,
     quick: bool,
     hosts: BTreeSet<String>,
     domains: Vec<&'a str>,

@@ -5,13 +5,16 @@
 //! except for [`discover`], which fetches the identity provider's discovery document.
 
 pub(crate) mod documents;
+pub(crate) mod loosening;
 mod registration;
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use policy_schema::preset::{self, Endpoints, Preset};
+use policy_schema::raw::RawValue;
 use policy_schema::settings::IdentityProvider;
+use policy_schema::value::{Format, Kind};
 use protocol::diagnosis::Diagnosis;
 use regex_lite::Regex;
 use serde_json::Value;
@@ -36,6 +39,8 @@ pub(crate) struct Answers {
     pub(crate) redirect_uri: String,
     /// The addresses of report receiver and update feed, if policy sets them.
     pub(crate) addresses: Vec<String>,
+    /// Certificate authorities of the organization, in PEM.
+    pub(crate) certificates: Vec<String>,
     /// The identity provider's documents match the values.
     pub(crate) checked: bool,
     /// The identity provider refuses the sign-in request of this client.
@@ -53,6 +58,8 @@ pub(crate) struct IdentityCenter {
     pub(crate) attribute: String,
     /// The ARN of the trusted token issuer, once it is created.
     pub(crate) trusted_token_issuer: Option<String>,
+    /// The home Region of the instance.
+    pub(crate) region: Option<String>,
 }
 
 impl Answers {
@@ -80,6 +87,9 @@ impl Answers {
         if !self.email_domains.is_empty() {
             set("AllowedEmailDomains", self.email_domains.clone().into());
         }
+        if !self.certificates.is_empty() {
+            set("AdditionalTrustedCertificates", self.certificates.clone().into());
+        }
         if let Some(organization) = &self.organization {
             set("OrganizationName", one(organization));
         }
@@ -95,6 +105,12 @@ impl Answers {
         let google = self.preset.provider == IdentityProvider::Google;
         if let Some(client_id) = &self.client_id {
             mistakes.extend(check_client_id(self.preset.provider, client_id));
+            let in_issuer = self.preset.issuer.split('/').any(|part| part.eq_ignore_ascii_case(client_id));
+            if in_issuer {
+                mistakes.push(format!(
+                    "`{client_id}` is the ID of the tenant or environment; the client ID stands beside it on the page of the app"
+                ));
+            }
         }
         if self.client_secret.is_some() && !google {
             mistakes.push(
@@ -108,15 +124,26 @@ impl Answers {
     }
 }
 
+/// A text that was pasted, without the blanks, quotes and brackets that were copied with it.
+pub(crate) fn clean(text: &str) -> String {
+    let around = |letter: char| {
+        letter.is_whitespace() || "\"'`<>\u{201c}\u{201d}\u{201e}\u{2018}\u{2019}".contains(letter)
+    };
+    let text = text.trim_matches(around);
+    let in_braces = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    in_braces.filter(|inner| preset::identifier(inner).is_some()).unwrap_or(text).to_owned()
+}
+
 /// What is wrong with a client ID.
 pub(crate) fn check_client_id(provider: IdentityProvider, client_id: &str) -> Vec<String> {
     let mut mistakes = Vec::new();
-    // The client ID is written into commands.
-    let plain = |letter: char| letter.is_ascii_graphic() && !"'\"`$\\".contains(letter);
-    if client_id.is_empty() || !client_id.chars().all(plain) {
-        mistakes.push(format!(
-            "`{client_id}` is not a client ID: a client ID has only letters, digits and punctuation without quotes"
-        ));
+    // The same rule as for the policy, so that what is accepted here is not refused there.
+    if let Err(invalid) =
+        (Kind::Text { format: Format::ClientId }).parse(&RawValue::Str(client_id.to_owned()))
+    {
+        mistakes.push(invalid.message);
+    } else if client_id.contains("://") {
+        mistakes.push(format!("`{client_id}` is an address, not a client ID"));
     }
     if provider == IdentityProvider::Google && !client_id.ends_with(".apps.googleusercontent.com") {
         mistakes.push(format!(
@@ -125,7 +152,7 @@ pub(crate) fn check_client_id(provider: IdentityProvider, client_id: &str) -> Ve
     }
     if provider == IdentityProvider::Entra && preset::identifier(client_id).is_none() {
         mistakes.push(format!(
-            "`{client_id}` is not an Application (client) ID, such as 3c1f2d9e-7a54-4a0c-8f54-5f8f9f1d2b77"
+            "`{client_id}` is not an application (client) ID. Expected a GUID, such as 3c1f2d9e-7a54-4a0c-8f54-5f8f9f1d2b77"
         ));
     }
     mistakes
@@ -188,14 +215,53 @@ impl IdentityCenter {
             ("the issuer of a trusted token issuer", issuer, &*ISSUER, "an address without `?` and `#`"),
         ];
         let wrong = checks.iter().filter(|(_, value, pattern, _)| !pattern.is_match(value));
-        wrong
+        let mut mistakes: Vec<String> = wrong
             .map(|(name, value, _, expected)| format!("{name}: expected {expected}, got `{value}`"))
-            .collect()
+            .collect();
+        if let Some(arn) = self.trusted_token_issuer.as_ref().filter(|arn| !TTI.is_match(arn)) {
+            mistakes.push(format!("--trusted-token-issuer: expected {TTI_FORM}, got `{arn}`"));
+        } else if let Some(arn) = &self.trusted_token_issuer
+            && !arn.contains(self.instance.rsplit('/').next().unwrap_or_default())
+        {
+            mistakes.push(
+                "--trusted-token-issuer: it belongs to another instance than --identity-center".to_owned(),
+            );
+        }
+        mistakes
+    }
+
+    /// What the administrator should know about the place of the instance.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if !self.instance.starts_with("arn:aws:") {
+            notes.push(
+                "the ARN is of another partition than commercial AWS (GovCloud, China); ask AWS whether Amazon Quick on desktop is offered there".to_owned(),
+            );
+        }
+        match &self.region {
+            None => notes.push(
+                "`--aws-region` was not given: run the AWS commands in the home Region of IAM Identity Center. Older pages of \
+                 the vendor allow only us-east-1".to_owned(),
+            ),
+            Some(region) if region != "us-east-1" => notes.push(format!(
+                "older pages of the vendor allow only us-east-1 as home Region; newer ones allow {region} if Amazon Quick has all its features there"
+            )),
+            Some(_) => {}
+        }
+        notes
     }
 }
 
 static INSTANCE: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"^arn:aws(-[a-z]{1,5}){0,3}:sso:::instance/(sso)?ins-[a-zA-Z0-9.-]{16}$"));
+/// The form of the ARN of a trusted token issuer.
+const TTI_FORM: &str = "arn:aws:sso::ACCOUNT:trustedTokenIssuer/ssoins-.../tti-...";
+/// IAM Identity Center API Reference, `AuthorizedTokenIssuer`.
+static TTI: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r"^arn:aws(-[a-z]{1,5}){0,3}:sso::[0-9]{12}:trustedTokenIssuer/(sso)?ins-[a-zA-Z0-9.-]{16}/tti-[a-f0-9]{8}(-[a-f0-9]{4}){3}-[a-f0-9]{12}$",
+    )
+});
 static CLAIM: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[A-Za-z]+([._][A-Za-z]+){0,2}$"));
 static ATTRIBUTE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[A-Za-z]+(\.[A-Za-z]+){0,2}$"));
 static ISSUER: LazyLock<Regex> =
@@ -221,6 +287,7 @@ mod tests {
                 claim: "email".to_owned(),
                 attribute: "emails.value".to_owned(),
                 trusted_token_issuer: None,
+                region: None,
             }),
             organization: Some("A \"quoted\" company".to_owned()),
             support_contact: None,
@@ -228,6 +295,7 @@ mod tests {
             app: "amazon-quick".to_owned(),
             redirect_uri: "http://localhost:18080".to_owned(),
             addresses: Vec::new(),
+            certificates: Vec::new(),
             checked: true,
             refused: false,
         }
@@ -266,7 +334,9 @@ mod tests {
             Answers { preset, client_id: Some(client_id.to_owned()), ..answers() }.mistakes().join(" ")
         };
         let tenant = "6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10";
-        assert!(of(preset::entra(tenant).unwrap(), "my app").contains("not an Application (client) ID"));
+        assert!(
+            of(preset::entra(tenant).unwrap(), "my app").contains("without spaces and special characters")
+        );
         assert!(of(preset::google(), "abc").contains(".apps.googleusercontent.com"));
         let secret = Answers { client_secret: Some("x".to_owned()), ..answers() };
         assert!(secret.mistakes().join(" ").contains("Google's desktop clients only"));

@@ -221,7 +221,7 @@ async fn doctor_explains_app_log_and_error_text() {
     let found = run_doctor(&fixture.device, &["--error-text", "AADSTS50105: not assigned to a role"]).await;
     found.diagnosis(Cause::NotAssigned);
     let text = fixture.device.printed(&["doctor", "--error-text", "something else"]).await;
-    assert!(text.contains("matches no known error"), "{text}");
+    assert!(text.contains("does not recognise this message"), "{text}");
 }
 
 /// A report has the cause, and no names.

@@ -66,8 +66,14 @@ async fn tls_inspection_is_named_and_trusted_only_by_policy() {
         provider.issuer()
     );
     let found = before_roll_out(&policy).await;
-    let shown = found.diagnosis(Cause::TlsIntercepted).evidence.join("\n");
+    let diagnosis = found.diagnosis(Cause::TlsUntrusted);
+    let shown = diagnosis.evidence.join("\n");
     assert!(shown.contains("issued by CN=Example Corp Inspection CA"), "{shown}");
+    assert_ne!(
+        diagnosis.confidence,
+        protocol::diagnosis::Confidence::Certain,
+        "one host alone says too little"
+    );
     assert_eq!(found.code, Some(2));
     let trusting = format!("{policy}AdditionalTrustedCertificates = ['''{}''']\n", inspection.authority);
     let found = before_roll_out(&trusting).await;

@@ -148,8 +148,12 @@ impl ProviderError {
         };
         match self {
             Self::NotConfigured(error) => error.problem(),
-            Self::Unreachable(_) => problem(Code::SignInProviderUnreachable)
-                .hint("check the network; nothing that was saved is lost".to_owned()),
+            Self::Unreachable(reason) => {
+                // A server that presents a certificate was reached: the network is not what is wrong.
+                let fix = diagnosis::fix_for(&configuration.context(), reason);
+                let network = || "check the network; nothing that was saved is lost".to_owned();
+                problem(Code::SignInProviderUnreachable).hint(fix.unwrap_or_else(network))
+            }
             Self::Discovery(_) => problem(Code::SignInDiscoveryInvalid)
                 .hint("`Issuer` must be exactly what the discovery document calls its issuer".to_owned()),
             Self::InvalidGrant(_) => problem(Code::SignInRequired)

@@ -154,3 +154,28 @@ fn problem_is_diagnosed_by_its_message_and_then_by_its_code() {
     assert_eq!(cause(Code::SignInIssuerMismatch, "x"), Some(Cause::IssuerDiffers));
     assert_eq!(cause(Code::UpdateAvailable, "x"), None);
 }
+
+/// Found by trial: most headings of the vendor's own table were "not known to mean anything".
+#[test]
+fn every_heading_and_symptom_is_recognized() {
+    for cause in Cause::ALL {
+        for words in [Some(cause.symptom()), cause.row(), Some(cause.as_str())].into_iter().flatten() {
+            assert!(match_words(words).contains(cause), "{words}: {:?}", match_words(words));
+        }
+    }
+    for (heading, cause) in [
+        ("redirect_mismatch error", "redirect-not-registered"),
+        ("User not found after sign-in", "email-differs"),
+        ("Token validation failure", "issuer-differs"),
+        ("Consent or permission errors (Microsoft Entra ID)", "consent-missing"),
+        ("Need admin approval", "consent-missing"),
+        ("Session expires frequently", "offline-access-not-asked"),
+        ("invalid_scope error (Okta)", "scope-refused"),
+        ("Application not enabled (PingOne)", "application-disabled"),
+        ("Missing email claim after refresh (PingFederate)", "email-missing-after-refresh"),
+    ] {
+        let found: Vec<&str> = match_words(heading).into_iter().map(Cause::as_str).collect();
+        assert!(found.contains(&cause), "{heading}: {found:?}");
+    }
+    assert!(match_words("hello").is_empty());
+}

@@ -1,5 +1,9 @@
 //! The answers of an administrator: from the command line, or asked for at a terminal. Called by `steward setup`.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use anyhow::{bail, ensure};
 use dialoguer::{Confirm, Input, Select};
 use policy_schema::preset::{self, Preset, PresetError};
@@ -8,11 +12,21 @@ use policy_schema::settings::IdentityProvider;
 use super::{Arguments, Provider};
 use crate::setup::{self, Answers, IdentityCenter};
 
-/// The answers, given or asked for.
-pub(super) fn ask(arguments: Arguments, interactive: bool) -> anyhow::Result<Answers> {
-    let asker = Asker { interactive };
-    let provider = match arguments.provider {
-        Some(provider) => provider,
+/// The answers, given or asked for. At a terminal they are shown at the end, and can be corrected.
+pub(super) fn ask(arguments: &Arguments, interactive: bool) -> anyhow::Result<Answers> {
+    let asker = Asker { interactive, before: RefCell::default() };
+    let certificates = certificates(&arguments.ca_file)?;
+    loop {
+        let answers = ask_once(&asker, arguments, certificates.clone())?;
+        if !interactive || confirm(&answers)? {
+            return Ok(answers);
+        }
+    }
+}
+
+fn ask_once(asker: &Asker, arguments: &Arguments, certificates: Vec<String>) -> anyhow::Result<Answers> {
+    let provider = match &arguments.provider {
+        Some(provider) => provider.clone(),
         None => asker.provider()?,
     };
     let preset = match provider {
@@ -20,40 +34,48 @@ pub(super) fn ask(arguments: Arguments, interactive: bool) -> anyhow::Result<Ans
             asker.preset("--tenant", "Directory (tenant) ID", tenant, preset::entra)?
         }
         Provider::Okta { domain, authorization_server } => {
-            let authorization_server = match authorization_server {
-                None if domain.is_none() => {
-                    asker.or_default("Authorization server (default, org or its ID)", "default")?
-                }
-                given => given,
-            };
-            asker.preset("--domain", "Okta domain", domain, |text| {
+            let typed = domain.is_none();
+            let preset = asker.preset("--domain", "Okta domain", domain, |text| {
                 preset::okta(text, authorization_server.as_deref())
-            })?
+            })?;
+            // An address may name the server already.
+            match authorization_server {
+                None if typed && preset.issuer.ends_with("/oauth2/default") => {
+                    let host = preset.issuer.trim_end_matches("/oauth2/default").to_owned();
+                    let server =
+                        asker.or_default("Authorization server (default, org or its ID)", "default")?;
+                    preset::okta(&host, server.as_deref())?
+                }
+                _ => preset,
+            }
         }
         Provider::Pingfederate { host } => {
             asker.preset("--host", "PingFederate host", host, preset::pingfederate)?
         }
         Provider::Pingone { custom_domain: Some(domain), .. } => preset::pingone(None, None, Some(&domain))?,
         Provider::Pingone { environment, region, custom_domain: None } => {
+            let typed = environment.is_none();
+            let prompt = "Environment ID, or an address that contains it";
+            let text = asker.text("--environment", prompt, environment, |text| {
+                preset::pingone(Some(text), region.as_deref(), None)
+                    .map(drop)
+                    .map_err(|error| error.to_string())
+            })?;
+            // An address says the region.
             let region = match region {
-                None if environment.is_none() => asker.region()?,
+                None if typed && !text.contains("pingone.") => asker.region()?,
                 given => given,
             };
-            asker.preset(
-                "--environment",
-                "Environment ID, or an address that contains it",
-                environment,
-                |text| preset::pingone(Some(text), region.as_deref(), None),
-            )?
+            preset::pingone(Some(&text), region.as_deref(), None)?
         }
         Provider::Google => preset::google(),
         Provider::Custom { issuer } => asker.preset("--issuer", "Issuer", issuer, preset::custom)?,
     };
-    let client_id = match arguments.client_id {
-        Some(client_id) => Some(client_id.trim().to_owned()),
+    let client_id = match &arguments.client_id {
+        Some(client_id) => Some(setup::clean(client_id)),
         None => asker.optional("Client ID (empty if the app is not registered yet)", |text| {
-            match setup::check_client_id(preset.provider, text.trim()) {
-                mistakes if text.trim().is_empty() || mistakes.is_empty() => Ok(()),
+            match setup::check_client_id(preset.provider, text) {
+                mistakes if text.is_empty() || mistakes.is_empty() => Ok(()),
                 mistakes => Err(mistakes.join("; ")),
             }
         })?,
@@ -62,8 +84,8 @@ pub(super) fn ask(arguments: Arguments, interactive: bool) -> anyhow::Result<Ans
     let entra = preset.provider == IdentityProvider::Entra;
     let client_id = client_id.map(|text| preset::identifier(&text).filter(|_| entra).unwrap_or(text));
     let google = preset.provider == IdentityProvider::Google;
-    let client_secret = match arguments.client_secret {
-        Some(secret) => Some(secret),
+    let client_secret = match &arguments.client_secret {
+        Some(secret) => Some(setup::clean(secret)),
         None if google && client_id.is_some() => asker.optional("Client secret", |_| Ok(()))?,
         None => None,
     };
@@ -71,15 +93,22 @@ pub(super) fn ask(arguments: Arguments, interactive: bool) -> anyhow::Result<Ans
         !google || client_id.is_none() || client_secret.is_some(),
         "`--client-secret` is missing: Google's desktop clients have one"
     );
-    let instance = match arguments.identity_center {
-        Some(instance) => Some(instance),
+    let instance = match &arguments.identity_center {
+        Some(instance) => Some(setup::clean(instance)),
         None => asker.identity_center()?,
     };
+    let region = match (&arguments.aws_region, &instance) {
+        (None, Some(_)) => {
+            asker.optional("Home Region of IAM Identity Center (us-east-1 on older pages)", |_| Ok(()))?
+        }
+        (given, _) => given.clone(),
+    };
     let identity_center = instance.map(|instance| IdentityCenter {
-        instance: instance.trim().to_owned(),
-        claim: arguments.claim,
-        attribute: arguments.identity_store_attribute,
-        trusted_token_issuer: arguments.trusted_token_issuer,
+        instance,
+        claim: arguments.claim.clone(),
+        attribute: arguments.identity_store_attribute.clone(),
+        trusted_token_issuer: arguments.trusted_token_issuer.as_deref().map(setup::clean),
+        region,
     });
     Ok(Answers {
         endpoints: preset.endpoints.clone(),
@@ -87,9 +116,10 @@ pub(super) fn ask(arguments: Arguments, interactive: bool) -> anyhow::Result<Ans
         client_id,
         client_secret,
         identity_center,
-        organization: arguments.organization,
-        support_contact: arguments.support_contact,
-        email_domains: arguments.email_domain,
+        organization: arguments.organization.clone(),
+        support_contact: arguments.support_contact.clone(),
+        email_domains: arguments.email_domain.clone(),
+        certificates,
         // The resolved policy fills these in.
         app: String::new(),
         redirect_uri: String::new(),
@@ -99,9 +129,42 @@ pub(super) fn ask(arguments: Arguments, interactive: bool) -> anyhow::Result<Ans
     })
 }
 
+/// The certificates of these files, each by itself as policy has them.
+fn certificates(files: &[PathBuf]) -> anyhow::Result<Vec<String>> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let mut all = Vec::new();
+    for file in files {
+        let text = fs_err::read_to_string(file)?;
+        let found: Vec<String> = text
+            .split_inclusive(END)
+            .filter_map(|part| part.find("-----BEGIN CERTIFICATE-----").map(|at| part[at..].to_owned()))
+            .collect();
+        ensure!(!found.is_empty(), "{}: there is no certificate in PEM in it", file.display());
+        all.extend(found);
+    }
+    Ok(all)
+}
+
 /// Asks the administrator, if there is a terminal.
 struct Asker {
     interactive: bool,
+    /// What was typed before, to begin with when an answer is corrected.
+    before: RefCell<BTreeMap<String, String>>,
+}
+
+/// The administrator ended the questions.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing was written: you ended the questions")]
+struct Ended;
+
+/// Ctrl-C and Esc end the questions, and leave the terminal as it was.
+fn ended<T>(answer: dialoguer::Result<Option<T>>) -> anyhow::Result<T> {
+    if let Ok(Some(answer)) = answer {
+        return Ok(answer);
+    }
+    // The list of choices hides the cursor.
+    drop(dialoguer::console::Term::stderr().show_cursor());
+    Err(Ended.into())
 }
 
 impl Asker {
@@ -118,8 +181,8 @@ impl Asker {
             "Google Workspace",
             "another (OpenID Connect)",
         ];
-        let chosen = Select::new().with_prompt("Identity provider").items(names).default(0).interact()?;
-        Ok(match chosen {
+        let asked = Select::new().with_prompt("Identity provider").items(names).default(0).interact_opt();
+        Ok(match ended(asked)? {
             0 => Provider::Entra { tenant: None },
             1 => Provider::Okta { domain: None, authorization_server: None },
             2 => Provider::Pingfederate { host: None },
@@ -130,6 +193,20 @@ impl Asker {
     }
 
     /// The value that was given, or one that the administrator types. It asks again until the value is understood.
+    fn text(
+        &self,
+        flag: &str,
+        prompt: &str,
+        given: Option<String>,
+        understand: impl Fn(&str) -> Result<(), String>,
+    ) -> anyhow::Result<String> {
+        match given {
+            Some(text) => Ok(setup::clean(&text)),
+            None if self.interactive => self.typed(prompt, false, understand),
+            None => bail!("`{flag}` is missing; in a terminal, the command asks for it"),
+        }
+    }
+
     fn preset(
         &self,
         flag: &str,
@@ -137,15 +214,8 @@ impl Asker {
         given: Option<String>,
         understand: impl Fn(&str) -> Result<Preset, PresetError>,
     ) -> anyhow::Result<Preset> {
-        let text = match given {
-            Some(text) => text,
-            None if self.interactive => Input::<String>::new()
-                .with_prompt(prompt)
-                .validate_with(|text: &String| understand(text).map(drop))
-                .interact_text()?,
-            None => bail!("`{flag}` is missing; in a terminal, the command asks for it"),
-        };
-        Ok(understand(&text)?)
+        let check = |text: &str| understand(text).map(drop).map_err(|error| error.to_string());
+        Ok(understand(&self.text(flag, prompt, given, check)?)?)
     }
 
     fn optional(
@@ -156,9 +226,23 @@ impl Asker {
         if !self.interactive {
             return Ok(None);
         }
-        let input = Input::<String>::new().with_prompt(prompt).allow_empty(true);
-        let text = input.validate_with(|text: &String| check(text)).interact_text()?;
-        Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
+        Ok(Some(self.typed(prompt, true, check)?).filter(|text| !text.is_empty()))
+    }
+
+    /// What the administrator types, without what was pasted around it.
+    fn typed(
+        &self,
+        prompt: &str,
+        may_be_empty: bool,
+        check: impl Fn(&str) -> Result<(), String>,
+    ) -> anyhow::Result<String> {
+        let before = self.before.borrow().get(prompt).cloned().unwrap_or_default();
+        let input =
+            Input::<String>::new().with_prompt(prompt).allow_empty(may_be_empty).with_initial_text(before);
+        let asked = input.validate_with(|text: &String| check(&setup::clean(text))).interact_text();
+        let text = setup::clean(&ended(asked.map(Some))?);
+        self.before.borrow_mut().insert(prompt.to_owned(), text.clone());
+        Ok(text)
     }
 
     fn or_default(&self, prompt: &str, usual: &str) -> anyhow::Result<Option<String>> {
@@ -166,7 +250,7 @@ impl Asker {
             return Ok(None);
         }
         let input = Input::<String>::new().with_prompt(prompt).default(usual.to_owned());
-        Ok(Some(input.interact_text()?))
+        ended(input.interact_text().map(Some)).map(|text| Some(setup::clean(&text)))
     }
 
     fn region(&self) -> anyhow::Result<Option<String>> {
@@ -177,18 +261,26 @@ impl Asker {
             .with_prompt("Region (the end of PingOne's domain)")
             .items(preset::REGIONS)
             .default(0);
-        Ok(preset::REGIONS.get(chosen.interact()?).map(|region| (*region).to_owned()))
+        Ok(preset::REGIONS.get(ended(chosen.interact_opt())?).map(|region| (*region).to_owned()))
     }
 
     fn identity_center(&self) -> anyhow::Result<Option<String>> {
         let prompt = "Does the Amazon Quick account use IAM Identity Center";
-        if !self.interactive || !Confirm::new().with_prompt(prompt).default(false).interact()? {
+        if !self.interactive || !ended(Confirm::new().with_prompt(prompt).default(false).interact_opt())? {
             return Ok(None);
         }
-        let instance = Input::<String>::new()
-            .with_prompt("ARN of the Identity Center instance")
-            .validate_with(|text: &String| setup::check_instance(text))
-            .interact_text()?;
-        Ok(Some(instance))
+        self.typed("ARN of the Identity Center instance", false, setup::check_instance).map(Some)
     }
+}
+
+/// Shows the answers. `false` if one is to be corrected: then all are asked again, with what was typed before.
+fn confirm(answers: &Answers) -> anyhow::Result<bool> {
+    err!("\nIssuer     {}", answers.preset.issuer);
+    err!("Client ID  {}", answers.client_id.as_deref().unwrap_or("not registered yet"));
+    if let Some(center) = &answers.identity_center {
+        err!("Instance   {}", center.instance);
+    }
+    let asked =
+        Confirm::new().with_prompt("Is that right (n: correct an answer)").default(true).interact_opt();
+    ended(asked)
 }
