@@ -146,7 +146,7 @@ impl Store {
         problems.extend(net::http::unusable_certificates(&resolved.policy));
         if sources.is_empty() {
             problems.push(
-                Problem::new(Code::PolicyMissing, "no source holds any policy, so the defaults apply")
+                Problem::new(Code::PolicyMissing, "no source has any policy, so the defaults apply")
                     .hint(format!("put one into {}", platform::policy::WHERE)),
             );
         }

@@ -31,10 +31,10 @@ fn contradiction(key: &str, message: impl Into<String>, hint: &str) -> Problem {
 fn half_configured_sign_in(policy: &Policy) -> Vec<Problem> {
     match (&policy.issuer, &policy.client_id) {
         (Some(_), None) => {
-            vec![contradiction("ClientId", "not set, although `Issuer` is", "sign-in needs both")]
+            vec![contradiction("ClientId", "not set, but `Issuer` is set", "sign-in needs both")]
         }
         (None, Some(_)) => {
-            vec![contradiction("Issuer", "not set, although `ClientId` is", "sign-in needs both")]
+            vec![contradiction("Issuer", "not set, but `ClientId` is set", "sign-in needs both")]
         }
         (Some(_), Some(_)) | (None, None) => Vec::new(),
     }
@@ -115,7 +115,7 @@ fn issuer_of_another_product(policy: &Policy) -> Vec<Problem> {
         Some(IdentityProvider::Google) => Ok(preset::google()),
         Some(IdentityProvider::PingFederate | IdentityProvider::PingOne) if issuer.ends_with('/') => {
             return wrong(
-                "ends in a slash, which the product's issuers do not",
+                "ends in a slash, but the issuers of this provider do not",
                 &format!("write {}", issuer.trim_end_matches('/')),
             );
         }
@@ -127,7 +127,7 @@ fn issuer_of_another_product(policy: &Policy) -> Vec<Problem> {
             "copy the issuer from the provider's discovery document",
         ),
         Ok(exact) if exact.issuer != *issuer => {
-            wrong("nearly, but not exactly the issuer that tokens name", &format!("write {}", exact.issuer))
+            wrong("almost, but not exactly, the issuer in tokens", &format!("write {}", exact.issuer))
         }
         // Tokens name the tenant by its ID.
         Ok(_)
@@ -135,7 +135,7 @@ fn issuer_of_another_product(policy: &Policy) -> Vec<Problem> {
                 && tenant_of(&url).is_some_and(|tenant| tenant.contains('.')) =>
         {
             wrong(
-                "names the tenant by a domain, but tokens name it by its ID",
+                "has the domain of the tenant, but tokens have its ID",
                 "write the Directory (tenant) ID of the overview page in place of the domain",
             )
         }
@@ -184,7 +184,7 @@ fn client_id_of_the_tenant(policy: &Policy) -> Vec<Problem> {
         return vec![contradiction(
             "ClientId",
             "the same as the ID of the tenant in `Issuer`",
-            "copy the Application (client) ID, which stands beside the Directory (tenant) ID",
+            "copy the Application (client) ID, which is shown beside the Directory (tenant) ID",
         )];
     }
     let endpoints = [&policy.authorization_endpoint, &policy.token_endpoint, &policy.jwks_uri];
@@ -250,7 +250,7 @@ fn endpoints_of_another_host(policy: &Policy) -> Vec<Problem> {
         (!family.contains(&host.as_str())).then(|| {
             contradiction(
                 key,
-                format!("lies on {host}, but the issuer is {issuer}"),
+                format!("is on {host}, but the issuer is {issuer}"),
                 "check that both belong to the same identity provider",
             )
         })
@@ -274,7 +274,7 @@ fn pin_against_the_apps_own_updater(policy: &Policy) -> Vec<Problem> {
     if policy.update_pinned_version.is_none() || policy.app_self_update == Some(AppSelfUpdate::None) {
         return Vec::new();
     }
-    let message = "set, while the app's own updater may run: the app's installer can then take the installation for broken and remove it";
+    let message = "set, while the app's own updater may run: the app's installer may then treat the installation as broken and remove it";
     vec![
         Problem::new(Code::PolicyPinAgainstAppUpdater, message)
             .key("UpdatePinnedVersion")
@@ -353,14 +353,14 @@ mod tests {
             ("Issuer = \"https://a.example\"\n".to_owned(), "`ClientId`: not set"),
             ("ClientId = \"c\"\n".to_owned(), "`Issuer`: not set"),
             (format!("{entra}\"https://login.example.com/t/v2.0\""), "not an issuer of entra"),
-            (format!("{entra}\"https://login.microsoftonline.com/common/v2.0\""), "every tenant"),
+            (format!("{entra}\"https://login.microsoftonline.com/common/v2.0\""), "shared endpoint"),
             (format!("{entra}\"https://login.microsoftonline.com/{TENANT}\""), &write_entra),
             (format!("{entra}\"{at_entra}/\""), &write_entra),
             (format!("{entra}\"{at_entra}/.well-known/openid-configuration\""), &write_entra),
             (format!("{entra}\"https://login.microsoftonline.com//{TENANT}/v2.0\""), &write_entra),
             (format!("{entra}\"https://sts.windows.net/{TENANT}/\""), &write_entra),
             (format!("{entra}\"HTTPS://Login.MicrosoftOnline.com/{}/v2.0\"", TENANT.to_uppercase()), &write_entra),
-            (format!("{entra}\"https://login.microsoftonline.com/contoso.onmicrosoft.com/v2.0\""), "names the tenant by a domain"),
+            (format!("{entra}\"https://login.microsoftonline.com/contoso.onmicrosoft.com/v2.0\""), "has the domain of the tenant"),
             (format!("{entra}\"{at_entra}\""), ""),
             (format!("ClientId = \"{CLIENT}\"\nIssuer = \"{at_entra}\""), ""),
             (format!("ClientId = \"{CLIENT}\"\nIssuer = \"{at_entra}/\""), &write_entra),
@@ -393,7 +393,7 @@ mod tests {
             (format!("{entra}\"{at_entra}\"\nAllowedEmailDomains = []"), "an empty list, so nobody can sign in"),
             (
                 "ClientId = \"c\"\nIssuer = \"https://a.example\"\nTokenEndpoint = \"https://b.example/token\"".to_owned(),
-                "`TokenEndpoint`: lies on b.example, but the issuer is a.example",
+                "`TokenEndpoint`: is on b.example, but the issuer is a.example",
             ),
             (
                 "IdentityProvider = \"google\"\nClientId = \"c.apps.googleusercontent.com\"\nIssuer = \"https://accounts.google.com\"\nTokenEndpoint = \"https://oauth2.googleapis.com/token\"".to_owned(),

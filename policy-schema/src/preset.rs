@@ -46,10 +46,10 @@ pub enum PresetError {
     #[error("{0} is not an address of Entra ID; use the Directory (tenant) ID of the overview page")]
     NotEntra(String),
     /// An address of a portal without a tenant.
-    #[error("{0} names no tenant; copy the Directory (tenant) ID from the overview page")]
+    #[error("{0} does not name a tenant; copy the Directory (tenant) ID from the overview page")]
     NoTenant(String),
     /// `common` and its kind.
-    #[error("`{0}` means every tenant, and is the issuer of no token; use the Directory (tenant) ID")]
+    #[error("`{0}` is a shared endpoint, and no token comes from it; use the Directory (tenant) ID")]
     EveryTenant(String),
     /// No ID and no domain of a tenant.
     #[error(
@@ -66,7 +66,7 @@ pub enum PresetError {
     #[error("an environment ID or a custom domain is needed")]
     NoEnvironment,
     /// An address of PingOne without an environment.
-    #[error("{0} names no environment")]
+    #[error("{0} does not name an environment")]
     EnvironmentMissing(String),
     /// Not an environment of PingOne.
     #[error("`{0}` is not an environment ID, such as 3fe7c5a1-2f5b-4d13-8f1e-0f7c0c7f3a10")]
@@ -81,7 +81,7 @@ pub enum PresetError {
     #[error("{0}: the address of an identity provider must be https")]
     PlainHttp(String),
     /// An address of another kind.
-    #[error("{pasted}: `{scheme}` is not a scheme of an identity provider")]
+    #[error("{pasted}: an identity provider's address begins with https, not with `{scheme}`")]
     Scheme {
         /// What was pasted.
         pasted: String,

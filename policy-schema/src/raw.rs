@@ -144,7 +144,7 @@ impl ReadError {
     }
 }
 
-/// For example `line 3, column 5: a text stands in quotes`.
+/// For example `line 3, column 5: a text needs quotes`.
 impl fmt::Display for ReadError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(at) = self.at {

@@ -257,7 +257,8 @@ fn resolve_one(
                 format!("{source} is stronger")
             }
             (Origin::LastGood { .. } | Origin::Strict | Origin::Default | Origin::Unset, Ok(_)) => {
-                "a stronger source cannot be understood, and a weaker one never fills in for it".to_owned()
+                "a stronger source has a value that is not valid; a weaker source never replaces it"
+                    .to_owned()
             }
         };
         overridden_values.push(OverriddenValue {
@@ -344,10 +345,10 @@ fn only_recommended(setting: &Setting, candidate: &Candidate<'_>) -> Option<Prob
         setting.strict.is_some() || setting.category == "Sign-in" && !setting.user_may_override;
     let slid = candidate.level == Level::Recommended && candidate.notation == Notation::Toml && usually_binds;
     slid.then(|| {
-        Problem::new(Code::PolicyOnlyRecommended, "stands below the line [Recommended], so it does not bind")
+        Problem::new(Code::PolicyOnlyRecommended, "is below the line [Recommended], so it is not enforced")
             .key(setting.key)
             .at(candidate.location())
-            .hint("if it is meant to bind, move it above that line".to_owned())
+            .hint("to enforce it, move it above that line".to_owned())
     })
 }
 

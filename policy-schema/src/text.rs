@@ -259,7 +259,7 @@ const NAMES: &[(char, char, &str)] = &[
     ('\u{202f}', '\u{202f}', "NARROW NO-BREAK SPACE"),
     ('\u{205f}', '\u{205f}', "MEDIUM MATHEMATICAL SPACE"),
     ('\u{2060}', '\u{2060}', "WORD JOINER"),
-    ('\u{2066}', '\u{2069}', "a sign for the direction of writing"),
+    ('\u{2066}', '\u{2069}', "a character for the direction of writing"),
     ('\u{2212}', '\u{2212}', "MINUS SIGN"),
     ('\u{2800}', '\u{2800}', "BRAILLE PATTERN BLANK"),
     ('\u{3000}', '\u{3000}', "IDEOGRAPHIC SPACE"),

@@ -242,7 +242,7 @@ impl Kind {
                 } else {
                     let hint = match did_you_mean(text.trim(), choices.iter().map(|choice| choice.name)) {
                         Some(name) if name == text.trim() => {
-                            Some(format!("write `{name}`, without blanks and line breaks around it"))
+                            Some(format!("write `{name}`, without spaces and line breaks around it"))
                         }
                         Some(name) => Some(format!("did you mean `{name}`?")),
                         None if text.is_empty() => Some(advice::for_empty(notation)),
@@ -283,7 +283,7 @@ impl Kind {
         if let Some(several) = advice::split(item, format) {
             let before = items.iter().filter(|other| *other != item).cloned();
             let hint = advice::list(&before.chain(several).collect::<Vec<_>>(), notation);
-            let got = format!("several in one item: `{}`", excerpt(&without_query(item)));
+            let got = format!("several values in one item: `{}`", excerpt(&without_query(item)));
             return Err(self.invalid(&got, Some(hint)));
         }
         format.check(item).map_err(|reason| {

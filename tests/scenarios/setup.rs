@@ -110,7 +110,7 @@ async fn contradiction_with_provider_is_shown_and_nothing_is_written() {
     assert!(done.printed.contains("--authorization-server org") && done.code == Some(2), "{}", done.printed);
     // Mistakes that are found without the provider.
     for (arguments, reason) in [
-        (vec!["entra", "--tenant", "common", "--client-id", "c"], "every tenant"),
+        (vec!["entra", "--tenant", "common", "--client-id", "c"], "shared endpoint"),
         (
             vec!["entra", "--tenant", "6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10", "--client-id", "my app"],
             "a client ID without spaces",
@@ -243,8 +243,8 @@ async fn values_that_nobody_could_verify_are_refused_or_marked() {
     const CLIENT: &str = "3c1f2d9e-7a54-4a0c-8f54-5f8f9f1d2b77";
     let entra = ["entra", "--offline", "--tenant"];
     for (more, reason) in [
-        (vec!["contoso.onmicrosoft.com", "--client-id", CLIENT], "names the tenant by a domain"),
-        (vec![TENANT, "--client-id", TENANT], "the client ID stands beside it"),
+        (vec!["contoso.onmicrosoft.com", "--client-id", CLIENT], "has the domain of the tenant"),
+        (vec![TENANT, "--client-id", TENANT], "the client ID is shown beside it"),
         (vec![TENANT, "--client-id", "https://portal.azure.com/x"], "an address, not a client ID"),
         (
             vec![TENANT, "--client-id", CLIENT, "--identity-center", "arn:aws:sso:::instance/x"],

@@ -205,7 +205,7 @@ async fn refresh_token_reaches_no_other_provider() {
         if refused {
             for format in [&["token", "--id-token"][..], &["token", "--format", "kubernetes"], &["token"]] {
                 let printed = fixture.device.printed(format).await;
-                assert!(printed.contains("policy no longer names"), "{printed}");
+                assert!(printed.contains("policy now names another issuer"), "{printed}");
             }
         }
     }

@@ -71,7 +71,7 @@ pub(super) struct Page {
 
 /// Why the redirect URI cannot be listened at.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{redirect_uri} cannot be listened at: {reason}")]
+#[error("cannot listen at {redirect_uri}: {reason}")]
 pub(crate) struct PortTaken {
     redirect_uri: String,
     reason: String,
@@ -118,7 +118,7 @@ impl Callback {
         redirects: mpsc::Sender<RedirectResponse>,
     ) -> Result<Self, PortTaken> {
         let redirect_uri = &configuration.redirect_uri;
-        let url: Url = redirect_uri.parse().map_err(|_| taken(configuration, "it is no address"))?;
+        let url: Url = redirect_uri.parse().map_err(|_| taken(configuration, "it is not an address"))?;
         let port = url.port().unwrap_or(80);
         let listeners = bind_within_limit(configuration, &url, port).await?;
         let (close, closed) = watch::channel(false);

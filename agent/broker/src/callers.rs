@@ -79,7 +79,7 @@ impl Callers {
         let reason = match &program {
             Ok(_) if own => None,
             Ok(program) => reason_to_refuse(configuration, paths, program),
-            Err(error) => Some(format!("the system does not say which program it runs: {error}")),
+            Err(error) => Some(format!("the system does not tell which program it runs: {error}")),
         };
         if reason.is_none() {
             admitted.store(configuration.number << 1 | u64::from(own), Ordering::Relaxed);

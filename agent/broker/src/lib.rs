@@ -191,7 +191,7 @@ impl Broker {
             match tokio::time::timeout(TELL_LIMIT, call).await {
                 Ok(Ok(_) | Err(CallError::Absent { .. })) => {}
                 Ok(Err(error)) => tracing::debug!("the agent was not told: {error}"),
-                Err(_) => tracing::debug!("the agent was not told: it does not answer"),
+                Err(_) => tracing::debug!("the agent was not told: it does not respond"),
             }
         }
     }

@@ -103,7 +103,7 @@ async fn token(
     let key = TokenKey::new(scope.as_deref(), resource);
     if renew {
         if !caller.own {
-            let message = "only Steward itself may renew a session before it is time";
+            let message = "only Steward itself may renew a session early";
             return Err(Refusal::new(StatusCode::FORBIDDEN, message));
         }
         let renewed = broker.renew_now(&configuration, account.as_deref()).await;

@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SignOutError {
     /// There is no session of that account.
-    #[error("nobody called {0} is signed in")]
+    #[error("{0} is not signed in")]
     NoSuchAccount(String),
     /// The saved sessions cannot be opened.
     #[error(transparent)]
@@ -82,7 +82,7 @@ impl Broker {
             let _turn = turn.lock().await;
             let session = locked(&self.accounts).get(&id).map(|account| Arc::clone(&account.session));
             if let Err(error) = self.vault.lock().await.forget(&id).await {
-                remarks.push(format!("the saved session stays: {error}"));
+                remarks.push(format!("the saved session could not be deleted: {error}"));
                 continue;
             }
             locked(&self.accounts).remove(&id);
@@ -90,7 +90,7 @@ impl Broker {
             tracing::info!("signed out");
             let (Some(configuration), Some(session)) = (&configuration, session) else { continue };
             let ended = tokio::time::timeout(LIMIT, self.end_at_provider(configuration, &session)).await;
-            match ended.unwrap_or_else(|_| Err("it does not answer".to_owned())) {
+            match ended.unwrap_or_else(|_| Err("it does not respond".to_owned())) {
                 Ok(address) => end_session = address.or(end_session),
                 Err(reason) => {
                     let what = "the session could not be ended at the identity provider";
@@ -131,7 +131,7 @@ impl Broker {
         session: &Session,
     ) -> Result<Option<String>, String> {
         if !session.is_of(configuration) {
-            return Err("policy does not name it any more".to_owned());
+            return Err("policy no longer names it".to_owned());
         }
         let provider = Provider::discover(&self.provider, configuration, false).await;
         let provider = provider.map_err(|error| error.to_string())?;

@@ -15,7 +15,7 @@ pub(crate) enum TokenError {
     #[error("nobody is signed in")]
     NotSignedIn,
     /// There is no session of that account.
-    #[error("nobody called {0} is signed in")]
+    #[error("{0} is not signed in")]
     NoSuchAccount(String),
     /// Policy does not say where to sign in.
     #[error(transparent)]

@@ -112,7 +112,7 @@ impl Vault {
             Some(loaded) => Ok(Some(Loaded { interrupted, ..loaded })),
             // Without the identity of the device nothing can be opened; that is no damage.
             None if matches!(posture::machine_id(), Ok(None)) => Err(VaultError::unavailable(
-                "this device does not say which it is, so the saved session cannot be opened",
+                "this device has no machine ID, so the saved session cannot be opened",
             )),
             None => Err(self.quarantine(account)),
         }
@@ -267,7 +267,9 @@ impl Vault {
             KeyPlace::File => file::remove(&self.key_path(account, slot)).map_err(|error| error.to_string()),
         };
         // It opens nothing any more, and is written over by the next but one.
-        removed.unwrap_or_else(|error| tracing::warn!("a key that is no longer needed stays: {error}"));
+        removed.unwrap_or_else(|error| {
+            tracing::warn!("a key that is no longer needed could not be deleted: {error}");
+        });
     }
 
     async fn stored_key(&mut self, account: &str, slot: Slot) -> Result<Option<Key>, VaultError> {
@@ -277,7 +279,7 @@ impl Vault {
             Some(bytes) => bytes
                 .try_into()
                 .map(Some)
-                .map_err(|_| VaultError::unavailable("the secret store holds something else than a key")),
+                .map_err(|_| VaultError::unavailable("the entry in the secret store is not a key")),
         }
     }
 
@@ -287,7 +289,7 @@ impl Vault {
         request: impl FnOnce() -> Result<T, store::VaultError> + Send + 'static,
     ) -> Result<T, VaultError> {
         if self.quiet_until.is_some_and(|until| Instant::now() < until) {
-            return Err(VaultError::unavailable(format!("the {} does not answer", store::NAME)));
+            return Err(VaultError::unavailable(format!("the {} does not respond", store::NAME)));
         }
         let asked = tokio::task::spawn_blocking(request);
         match tokio::time::timeout(STORE_LIMIT, asked).await {
@@ -344,9 +346,8 @@ impl Vault {
 
     /// What a sealed session is bound to besides its key: account, user and device.
     fn context(&self, account: &str) -> Result<Vec<u8>, VaultError> {
-        let machine = posture::machine_id().map_err(|error| {
-            VaultError::unavailable(format!("this device does not say which it is: {error}"))
-        })?;
+        let machine = posture::machine_id()
+            .map_err(|error| VaultError::unavailable(format!("this device has no machine ID: {error}")))?;
         let (folder, machine) = (self.folder.display(), machine.unwrap_or_default());
         Ok(format!("steward session|{account}|{folder}|{machine}").into_bytes())
     }

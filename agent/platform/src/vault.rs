@@ -14,7 +14,7 @@ pub const NAME: &str = os::NAME;
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// No store runs in this session.
-    #[error("no {NAME} answers in this session")]
+    #[error("no {NAME} responds in this session")]
     Missing(#[source] StoreError),
     /// A store runs but does not open.
     #[error("the {NAME} is locked or refused")]

@@ -228,7 +228,7 @@ fn roll_up(components: Vec<ComponentHealth>, observed_at: Timestamp) -> Componen
     let decisive = components.iter().rev().max_by_key(|part| rank(part));
     let state = decisive.map_or(State::Unknown, |part| part.known_state().roll_up().1);
     let (code, reason) = match (state, decisive) {
-        (State::Pass, _) => (None, "everything works that policy asks for".to_owned()),
+        (State::Pass, _) => (None, "everything that policy asks for works".to_owned()),
         (_, Some(part)) => (part.code.clone(), format!("{}: {}", part.name(), part.reason)),
         (_, None) => (None, "nothing was observed".to_owned()),
     };
@@ -268,7 +268,7 @@ fn quiet_app(app: &AppStatus) -> (State, String) {
         (Some(reason), _, _) => (State::NotApplicable, reason.clone()),
         (None, Some(version), Some(_)) => (State::Pass, format!("{title} {version} is configured")),
         (None, Some(version), None) => {
-            (State::Pass, format!("{title} {version} is installed; policy sets nothing that it reads"))
+            (State::Pass, format!("{title} {version} is installed; policy has no settings for it"))
         }
         (None, None, Some(_)) => {
             (State::NotApplicable, format!("{title} is not installed; its configuration is in place"))
@@ -280,7 +280,7 @@ fn quiet_app(app: &AppStatus) -> (State, String) {
 fn quiet_update(update: &UpdateStatus) -> (State, String) {
     match (&update.message, update.managed) {
         (_, false) => (State::NotApplicable, "updates are not managed on this device".to_owned()),
-        (None, true) => (State::Unknown, "the feed was not checked yet".to_owned()),
+        (None, true) => (State::Unknown, "the feed has not been checked yet".to_owned()),
         (Some(message), true) => (State::Pass, message.clone()),
     }
 }
@@ -291,7 +291,7 @@ fn quiet_report(report: &ReportStatus, problems: &[Problem]) -> (State, String) 
         (None, _, _) => (State::NotApplicable, "no reports are sent".to_owned()),
         (Some(_), Some(problem), _) => (State::Pending, sentence(problem)),
         (Some(_), None, Some(_)) => (State::Pass, "delivered".to_owned()),
-        (Some(_), None, None) => (State::Pending, "none was delivered yet".to_owned()),
+        (Some(_), None, None) => (State::Pending, "none has been delivered yet".to_owned()),
     }
 }
 
@@ -318,7 +318,7 @@ fn assess_sign_in(status: Option<&Status>, brokers: Brokers<'_>, now: Timestamp)
             }
             Some(SignInStatus { proven_at: Some(at), .. }) => {
                 let day = at.strftime("%Y-%m-%d");
-                part(State::Pending, &format!("no user is signed in at the moment; sign-in worked on {day}"))
+                part(State::Pending, &format!("no user is signed in now; the last sign-in was on {day}"))
             }
             Some(SignInStatus { proven_at: None, .. }) => {
                 part(State::Unknown, "no user has signed in on this device yet")
@@ -327,7 +327,7 @@ fn assess_sign_in(status: Option<&Status>, brokers: Brokers<'_>, now: Timestamp)
             None if brokers.sessions.is_empty() && status.is_some() => {
                 part(State::NotApplicable, "no broker runs, so no user can be signed in")
             }
-            None if brokers.sessions.is_empty() => part(State::Unknown, "nothing is known of sign-in"),
+            None if brokers.sessions.is_empty() => part(State::Unknown, "nothing is known about sign-in"),
             None => part(State::Pending, "no user is signed in yet"),
         }
     };

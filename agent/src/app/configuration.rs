@@ -62,7 +62,7 @@ pub(crate) fn problems(descriptor: &Descriptor, resolved: &Resolved, observed: &
         && is_before(since, changed)
     {
         let message = format!(
-            "{} has been running since {}, its configuration changed at {}",
+            "{} has been running since {}, but its configuration changed at {}",
             descriptor.title,
             since.strftime("%Y-%m-%d %H:%M:%S UTC"),
             changed.strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -77,7 +77,8 @@ pub(crate) fn problems(descriptor: &Descriptor, resolved: &Resolved, observed: &
         Found::Unreadable(error) => {
             let location = observed.location.clone().unwrap_or_default();
             let problem = Problem::new(Code::AppConfigurationUnreadable, error.clone()).at(location);
-            problems.push(problem.using("what is there; the next try is in a minute"));
+            problems
+                .push(problem.using("the configuration that is there; the agent tries again in a minute"));
             return problems;
         }
         Found::File(_) => return problems,
@@ -108,7 +109,11 @@ pub(crate) fn problems(descriptor: &Descriptor, resolved: &Resolved, observed: &
             )
             .key(setting.map_or_else(|| name.clone(), |source| source.setting.clone()))
             .at(location)
-            .using(if managed { "what the MDM manages" } else { "what is there: it is not the agent's" })
+            .using(if managed {
+                "what the MDM manages"
+            } else {
+                "the value that is there, because the agent did not write it"
+            })
             .hint(hint),
         );
     }

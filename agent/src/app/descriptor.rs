@@ -142,13 +142,13 @@ pub(crate) fn unknown(policy: &Policy) -> Vec<Problem> {
     let hint = format!("known are {}", names());
     let mut problems = Vec::new();
     if find(&policy.app).is_none() {
-        let problem = Problem::new(Code::AppUnknown, format!("no app is known as `{}`", policy.app));
+        let problem = Problem::new(Code::AppUnknown, format!("Steward knows no app `{}`", policy.app));
         problems.push(problem.key("App").using("nothing: no app is managed").hint(hint.clone()));
     }
     let is_path = |text: &str| text.contains(['/', '\\']);
     for name in policy.allowed_applications.iter().filter(|name| !is_path(name) && find(name).is_none()) {
         let problem =
-            Problem::new(Code::AppUnknown, format!("no app is known as `{name}`, so it may have no tokens"));
+            Problem::new(Code::AppUnknown, format!("Steward knows no app `{name}`, so it gets no tokens"));
         problems.push(
             problem.key("AllowedApplications").hint(format!("write the whole path of a program; {hint}")),
         );

@@ -60,7 +60,7 @@ pub(crate) fn observe(paths: &Paths, descriptor: Option<&Descriptor>) -> Observe
         Err(error) => {
             lost = !error.is_in_place();
             let problem = state::unreadable("the record of what the agent wrote for the app", &error);
-            (None, Some(problem.using("nothing that is there counts as the agent's")))
+            (None, Some(problem.using("none; the agent changes no configuration that it did not write")))
         }
     };
     let (location, found) = match configuration {

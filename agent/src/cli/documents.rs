@@ -71,7 +71,7 @@ impl Documents {
     fn add_folder(&mut self, paths: &Paths, folder: &Path, number: u32) {
         let reading = platform::policy::read_folder(paths, folder);
         if reading.sources.is_empty() {
-            let message = "holds no policy file: their names end in .toml";
+            let message = "has no policy file; their names end in .toml";
             self.problems.push(Problem::new(Code::PolicyForeign, message).at(folder.display().to_string()));
         }
         // One number for each document, in which the sources of a folder keep their order.
@@ -173,6 +173,6 @@ fn within_limit(bytes: Vec<u8>) -> Result<Vec<u8>, ReadError> {
     if bytes.len() as u64 <= MAXIMUM_BYTES {
         return Ok(bytes);
     }
-    let message = format!("is longer than {MAXIMUM_BYTES} bytes, the most that a policy file has");
+    let message = format!("has more than {MAXIMUM_BYTES} bytes, the maximum for a policy file");
     Err(ReadError::new(ReadErrorKind::TooLarge, message))
 }

@@ -66,7 +66,7 @@ pub(super) fn export(paths: &Paths, arguments: &Arguments, json: bool) -> anyhow
     if policy.is_empty() && !arguments.allow_empty {
         print_problems(&problems);
         anyhow::bail!(
-            "the policy sets nothing, so what would be written withdraws the policy of a device; `--allow-empty` exports it"
+            "the policy has no settings; these files would remove the policy from devices. `--allow-empty` exports it all the same"
         );
     }
     let all = arguments.format.is_empty();
@@ -108,7 +108,7 @@ fn warn_of_secrets(files: &[&str]) {
         return;
     }
     let text = format!(
-        "these files hold secrets of the policy, so only you can read them; whoever manages the devices can read them there: {}",
+        "these files hold secrets of the policy, so only you can read them. In the MDM, its administrators can read them: {}",
         files.join(", ")
     );
     out!("\n{}", super::hanging("warning: ", &text));

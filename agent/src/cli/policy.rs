@@ -197,7 +197,7 @@ fn list(word: Option<&str>, json: bool) {
         out!("{}", hanging(&format!("  {:<30}", setting.key), &explanation(setting)));
     }
     if settings.is_empty() {
-        out!("No setting is about that word.");
+        out!("No setting matches that word.");
     }
 }
 

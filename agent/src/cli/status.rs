@@ -113,7 +113,7 @@ pub(super) async fn update(paths: &Paths, json: bool) -> anyhow::Result<ExitCode
         out!("Updates are not managed on this device; see `UpdateMode` and `UpdateFeed`.");
         return Ok(ExitCode::SUCCESS);
     }
-    out!("{}", status.update.message.as_deref().unwrap_or("The feed was not checked yet."));
+    out!("{}", status.update.message.as_deref().unwrap_or("The feed has not been checked yet."));
     let of_updates = |problem: &Problem| problem.code.known().map(Code::component) == Some(Component::Update);
     let problems: Vec<Problem> = status.problems.into_iter().filter(of_updates).collect();
     print_problems(&problems);

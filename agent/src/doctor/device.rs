@@ -135,7 +135,7 @@ fn check_agent(subject: &Subject) -> Option<Finding> {
 
 fn check_app(subject: &Subject) -> Vec<Finding> {
     let Some(app) = subject.app else {
-        return vec![Finding::skipped("app", "`App` names no known app")];
+        return vec![Finding::skipped("app", "Steward does not know the app in `App`")];
     };
     let Some(system) = app.system() else {
         let reason = app.not_applicable().unwrap_or_default();
@@ -177,7 +177,7 @@ fn check_app(subject: &Subject) -> Vec<Finding> {
             let configuration = status.app.configuration.clone();
             let summary = match &configuration {
                 Some(_) => "its configuration is as policy says",
-                None => "policy sets nothing that it reads",
+                None => "policy has no settings for it",
             };
             Finding::pass("app-policy", summary).observed(configuration)
         } else {

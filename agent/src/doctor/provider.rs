@@ -172,7 +172,7 @@ fn compare_issuers(subject: &Subject, ours: &str, document: &Value) -> Finding {
         let diagnosis = subject.diagnose(
             Cause::DiscoveryMissing,
             Confidence::Certain,
-            "the document names no issuer".to_owned(),
+            "the document does not name an issuer".to_owned(),
         );
         return Finding::unavailable("issuer", diagnosis);
     };

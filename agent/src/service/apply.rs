@@ -71,7 +71,7 @@ impl Service {
             Err(error) => {
                 let problem = Problem::new(Code::AppConfigurationUnwritable, error.to_string())
                     .at(location)
-                    .using("the configuration that the app had before; the next try is in a minute");
+                    .using("the previous configuration; the agent tries again in a minute");
                 tracing::error!("{problem}");
                 self.app_problems.push(problem);
                 self.app_retry = Some(clock::after(observed.now, RETRY));

@@ -119,7 +119,7 @@ impl Service {
         problems.extend(self.provider_problem());
         problems.extend(observed.watch_failure.as_ref().map(|failure| {
             Problem::new(Code::PolicyWatchFailed, format!("changes are not noticed at once: {failure}"))
-                .using("a read every 15 minutes")
+                .using("reading every 15 minutes")
                 .hint(Watch::HINT.to_owned())
         }));
         problems.extend(self.app_problems.iter().cloned());

@@ -108,7 +108,7 @@ impl Answers {
             let in_issuer = self.preset.issuer.split('/').any(|part| part.eq_ignore_ascii_case(client_id));
             if in_issuer {
                 mistakes.push(format!(
-                    "`{client_id}` is the ID of the tenant or environment; the client ID stands beside it on the page of the app"
+                    "`{client_id}` is the ID of the tenant or environment; the client ID is shown beside it on the page of the app"
                 ));
             }
         }
@@ -147,7 +147,7 @@ pub(crate) fn check_client_id(provider: IdentityProvider, client_id: &str) -> Ve
     }
     if provider == IdentityProvider::Google && !client_id.ends_with(".apps.googleusercontent.com") {
         mistakes.push(format!(
-            "`{client_id}` is not a client ID of Google: those end in .apps.googleusercontent.com"
+            "`{client_id}` is not a client ID of Google; they end in .apps.googleusercontent.com"
         ));
     }
     if provider == IdentityProvider::Entra && preset::identifier(client_id).is_none() {
@@ -224,7 +224,8 @@ impl IdentityCenter {
             && !arn.contains(self.instance.rsplit('/').next().unwrap_or_default())
         {
             mistakes.push(
-                "--trusted-token-issuer: it belongs to another instance than --identity-center".to_owned(),
+                "--trusted-token-issuer: it belongs to a different instance than --identity-center"
+                    .to_owned(),
             );
         }
         mistakes
@@ -235,7 +236,7 @@ impl IdentityCenter {
         let mut notes = Vec::new();
         if !self.instance.starts_with("arn:aws:") {
             notes.push(
-                "the ARN is of another partition than commercial AWS (GovCloud, China); ask AWS whether Amazon Quick on desktop is offered there".to_owned(),
+                "the ARN is in a partition other than commercial AWS (GovCloud or China); ask AWS whether Amazon Quick on desktop is offered there".to_owned(),
             );
         }
         match &self.region {
@@ -244,7 +245,7 @@ impl IdentityCenter {
                  the vendor allow only us-east-1".to_owned(),
             ),
             Some(region) if region != "us-east-1" => notes.push(format!(
-                "older pages of the vendor allow only us-east-1 as home Region; newer ones allow {region} if Amazon Quick has all its features there"
+                "older pages of the vendor allow only us-east-1 as home Region; newer pages allow {region} if Amazon Quick is available there"
             )),
             Some(_) => {}
         }

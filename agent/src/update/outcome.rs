@@ -157,7 +157,7 @@ fn download_problem(url: &Url, error: &DownloadError) -> Problem {
     Problem::new(code, chain(error))
         .at(url.as_str())
         .using("the version that is installed; the download was removed")
-        .hint("publish the feed and its file together again".to_owned())
+        .hint("publish the feed and its file again, together".to_owned())
 }
 
 /// What to report about an installation that failed.
@@ -172,7 +172,7 @@ pub(super) fn install_problem(error: &InstallError) -> Problem {
         InstallError::DoesNotStart { version, program, rollback, .. } => {
             let using = match rollback {
                 Rollback::Previous(previous) => format!("{previous} again"),
-                Rollback::Nothing => "no version: there was none before".to_owned(),
+                Rollback::Nothing => "no version, because none was installed before".to_owned(),
                 Rollback::Failed(error) => format!("still {version}: {}", chain(error)),
             };
             Problem::new(Code::UpdateRolledBack, chain(error))

@@ -34,10 +34,10 @@ fn tenant_is_found_in_each_form_that_administrators_paste() {
         format!("https://login.microsoftonline.us/{TENANT}/v2.0")
     );
     for (pasted, reason) in [
-        ("common", "every tenant"),
-        ("https://login.microsoftonline.com/organizations/v2.0", "every tenant"),
+        ("common", "shared endpoint"),
+        ("https://login.microsoftonline.com/organizations/v2.0", "shared endpoint"),
         ("contoso", "neither a tenant ID"),
-        ("https://portal.azure.com/", "names no tenant"),
+        ("https://portal.azure.com/", "does not name a tenant"),
         ("", "neither a tenant ID"),
     ] {
         assert!(issuer(entra(pasted)).contains(reason), "{pasted}: {}", issuer(entra(pasted)));
@@ -132,7 +132,7 @@ fn issuer_of_a_custom_provider_is_not_changed() {
     for (pasted, right) in cases {
         assert_eq!(issuer(custom(pasted)), right, "{pasted}");
     }
-    assert!(issuer(custom("ftp://id.example.com")).contains("not a scheme"));
+    assert!(issuer(custom("ftp://id.example.com")).contains("begins with https"));
     assert!(issuer(custom("what?")).contains("neither a host name"));
 }
 

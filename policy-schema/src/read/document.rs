@@ -35,7 +35,7 @@ fn read_any(bytes: &[u8], domain: &str) -> Result<RawPolicy, ReadError> {
     }
     if let Some(form) = signed(bytes, start) {
         let hint = format!(
-            "take the signature off: `openssl cms -verify -noverify -inform {form} -in FILE -out PROFILE`, or on a Mac \
+            "remove the signature: `openssl cms -verify -noverify -inform {form} -in FILE -out PROFILE`, or on a Mac \
              `security cms -D -i FILE -o PROFILE`"
         );
         return Err(syntax("this is a signed profile", None).hint(hint));
@@ -49,7 +49,7 @@ fn read_any(bytes: &[u8], domain: &str) -> Result<RawPolicy, ReadError> {
         || start.starts_with("User\n")
         || start.starts_with("User\r")
     {
-        let hint = "make a Registry.pol of it with `LGPO.exe /r FILE /w Registry.pol`";
+        let hint = "convert it to a Registry.pol: `LGPO.exe /r FILE /w Registry.pol`";
         return Err(syntax("this is the text form of LGPO.exe, not a Registry.pol", Some(hint)));
     }
     // Parts of a property list, as Intune takes them.

@@ -77,8 +77,8 @@ pub(super) fn explain(text: &str, reason: &str, offset: usize) -> ReadError {
         }
     }
     if text.contains('\r') && !text.contains('\n') {
-        let hint = "save the file with the line ends of Unix or Windows".to_owned();
-        return error("the lines end with CR alone, as on old Macs", Some(hint), Some(at));
+        let hint = "save the file with the line endings of Unix or Windows".to_owned();
+        return error("the lines end with CR only, as on old Macs", Some(hint), Some(at));
     }
     if let Some((line, what)) = unclosed(&lines, at.line) {
         let message = format!("the {what} that begins in this line is not closed");
@@ -153,7 +153,7 @@ fn mistake_in(line: &str) -> Option<Mistake> {
     if ["<<<<<<<", "=======", ">>>>>>>", "|||||||"].iter().any(|mark| trimmed.starts_with(mark)) {
         return said(
             "unresolved Git merge conflict marker",
-            "resolve the conflict, and remove the lines with marks",
+            "resolve the conflict, and remove the marker lines",
         );
     }
     if trimmed.starts_with("//")
@@ -197,7 +197,7 @@ fn mistake_in(line: &str) -> Option<Mistake> {
             message: "the value is missing",
             column,
             corrected: None,
-            hint: Some("write a value behind the `=`, or remove the line"),
+            hint: Some("write a value after the `=`, or remove the line"),
         });
     }
     let quoted_with_backslash = value.starts_with('"') && value.contains('\\');
@@ -205,7 +205,7 @@ fn mistake_in(line: &str) -> Option<Mistake> {
     if quoted_with_backslash || list_with_backslash {
         let corrected = format!("{plain_key} = {}", value.replace('"', "'").replace("\\\\", "\\"));
         return Some(Mistake {
-            message: "a backslash in double quotes begins an escape",
+            message: "a backslash in double quotes starts an escape",
             column: at('\\'),
             corrected: valid(corrected),
             hint: Some("use single quotes: 'C:\\Program Files\\...'"),
@@ -236,7 +236,7 @@ fn mistake_in(line: &str) -> Option<Mistake> {
     let unquoted = value.starts_with(|first: char| first.is_alphabetic() || "/.@$%~*<{".contains(first));
     if unquoted && !value.ends_with(['"', '\'']) && is_bare_key(plain_key) {
         return Some(Mistake {
-            message: "a text stands in quotes",
+            message: "a text needs quotes",
             column,
             corrected: valid(format!("{plain_key} = {}", as_value(value))),
             hint: Some("put the value in quotes"),
@@ -247,7 +247,7 @@ fn mistake_in(line: &str) -> Option<Mistake> {
             message: "`:` between key and value is YAML",
             column: at(':'),
             corrected: valid(format!("{plain_key} = {}", as_value(value))),
-            hint: Some("write `=` in its place"),
+            hint: Some("use `=` instead"),
         });
     }
     None
@@ -348,14 +348,10 @@ mod tests {
             ),
             ("<policy/>", "looks like XML", "policy files are TOML"),
             ("Windows Registry Editor Version 5.00\r\n", "is a .reg file", "policy files are TOML"),
-            (
-                "UpdateMode = off\n",
-                "line 1, column 14: a text stands in quotes",
-                "write: UpdateMode = \"off\"",
-            ),
+            ("UpdateMode = off\n", "line 1, column 14: a text needs quotes", "write: UpdateMode = \"off\""),
             (
                 "LogLevel = \"info\"\nUpdateMode=off\n",
-                "line 2, column 12: a text stands in quotes",
+                "line 2, column 12: a text needs quotes",
                 "write: UpdateMode = \"off\"",
             ),
             ("ReportPosture = True\n", "a boolean is `true` or `false`", "write: ReportPosture = true"),
@@ -367,7 +363,7 @@ mod tests {
             ("UpdateMode = \"off\"\n=======\n", "unresolved Git merge conflict marker", "resolve"),
             (
                 "AllowedApplications = [\"C:\\Program Files\\a.exe\"]\n",
-                "a backslash in double quotes begins an escape",
+                "a backslash in double quotes starts an escape",
                 "write: AllowedApplications = ['C:\\Program Files\\a.exe']",
             ),
             ("UpdateMode = \"off\";\n", "ends without `;`", "write: UpdateMode = \"off\""),
@@ -375,7 +371,7 @@ mod tests {
             ("// managed by IT\nUpdateMode = \"off\"\n", "comments begin with `#`", "put `#` before it"),
             ("; managed by IT\nUpdateMode = \"off\"\n", "comments begin with `#`", "put `#` before it"),
             ("UpdateMode =\n", "the value is missing", "write a value"),
-            ("UpdateMode = \"off\"\rLogLevel = \"info\"\r", "CR alone", "line ends"),
+            ("UpdateMode = \"off\"\rLogLevel = \"info\"\r", "CR only", "line endings"),
             (
                 "AllowedEmailDomains = [\"example.com\"\nUpdateMode = \"off\"\n",
                 "line 1: the list that begins in this line is not closed",

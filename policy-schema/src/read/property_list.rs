@@ -213,7 +213,7 @@ impl<'a> Events<'a> {
         match self.next()? {
             Event::EndCollection => Ok(None),
             Event::String(key) => Ok(Some(key.into_owned())),
-            _ => Err(syntax("a dictionary has something else than a key", None)),
+            _ => Err(syntax("a dictionary has an element that is not a key", None)),
         }
     }
 

@@ -132,7 +132,7 @@ impl File {
     fn why_nothing(&self, entries: usize) -> Problem {
         let key = format!(r"HKLM\{KEY}");
         if self.touched {
-            return foreign(format!("its entries for {key} set nothing in the end"));
+            return foreign(format!("its entries for {key} set no value"));
         }
         if entries == 0 {
             return foreign("the file has no entries");
@@ -323,16 +323,16 @@ mod tests {
             ),
             (
                 vec![domain.clone(), entry(r"SOFTWARE\Policies", "**DeleteKeys", 1, &text("Steward"))],
-                "set nothing in the end",
+                "set no value",
             ),
             (
                 vec![
                     domain.clone(),
                     entry("", "**DeleteKeys", 1, &text(r"SOFTWARE\Policies\Steward\AllowedEmailDomains")),
                 ],
-                "set nothing in the end",
+                "set no value",
             ),
-            (vec![off(OWN), entry(OWN, "**delvals.", 1, &text(" "))], "set nothing in the end"),
+            (vec![off(OWN), entry(OWN, "**delvals.", 1, &text(" "))], "set no value"),
         ] {
             let policy = read(&file(&entries)).unwrap();
             assert!(policy.is_empty() && policy.remarks[0].message.contains(reason), "{:?}", policy.remarks);

@@ -9,7 +9,7 @@ settings! {
         /// Identity provider
         ///
         /// The product that users sign in with. It supplies what differs between products, such as the extra
-        /// parameters that Google needs for a lasting session. `custom` follows OpenID Connect alone.
+        /// parameters that Google needs for a refresh token. `custom` follows OpenID Connect alone.
         IdentityProvider => identity_provider: IdentityProvider =
             Setting::choice(IdentityProvider::CHOICES, "entra").default(Literal::Text("custom"));
         /// Issuer
@@ -44,7 +44,7 @@ settings! {
         ClientSecret => client_secret: Option<Secret> = Setting::secret(Format::ClientSecret, "GOCSPX-example");
         /// Scopes
         ///
-        /// The scopes to request. Without `offline_access` there is no lasting session (Google is the exception).
+        /// The scopes to request. Without `offline_access`, users have to sign in again every hour or so (Google is the exception).
         Scopes => scopes: Vec<String> = Setting::list(Format::Scope, 32, &["openid", "email", "profile", "offline_access"])
             .default(Literal::List(&["openid", "email", "profile", "offline_access"]));
         /// Redirect URI
@@ -73,7 +73,7 @@ settings! {
         SignInAtLogon => sign_in_at_logon: bool = Setting::boolean(false).user_may_override().not_yet_effective();
         /// Longest session
         ///
-        /// After so many hours a user must sign in again, whatever the identity provider allows.
+        /// After this number of hours a user must sign in again, even if the identity provider would allow a longer session.
         SessionMaximumHours => session_maximum_hours: Option<u32> =
             Setting::integer(1, 8760, "hours", 720).strict(Literal::Integer(1));
         /// Allowed applications

@@ -47,7 +47,7 @@ settings! {
             Setting::text(Format::Window, "Mon-Fri 22:00-05:00").not_yet_effective();
         /// Update deadline
         ///
-        /// After so many hours an update is installed even outside the window.
+        /// After this number of hours an update is installed even outside the window.
         UpdateDeadlineHours => update_deadline_hours: Option<u32> =
             Setting::integer(1, 2160, "hours", 72).not_yet_effective();
         /// Download bandwidth

@@ -44,7 +44,7 @@ impl Reason {
     pub(super) fn hint_without_text(self, text: &str, notation: Notation) -> Option<String> {
         match self {
             Self::Form if text.to_ascii_lowercase().starts_with("bearer ") => {
-                Some("leave out `Bearer`: Steward sends it by itself".to_owned())
+                Some("leave out `Bearer`; Steward adds it".to_owned())
             }
             Self::Empty | Self::Padded | Self::Character(_) | Self::Placeholder => {
                 self.hint("", Format::Line, notation)
@@ -77,11 +77,11 @@ impl Reason {
                     .to_owned()
             }
             Self::Placeholder => {
-                "put the value in its place, or make the MDM or the template tool replace it".to_owned()
+                "write the real value, or let the MDM or the template tool fill it in".to_owned()
             }
             Self::NotEncrypted => "use https".to_owned(),
             Self::Credentials => "remove user name and password from the URL".to_owned(),
-            Self::Extra => "remove the part from `?` or `#` on".to_owned(),
+            Self::Extra => "remove everything from `?` or `#` on".to_owned(),
         };
         Some(hint)
     }
@@ -108,7 +108,7 @@ fn by_format(text: &str, format: Format) -> Option<String> {
             Some("write only the part after the @".to_owned())
         }
         Format::Domain if text.starts_with("*.") => Some(format!(
-            "domains below one are named one by one; `{}` allows that domain itself",
+            "subdomains must be listed one by one; `{}` allows that domain itself",
             shown(&bare(text))
         )),
         Format::Domain => {
@@ -116,7 +116,7 @@ fn by_format(text: &str, format: Format) -> Option<String> {
             (bare != text && Format::Domain.check(&bare).is_ok()).then(|| format!("write {}", shown(&bare)))
         }
         Format::Host if text == "<local>" => Some(
-            "names without a dot have no short form: write each host, or a domain with a leading dot"
+            "there is no short form for names without a dot: write each host, or a domain with a leading dot"
                 .to_owned(),
         ),
         Format::Host if text.starts_with('*') => {
@@ -128,10 +128,7 @@ fn by_format(text: &str, format: Format) -> Option<String> {
             Some((address, bits))
                 if address.parse::<std::net::IpAddr>().is_ok() && bits.parse::<u8>().is_ok() =>
             {
-                Some(
-                    "ranges of addresses are not known here: write each address, or the hosts' domain"
-                        .to_owned(),
-                )
+                Some("address ranges are not supported: write each address, or the hosts' domain".to_owned())
             }
             _ => {
                 let host = text
@@ -176,19 +173,19 @@ fn by_format(text: &str, format: Format) -> Option<String> {
 
 fn about_certificate(text: &str) -> &'static str {
     if text.contains("PRIVATE KEY") {
-        "this is a private key: remove it from the policy and replace it, for it has been shown to every device"
+        "this is a private key: remove it from the policy and replace the key, because every device could read it"
     } else if text.contains("BEGIN TRUSTED CERTIFICATE") {
-        "this form is OpenSSL's own; `openssl x509 -in FILE` prints the usual one"
+        "this is OpenSSL's trusted form; `openssl x509 -in FILE` prints the usual form"
     } else if text.contains("BEGIN CERTIFICATE REQUEST") {
-        "this is a request for a certificate, not a certificate"
+        "this is a certificate signing request, not a certificate"
     } else if text.contains("BEGIN PKCS7") || text.contains("BEGIN CMS") {
         "`openssl pkcs7 -print_certs -in FILE` prints the certificates in it"
     } else if text.contains("\\n") {
-        "`\\n` is no line break here: in TOML use three apostrophes around the certificate and real line breaks"
+        "`\\n` is not a line break here: in TOML use three apostrophes around the certificate and real line breaks"
     } else if text.starts_with('/') || text.contains(":\\") || text.len() < 200 && text.contains('.') {
         "put the certificate itself here, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----, not its path"
     } else if text.starts_with("MII") {
-        "put -----BEGIN CERTIFICATE----- before it and -----END CERTIFICATE----- behind it"
+        "put -----BEGIN CERTIFICATE----- before it and -----END CERTIFICATE----- after it"
     } else {
         "it begins with -----BEGIN CERTIFICATE----- and ends with -----END CERTIFICATE-----; it may be cut off"
     }

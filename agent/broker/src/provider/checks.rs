@@ -222,7 +222,7 @@ fn check_parties_and_times(
     let not_before = claims.additional_claims().by_name.get("nbf").and_then(serde_json::Value::as_f64);
     #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^52")]
     if not_before.is_some_and(|not_before| not_before > latest as f64) {
-        return early("it does not hold yet (nbf); is this device's clock right?");
+        return early("it is not valid yet (nbf); is this device's clock right?");
     }
     Ok(())
 }

@@ -74,9 +74,11 @@ pub(super) fn explain_discovery(error: DiscoveryError<HttpError>) -> ProviderErr
         DiscoveryError::Request(error) => unreachable(&error),
         DiscoveryError::Validation(reason) => invalid(&reason),
         DiscoveryError::Response(status, _, _) => {
-            invalid(&format!("it answered {}, which is no discovery document", status.as_u16()))
+            invalid(&format!("it responded with status {}, not with a discovery document", status.as_u16()))
         }
-        DiscoveryError::Parse(error) => invalid(&format!("no discovery document: {}", error.inner())),
+        DiscoveryError::Parse(error) => {
+            invalid(&format!("the response is not a discovery document: {}", error.inner()))
+        }
         other => invalid(&chain(&other)),
     }
 }

@@ -46,9 +46,9 @@ impl JsonWebKey for Key {
             return self.0.verify_signature(algorithm, message, signature);
         }
         // Whether the key may be used for this algorithm was asked before (use, type, alg).
-        let key = self.p521().ok_or_else(|| {
-            SignatureVerificationError::InvalidKey("it is no key of the curve P-521".to_owned())
-        })?;
+        let key = self
+            .p521()
+            .ok_or_else(|| SignatureVerificationError::InvalidKey("it is not a P-521 key".to_owned()))?;
         let bad = |_| SignatureVerificationError::CryptoError("the signature is wrong".to_owned());
         key.verify(message, &Signature::from_slice(signature).map_err(bad)?).map_err(bad)
     }

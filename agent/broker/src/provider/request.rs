@@ -94,7 +94,7 @@ impl Provider<'_> {
     async fn push(&self, request: &Url) -> Result<Url, ProviderError> {
         let wrong = |reason: &str| invalid(&format!("pushed_authorization_request_endpoint: {reason}"));
         let address = self.more(|more| more.pushed_authorization_request_endpoint.clone()).flatten();
-        let address = address.ok_or_else(|| wrong("it is missing, although pushed requests are demanded"))?;
+        let address = address.ok_or_else(|| wrong("it is missing, although pushed requests are required"))?;
         let address = Url::parse(&address).map_err(|error| wrong(&error.to_string()))?;
         let secret = self.discovered.configuration.client_secret.as_deref();
         let form = url::form_urlencoded::Serializer::new(request.query().unwrap_or_default().to_owned())
@@ -103,7 +103,7 @@ impl Provider<'_> {
         let posted = self.http.0.post_form(&address, form, MAXIMUM_RESPONSE).await;
         let (status, response) = posted.map_err(|error| unreachable(&error))?;
         let response: Pushed = serde_json::from_slice(&response).map_err(|error| {
-            wrong(&format!("it answered {status} with something else than JSON: {error}"))
+            wrong(&format!("it responded with status {status}, but not with JSON: {error}"))
         })?;
         if let Some(error) = response.error {
             let refusal = Refusal::new(&error, response.error_description.as_deref());
@@ -111,7 +111,7 @@ impl Provider<'_> {
         }
         let name = response
             .request_uri
-            .ok_or_else(|| wrong(&format!("it answered {status} without request_uri")))?;
+            .ok_or_else(|| wrong(&format!("it responded with status {status}, but without request_uri")))?;
         let mut url = request.clone();
         url.query_pairs_mut()
             .clear()

@@ -8,13 +8,13 @@ use crate::configuration::ConfigurationError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Ended {
     /// Policy names another provider or client by now.
-    #[error("the session is one of {issuer}, which policy no longer names")]
+    #[error("the session is from {issuer}, but policy now names another issuer")]
     OtherProvider {
         /// The provider of the session.
         issuer: String,
     },
     /// `SessionMaximumHours`.
-    #[error("the session has lasted {hours} hours, which is the most that policy allows")]
+    #[error("the session has reached the maximum of {hours} hours that policy sets")]
     TooOld {
         /// What policy allows.
         hours: u32,

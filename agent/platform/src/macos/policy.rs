@@ -56,7 +56,7 @@ pub(super) fn managed(paths: &Paths, domain: &str) -> Option<Result<RawPolicy, R
         Err(other) => return error(ReadErrorKind::Unreadable, other.to_string()),
     };
     if paths.root().is_none() && (metadata.uid() != 0 || metadata.mode() & 0o022 != 0) {
-        return error(ReadErrorKind::Insecure, "can be written by others than root".to_owned());
+        return error(ReadErrorKind::Insecure, "other users than root can write to it".to_owned());
     }
     if metadata.len() > MAXIMUM_BYTES {
         return error(ReadErrorKind::TooLarge, format!("has {} bytes", metadata.len()));
@@ -74,7 +74,7 @@ pub(super) fn managed(paths: &Paths, domain: &str) -> Option<Result<RawPolicy, R
     if paths.root().is_none() {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         if let Some(key) = ffi::not_forced(domain, &keys) {
-            let message = format!("holds `{key}`, which the system does not call forced");
+            let message = format!("has `{key}`, but not as a forced preference");
             let hint = "deploy it as a profile; `profiles show` lists what is installed";
             return Some(Err(ReadError::new(ReadErrorKind::Insecure, message).hint(hint)));
         }

@@ -90,7 +90,7 @@ pub(crate) struct FileId {
 /// The file or folder at a path. Links are followed.
 ///
 /// # Errors
-/// There is none, the system refused, or its file system does not number files (`Unsupported`).
+/// There is none, the system refused, or its file system has no file IDs (`Unsupported`).
 pub(crate) fn id(path: &Path) -> io::Result<FileId> {
     Ok(locate(path)?.1)
 }
@@ -118,7 +118,7 @@ fn numbers(file: BorrowedHandle<'_>) -> io::Result<ffi::Numbers> {
     };
     // What file systems without numbers say (Microsoft, [MS-FSCC], 2.1.9 and 2.1.10).
     if [0, u128::from(u64::MAX), u128::MAX].contains(&numbers.1) {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "its file system does not number files"));
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "its file system has no file IDs"));
     }
     Ok(numbers)
 }
@@ -154,7 +154,7 @@ pub fn create_folder(path: &Path, access: Access) -> io::Result<()> {
         } else {
             Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                format!("{} belongs to a user who is no administrator; remove it", path.display()),
+                format!("{} belongs to a user who is not an administrator; remove it", path.display()),
             ))
         };
     }

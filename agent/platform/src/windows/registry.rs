@@ -27,7 +27,7 @@ pub(super) fn values(key: &Key) -> io::Result<Vec<RegistryValue>> {
             return Ok(values);
         }
     }
-    Err(io::Error::new(io::ErrorKind::ResourceBusy, "the key does not stop changing"))
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, "the key keeps changing"))
 }
 
 /// Whether an error says that a key or value does not exist, or is just being deleted (winerror.h, as HRESULT).

@@ -139,7 +139,7 @@ fn certificates(files: &[PathBuf]) -> anyhow::Result<Vec<String>> {
             .split_inclusive(END)
             .filter_map(|part| part.find("-----BEGIN CERTIFICATE-----").map(|at| part[at..].to_owned()))
             .collect();
-        ensure!(!found.is_empty(), "{}: there is no certificate in PEM in it", file.display());
+        ensure!(!found.is_empty(), "{}: the file has no certificate in PEM", file.display());
         all.extend(found);
     }
     Ok(all)

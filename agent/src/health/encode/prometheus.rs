@@ -53,7 +53,7 @@ pub(super) fn encode(report: &Report) -> String {
     let diagnoses: Vec<_> = report.diagnoses.iter().map(|one| info("id", plain_code(cause(one)))).collect();
     metric("diagnosis_info", "1 for each cause that is known.", &diagnoses);
     let hash = format!("{{hash=\"{}\"}}", report.status.policy.hash);
-    metric("policy_info", "The policy that holds.", &[(hash, "1".to_owned())]);
+    metric("policy_info", "The policy that is applied.", &[(hash, "1".to_owned())]);
     let number = |name: &str, help: &str, value: f64| (name.to_owned(), help.to_owned(), value);
     #[expect(clippy::cast_precision_loss, reason = "gauges are floating point, and these are far below 2^52")]
     let numbers = [

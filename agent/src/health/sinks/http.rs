@@ -156,7 +156,10 @@ async fn post(http: &Http, receiver: &Receiver, mut report: Report) -> Verdict {
         }
         Ok((status, retry_after)) => {
             let pause = retry_after.map(|seconds| seconds.min(LONGEST_RETRY_AFTER));
-            Verdict::Later(undelivered(receiver, &format!("the receiver answered {status}")), pause)
+            Verdict::Later(
+                undelivered(receiver, &format!("the receiver responded with status {status}")),
+                pause,
+            )
         }
     }
 }
@@ -166,7 +169,7 @@ fn undelivered(receiver: &Receiver, reason: &str) -> Problem {
 }
 
 fn rejected(receiver: &Receiver, status: u16) -> Problem {
-    Problem::new(Code::ReportRejected, format!("the receiver answered {status}"))
+    Problem::new(Code::ReportRejected, format!("the receiver responded with status {status}"))
         .at(receiver.shown())
         .hint("check `ReportUrl` and `ReportEnrollmentToken`".to_owned())
 }

@@ -70,7 +70,7 @@ async fn session(socket: PathBuf) -> Reply {
             Reply::Absent
         }
         Ok(Err(error)) => {
-            tracing::debug!("a broker says nothing of its session: {error}");
+            tracing::debug!("a broker does not report its session: {error}");
             Reply::Silent
         }
         Err(_) => Reply::Silent,

@@ -20,7 +20,7 @@ codes! {
         ///
         /// Fix: repair what the message names; the agent tries again every minute.
         AppConfigurationUnwritable = "app.configuration-unwritable", Error;
-        /// What the app would find could not be read, so nobody knows whether it is as policy says.
+        /// The app's configuration could not be read, so it is not known whether it is as policy says.
         ///
         /// Cause: permissions, a failing disk, or something else than a file where the file belongs.
         ///

@@ -51,7 +51,7 @@ codes! {
         /// Cause: in TOML, every key below the line `[Recommended]` belongs to that table, also one that a tool appends to
         /// the file.
         ///
-        /// Fix: move the key above that line if it is meant to bind.
+        /// Fix: to enforce it, move the key above that line.
         PolicyOnlyRecommended = "policy.only-recommended", Warning;
         /// A value has the right type but is not allowed.
         ///
@@ -108,7 +108,7 @@ codes! {
         ///
         /// Fix: none; it takes effect after the agent's update.
         PolicyNotYetEffective = "policy.not-yet-effective", Warning;
-        /// No source holds any policy.
+        /// No source has any policy.
         ///
         /// Cause: the device is not enrolled yet, or the policy was withdrawn.
         ///

@@ -22,7 +22,7 @@ codes! {
         SignInProviderUnreachable = "sign-in.provider-unreachable", Error;
         /// The identity provider's discovery document cannot be used.
         ///
-        /// Cause: the issuer in it differs from `Issuer` (a trailing slash, a missing `/v2.0`, a wrong path), or it is no such document.
+        /// Cause: the issuer in it differs from `Issuer` (a trailing slash, a missing `/v2.0`, a wrong path), or it is not a discovery document.
         ///
         /// Fix: set `Issuer` to exactly the value that the message shows.
         SignInDiscoveryInvalid = "sign-in.discovery-invalid", Error;
@@ -40,7 +40,7 @@ codes! {
         SignInBrowserFailed = "sign-in.browser-failed", Warning;
         /// The sign-in was not finished in time.
         ///
-        /// Cause: the browser was closed, or the identity provider showed an error of its own (often a redirect URI that is not registered).
+        /// Cause: the browser was closed, or the identity provider showed an error (often a redirect URI that is not registered).
         ///
         /// Fix: try again; if the browser showed an error, register exactly the redirect URI that the message names.
         SignInTimedOut = "sign-in.timed-out", Error;

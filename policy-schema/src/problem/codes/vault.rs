@@ -8,7 +8,7 @@ codes! {
         ///
         /// Fix: start or unlock the keyring, or set `VaultFallback` to `encrypted-file`.
         VaultUnavailable = "vault.unavailable", Warning;
-        /// The session is kept in an encrypted file whose key lies beside it.
+        /// The session is kept in an encrypted file, with its key in a file beside it.
         ///
         /// Cause: no secret store, and `VaultFallback` is `encrypted-file`.
         ///

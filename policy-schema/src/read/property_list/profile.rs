@@ -57,14 +57,14 @@ fn of_profile(document: Preferences, domain: &str) -> Result<RawPolicy, ReadErro
         }
     }
     if stray > 0 {
-        let message = format!("{} in the profile itself, where no device reads them", settings(stray));
-        let hint = format!("put them into a payload of the type {domain}");
+        let message =
+            format!("{} at the top level of the profile, where devices do not read settings", settings(stray));
+        let hint = format!("move settings into a payload of the type {domain}");
         all.remarks.push(Problem::new(Code::PolicyForeign, message).hint(hint));
     }
     if !found {
         let there = others.iter().take(5).map(|kind| excerpt(kind)).collect::<Vec<_>>().join(", ");
-        let there =
-            if there.is_empty() { "it has none at all".to_owned() } else { format!("there is {there}") };
+        let there = if there.is_empty() { "it has none".to_owned() } else { format!("there is {there}") };
         all.remarks.push(foreign(format!("the profile has no payload of the type {domain}; {there}")));
     }
     Ok(all)
@@ -77,7 +77,7 @@ fn of_payload(payload: Preferences, domain: &str) -> RawPolicy {
         policy.notation = Notation::PropertyList;
         if payload.not_forced {
             let message =
-                "preferences that are set once or often are not policy; only those under `Forced` are read";
+                "preferences under `Set-Once` or `Often` are not policy; only those under `Forced` are read";
             policy.remarks.push(Problem::new(Code::PolicyPassedOver, message));
         }
         return policy;
@@ -86,8 +86,8 @@ fn of_payload(payload: Preferences, domain: &str) -> RawPolicy {
     let mut policy = payload.policy;
     if nested > 0 {
         let message =
-            format!("{} in a dictionary `PayloadContent`, where no device reads them", settings(nested));
-        let hint = format!("put them beside `PayloadType`, directly into the payload of {domain}");
+            format!("{} in a dictionary `PayloadContent`, where devices do not read settings", settings(nested));
+        let hint = format!("move settings next to `PayloadType`, directly into the payload of {domain}");
         policy.remarks.push(foreign(message).hint(hint));
     }
     policy
@@ -109,7 +109,7 @@ fn merge(all: &mut RawPolicy, payload: RawPolicy) -> Result<(), ReadError> {
 }
 
 fn settings(count: usize) -> String {
-    if count == 1 { "a setting stands".to_owned() } else { format!("{count} settings stand") }
+    if count == 1 { "a setting is".to_owned() } else { format!("{count} settings are") }
 }
 
 fn nothing(message: String) -> RawPolicy {

@@ -98,9 +98,9 @@ fn document_that_is_not_well_formed_is_error() {
     let two = [xml("<key>a</key><true/>"), xml("<key>b</key><true/>")].concat();
     let nul = [xml("<key>a</key><true/>"), vec![0, 0]].concat();
     for (document, reason) in [
-        (xml("<key>ProxyUrl</key><string>evil&foo;.example</string>"), "`&foo;` is not a reference"),
-        (xml("<key>a</key><string>A&nbsp;B</string>"), "`&nbsp;` is not a reference"),
-        (xml("<key>a</key><string>off&#0;</string>"), "is not a reference"),
+        (xml("<key>ProxyUrl</key><string>evil&foo;.example</string>"), "`&foo;` is not an XML entity"),
+        (xml("<key>a</key><string>A&nbsp;B</string>"), "`&nbsp;` is not an XML entity"),
+        (xml("<key>a</key><string>off&#0;</string>"), "is not an XML entity"),
         (xml("<key>a</key><string>a & b</string>"), "cut off or malformed"),
         (
             xml("<key>Recommended</key><dict><key>a</key><true/></dict><key>recommended</key><dict></dict>"),
@@ -159,14 +159,14 @@ fn payloads_of_each_form_are_read_or_named() {
             profile(&payload("com.example.other", off)),
             "no payload of the type dev.steward.agent; there is com.example.other",
         ),
-        (profile(""), "it has none at all"),
+        (profile(""), "it has none"),
         (profile(&payload(managed, &mcx("com.example.other", "Forced"))), "there is com.example.other"),
-        (profile(&payload(managed, &mcx(domain, "Set-Once"))), "set once or often are not policy"),
+        (profile(&payload(managed, &mcx(domain, "Set-Once"))), "are not policy; only those under"),
         (
             profile(&payload(domain, &format!("<key>PayloadContent</key><dict>{off}</dict>"))),
-            "a setting stands in a dictionary",
+            "a setting is in a dictionary",
         ),
-        ([profile(""), off.to_owned()].concat(), "in the profile itself"),
+        ([profile(""), off.to_owned()].concat(), "at the top level of the profile"),
         ("<key>PayloadType</key><string>com.example.other</string>".to_owned(), "is a payload of the type"),
     ] {
         let policy = document(&body).unwrap();

@@ -100,14 +100,14 @@ fn resolve(reference: &BytesRef<'_>) -> Result<Cow<'static, str>, ReadError> {
         .ok_or_else(|| {
             let hint =
                 "XML knows &amp; &lt; &gt; &quot; &apos; and characters by number; write `&` itself as &amp;";
-            syntax(format!("`&{};` is not a reference of XML", excerpt(name)), Some(hint))
+            syntax(format!("`&{};` is not an XML entity", excerpt(name)), Some(hint))
         })
 }
 
 fn check_characters(content: &str) -> Result<(), ReadError> {
     match content.chars().find(|character| !is_allowed(*character)) {
         None => Ok(()),
-        Some(odd) => Err(syntax(format!("{} is in it, which XML does not allow", text::name(odd)), None)),
+        Some(odd) => Err(syntax(format!("it contains {}, which XML does not allow", text::name(odd)), None)),
     }
 }
 
