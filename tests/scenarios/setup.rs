@@ -389,26 +389,76 @@ async fn trusted_token_issuer_call_is_valid_for_botocore() {
     assert!(done.code == Some(1) && done.printed.contains("--identity-center: expected"), "{}", done.printed);
 }
 
-/// A user at a terminal is asked for each missing value, again until it is valid.
+/// `steward setup` at a real terminal: script(1) makes one.
+fn at_terminal(device: &Device, arguments: &str) -> (Interactive, PathBuf) {
+    let folder = device.path("setup");
+    let command = format!("{} setup {arguments} --output {}", program("steward").display(), folder.display());
+    (Interactive::start(device, Path::new("/usr/bin/script"), &["-qefc", &command, "/dev/null"]), folder)
+}
+
+fn backspaces(count: usize) -> String {
+    "\u{7f}".repeat(count)
+}
+
+/// A user at a terminal is asked for each missing value, again until it is valid, and can change an answer at the end.
 #[tokio::test]
-async fn setup_at_terminal_asks_for_missing_values_until_they_are_valid() {
+async fn setup_at_terminal_asks_until_values_are_valid_and_right() {
     let provider = Provider::start().await;
     let device = Device::new();
-    let folder = device.path("setup").display().to_string();
-    let command = format!("{} setup custom --output {folder}", program("steward").display());
-    // A real terminal: script(1) makes one.
-    let mut terminal =
-        Interactive::start(&device, Path::new("/usr/bin/script"), &["-qefc", &command, "/dev/null"]);
-    for line in ["what is this", ""] {
-        terminal.type_line(line).await;
-    }
-    terminal.type_line(provider.issuer()).await;
-    terminal.type_line(CLIENT_ID).await;
-    terminal.type_line("n").await;
+    let (mut terminal, folder) = at_terminal(&device, "custom");
+    terminal.shows("Issuer").await;
+    terminal.press("what is this\r").await;
+    terminal.shows("is neither a host name").await;
+    terminal.press(&format!("{}\r", backspaces(12))).await;
+    terminal.shows("an answer is needed").await;
+    terminal.press(&format!("\"{}\" \r", provider.issuer())).await;
+    terminal.shows("Client ID").await;
+    terminal.press("mistyped\r").await;
+    terminal.shows("IAM Identity Center?").await;
+    terminal.press("n\r").await;
+    terminal.shows("Is this correct?").await;
+    terminal.press("n\r").await;
+    // The answers of before are there; only the wrong one is typed again.
+    terminal.shows("Issuer").await;
+    terminal.press("\r").await;
+    terminal.shows("Client ID").await;
+    terminal.press(&format!("{}{CLIENT_ID}\r", backspaces(8))).await;
+    terminal.shows("IAM Identity Center?").await;
+    terminal.press("n\r").await;
+    terminal.shows("Is this correct?").await;
+    terminal.press("y\r").await;
     let printed = terminal.remaining_output().await;
-    assert!(printed.contains("Issuer") && printed.contains("is neither a host name"), "{printed}");
     assert!(printed.contains("The values match the identity provider's discovery document."), "{printed}");
-    assert!(Path::new(&folder).join("policy.toml").exists(), "{printed}");
+    let policy = fs_err::read_to_string(folder.join("policy.toml")).unwrap();
+    assert!(policy.contains(CLIENT_ID) && !policy.contains("mistyped"), "{policy}");
+}
+
+/// Found by trial: Ctrl-C left the terminal without a cursor, and Esc did nothing in most questions.
+#[tokio::test]
+async fn escape_and_ctrl_c_end_each_question_of_setup_and_bring_the_cursor_back() {
+    for (answered, question) in [
+        ("", "Identity provider"),
+        ("\r", "(tenant) ID"),
+        ("\r6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10\r", "Client ID"),
+    ] {
+        for key in ["\u{1b}", "\u{3}"] {
+            let device = Device::new();
+            let (mut terminal, folder) = at_terminal(&device, "--offline");
+            if !answered.is_empty() {
+                terminal.shows("Identity provider").await;
+                terminal.press(answered).await;
+            }
+            terminal.shows(question).await;
+            terminal.press(key).await;
+            let printed = terminal.remaining_output().await;
+            assert!(printed.contains("nothing was written"), "{key:?} at {question}: {printed}");
+            assert!(
+                printed.rfind("\u{1b}[?25h") >= printed.rfind("\u{1b}[?25l"),
+                "{key:?} at {question}: {printed:?}"
+            );
+            assert!(!folder.exists(), "{key:?} at {question}");
+        }
+    }
 }
 
 /// The policy that setup writes is pushed, and a user signs in with it.

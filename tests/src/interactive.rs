@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdout};
 
 use crate::device::Device;
@@ -76,13 +76,40 @@ impl Interactive {
         }
     }
 
+    /// Waits until it has shown a text, which may be a question without a line break behind it.
+    ///
+    /// # Panics
+    /// It does not show it in time.
+    pub async fn shows(&mut self, text: &str) {
+        let mut shown = Vec::new();
+        let reading = async {
+            loop {
+                let reader = self.output.get_mut();
+                let byte = reader.read_u8().await;
+                shown.push(byte.unwrap_or_else(|_| panic!("it ended: {}", String::from_utf8_lossy(&shown))));
+                if shown.ends_with(text.as_bytes()) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, reading).await.expect("it shows the text in time");
+    }
+
+    /// Presses keys, as a terminal sends them.
+    ///
+    /// # Panics
+    /// It does not read its input.
+    pub async fn press(&mut self, keys: &str) {
+        let stdin = self.child.stdin.as_mut().expect("it is piped");
+        stdin.write_all(keys.as_bytes()).await.expect("it reads its input");
+    }
+
     /// Types a line.
     ///
     /// # Panics
     /// It does not read its input.
     pub async fn type_line(&mut self, line: &str) {
-        let stdin = self.child.stdin.as_mut().expect("it is piped");
-        stdin.write_all(format!("{line}\n").as_bytes()).await.expect("it reads its input");
+        self.press(&format!("{line}\n")).await;
     }
 
     /// The rest of its output, with its errors at the end.

@@ -49,16 +49,20 @@ pub(super) fn set_color(color: Color) {
     CHOICE.get_or_init(|| choice);
 }
 
+/// Whether text is coloured.
+pub(super) fn is_colored() -> bool {
+    CHOICE.get().is_some_and(|choice| *choice != ColorChoice::Never)
+}
+
 /// A word of ours with its colour.
 pub(super) fn painted(tone: Tone, word: &str) -> String {
-    let colored = CHOICE.get().is_some_and(|choice| *choice != ColorChoice::Never);
     let style = match tone {
         Tone::Bad => Style::new().bold().fg_color(Some(AnsiColor::Red.into())),
         Tone::Doubtful => Style::new().bold().fg_color(Some(AnsiColor::Yellow.into())),
         Tone::Good => Style::new().fg_color(Some(AnsiColor::Green.into())),
         Tone::Plain => return word.to_owned(),
     };
-    if colored { format!("{style}{word}{style:#}") } else { word.to_owned() }
+    if is_colored() { format!("{style}{word}{style:#}") } else { word.to_owned() }
 }
 
 /// The width at which text is wrapped.

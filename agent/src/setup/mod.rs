@@ -104,13 +104,7 @@ impl Answers {
         let mut mistakes = Vec::new();
         let google = self.preset.provider == IdentityProvider::Google;
         if let Some(client_id) = &self.client_id {
-            mistakes.extend(check_client_id(self.preset.provider, client_id));
-            let in_issuer = self.preset.issuer.split('/').any(|part| part.eq_ignore_ascii_case(client_id));
-            if in_issuer {
-                mistakes.push(format!(
-                    "`{client_id}` is the ID of the tenant or environment; the client ID is shown beside it on the page of the app"
-                ));
-            }
+            mistakes.extend(check_client_id(&self.preset, client_id));
         }
         if self.client_secret.is_some() && !google {
             mistakes.push(
@@ -135,7 +129,8 @@ pub(crate) fn clean(text: &str) -> String {
 }
 
 /// What is wrong with a client ID.
-pub(crate) fn check_client_id(provider: IdentityProvider, client_id: &str) -> Vec<String> {
+pub(crate) fn check_client_id(preset: &Preset, client_id: &str) -> Vec<String> {
+    let provider = preset.provider;
     let mut mistakes = Vec::new();
     // The same rule as for the policy, so that what is accepted here is not refused there.
     if let Err(invalid) =
@@ -153,6 +148,13 @@ pub(crate) fn check_client_id(provider: IdentityProvider, client_id: &str) -> Ve
     if provider == IdentityProvider::Entra && preset::identifier(client_id).is_none() {
         mistakes.push(format!(
             "`{client_id}` is not an application (client) ID. Expected a GUID, such as 3c1f2d9e-7a54-4a0c-8f54-5f8f9f1d2b77"
+        ));
+    }
+    // With braces or without hyphens it is the same ID.
+    let bare = preset::identifier(client_id).unwrap_or_else(|| client_id.to_owned());
+    if preset.issuer.split('/').any(|part| part.eq_ignore_ascii_case(&bare)) {
+        mistakes.push(format!(
+            "`{client_id}` is the ID of the tenant or environment; the client ID is shown beside it on the page of the app"
         ));
     }
     mistakes

@@ -5,15 +5,21 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
-use dialoguer::{Confirm, Input, Select};
+use inquire::ui::RenderConfig;
+use inquire::validator::Validation;
+use inquire::{Confirm, InquireError, Select, Text};
 use policy_schema::preset::{self, Preset, PresetError};
 use policy_schema::settings::IdentityProvider;
 
 use super::{Arguments, Provider};
+use crate::cli::terminal;
 use crate::setup::{self, Answers, IdentityCenter};
 
 /// The answers, given or asked for. At a terminal they are shown at the end, and can be corrected.
 pub(super) fn ask(arguments: &Arguments, interactive: bool) -> anyhow::Result<Answers> {
+    if !terminal::is_colored() {
+        inquire::set_global_render_config(RenderConfig::empty());
+    }
     let asker = Asker { interactive, before: RefCell::default() };
     let certificates = certificates(&arguments.ca_file)?;
     loop {
@@ -74,7 +80,7 @@ fn ask_once(asker: &Asker, arguments: &Arguments, certificates: Vec<String>) -> 
     let client_id = match &arguments.client_id {
         Some(client_id) => Some(setup::clean(client_id)),
         None => asker.optional("Client ID (empty if the app is not registered yet)", |text| {
-            match setup::check_client_id(preset.provider, text) {
+            match setup::check_client_id(&preset, text) {
                 mistakes if text.is_empty() || mistakes.is_empty() => Ok(()),
                 mistakes => Err(mistakes.join("; ")),
             }
@@ -157,14 +163,15 @@ struct Asker {
 #[error("nothing was written: you ended the questions")]
 struct Ended;
 
-/// Ctrl-C and Esc end the questions, and leave the terminal as it was.
-fn ended<T>(answer: dialoguer::Result<Option<T>>) -> anyhow::Result<T> {
-    if let Ok(Some(answer)) = answer {
-        return Ok(answer);
-    }
-    // The list of choices hides the cursor.
-    drop(dialoguer::console::Term::stderr().show_cursor());
-    Err(Ended.into())
+/// Ctrl-C and Esc end the questions; the library leaves the terminal as it was.
+fn ended<T>(answer: Result<T, InquireError>) -> anyhow::Result<T> {
+    answer.map_err(|error| match error {
+        InquireError::OperationCanceled | InquireError::OperationInterrupted => Ended.into(),
+        InquireError::NotTTY
+        | InquireError::InvalidConfiguration(_)
+        | InquireError::IO(_)
+        | InquireError::Custom(_) => error.into(),
+    })
 }
 
 impl Asker {
@@ -181,8 +188,8 @@ impl Asker {
             "Google Workspace",
             "another (OpenID Connect)",
         ];
-        let asked = Select::new().with_prompt("Identity provider").items(names).default(0).interact_opt();
-        Ok(match ended(asked)? {
+        let asked = Select::new("Identity provider", names.to_vec()).raw_prompt();
+        Ok(match ended(asked)?.index {
             0 => Provider::Entra { tenant: None },
             1 => Provider::Okta { domain: None, authorization_server: None },
             2 => Provider::Pingfederate { host: None },
@@ -237,10 +244,17 @@ impl Asker {
         check: impl Fn(&str) -> Result<(), String>,
     ) -> anyhow::Result<String> {
         let before = self.before.borrow().get(prompt).cloned().unwrap_or_default();
-        let input =
-            Input::<String>::new().with_prompt(prompt).allow_empty(may_be_empty).with_initial_text(before);
-        let asked = input.validate_with(|text: &String| check(&setup::clean(text))).interact_text();
-        let text = setup::clean(&ended(asked.map(Some))?);
+        let check = |text: &str| {
+            let text = setup::clean(text);
+            let checked = if text.is_empty() && !may_be_empty {
+                Err("an answer is needed; Esc ends the questions".to_owned())
+            } else {
+                check(&text)
+            };
+            Ok(checked.map_or_else(|mistake| Validation::Invalid(mistake.into()), |()| Validation::Valid))
+        };
+        let text = ended(Text::new(prompt).with_initial_value(&before).with_validator(check).prompt())?;
+        let text = setup::clean(&text);
         self.before.borrow_mut().insert(prompt.to_owned(), text.clone());
         Ok(text)
     }
@@ -249,24 +263,20 @@ impl Asker {
         if !self.interactive {
             return Ok(None);
         }
-        let input = Input::<String>::new().with_prompt(prompt).default(usual.to_owned());
-        ended(input.interact_text().map(Some)).map(|text| Some(setup::clean(&text)))
+        ended(Text::new(prompt).with_default(usual).prompt()).map(|text| Some(setup::clean(&text)))
     }
 
     fn region(&self) -> anyhow::Result<Option<String>> {
         if !self.interactive {
             return Ok(None);
         }
-        let chosen = Select::new()
-            .with_prompt("Region (the end of PingOne's domain)")
-            .items(preset::REGIONS)
-            .default(0);
-        Ok(preset::REGIONS.get(ended(chosen.interact_opt())?).map(|region| (*region).to_owned()))
+        let chosen = Select::new("Region (the end of PingOne's domain)", preset::REGIONS.to_vec()).prompt();
+        ended(chosen).map(|region| Some(region.to_owned()))
     }
 
     fn identity_center(&self) -> anyhow::Result<Option<String>> {
-        let prompt = "Does the Amazon Quick account use IAM Identity Center";
-        if !self.interactive || !ended(Confirm::new().with_prompt(prompt).default(false).interact_opt())? {
+        let prompt = "Does the Amazon Quick account use IAM Identity Center?";
+        if !self.interactive || !ended(Confirm::new(prompt).with_default(false).prompt())? {
             return Ok(None);
         }
         self.typed("ARN of the Identity Center instance", false, setup::check_instance).map(Some)
@@ -280,7 +290,5 @@ fn confirm(answers: &Answers) -> anyhow::Result<bool> {
     if let Some(center) = &answers.identity_center {
         err!("Instance   {}", center.instance);
     }
-    let asked =
-        Confirm::new().with_prompt("Is that right (n: correct an answer)").default(true).interact_opt();
-    ended(asked)
+    ended(Confirm::new("Is this correct? (n: change an answer)").with_default(true).prompt())
 }

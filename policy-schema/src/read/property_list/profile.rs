@@ -57,8 +57,10 @@ fn of_profile(document: Preferences, domain: &str) -> Result<RawPolicy, ReadErro
         }
     }
     if stray > 0 {
-        let message =
-            format!("{} at the top level of the profile, where devices do not read settings", settings(stray));
+        let message = format!(
+            "{} at the top level of the profile, where devices do not read settings",
+            settings(stray)
+        );
         let hint = format!("move settings into a payload of the type {domain}");
         all.remarks.push(Problem::new(Code::PolicyForeign, message).hint(hint));
     }
@@ -85,8 +87,10 @@ fn of_payload(payload: Preferences, domain: &str) -> RawPolicy {
     let nested = payload.domains.iter().filter(|key| find(SETTINGS, key).is_some()).count();
     let mut policy = payload.policy;
     if nested > 0 {
-        let message =
-            format!("{} in a dictionary `PayloadContent`, where devices do not read settings", settings(nested));
+        let message = format!(
+            "{} in a dictionary `PayloadContent`, where devices do not read settings",
+            settings(nested)
+        );
         let hint = format!("move settings next to `PayloadType`, directly into the payload of {domain}");
         policy.remarks.push(foreign(message).hint(hint));
     }
