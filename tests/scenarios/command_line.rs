@@ -137,7 +137,7 @@ async fn nothing_is_announced_that_did_not_happen() {
     let device = Device::new();
     let refused = device.steward(&["login"]).await;
     let text = String::from_utf8_lossy(&refused.stderr);
-    assert!(!text.contains("The browser opens") && text.contains("no broker listens"), "{text}");
+    assert!(!text.contains("through the browser") && text.contains("no broker listens"), "{text}");
     let fixture = sign_in_device(FILE_VAULT).await;
     assert_eq!(fixture.device.printed(&["logout"]).await, "No user was signed in.\n");
     fixture.login().await;

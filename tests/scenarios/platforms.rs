@@ -361,5 +361,5 @@ async fn taken_port_on_windows_fails_sign_in_with_hint() {
     let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     let output = windows.steward(&["login"]).await;
     let printed = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(printed.contains("cannot be listened at") && printed.contains("--paste"), "{printed}");
+    assert!(printed.contains("cannot listen at") && printed.contains("--paste"), "{printed}");
 }

@@ -136,3 +136,39 @@ async fn name_of_an_app_that_nobody_knows_is_an_error() {
             .await;
     assert!(code == Some(1) && text.contains("knows no app `quick`") && text.contains("`curl`"), "{text}");
 }
+
+/// Found by trial: `steward doctor` checked the strict choices in place of a file that was not there, and an export or a
+/// set-up without one of its files would lose the restrictions in it.
+#[tokio::test]
+async fn document_that_cannot_be_opened_ends_the_command() {
+    let device = Device::new();
+    let good = file(&device, "a.toml", b"UpdateMode = \"off\"\n");
+    let missing = device.path("missing.toml").display().to_string();
+    let output = device.path("out").display().to_string();
+    for arguments in [
+        vec!["policy", "check", &good, &missing],
+        vec!["doctor", "--policy", &missing],
+        vec!["export", "--policy", &good, "--policy", &missing, "--output", &output],
+        vec!["export", "--policy", &missing, "--allow-empty", "--output", &output],
+        vec![
+            "setup",
+            "okta",
+            "--domain",
+            "acme.okta.com",
+            "--client-id",
+            "0oa1b2",
+            "--offline",
+            "--policy",
+            &missing,
+            "--output",
+            &output,
+        ],
+    ] {
+        let done = device.steward(&arguments).await;
+        let printed = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+        assert_eq!(done.status.code(), Some(1), "{arguments:?}: {printed}");
+        assert!(printed.contains("file not found") && printed.contains("missing.toml"), "{printed}");
+        assert!(!printed.contains("strict choice"), "{printed}");
+        assert!(!std::path::Path::new(&output).exists(), "{arguments:?}: {printed}");
+    }
+}

@@ -69,7 +69,7 @@ pub(super) struct Page {
     pub(super) support: Option<String>,
 }
 
-/// Why the redirect URI cannot be listened at.
+/// Why it is not possible to listen at the redirect URI.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot listen at {redirect_uri}: {reason}")]
 pub(crate) struct PortTaken {

@@ -18,7 +18,7 @@ pub(crate) enum SignInError {
     /// `DeviceFlow` is `never`.
     #[error("policy does not allow it")]
     DeviceFlowNotAllowed,
-    /// The port of the redirect URI cannot be listened at.
+    /// It is not possible to listen at the redirect URI.
     #[error(transparent)]
     PortTaken(#[from] PortTaken),
     /// The provider refused, or gave nothing that can be used.

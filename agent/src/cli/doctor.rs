@@ -51,7 +51,7 @@ pub(super) async fn doctor(paths: &Paths, arguments: Arguments, json: bool) -> a
         out!("{}", doctor::reference::reference()?.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
-    let subject = if policy.is_empty() { installed(paths).await } else { of_files(paths, &policy) };
+    let subject = if policy.is_empty() { installed(paths).await } else { of_files(paths, &policy)? };
     let subject = Subject { expected_email: expect_email, error_text, sign_in, ..subject };
     let findings = doctor::examine(subject, progress(json, sign_in)).await;
     let worst = doctor::worst(&findings);
@@ -95,10 +95,10 @@ pub(super) fn configuration(policy: &Policy) -> Configuration {
     Configuration::new(policy, descriptor::program_folders(policy))
 }
 
-fn of_files(paths: &Paths, files: &[PathBuf]) -> Subject {
-    let resolved = Documents::read(paths, files).resolve();
+fn of_files(paths: &Paths, files: &[PathBuf]) -> anyhow::Result<Subject> {
+    let resolved = Documents::read(paths, files).opened()?.resolve();
     let settings = resolved.set_by_policy().count();
-    of_policy(paths, &resolved.policy, settings, resolved.problems)
+    Ok(of_policy(paths, &resolved.policy, settings, resolved.problems))
 }
 
 /// A policy that is not in effect here.

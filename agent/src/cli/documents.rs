@@ -38,6 +38,14 @@ impl Documents {
         documents
     }
 
+    /// The same, if all of them could be opened. Without one of them a policy is another policy.
+    pub(super) fn opened(self) -> anyhow::Result<Self> {
+        match self.problems.iter().find(|problem| problem.severity.is_error()) {
+            Some(problem) => anyhow::bail!("{problem}"),
+            None => Ok(self),
+        }
+    }
+
     /// What the documents mean, with everything that is wrong with them.
     pub(super) fn resolve(&self) -> Resolved {
         let mut resolved = resolve(&self.sources, &LastGood::default());
@@ -89,13 +97,17 @@ impl Documents {
     fn add_file(&mut self, paths: &Paths, path: &Path, number: u32) {
         let is_input = path == Path::new("-");
         let name = if is_input { "standard input".to_owned() } else { path.display().to_string() };
-        let bytes = if is_input { read_input() } else { read_file(path) };
-        if let Ok(text) =
-            bytes.as_deref().map_err(|_| ()).and_then(|bytes| std::str::from_utf8(bytes).map_err(|_| ()))
-        {
+        let bytes = match if is_input { read_input() } else { read_file(path) } {
+            Ok(bytes) => bytes,
+            // That says nothing of what a device would do with the document.
+            Err(error) => {
+                return self.problems.push(Problem::new(Code::PolicyUnreadable, error.message).at(name));
+            }
+        };
+        if let Ok(text) = std::str::from_utf8(&bytes) {
             self.texts.insert(name.clone(), text.to_owned());
         }
-        let contents = bytes.and_then(|bytes| document::read(&bytes, DOMAIN)).and_then(|policy| {
+        let contents = document::read(&bytes, DOMAIN).and_then(|policy| {
             if is_input { Ok(policy) } else { self.as_the_agent_would(paths, path, policy) }
         });
         self.sources.push(Source { rank: number.saturating_mul(1000), name, contents });

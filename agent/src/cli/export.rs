@@ -12,7 +12,7 @@ use policy_schema::raw::{RawPolicy, RawValue, ReadErrorKind, Source};
 use policy_schema::read::drop_in;
 use policy_schema::settings::find;
 use policy_schema::value::Kind;
-use policy_schema::{Code, LastGood, SETTINGS, resolve};
+use policy_schema::{Code, LastGood, Problem, SETTINGS, resolve};
 
 use super::documents::Documents;
 use super::policy::print_problems;
@@ -53,6 +53,12 @@ pub(super) fn export(paths: &Paths, arguments: &Arguments, json: bool) -> anyhow
     if arguments.allow_empty {
         documents.sources.retain(|source| !sets_nothing(source));
         documents.problems.retain(|problem| problem.code != Code::PolicyForeign);
+    }
+    // One that cannot be opened would be missing in the policy.
+    let unreadable = |problem: &Problem| problem.severity.is_error() && problem.code != Code::PolicyForeign;
+    if documents.problems.iter().any(unreadable) {
+        print_problems(&documents.problems);
+        anyhow::bail!("a policy with errors is not exported");
     }
     let sources = documents.sources;
     let (policy, mut problems) = match policy_of(&sources) {

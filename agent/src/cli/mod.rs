@@ -205,6 +205,9 @@ pub fn main() -> ExitCode {
     terminal::set_color(color);
     let root = match root.map(fs_err::canonicalize).transpose() {
         Ok(root) => root,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return fail("--root: there is no such folder", json);
+        }
         Err(error) => return fail(&format!("--root: {error}"), json),
     };
     let paths = Paths::new(root);
@@ -223,6 +226,10 @@ pub fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
             Some(CallError::Refused(problem)) => fail(&format!("{problem}"), json),
+            Some(CallError::Absent { address, .. }) => {
+                let start = platform::service::START;
+                fail(&format!("no agent listens at {address}\n  hint: start it: {start}"), json)
+            }
             Some(_) | None => fail(&chain(error.as_ref()), json),
         },
     }

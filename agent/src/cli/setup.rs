@@ -139,7 +139,8 @@ const WRITTEN: [&str; 8] = [
 pub(super) async fn setup(paths: &Paths, arguments: Arguments, json: bool) -> anyhow::Result<ExitCode> {
     let interactive = std::io::stdin().is_terminal() && std::io::stderr().is_terminal() && !json;
     let Arguments { offline, allow_loosening, .. } = arguments;
-    let (output, files) = (arguments.output.clone(), arguments.policy.clone());
+    let output = arguments.output.clone();
+    let given = Documents::read(paths, &arguments.policy).opened()?.sources;
     let earlier = Earlier::read(paths, &output)?;
     // With a handler, Ctrl-C ends a question and not the process, so that the terminal is left as it was.
     let _interrupts = interactive.then(StopSignal::new).transpose()?;
@@ -147,11 +148,11 @@ pub(super) async fn setup(paths: &Paths, arguments: Arguments, json: bool) -> an
     if answers.client_id.is_none() {
         answers.client_id = earlier.as_ref().and_then(|earlier| earlier.client_id(&answers));
     }
-    let base = Base { earlier: earlier.as_ref(), files: &files };
+    let base = Base { earlier: earlier.as_ref(), given: &given };
     let mistakes = answers.mistakes();
     ensure!(mistakes.is_empty(), "{}", mistakes.join("\n"));
     // The registration of the client uses the other settings of policy too.
-    let merged = resolved(paths, base, &answers)?;
+    let merged = resolved(base, &answers)?;
     answers.redirect_uri.clone_from(&merged.policy.redirect_uri);
     answers.app.clone_from(&merged.policy.app);
     answers.addresses =
@@ -178,45 +179,27 @@ pub(super) async fn setup(paths: &Paths, arguments: Arguments, json: bool) -> an
     answers.refused =
         findings.iter().any(|finding| finding.check == "redirect" && finding.outcome == Outcome::Failure);
     if contradiction || (answers.endpoints.is_none() && !answers.checked) {
+        let reason = if contradiction {
+            "the values that you entered and the identity provider's discovery document differ"
+        } else {
+            "the endpoints are not known without the identity provider"
+        };
         if json {
-            out!("{}", serde_json::to_string_pretty(&json!({ "findings": findings, "files": [] }))?);
+            let document = json!({ "findings": findings, "files": [], "reason": reason });
+            out!("{}", serde_json::to_string_pretty(&document)?);
         } else {
             print(&findings, false);
-            let reason = if contradiction {
-                "the values that you entered and the identity provider's discovery document differ"
-            } else {
-                "the endpoints are not known without the identity provider"
-            };
             out!("\nNothing was written: {reason}.");
         }
         return Ok(ExitCode::from(2));
     }
-    // What only the provider could have corrected is in a sheet that cannot be edited afterwards.
     if answers.client_id.is_some() {
-        let after = resolved(paths, base, &answers)?;
-        let doubtful = after.problems.iter().filter(|problem| {
-            problem.code == Code::PolicyContradiction
-                && matches!(
-                    problem.key.as_deref(),
-                    Some("Issuer" | "ClientId" | "JwksUri" | "TokenEndpoint" | "AuthorizationEndpoint")
-                )
-        });
-        let doubtful: Vec<String> = doubtful.map(ToString::to_string).collect();
-        ensure!(doubtful.is_empty(), "{}", doubtful.join("\n"));
-        if let Some(earlier) = &earlier {
-            let loosenings = loosening::loosenings(&earlier.resolved, &after);
-            ensure!(
-                loosenings.is_empty() || allow_loosening,
-                "the new policy allows more than {}:\n  {}\n  hint: `--allow-loosening` writes it all the same",
-                output.join(POLICY).display(),
-                loosenings.join("\n  ")
-            );
-            if !json {
-                earlier.show_difference(&after);
-            }
+        let after = acceptable(base, &answers, &output, allow_loosening)?;
+        if let Some(earlier) = earlier.as_ref().filter(|_| !json) {
+            earlier.show_difference(&after);
         }
     }
-    let files = write(paths, &answers, base, &output)?;
+    let files = write(&answers, base, &output)?;
     if json {
         let console: serde_json::Map<String, serde_json::Value> = documents::console_values(&answers)
             .into_iter()
@@ -238,6 +221,36 @@ pub(super) async fn setup(paths: &Paths, arguments: Arguments, json: bool) -> an
         print_result(&answers, &findings, offline, &output);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The policy that would be written: without a doubt about sign-in, and not weaker than the one of an earlier run.
+fn acceptable(
+    base: Base<'_>,
+    answers: &Answers,
+    output: &Path,
+    allow_loosening: bool,
+) -> anyhow::Result<Resolved> {
+    let after = resolved(base, answers)?;
+    // What only the provider could have corrected is in a sheet that cannot be edited afterwards.
+    let doubtful = after.problems.iter().filter(|problem| {
+        problem.code == Code::PolicyContradiction
+            && matches!(
+                problem.key.as_deref(),
+                Some("Issuer" | "ClientId" | "JwksUri" | "TokenEndpoint" | "AuthorizationEndpoint")
+            )
+    });
+    let doubtful: Vec<String> = doubtful.map(ToString::to_string).collect();
+    ensure!(doubtful.is_empty(), "{}", doubtful.join("\n"));
+    if let Some(earlier) = base.earlier {
+        let loosenings = loosening::loosenings(&earlier.resolved, &after);
+        ensure!(
+            loosenings.is_empty() || allow_loosening,
+            "the new policy allows more than {}:\n  {}\n  hint: `--allow-loosening` writes it all the same",
+            output.join(POLICY).display(),
+            loosenings.join("\n  ")
+        );
+    }
+    Ok(after)
 }
 
 /// Whether the identity provider's documents contradict the values. A provider that cannot be reached contradicts
@@ -330,21 +343,21 @@ impl Earlier {
 #[derive(Clone, Copy)]
 struct Base<'a> {
     earlier: Option<&'a Earlier>,
-    files: &'a [PathBuf],
+    given: &'a [Source],
 }
 
 /// The policy of the answers as a source, stronger than the policy files.
-fn sources(paths: &Paths, base: Base<'_>, answers: &Answers) -> Vec<Source> {
+fn sources(base: Base<'_>, answers: &Answers) -> Vec<Source> {
     let mut sources: Vec<Source> = base.earlier.map(Earlier::settings).into_iter().collect();
-    sources.extend(Documents::read(paths, base.files).sources);
+    sources.extend_from_slice(base.given);
     let contents = drop_in::read(answers.policy().as_bytes());
     sources.push(Source { rank: u32::MAX, name: "setup".to_owned(), contents });
     sources
 }
 
 /// Resolves the policy of all sources. A policy with an error is not accepted.
-fn resolved(paths: &Paths, base: Base<'_>, answers: &Answers) -> anyhow::Result<Resolved> {
-    let sources = sources(paths, base, answers);
+fn resolved(base: Base<'_>, answers: &Answers) -> anyhow::Result<Resolved> {
+    let sources = sources(base, answers);
     if let Err(problems) = policy_of(&sources) {
         let serious = problems.iter().filter(|problem| problem.severity.is_error());
         let text = serious.map(ToString::to_string).collect::<Vec<_>>().join("\n");
@@ -354,15 +367,15 @@ fn resolved(paths: &Paths, base: Base<'_>, answers: &Answers) -> anyhow::Result<
 }
 
 fn subject(paths: &Paths, base: Base<'_>, answers: &Answers) -> anyhow::Result<Subject> {
-    Ok(of_policy(paths, &resolved(paths, base, answers)?.policy, 0, Vec::new()))
+    Ok(of_policy(paths, &resolved(base, answers)?.policy, 0, Vec::new()))
 }
 
 /// Writes every file, and returns their names in the folder.
-fn write(paths: &Paths, answers: &Answers, base: Base<'_>, output: &Path) -> anyhow::Result<Vec<String>> {
+fn write(answers: &Answers, base: Base<'_>, output: &Path) -> anyhow::Result<Vec<String>> {
     let mut files = documents::identity_provider(answers)?;
     let mut policy_file = None;
     if answers.client_id.is_some() {
-        let sources = sources(paths, base, answers);
+        let sources = sources(base, answers);
         let (policy, problems) =
             policy_of(&sources).map_err(|_| anyhow::anyhow!("the policy would have errors"))?;
         // Only contradictions are left here.

@@ -94,7 +94,7 @@ pub(super) async fn login(paths: &Paths, arguments: LoginArguments, json: bool) 
             return ended;
         }
         if browser {
-            err!("The browser opens the sign-in page of the identity provider.");
+            err!("Signing in through the browser.");
         }
         if method == Method::Browser {
             err!(
