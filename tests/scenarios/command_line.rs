@@ -157,29 +157,61 @@ async fn status_is_shown_again_until_it_is_ended() {
     tokio::time::timeout(Duration::from_secs(5), watch.remaining_output()).await.unwrap();
 }
 
-/// Everybody could read them.
+/// Everybody could read them. Found by review: with characters that a format escapes, they were still readable.
 #[tokio::test]
 async fn files_with_secrets_are_for_their_writer_alone_and_named() {
+    for secret in ["canary-4711", "canary&<'4711", "canary\\\"4711"] {
+        let device = Device::new();
+        let policy = device.path("a.toml");
+        let text = toml::Value::from(secret).to_string();
+        fs_err::write(&policy, format!("UpdateMode = \"off\"\nReportEnrollmentToken = {text}\n")).unwrap();
+        let output = device.path("out");
+        let (from, to) = (policy.display().to_string(), output.display().to_string());
+        let printed = device.printed(&["export", "--policy", &from, "--output", &to]).await;
+        assert!(printed.contains("hold secrets of the policy"), "{printed}");
+        let mode = |name: &str| fs_err::metadata(output.join(name)).unwrap().permissions().mode() & 0o777;
+        for name in [
+            "ansible/steward.yml",
+            "intune/custom-profile.json",
+            "intune/install.ps1",
+            "intune/install.sh",
+            "intune/macos-preferences.xml",
+            "intune/oma-uri.csv",
+            "linux/50-steward.toml",
+            "macos/steward.mobileconfig",
+            "registry/Registry.pol",
+            "registry/Steward.reg",
+        ] {
+            assert_eq!(mode(name), 0o600, "{name}");
+            assert!(
+                printed.split_whitespace().any(|word| word.trim_end_matches(',') == name),
+                "{name}: {printed}"
+            );
+        }
+        assert_eq!(mode("admx/Steward.admx") & 0o044, 0o044);
+        // An error is JSON by itself.
+        let done = device.steward(&["--json", "export", "--policy", "missing.toml", "--output", &to]).await;
+        assert_eq!(done.status.code(), Some(1));
+        let document: Value = serde_json::from_slice(&done.stdout).unwrap();
+        assert_eq!(document["problems"][0]["code"], "policy.unreadable");
+    }
+}
+
+/// Found by review: the message hid a password in an address, and the line of the file that it showed did not.
+#[tokio::test]
+async fn policy_check_shows_no_line_with_credentials() {
     let device = Device::new();
     let policy = device.path("a.toml");
-    fs_err::write(&policy, "UpdateMode = \"off\"\nReportEnrollmentToken = \"canary-4711\"\n").unwrap();
-    let output = device.path("out");
-    let printed = device
-        .printed(&[
-            "export",
-            "--policy",
-            &policy.display().to_string(),
-            "--output",
-            &output.display().to_string(),
-        ])
-        .await;
-    assert!(printed.contains("hold secrets of the policy"), "{printed}");
-    let mode = |name: &str| fs_err::metadata(output.join(name)).unwrap().permissions().mode() & 0o777;
-    for name in
-        ["intune/install.sh", "macos/steward.mobileconfig", "registry/Registry.pol", "linux/50-steward.toml"]
-    {
-        assert_eq!(mode(name), 0o600, "{name}");
-        assert!(printed.contains(name), "{name}: {printed}");
+    for line in [
+        "ProxyUrl = \"http://user:canary@proxy.example.com:99999\"",
+        "ReportUrl = \"https://u:canary@r.example.com/\"",
+        "Issuer = \"https://user:canary@a.example\"",
+        "ReportUrl = \"https://r.example.com/?token=canary&x= 1\"",
+        "ReportUrl = \"https://u:canary@r.example.com/",
+    ] {
+        fs_err::write(&policy, format!("{line}\n")).unwrap();
+        let done = device.steward(&["policy", "check", &policy.display().to_string()]).await;
+        let printed = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+        assert!(done.status.code() == Some(1) && !printed.contains("canary"), "{line}: {printed}");
     }
-    assert_eq!(mode("admx/Steward.admx") & 0o044, 0o044);
 }

@@ -172,3 +172,15 @@ async fn document_that_cannot_be_opened_ends_the_command() {
         assert!(!std::path::Path::new(&output).exists(), "{arguments:?}: {printed}");
     }
 }
+
+/// Found by review: a check of a folder named every file beside it.
+#[tokio::test]
+async fn files_beside_a_checked_folder_are_not_looked_at() {
+    let device = Device::new();
+    let folder = device.path("work/mine");
+    fs_err::create_dir_all(&folder).unwrap();
+    fs_err::write(folder.join("a.toml"), "UpdateMode = \"off\"\n").unwrap();
+    fs_err::write(device.path("work/beside.toml"), "x = 1\n").unwrap();
+    let (code, text) = check(&device, &[&folder.display().to_string()]).await;
+    assert!(code == Some(0) && text.contains("no problems"), "{text}");
+}

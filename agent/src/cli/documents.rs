@@ -91,7 +91,12 @@ impl Documents {
             self.remember_text(Path::new(&source.name), &source.name);
         }
         self.sources.extend(sources);
-        self.problems.extend(reading.passed_over);
+        // Files beside another folder than one of policy are none of ours.
+        let is_policy_folder = platform::policy::is_policy_folder(paths, folder);
+        let is_inside =
+            |problem: &Problem| problem.place.as_deref().is_some_and(|at| Path::new(at).starts_with(folder));
+        let passed_over = reading.passed_over.into_iter();
+        self.problems.extend(passed_over.filter(|problem| is_policy_folder || is_inside(problem)));
     }
 
     fn add_file(&mut self, paths: &Paths, path: &Path, number: u32) {

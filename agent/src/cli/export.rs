@@ -8,7 +8,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
 use platform::file::{self, Access};
 use platform::paths::Paths;
 use policy_schema::export::{AppPreferences, EXAMPLE, Format, export as files, policy_of, remarks};
-use policy_schema::raw::{RawPolicy, RawValue, ReadErrorKind, Source};
+use policy_schema::raw::{RawPolicy, ReadErrorKind, Source};
 use policy_schema::read::drop_in;
 use policy_schema::settings::find;
 use policy_schema::value::Kind;
@@ -57,23 +57,19 @@ pub(super) fn export(paths: &Paths, arguments: &Arguments, json: bool) -> anyhow
     // One that cannot be opened would be missing in the policy.
     let unreadable = |problem: &Problem| problem.severity.is_error() && problem.code != Code::PolicyForeign;
     if documents.problems.iter().any(unreadable) {
-        print_problems(&documents.problems);
-        anyhow::bail!("a policy with errors is not exported");
+        return refuse(&documents.problems, "a policy with errors is not exported", json);
     }
     let sources = documents.sources;
     let (policy, mut problems) = match policy_of(&sources) {
         Ok(checked) => checked,
         Err(problems) => {
-            print_problems(&problems);
-            anyhow::bail!("a policy with errors is not exported");
+            return refuse(&problems, "a policy with errors is not exported", json);
         }
     };
     problems.extend(documents.problems);
     if policy.is_empty() && !arguments.allow_empty {
-        print_problems(&problems);
-        anyhow::bail!(
-            "the policy has no settings; these files would remove the policy from devices. `--allow-empty` exports it all the same"
-        );
+        let reason = "the policy has no settings; these files would remove the policy from devices. `--allow-empty` exports it all the same";
+        return refuse(&problems, reason, json);
     }
     let all = arguments.format.is_empty();
     let wanted = |format: Format| all || arguments.format.contains(&format);
@@ -98,6 +94,17 @@ pub(super) fn export(paths: &Paths, arguments: &Arguments, json: bool) -> anyhow
         print_problems(&problems);
     }
     Ok(if weakens { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Ends the command before anything is written.
+fn refuse(problems: &[Problem], reason: &str, json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        let document = serde_json::json!({ "files": [], "problems": problems, "reason": reason });
+        out!("{}", serde_json::to_string_pretty(&document)?);
+        return Ok(ExitCode::FAILURE);
+    }
+    print_problems(problems);
+    anyhow::bail!("{reason}")
 }
 
 /// Whether a document was read, and no setting is in it.
@@ -133,26 +140,15 @@ pub(super) fn write(policy: &RawPolicy, sources: &[Source], output: &Path) -> an
     write_some(policy, sources, output, |_| true)
 }
 
-/// The secrets of a policy, in each form that a file may have them in.
-fn secrets(policy: &RawPolicy) -> Vec<Vec<u8>> {
-    let entries = policy.enforced.iter().chain(&policy.recommended);
+/// The policy without its secrets.
+fn without_secrets(policy: &RawPolicy) -> RawPolicy {
     let is_secret = |key: &str| {
         find(SETTINGS, key).is_some_and(|(setting, _)| matches!(setting.kind, Kind::Secret { .. }))
     };
-    let texts = entries.filter(|(key, _)| is_secret(key)).filter_map(|(_, entry)| match &entry.value {
-        RawValue::Str(text) => Some(text),
-        RawValue::Bool(_)
-        | RawValue::Int(_)
-        | RawValue::List(_)
-        | RawValue::Table(_)
-        | RawValue::Other(_) => None,
-    });
-    let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    texts.flat_map(|text| [text.as_bytes().to_vec(), utf16(text)]).collect()
-}
-
-fn holds(bytes: &[u8], secrets: &[Vec<u8>]) -> bool {
-    secrets.iter().any(|secret| bytes.windows(secret.len().max(1)).any(|window| window == secret))
+    let mut policy = policy.clone();
+    policy.enforced.retain(|key, _| !is_secret(key));
+    policy.recommended.retain(|key, _| !is_secret(key));
+    policy
 }
 
 fn write_some(
@@ -162,16 +158,24 @@ fn write_some(
     wanted: impl Fn(Format) -> bool,
 ) -> anyhow::Result<Vec<Written>> {
     let apps = app_preferences(sources);
-    let secrets = secrets(policy);
+    let bare = without_secrets(policy);
+    let mut bare_sources = sources.to_vec();
+    for policy in bare_sources.iter_mut().filter_map(|source| source.contents.as_mut().ok()) {
+        *policy = without_secrets(policy);
+    }
+    let bare_apps = app_preferences(&bare_sources);
     let mut written: Vec<Written> = Vec::new();
     for format in Format::ALL.into_iter().filter(|format| wanted(*format)) {
+        // What comes out the same without the secrets has none in it, however a format writes them.
+        let public = files(format, &bare, &bare_apps);
         for artefact in files(format, policy, &apps) {
             // The .reg file is part of two formats.
             if written.iter().any(|file| file.path == artefact.path) {
                 continue;
             }
             let path = output.join(&artefact.path);
-            let is_secret = holds(&artefact.bytes, &secrets);
+            let is_secret =
+                !public.iter().any(|bare| bare.path == artefact.path && bare.bytes == artefact.bytes);
             fs_err::create_dir_all(path.parent().unwrap_or(output))?;
             let access = if is_secret { Access::Private } else { Access::Public };
             file::replace(&path, &artefact.bytes, access)?;

@@ -274,7 +274,8 @@ fn is_bare_key(text: &str) -> bool {
         && text.starts_with(|first: char| first.is_ascii_alphabetic())
 }
 
-/// Whether a line of a policy file may stand in a message: it names a setting that is not secret.
+/// Whether a line of a policy file may be shown in a message: it names a setting that is not secret, and no address in it may
+/// have credentials.
 #[must_use]
 pub fn may_be_shown(line: &str) -> bool {
     let key = line.split(['=', ':']).next().unwrap_or_default().trim().trim_matches(['"', '\'']);
@@ -285,7 +286,9 @@ pub fn may_be_shown(line: &str) -> bool {
             && line.to_ascii_lowercase().contains(&setting.key.to_ascii_lowercase())
     });
     let known = find(SETTINGS, key).is_some_and(|(setting, _)| !matches!(setting.kind, Kind::Secret { .. }));
-    !names_secret && (known || structure && line.len() < 60 && !line.contains('='))
+    // A user name and a password, or a token in a query.
+    let has_credentials = line.split_once("://").is_some_and(|(_, rest)| rest.contains(['@', '?', '#']));
+    !names_secret && !has_credentials && (known || structure && line.len() < 60 && !line.contains('='))
 }
 
 /// The list or text that begins before a line and is not closed.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::{LastGood, Level};
-use crate::message::{did_you_mean, excerpt};
+use crate::message::{did_you_mean, excerpt, one_of};
 use crate::problem::{Code, Problem};
 use crate::raw::{Notation, RawEntry, RawValue, ReadError, ReadErrorKind, Source};
 use crate::settings::{Setting, find};
@@ -148,8 +148,61 @@ fn meant_by(settings: &'static [Setting], written: &str, entry: &RawEntry) -> Ve
     if let RawValue::Table(table) = &entry.value {
         return table.keys.iter().filter_map(|key| Some(find(settings, key)?.0)).collect();
     }
+    nearly(settings, written)
+}
+
+/// The settings whose name is nearly a key: by letters, or by words, as `AllowedDomains` and `MaxSessionHours`. The most
+/// likely is the first.
+fn nearly(settings: &'static [Setting], written: &str) -> Vec<&'static Setting> {
+    let words = words(written);
+    let mut by_words: Vec<(usize, &Setting)> = settings
+        .iter()
+        .filter_map(|setting| Some((words_left(&words, &self::words(setting.key))?, setting)))
+        .collect();
+    by_words.sort_by_key(|(left, _)| *left);
+    if let Some((fewest, _)) = by_words.first().copied() {
+        return by_words
+            .into_iter()
+            .filter(|(left, _)| *left == fewest)
+            .map(|(_, setting)| setting)
+            .collect();
+    }
     let nearest = did_you_mean(written, settings.iter().map(|setting| setting.key));
     nearest.and_then(|key| find(settings, key)).map(|(setting, _)| setting).into_iter().collect()
+}
+
+/// The words of a key, in lower case. What only says that a setting is switched on or off is none.
+fn words(key: &str) -> Vec<String> {
+    const VERBS: [&str; 7] = ["allow", "block", "disable", "enable", "force", "require", "set"];
+    let mut words: Vec<String> = vec![String::new()];
+    for character in key.chars().take(64) {
+        if character.is_uppercase() || !character.is_alphanumeric() {
+            words.push(String::new());
+        }
+        if let Some(word) = words.last_mut().filter(|_| character.is_alphanumeric()) {
+            word.extend(character.to_lowercase());
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    if words.len() > 1 && words.first().is_some_and(|first| VERBS.contains(&first.as_str())) {
+        words.remove(0);
+    }
+    words
+}
+
+/// How many words of a name a key leaves out; `None` if it is not made of two or more words of the name.
+fn words_left(written: &[String], name: &[String]) -> Option<usize> {
+    let is_word = |written: &str, word: &str| {
+        let (short, long) = if written.len() < word.len() { (written, word) } else { (word, written) };
+        // An abbreviation, or a plural.
+        long.starts_with(short) && (short.len() == long.len() || short.len() >= 3)
+    };
+    let mut left: Vec<&String> = name.iter().collect();
+    for word in written {
+        let at = left.iter().position(|candidate| is_word(word, candidate))?;
+        left.remove(at);
+    }
+    (written.len() >= 2).then_some(left.len())
 }
 
 fn unknown_key(settings: &'static [Setting], source: &Source, written: &str, entry: &RawEntry) -> Problem {
@@ -173,9 +226,52 @@ fn unknown_key(settings: &'static [Setting], source: &Source, written: &str, ent
             .hint(format!("move {them} to the top level, before the first line in brackets"));
         }
     }
-    let suggestion = did_you_mean(written, settings.iter().map(|setting| setting.key));
+    let suggestion = nearly(settings, written);
     Problem::new(Code::PolicyUnknownKey, "no setting has this name, so it has no effect")
         .key(name)
         .at(location)
-        .hint(suggestion.map(|key| format!("did you mean `{key}`?")))
+        .hint((!suggestion.is_empty()).then(|| {
+            let keys = suggestion.iter().map(|setting| setting.key);
+            format!("did you mean {}?", one_of(keys))
+        }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SETTINGS;
+
+    /// Found by review: a restriction under such a name was withdrawn, and everybody could sign in.
+    #[test]
+    fn name_with_missing_other_or_reordered_words_means_the_setting() {
+        for (written, meant) in [
+            ("AllowedDomains", "AllowedEmailDomains"),
+            ("EmailDomains", "AllowedEmailDomains"),
+            ("AllowedEmails", "AllowedEmailDomains"),
+            ("allowed_email_domain", "AllowedEmailDomains"),
+            ("EmailDomainsAllowed", "AllowedEmailDomains"),
+            ("MaxSessionHours", "SessionMaximumHours"),
+            ("SessionMaximum", "SessionMaximumHours"),
+            ("BlockSocialSignIn", "SocialSignIn"),
+            ("RolloutPercent", "UpdateRolloutPercent"),
+            ("UpdateDefer", "UpdateDeferDays"),
+            ("Isuer", "Issuer"),
+        ] {
+            let found: Vec<&str> = nearly(SETTINGS, written).iter().map(|setting| setting.key).collect();
+            assert_eq!(found, [meant], "{written}");
+        }
+        // Either may be meant.
+        let found: Vec<&str> = nearly(SETTINGS, "PinnedVersion").iter().map(|setting| setting.key).collect();
+        assert_eq!(found, ["UpdatePinnedVersion", "AgentPinnedVersion"]);
+        // Settings of a newer version, and words that mean nothing here.
+        for written in
+            ["ReportUrlHeader", "UpdateFeedMirror", "Colour", "Url", "Update", "DashboardTheme", ""]
+        {
+            assert!(nearly(SETTINGS, written).is_empty(), "{written}");
+        }
+        // Each setting is itself and no other.
+        for setting in SETTINGS {
+            assert_eq!(nearly(SETTINGS, setting.key).first().map(|found| found.key), Some(setting.key));
+        }
+    }
 }
