@@ -26,9 +26,12 @@ pub(super) fn for_wrong_type(kind: &Kind, raw: &RawValue, notation: Notation) ->
         (Kind::Text { format: Format::Version }, RawValue::Int(_) | RawValue::Other(_)) => {
             Some(as_text("2.1.0", notation))
         }
-        (Kind::Choice(choices), RawValue::Int(_) | RawValue::Bool(_)) => {
-            Some(as_text(choices.first().map_or("", |choice| choice.name), notation))
-        }
+        // None of them is proposed: it may be the loosest.
+        (Kind::Choice(_), RawValue::Int(_) | RawValue::Bool(_)) => Some(match notation {
+            Notation::Toml => "write one of them in quotes".to_owned(),
+            Notation::PropertyList => "write one of them as a <string>".to_owned(),
+            Notation::Registry => "use a REG_SZ with one of them".to_owned(),
+        }),
         (Kind::Text { .. } | Kind::Secret { .. }, RawValue::Int(number)) => {
             let shown =
                 if matches!(kind, Kind::Secret { .. }) { "...".to_owned() } else { number.to_string() };
