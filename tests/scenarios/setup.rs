@@ -300,31 +300,13 @@ async fn certificates_of_own_authority_are_trusted_and_get_into_the_policy() {
     let file = device.path("ca.pem");
     fs_err::write(&file, format!("subject=CN\n{certificate}\n{certificate}")).unwrap();
     let file = file.display().to_string();
-    let done = set_up(&[
-        "okta",
-        "--domain",
-        "example.okta.com",
-        "--client-id",
-        "c",
-        "--offline",
-        "--ca-file",
-        &file,
-    ])
-    .await;
+    let arguments =
+        ["okta", "--domain", "example.okta.com", "--client-id", "c", "--offline", "--ca-file", &file];
+    let done = set_up(&arguments).await;
     assert_eq!(done.code, Some(0), "{}", done.printed);
     assert_eq!(done.text("policy.toml").matches("BEGIN CERTIFICATE").count(), 2);
     fs_err::write(device.path("ca.pem"), "nothing").unwrap();
-    let done = set_up(&[
-        "okta",
-        "--domain",
-        "example.okta.com",
-        "--client-id",
-        "c",
-        "--offline",
-        "--ca-file",
-        &file,
-    ])
-    .await;
+    let done = set_up(&arguments).await;
     assert!(done.code == Some(1) && done.printed.contains("no certificate in PEM"), "{}", done.printed);
 }
 
@@ -459,6 +441,26 @@ async fn escape_and_ctrl_c_end_each_question_of_setup_and_bring_the_cursor_back(
             assert!(!folder.exists(), "{key:?} at {question}");
         }
     }
+}
+
+/// Found by review: while the identity provider was asked, Ctrl-C did nothing.
+#[tokio::test]
+async fn ctrl_c_ends_setup_while_it_waits_for_the_identity_provider() {
+    let device = Device::new();
+    // It accepts connections and never responds.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let issuer = format!("http://{}", silent.local_addr().unwrap());
+    let (mut terminal, folder) =
+        at_terminal(&device, &format!("custom --issuer {issuer} --client-id {CLIENT_ID}"));
+    terminal.shows("IAM Identity Center?").await;
+    terminal.press("n\r").await;
+    terminal.shows("Is this correct?").await;
+    terminal.press("y\r").await;
+    let _connection = silent.accept().await.unwrap();
+    terminal.press("\u{3}").await;
+    let printed = terminal.remaining_output().await;
+    assert!(!printed.contains("othing was written:"), "it went on: {printed}");
+    assert!(!folder.exists(), "{printed}");
 }
 
 /// The policy that setup writes is pushed, and a user signs in with it.

@@ -10,7 +10,6 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Subcommand;
 use platform::file::{self, Access};
 use platform::paths::Paths;
-use platform::service::StopSignal;
 use policy_schema::export::{Artefact, policy_of, toml as drop_in_of};
 use policy_schema::raw::Source;
 use policy_schema::read::drop_in;
@@ -142,8 +141,6 @@ pub(super) async fn setup(paths: &Paths, arguments: Arguments, json: bool) -> an
     let output = arguments.output.clone();
     let given = Documents::read(paths, &arguments.policy).opened()?.sources;
     let earlier = Earlier::read(paths, &output)?;
-    // With a handler, Ctrl-C ends a question and not the process, so that the terminal is left as it was.
-    let _interrupts = interactive.then(StopSignal::new).transpose()?;
     let mut answers = ask::ask(&arguments, interactive)?;
     if answers.client_id.is_none() {
         answers.client_id = earlier.as_ref().and_then(|earlier| earlier.client_id(&answers));

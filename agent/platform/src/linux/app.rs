@@ -15,8 +15,9 @@ pub fn installed_version(paths: &Paths, package: Option<&str>, _folders: &[Strin
     let file = fs_err::File::open(paths.under_root(DPKG.as_ref())).ok()?;
     let own = format!("Package: {}", package?);
     let (mut is_own, mut is_installed, mut version) = (false, false, None);
-    for line in BufReader::new(file).lines().take(MAXIMUM_LINES) {
-        let line = line.ok()?;
+    // Descriptions of old packages may be in another encoding.
+    for line in BufReader::new(file).split(b'\n').take(MAXIMUM_LINES) {
+        let line = String::from_utf8_lossy(&line.ok()?).into_owned();
         if line.is_empty() {
             if is_own && is_installed {
                 break;
@@ -47,7 +48,8 @@ mod tests {
         let status = "Package: notes-data\nStatus: install ok installed\nVersion: 9\n\n\
                       Package: old\nStatus: deinstall ok config-files\nVersion: 1\n\n\
                       Package: notes\nStatus: install ok installed\nArchitecture: all\nVersion: 2:1.4.0-1\nDescription: x\n y\n";
-        fs_err::write(root.path().join("var/lib/dpkg/status"), status).unwrap();
+        let latin1 = [b"Package: ancient\nDescription: caf\xe9\n\n", status.as_bytes()].concat();
+        fs_err::write(root.path().join("var/lib/dpkg/status"), latin1).unwrap();
         assert_eq!(version("notes").as_deref(), Some("2:1.4.0-1"));
         assert_eq!(version("old"), None, "only its configuration is left");
         assert_eq!((version("none"), installed_version(&paths, None, &[])), (None, None));
