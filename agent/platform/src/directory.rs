@@ -27,7 +27,7 @@ pub struct Reading {
     pub passed_over: Vec<Problem>,
 }
 
-/// So many files that are not read are named.
+/// The number of files that are named although they are not read.
 const MAXIMUM_PASSED_OVER: usize = 10;
 
 /// Reads all drop-ins. Never fails. What is at and above `boundary` is trusted.
@@ -144,7 +144,7 @@ fn list(
         .take(100)
     {
         if is_drop_in(Path::new(&entry.file_name())) && entry.file_type().is_ok_and(|kind| kind.is_file()) {
-            let message = "not read: policy files lie in the folder below";
+            let message = "not read: policy files belong in the folder below";
             let problem =
                 Problem::new(Code::PolicyPassedOver, message).at(entry.path().display().to_string());
             beside.push(problem.hint(format!("move it into {}", folder.display())));

@@ -35,7 +35,7 @@ pub(super) struct InstalledApp {
     version: Option<String>,
 }
 
-/// The operating system is asked again after so many seconds.
+/// Seconds after which the operating system is asked again.
 const ASK_AGAIN: i64 = 15 * 60;
 /// An app is there, and nothing says which version.
 const UNKNOWN_VERSION: &str = "of an unknown version";

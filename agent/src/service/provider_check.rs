@@ -20,13 +20,13 @@ use crate::health::sources::provider::{self, ProviderOutcome};
 use crate::health::sources::sessions::Sessions;
 use crate::state::private_folder;
 
-/// Within so many seconds after a change of policy, or after the start.
+/// Seconds within which the check follows a change of policy, or the start.
 const AFTER_CHANGE: u64 = 5 * 60;
-/// After so many seconds again, and up to a tenth later.
+/// Seconds from one check to the next, which may be up to a tenth later.
 const INTERVAL: u64 = 24 * 60 * 60;
 /// The same after a check that did not reach the provider.
 const RETRY: u64 = 20 * 60;
-/// A sign-in is noted again after so many seconds.
+/// Seconds after which a sign-in is noted again.
 const NOTE_AGAIN: i64 = 24 * 60 * 60;
 
 /// What is known of sign-in on this device.

@@ -12,7 +12,7 @@ use protocol::status::Status;
 use super::{Service, delivery};
 use crate::health::sinks::http::DeliveryReport;
 
-/// A changed state is reported within so many milliseconds, so that a fleet does not report in one instant.
+/// Milliseconds within which a changed state is reported, so that a fleet does not report in one instant.
 const SPREAD: u16 = 3000;
 
 /// What makes a report worth sending at once.

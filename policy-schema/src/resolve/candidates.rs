@@ -10,7 +10,7 @@ use crate::problem::{Code, Problem};
 use crate::raw::{Notation, RawEntry, RawValue, ReadError, ReadErrorKind, Source};
 use crate::settings::{Setting, find};
 
-/// So many unknown keys of one source are named; the others are counted.
+/// The number of unknown keys of one source that are named; the others are counted.
 const MAXIMUM_UNKNOWN: usize = 50;
 
 /// What one source sets for one setting: one entry, or several in different spellings.

@@ -47,7 +47,7 @@ impl Narration {
 
     fn quote(text: &str) {
         for line in text.trim_end().lines() {
-            println!("             \x1b[2m|\x1b[0m {line}");
+            println!("             | {line}");
         }
     }
 }

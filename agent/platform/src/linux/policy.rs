@@ -177,9 +177,9 @@ fn places(paths: &Paths) -> Places {
     places
 }
 
-/// So many files of a folder are looked at for links.
+/// The number of files of a folder that are looked at for links.
 const MAXIMUM_DROP_INS: usize = 1000;
-/// So many links are followed, as the kernel does (`path_resolution(7)`).
+/// The number of links that are followed, as the kernel does (`path_resolution(7)`).
 const MAXIMUM_LINKS: usize = 40;
 
 impl Places {

@@ -1,13 +1,15 @@
 //! The machine's policy: managed preferences, which only the MDM writes.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use policy_schema::raw::{RawPolicy, ReadError, ReadErrorKind, Source};
+use policy_schema::raw::{RawPolicy, ReadError, ReadErrorKind};
 use policy_schema::read::{MAXIMUM_BYTES, property_list};
 
 use super::ffi;
-use crate::directory::{self, Reading};
+use crate::directory::Reading;
+use crate::no_drop_ins::only;
+pub use crate::no_drop_ins::{is_policy_folder, place_exists, read_folder};
 use crate::paths::Paths;
 use crate::watch::{FolderWatch, Hint};
 
@@ -24,26 +26,7 @@ pub fn read(paths: &Paths) -> Reading {
     // A profile without settings of ours says as little as none.
     let contents =
         managed(paths, DOMAIN).filter(|contents| !contents.as_ref().is_ok_and(RawPolicy::is_empty));
-    let sources = contents.map(|contents| Source { rank: 1, name, contents }).into_iter().collect();
-    Reading { sources, passed_over: Vec::new() }
-}
-
-/// Reads one folder of drop-ins, which this operating system has none of.
-#[must_use]
-pub fn read_folder(_: &Paths, folder: &Path) -> Reading {
-    directory::read(&[folder.to_owned()], None, &|_, _| Ok(()))
-}
-
-/// Whether files of this folder are policy: no, here they are not.
-#[must_use]
-pub fn is_policy_folder(_: &Paths, _: &Path) -> bool {
-    false
-}
-
-/// Whether the place of a source that has vanished still exists. While a profile is exchanged, it is gone for a moment.
-#[must_use]
-pub fn place_exists(_: &str) -> bool {
-    false
+    only(name, contents)
 }
 
 /// The forced values of a preference domain; `None` if the MDM manages none of them.

@@ -12,7 +12,7 @@ const LISTS: [&str; 2] = [
     r"SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall",
     r"SOFTWARE\WOW6432Node\Microsoft\Windows\CurrentVersion\Uninstall",
 ];
-/// So many entries are looked at.
+/// The number of entries that are looked at.
 const MAXIMUM_ENTRIES: usize = 5000;
 
 /// The version of the program that is installed in one of these folders. Packages say none here.

@@ -1,14 +1,15 @@
 //! The machine's policy: a key of the registry that only administrators can write.
 
 use std::io;
-use std::path::Path;
 
-use policy_schema::raw::{RawPolicy, ReadError, ReadErrorKind, Source};
+use policy_schema::raw::{RawPolicy, ReadError, ReadErrorKind};
 use policy_schema::read::registry::{Tree, read as read_tree};
 use windows_registry::{Key, LOCAL_MACHINE};
 
 use super::registry::{self, KeyWatch, NamedKey, is_absent};
-use crate::directory::{self, Reading};
+use crate::directory::Reading;
+use crate::no_drop_ins::only;
+pub use crate::no_drop_ins::{is_policy_folder, place_exists, read_folder};
 use crate::paths::Paths;
 use crate::watch::Hint;
 
@@ -31,26 +32,7 @@ pub fn read(paths: &Paths) -> Reading {
             Some(Err(ReadError::new(ReadErrorKind::Unreadable, format!("cannot be read: {error}"))))
         }
     };
-    let sources = contents.map(|contents| Source { rank: 1, name, contents }).into_iter().collect();
-    Reading { sources, passed_over: Vec::new() }
-}
-
-/// Reads one folder of drop-ins, which this operating system has none of.
-#[must_use]
-pub fn read_folder(_: &Paths, folder: &Path) -> Reading {
-    directory::read(&[folder.to_owned()], None, &|_, _| Ok(()))
-}
-
-/// Whether files of this folder are policy: no, here they are not.
-#[must_use]
-pub fn is_policy_folder(_: &Paths, _: &Path) -> bool {
-    false
-}
-
-/// Whether the place of a source that has vanished still exists. A refresh of Group Policy removes the key for a moment.
-#[must_use]
-pub fn place_exists(_: &str) -> bool {
-    false
+    only(name, contents)
 }
 
 /// The policy in a key; `None` if there is no key, or no value in it or below.

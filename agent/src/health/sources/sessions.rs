@@ -11,7 +11,7 @@ use protocol::health::Brokers;
 use protocol::session::SessionStatus;
 use tokio::task::JoinSet;
 
-/// A broker belongs to its user: what it says counts for that user only, and only so many bytes of it.
+/// A broker belongs to its user: what it says counts for that user only, and at most this number of bytes is read.
 const MAXIMUM_RESPONSE: usize = 16 * 1024;
 /// How long all brokers together may take. One that hangs delays nobody else.
 const LIMIT: Duration = Duration::from_secs(2);
