@@ -20,7 +20,10 @@ use crate::health::sources::provider::{self, ProviderOutcome};
 use crate::health::sources::sessions::Sessions;
 use crate::state::private_folder;
 
-/// Seconds within which the check follows a change of policy, or the start.
+/// Seconds after which the check follows a change of policy, or the start, at the earliest: after a start of the system, the
+/// network needs a moment, and an administrator often corrects a change right away.
+const SETTLED: u64 = 60;
+/// The same at the latest.
 const AFTER_CHANGE: u64 = 5 * 60;
 /// Seconds from one check to the next, which may be up to a tenth later.
 const INTERVAL: u64 = 24 * 60 * 60;
@@ -60,7 +63,8 @@ fn file(paths: &platform::paths::Paths) -> StateFile<Proof> {
 
 /// When a check is due whose time has come.
 pub(super) fn soon(now: Timestamp) -> Timestamp {
-    clock::after(now, u64::from(u32::from_le_bytes(random::bytes())) % AFTER_CHANGE)
+    let spread = u64::from(u32::from_le_bytes(random::bytes())) % (AFTER_CHANGE - SETTLED);
+    clock::after(now, SETTLED + spread)
 }
 
 impl Service {
