@@ -9,14 +9,17 @@ use crate::settings::{AppSelfUpdate, IdentityProvider, Policy, ProxyMode};
 
 /// Every contradiction in a policy.
 pub(crate) fn contradictions(policy: &Policy) -> Vec<Problem> {
-    let rules: [fn(&Policy) -> Vec<Problem>; 10] = [
+    let rules: [fn(&Policy) -> Vec<Problem>; 13] = [
         half_configured_sign_in,
         issuer_of_another_product,
         client_id_of_the_tenant,
         scopes_without_what_sign_in_needs,
         sign_in_that_nobody_may_use,
         endpoints_of_another_host,
+        endpoints_of_another_kind,
         needless_client_secret,
+        missing_client_secret,
+        secret_that_is_none,
         pin_against_the_apps_own_updater,
         pin_below_minimum,
         proxy_mode_without_its_address,
@@ -36,6 +39,11 @@ fn half_configured_sign_in(policy: &Policy) -> Vec<Problem> {
         (None, Some(_)) => {
             vec![contradiction("Issuer", "not set, but `ClientId` is set", "sign-in needs both")]
         }
+        (None, None) if policy.identity_provider != IdentityProvider::Custom => vec![contradiction(
+            "IdentityProvider",
+            "set, but `Issuer` and `ClientId` are not, so nobody can sign in",
+            "`steward setup` finds both",
+        )],
         (Some(_), Some(_)) | (None, None) => Vec::new(),
     }
 }
@@ -49,13 +57,12 @@ fn product_of(host: &str) -> Option<IdentityProvider> {
         | "login.partner.microsoftonline.cn"
         | "sts.windows.net" => Some(IdentityProvider::Entra),
         "accounts.google.com" => Some(IdentityProvider::Google),
-        _ if ["okta.com", "oktapreview.com", "okta-emea.com", "okta-gov.com", "okta.mil"]
-            .into_iter()
-            .any(below) =>
-        {
+        _ if preset::OKTA.into_iter().any(|domain| host == domain || below(domain)) => {
             Some(IdentityProvider::Okta)
         }
-        _ if host.starts_with("auth.pingone.") => Some(IdentityProvider::PingOne),
+        _ if preset::REGIONS.into_iter().any(|region| below(&format!("pingone.{region}"))) => {
+            Some(IdentityProvider::PingOne)
+        }
         _ => None,
     }
 }
@@ -90,7 +97,9 @@ fn issuer_of_another_product(policy: &Policy) -> Vec<Problem> {
     if !fits {
         let right = by_host.map_or_else(
             || {
-                if named == IdentityProvider::Google {
+                if host.ends_with(".ciamlogin.com") {
+                    "this is a tenant of Entra External ID: set `IdentityProvider` to `custom`".to_owned()
+                } else if named == IdentityProvider::Google {
                     "Google's issuer is https://accounts.google.com".to_owned()
                 } else {
                     "it looks like https://login.microsoftonline.com/6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10/v2.0".to_owned()
@@ -113,6 +122,15 @@ fn issuer_of_another_product(policy: &Policy) -> Vec<Problem> {
         }
         Some(IdentityProvider::PingOne) if by_host.is_some() => preset::pingone(Some(issuer), None, None),
         Some(IdentityProvider::Google) => Ok(preset::google()),
+        // Its own paths and the port of its console; other issuers may have paths of their own.
+        Some(IdentityProvider::PingFederate)
+            if url.port() == Some(9999)
+                || ["/as/", "/pf/", "/idp/", "/pingfederate/"]
+                    .iter()
+                    .any(|path| url.path().starts_with(path)) =>
+        {
+            preset::pingfederate(issuer)
+        }
         Some(IdentityProvider::PingFederate | IdentityProvider::PingOne) if issuer.ends_with('/') => {
             return wrong(
                 "ends in a slash, but the issuers of this provider do not",
@@ -161,24 +179,14 @@ fn client_id_of_the_tenant(policy: &Policy) -> Vec<Problem> {
             url.path_segments().into_iter().flatten().any(|part| part.eq_ignore_ascii_case(client))
         })
     };
+    if is_on_this_device(issuer) && preset::identifier(client).is_none() {
+        return Vec::new();
+    }
+    if let Some((message, hint)) = preset::doubt_about_client_id(policy.identity_provider, client) {
+        return vec![contradiction("ClientId", message, hint)];
+    }
     if preset::identifier(client).is_none() {
-        let wrong = |message: &str, hint: &str| vec![contradiction("ClientId", message, hint)];
-        return match policy.identity_provider {
-            _ if is_on_this_device(issuer) => Vec::new(),
-            IdentityProvider::Entra => wrong(
-                "not an application (client) ID of Entra ID, which is a GUID",
-                "copy the Application (client) ID from the overview page of the app registration",
-            ),
-            IdentityProvider::Google if !client.ends_with(".apps.googleusercontent.com") => wrong(
-                "not a client ID of Google, which ends in .apps.googleusercontent.com",
-                "copy it from the page of the OAuth client",
-            ),
-            IdentityProvider::Google
-            | IdentityProvider::Custom
-            | IdentityProvider::Okta
-            | IdentityProvider::PingFederate
-            | IdentityProvider::PingOne => Vec::new(),
-        };
+        return Vec::new();
     }
     if in_path(issuer) {
         return vec![contradiction(
@@ -258,6 +266,81 @@ fn endpoints_of_another_host(policy: &Policy) -> Vec<Problem> {
     .collect()
 }
 
+/// Endpoints that are swapped, or that belong to another tenant or authorization server than the issuer.
+fn endpoints_of_another_kind(policy: &Policy) -> Vec<Problem> {
+    let given = [
+        ("AuthorizationEndpoint", &policy.authorization_endpoint),
+        ("TokenEndpoint", &policy.token_endpoint),
+        ("JwksUri", &policy.jwks_uri),
+    ];
+    let exact = policy.issuer.as_deref().and_then(|issuer| {
+        let url = Url::parse(issuer).ok()?;
+        match policy.identity_provider {
+            IdentityProvider::Entra => preset::entra(issuer).ok(),
+            IdentityProvider::Okta => {
+                let org = url.path().trim_matches('/').is_empty().then_some("org");
+                preset::okta(issuer, org).ok()
+            }
+            // The paths of the others can be configured, or are in their discovery document alone.
+            IdentityProvider::Google
+            | IdentityProvider::Custom
+            | IdentityProvider::PingFederate
+            | IdentityProvider::PingOne => None,
+        }
+    });
+    let exact =
+        exact.filter(|exact| policy.issuer.as_ref() == Some(&exact.issuer)).and_then(|exact| exact.endpoints);
+    let expected =
+        exact.as_ref().map(|exact| [&exact.authorization_endpoint, &exact.token_endpoint, &exact.jwks_uri]);
+    let mut problems = Vec::new();
+    for (index, (key, endpoint)) in given.iter().enumerate() {
+        let Some(endpoint) = endpoint else { continue };
+        if let Some((other, _)) = given.iter().enumerate().find_map(|(at, (other, same))| {
+            (at < index && same.as_ref() == Some(endpoint)).then_some((other, same))
+        }) {
+            let hint = "copy each from the provider's discovery document, or remove both: Steward reads that document";
+            problems.push(contradiction(key, format!("the same address as `{other}`"), hint));
+            continue;
+        }
+        let Some(expected) = expected else { continue };
+        // Another host has a problem of its own.
+        if expected[index] == endpoint || host(endpoint) != host(expected[index]) {
+            continue;
+        }
+        let swapped =
+            given.iter().zip(expected).find(|(_, exact)| *exact == endpoint).map(|((other, _), _)| other);
+        let message = swapped.map_or_else(
+            || {
+                "does not belong to `Issuer`: another tenant or authorization server, or another version"
+                    .to_owned()
+            },
+            |other| format!("the address that belongs to `{other}`"),
+        );
+        problems.push(contradiction(key, message, &format!("write {}, or remove it", expected[index])));
+    }
+    problems
+}
+
+fn missing_client_secret(policy: &Policy) -> Vec<Problem> {
+    let configured = policy.issuer.as_deref().is_some_and(|issuer| !is_on_this_device(issuer));
+    if policy.identity_provider != IdentityProvider::Google || policy.client_secret.is_some() || !configured {
+        return Vec::new();
+    }
+    vec![contradiction(
+        "ClientSecret",
+        "not set, but the token endpoint of Google wants one, also from desktop clients",
+        "copy the client secret from the page of the OAuth client",
+    )]
+}
+
+fn secret_that_is_none(policy: &Policy) -> Vec<Problem> {
+    let same = |secret: &crate::value::Secret| policy.client_id.as_deref() == Some(secret.expose());
+    if !policy.client_secret.as_ref().is_some_and(same) {
+        return Vec::new();
+    }
+    vec![contradiction("ClientSecret", "the same as `ClientId`", "copy the secret itself")]
+}
+
 fn needless_client_secret(policy: &Policy) -> Vec<Problem> {
     let needed = matches!(policy.identity_provider, IdentityProvider::Google | IdentityProvider::Custom);
     if policy.client_secret.is_none() || needed {
@@ -317,112 +400,4 @@ fn is_on_this_device(issuer: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::raw::{RawValue, Source};
-    use crate::read::drop_in;
-    use crate::resolve::{LastGood, resolve};
-
-    fn messages(policy: &str) -> Vec<String> {
-        let source = Source {
-            rank: 0,
-            name: "test".to_owned(),
-            contents: Ok(drop_in::read(policy.as_bytes()).unwrap()),
-        };
-        assert!(
-            source
-                .contents
-                .as_ref()
-                .unwrap()
-                .enforced
-                .values()
-                .all(|entry| !matches!(entry.value, RawValue::Other(_)))
-        );
-        let problems = resolve(&[source], &LastGood::default()).problems;
-        problems.iter().map(|problem| format!("{} {problem}\n", problem.code.as_str())).collect()
-    }
-
-    #[test]
-    fn contradiction_is_reported_and_its_repair_is_not() {
-        const TENANT: &str = "6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10";
-        const CLIENT: &str = "3c1f2d9e-7a54-4a0c-8f54-5f8f9f1d2b77";
-        let entra = format!("IdentityProvider = \"entra\"\nClientId = \"{CLIENT}\"\nIssuer = ");
-        let at_entra = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
-        let okta = "IdentityProvider = \"okta\"\nClientId = \"0oa1\"\nIssuer = ";
-        let write_entra = format!("write {at_entra}");
-        let cases = [
-            ("Issuer = \"https://a.example\"\n".to_owned(), "`ClientId`: not set"),
-            ("ClientId = \"c\"\n".to_owned(), "`Issuer`: not set"),
-            (format!("{entra}\"https://login.example.com/t/v2.0\""), "not an issuer of entra"),
-            (format!("{entra}\"https://login.microsoftonline.com/common/v2.0\""), "shared endpoint"),
-            (format!("{entra}\"https://login.microsoftonline.com/{TENANT}\""), &write_entra),
-            (format!("{entra}\"{at_entra}/\""), &write_entra),
-            (format!("{entra}\"{at_entra}/.well-known/openid-configuration\""), &write_entra),
-            (format!("{entra}\"https://login.microsoftonline.com//{TENANT}/v2.0\""), &write_entra),
-            (format!("{entra}\"https://sts.windows.net/{TENANT}/\""), &write_entra),
-            (format!("{entra}\"HTTPS://Login.MicrosoftOnline.com/{}/v2.0\"", TENANT.to_uppercase()), &write_entra),
-            (format!("{entra}\"https://login.microsoftonline.com/contoso.onmicrosoft.com/v2.0\""), "has the domain of the tenant"),
-            (format!("{entra}\"{at_entra}\""), ""),
-            (format!("ClientId = \"{CLIENT}\"\nIssuer = \"{at_entra}\""), ""),
-            (format!("ClientId = \"{CLIENT}\"\nIssuer = \"{at_entra}/\""), &write_entra),
-            (format!("{okta}\"{at_entra}\""), "if that is right, set `IdentityProvider` to `entra`"),
-            (format!("{okta}\"https://example-admin.okta.com\""), "write https://example.okta.com\n"),
-            (format!("{okta}\"https://example.okta.com/\""), "write https://example.okta.com\n"),
-            (format!("{okta}\"https://example.okta.com/.well-known/openid-configuration\""), "write https://example.okta.com\n"),
-            (format!("{okta}\"https://example.okta.com/oauth2/default/\""), "write https://example.okta.com/oauth2/default\n"),
-            (format!("{okta}\"https://example.okta.com\""), ""),
-            (format!("{okta}\"https://login.example.com/oauth2/aus1\""), ""),
-            ("IdentityProvider = \"pingfederate\"\nClientId = \"c\"\nIssuer = \"https://sso.example.com:9031/\"".to_owned(), "write https://sso.example.com:9031\n"),
-            (format!("IdentityProvider = \"pingone\"\nClientId = \"c\"\nIssuer = \"https://auth.pingone.eu/{TENANT}/as/\""), "/as\n"),
-            ("ClientId = \"c\"\nIssuer = \"https://id.example.com/realms/a/\"".to_owned(), ""),
-            ("ClientId = \"c\"\nIssuer = \"https://accounts.google.com\"".to_owned(), "set `IdentityProvider` to `google`"),
-            (
-                "IdentityProvider = \"google\"\nClientId = \"c.apps.googleusercontent.com\"\nIssuer = \"https://accounts.google.com/\"".to_owned(),
-                "write https://accounts.google.com\n",
-            ),
-            (
-                format!("IdentityProvider = \"entra\"\nClientId = \"{TENANT}\"\nIssuer = \"{at_entra}\""),
-                "the same as the ID of the tenant",
-            ),
-            (
-                format!("{entra}\"{at_entra}\"\nTokenEndpoint = \"https://login.microsoftonline.com/{CLIENT}/oauth2/v2.0/token\""),
-                "client and tenant may be swapped",
-            ),
-            (format!("IdentityProvider = \"entra\"\nClientId = \"Quick\"\nIssuer = \"{at_entra}\""), "which is a GUID"),
-            (format!("{entra}\"{at_entra}\"\nScopes = [\"openid\", \"email\"]"), "without `offline_access`"),
-            (format!("{entra}\"{at_entra}\"\nScopes = [\"offline_access\"]"), "without `openid`"),
-            (format!("{entra}\"{at_entra}\"\nAllowedEmailDomains = []"), "an empty list, so nobody can sign in"),
-            (
-                "ClientId = \"c\"\nIssuer = \"https://a.example\"\nTokenEndpoint = \"https://b.example/token\"".to_owned(),
-                "`TokenEndpoint`: is on b.example, but the issuer is a.example",
-            ),
-            (
-                "IdentityProvider = \"google\"\nClientId = \"c.apps.googleusercontent.com\"\nIssuer = \"https://accounts.google.com\"\nTokenEndpoint = \"https://oauth2.googleapis.com/token\"".to_owned(),
-                "",
-            ),
-            ("IdentityProvider = \"okta\"\nClientSecret = \"s\"".to_owned(), "`ClientSecret`: set, but okta"),
-            (
-                "UpdatePinnedVersion = \"2.0.0\"".to_owned(),
-                "policy.pin-against-app-updater `UpdatePinnedVersion`: set, while the app's own updater",
-            ),
-            ("UpdatePinnedVersion = \"2.0.0\"\nAppSelfUpdate = \"none\"".to_owned(), ""),
-            (
-                "UpdatePinnedVersion = \"2.0.0\"\nAppSelfUpdate = \"none\"\nUpdateMinimumVersion = \"2.1.0\"".to_owned(),
-                "2.0.0 is below `UpdateMinimumVersion` 2.1.0",
-            ),
-            (format!("{entra}\"http://127.0.0.1:8080/t/v2.0\""), ""),
-            (format!("{entra}\"https://localhost:8443/t/v2.0\""), ""),
-            (format!("{entra}\"https://localhost.example.com/t/v2.0\""), "not an issuer of entra"),
-            ("IdentityProvider = \"google\"\nClientId = \"c\"\nIssuer = \"http://idp.localhost:8080\"".to_owned(), ""),
-            ("ProxyMode = \"fixed\"".to_owned(), "policy.contradiction `ProxyMode`: `fixed`, but `ProxyUrl` is not set"),
-            ("ProxyUrl = \"http://proxy.example:3128\"".to_owned(), "`ProxyUrl`: set, but not used"),
-        ];
-        for (policy, expected) in cases {
-            let messages = messages(&policy);
-            if expected.is_empty() {
-                assert!(messages.is_empty(), "{policy}: {messages:?}");
-            } else {
-                assert!(messages.iter().any(|message| message.contains(expected)), "{policy}: {messages:?}");
-            }
-        }
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use url::Url;
 
 use crate::loopback::is_loopback;
+use crate::message::excerpt;
 use crate::settings::IdentityProvider;
 
 /// The endpoints of an identity provider, by their names in the discovery document.
@@ -39,6 +40,10 @@ pub struct Preset {
 /// PingOne's regions, which are the ends of its domains.
 pub const REGIONS: [&str; 6] = ["com", "ca", "eu", "asia", "com.au", "sg"];
 
+/// The domains below which organizations have theirs at Okta.
+pub(crate) const OKTA: [&str; 5] =
+    ["okta.com", "oktapreview.com", "okta-emea.com", "okta-gov.com", "okta.mil"];
+
 /// Why a pasted value cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PresetError {
@@ -56,6 +61,20 @@ pub enum PresetError {
         "`{0}` is neither a tenant ID (such as 6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10) nor a domain of a tenant"
     )]
     Tenant(String),
+    /// The GUID of zeros, which templates have.
+    #[error("`{0}` is the GUID of zeros: nobody's tenant; copy the ID from the overview page")]
+    Zeros(String),
+    /// An e-mail address.
+    #[error("`{0}` is an e-mail address; enter the address where users sign in")]
+    Mail(String),
+    /// A domain of Okta itself, or one that is nearly one of Okta's.
+    #[error("`{pasted}` is not the domain of an organization at Okta{meant}")]
+    NotOkta {
+        /// What was pasted.
+        pasted: String,
+        /// What may be meant, as the rest of the sentence.
+        meant: String,
+    },
     /// Not an authorization server of Okta.
     #[error("`{0}` is not an authorization server: use `default`, `org`, or its ID")]
     AuthorizationServer(String),
@@ -71,6 +90,14 @@ pub enum PresetError {
     /// Not an environment of PingOne.
     #[error("`{0}` is not an environment ID, such as 3fe7c5a1-2f5b-4d13-8f1e-0f7c0c7f3a10")]
     Environment(String),
+    /// Two regions.
+    #[error("the region `{named}` contradicts the address, which is of `{by_address}`")]
+    TwoRegions {
+        /// The region that was named.
+        named: String,
+        /// The region of the address.
+        by_address: String,
+    },
     /// Not a region of PingOne.
     #[error("`{0}` is not a region of PingOne: use com, ca, eu, asia, com.au or sg")]
     Region(String),
@@ -145,6 +172,9 @@ pub fn entra(pasted: &str) -> Result<Preset, PresetError> {
     else {
         return Err(PresetError::Tenant(tenant));
     };
+    if is_zeros(&tenant) {
+        return Err(PresetError::Zeros(tenant));
+    }
     let at = |path: &str| format!("{base}/{tenant}{path}");
     Ok(Preset::of(
         IdentityProvider::Entra,
@@ -153,6 +183,56 @@ pub fn entra(pasted: &str) -> Result<Preset, PresetError> {
         at("/oauth2/v2.0/token"),
         at("/discovery/v2.0/keys"),
     ))
+}
+
+fn is_zeros(id: &str) -> bool {
+    uuid::Uuid::try_parse(id).is_ok_and(|id| id.is_nil())
+}
+
+/// Why a client ID is probably not one of a product, and what to do; `None` if nothing speaks against it. Policy and
+/// `steward setup` ask here.
+#[must_use]
+pub fn doubt_about_client_id(provider: IdentityProvider, client: &str) -> Option<(String, &'static str)> {
+    const OF_GOOGLE: &str = ".apps.googleusercontent.com";
+    let is_guid = identifier(client).is_some();
+    let of_okta = client.len() == 20
+        && client.starts_with("0oa")
+        && client.chars().all(|letter| letter.is_ascii_alphanumeric());
+    let copied = "copy the client ID from the page of the registered app";
+    if client.contains("://") {
+        return Some((format!("`{}` is an address, not a client ID", excerpt(client)), copied));
+    }
+    if is_zeros(client) {
+        return Some(("the GUID of zeros, which no client has".to_owned(), copied));
+    }
+    match provider {
+        IdentityProvider::Entra if !is_guid => Some((
+            "not an application (client) ID of Entra ID, which is a GUID such as 3c1f2d9e-7a54-4a0c-8f54-5f8f9f1d2b77".to_owned(),
+            "copy the Application (client) ID from the overview page of the app registration",
+        )),
+        IdentityProvider::Google if !client.ends_with(OF_GOOGLE) || client.len() == OF_GOOGLE.len() => Some((
+            format!("not a client ID of Google, which ends in {OF_GOOGLE}"),
+            "copy it from the page of the OAuth client",
+        )),
+        IdentityProvider::Okta if is_guid => Some((
+            "looks like a client ID of Entra ID or PingOne; those of Okta begin with 0oa".to_owned(),
+            copied,
+        )),
+        IdentityProvider::PingOne if of_okta => {
+            Some(("looks like a client ID of Okta; those of PingOne are GUIDs".to_owned(), copied))
+        }
+        IdentityProvider::Okta | IdentityProvider::PingOne | IdentityProvider::PingFederate
+            if client.ends_with(OF_GOOGLE) =>
+        {
+            Some(("is a client ID of Google".to_owned(), copied))
+        }
+        IdentityProvider::Entra
+        | IdentityProvider::Google
+        | IdentityProvider::Custom
+        | IdentityProvider::Okta
+        | IdentityProvider::PingFederate
+        | IdentityProvider::PingOne => None,
+    }
 }
 
 /// A UUID in the form that providers use, from any usual form.
@@ -174,6 +254,9 @@ pub fn okta(pasted: &str, server: Option<&str>) -> Result<Preset, PresetError> {
         base = format!("https://{name}.okta{rest}");
         notes.push(format!("{host} is the admin console; users sign in at {name}.okta{rest}"));
     }
+    if let Some(error) = not_okta(pasted, host) {
+        return Err(error);
+    }
     let in_path = url
         .path_segments()
         .and_then(|mut parts| (parts.next() == Some("oauth2")).then(|| parts.next()).flatten())
@@ -183,6 +266,9 @@ pub fn okta(pasted: &str, server: Option<&str>) -> Result<Preset, PresetError> {
     let of_org = url.path().starts_with("/.well-known/").then(|| "org".to_owned());
     let server = server.map(str::trim).filter(|server| !server.is_empty()).map(ToOwned::to_owned);
     let server = server.or(in_path).or(of_org).unwrap_or_else(|| "default".to_owned());
+    // These two are names, not IDs, whose capitals count.
+    let name = ["default", "org"].into_iter().find(|name| server.eq_ignore_ascii_case(name));
+    let server = name.map(ToOwned::to_owned).unwrap_or(server);
     let (issuer, at) = match server.as_str() {
         "org" => (base.clone(), format!("{base}/oauth2/v1")),
         id if id.chars().all(|letter| letter.is_ascii_alphanumeric()) => {
@@ -200,6 +286,23 @@ pub fn okta(pasted: &str, server: Option<&str>) -> Result<Preset, PresetError> {
         format!("{at}/keys"),
     );
     Ok(Preset { notes, ..preset })
+}
+
+/// Why a host cannot be an organization's at Okta. It may have a domain of its own.
+fn not_okta(pasted: &str, host: &str) -> Option<PresetError> {
+    let error = |meant: String| Some(PresetError::NotOkta { pasted: pasted.to_owned(), meant });
+    if OKTA.contains(&host) || OKTA.iter().any(|domain| host == format!("www.{domain}")) {
+        return error(format!(
+            ": yours stands before it, such as example.{}",
+            host.trim_start_matches("www.")
+        ));
+    }
+    let (name, rest) = host.split_once(".okta.")?;
+    let known = OKTA.iter().any(|domain| host.ends_with(&format!(".{domain}")));
+    if known || rest.contains('.') {
+        return None;
+    }
+    error(format!("; did you mean {name}.okta.com?"))
 }
 
 /// PingFederate, from its host.
@@ -260,7 +363,15 @@ pub fn pingone(
         let host = url.host_str()?;
         REGIONS.into_iter().find(|region| host.ends_with(&format!(".pingone.{region}")))
     });
+    if is_zeros(&environment) {
+        return Err(PresetError::Zeros(environment));
+    }
     let region = region.map(|region| region.trim_start_matches('.').to_ascii_lowercase());
+    if let (Some(named), Some(by_address)) = (&region, by_address)
+        && named != by_address
+    {
+        return Err(PresetError::TwoRegions { named: named.clone(), by_address: by_address.to_owned() });
+    }
     let region = region.or(by_address.map(ToOwned::to_owned)).unwrap_or_else(|| "com".to_owned());
     if !REGIONS.contains(&region.as_str()) {
         return Err(PresetError::Region(region));
@@ -347,6 +458,9 @@ fn address(pasted: &str) -> Option<Url> {
 fn host_or_address(pasted: &str) -> Result<Url, PresetError> {
     let pasted = pasted.trim();
     let url = address(pasted).or_else(|| format!("https://{pasted}").parse().ok());
+    if url.as_ref().is_some_and(|url| !url.username().is_empty()) {
+        return Err(PresetError::Mail(pasted.to_owned()));
+    }
     // Only the characters of host names, because the host is written into commands.
     let plain =
         |host: &str| host.chars().all(|letter| letter.is_ascii_alphanumeric() || ".-_[]:".contains(letter));

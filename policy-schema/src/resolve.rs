@@ -134,11 +134,16 @@ pub fn resolve(sources: &[Source], last_good: &LastGood) -> Resolved {
     let is_strict = |key: Option<&str>| {
         settings.iter().any(|setting| Some(setting.key) == key && setting.origin == Origin::Strict)
     };
-    problems.extend(
-        contradictions(&policy)
-            .into_iter()
-            .filter(|problem| !is_strict(problem.key.as_deref()) && !is_wrong.contains(&problem.key)),
-    );
+    // That a setting is not set follows from its own problem.
+    let errors: Vec<String> = problems
+        .iter()
+        .filter(|problem| problem.severity.is_error())
+        .filter_map(|problem| Some(format!("`{}`", problem.key.as_ref()?)))
+        .collect();
+    let follows = |problem: &Problem| errors.iter().any(|key| problem.message.contains(key));
+    problems.extend(contradictions(&policy).into_iter().filter(|problem| {
+        !is_strict(problem.key.as_deref()) && !is_wrong.contains(&problem.key) && !follows(problem)
+    }));
     Resolved { policy, settings, problems, read: names(read), unread: names(unread) }
 }
 
@@ -345,7 +350,7 @@ fn only_recommended(setting: &Setting, candidate: &Candidate<'_>) -> Option<Prob
         setting.strict.is_some() || setting.category == "Sign-in" && !setting.user_may_override;
     let slid = candidate.level == Level::Recommended && candidate.notation == Notation::Toml && usually_binds;
     slid.then(|| {
-        Problem::new(Code::PolicyOnlyRecommended, "is below the line [Recommended], so it is not enforced")
+        Problem::new(Code::PolicyOnlyRecommended, "is in the section [Recommended], so it is not enforced")
             .key(setting.key)
             .at(candidate.location())
             .hint("to enforce it, move it above that line".to_owned())

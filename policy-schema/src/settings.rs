@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 pub use choices::{
-    AppSelfUpdate, DeviceFlow, IdentityProvider, LogLevel, ProxyMode, ReportIdentity, SocialSignIn,
-    UpdateMode, VaultFallback,
+    AppSelfUpdate, DeviceFlow, IdentityProvider, LogLevel, ProxyMode, ReportAcknowledgement, ReportIdentity,
+    SocialSignIn, UpdateMode, VaultFallback,
 };
 
 use crate::areas::{concatenate, count};
@@ -255,6 +255,7 @@ mod tests {
             ("UpdateMode", policy.update_mode.as_str()),
             ("AgentUpdateMode", policy.agent_update_mode.as_str()),
             ("ReportIdentity", policy.report_identity.as_str()),
+            ("ReportAcknowledgement", policy.report_acknowledgement.as_str()),
             ("ProxyMode", policy.proxy_mode.as_str()),
             ("LogLevel", policy.log_level.as_str()),
         ];

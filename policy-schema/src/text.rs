@@ -1,12 +1,18 @@
-//! What no text of a setting may hold: characters that cannot be seen, and templates that were not filled in.
+//! What no text of a setting may hold: characters that cannot be seen, and templates that were not filled in
+//! ([`placeholder`]).
 //!
 //! Policy, `steward setup` and `steward doctor` all ask here, so that a value that one of them accepts is not refused by
 //! another. The classes of characters are those of the Unicode Character Database.
 
 use std::fmt;
 
+use icu_normalizer::ComposingNormalizerBorrowed;
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, Script};
 use icu_properties::{CodePointMapData, CodePointSetData};
+
+pub use placeholder::{is_placeholder, placeholder, placeholder_in_address, placeholder_in_sentence};
+
+mod placeholder;
 
 /// A character that does not belong, and where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +42,36 @@ pub(crate) fn not_plain(text: &str) -> Option<OddCharacter> {
     first(text, |character| !character.is_ascii_graphic())
 }
 
-/// The first letter of a domain that belongs to another script than the letters before it in the same label: no
-/// registry allows such a name, and it is made to look like another one (Unicode Technical Standard #39, section 5.2).
-pub(crate) fn other_script(domain: &str) -> Option<OddCharacter> {
+/// The first character of an address that looks like another one: a letter of another script than those before it in
+/// the same label (Unicode Technical Standard #39, section 5.2), a compatibility form such as a full-width letter, or
+/// punctuation that is not of ASCII. No registry allows such a name.
+pub(crate) fn look_alike(address: &str) -> Option<OddCharacter> {
+    let mixed = other_script(address);
+    let odd = first(address, |character| {
+        !character.is_ascii() && (!character.is_alphanumeric() || has_other_form(character))
+    });
+    [mixed, odd].into_iter().flatten().min_by_key(|odd| odd.position)
+}
+
+/// The same for a path, which may have such punctuation and symbols, if they do not look like what separates its parts.
+pub(crate) fn look_alike_in_path(path: &str) -> Option<OddCharacter> {
+    const SEPARATORS: &str = "\u{2044}\u{2215}\u{2216}\u{29f5}\u{29f8}\u{29f9}\u{a789}\u{2236}";
+    let odd = first(path, |character| {
+        matches!(character, '\u{ff01}'..='\u{ff5e}') || SEPARATORS.contains(character)
+    });
+    [other_script(path), odd].into_iter().flatten().min_by_key(|odd| odd.position)
+}
+
+/// Whether Unicode takes a character for a form of others (Unicode Standard Annex #15, NFKC).
+fn has_other_form(character: char) -> bool {
+    !ComposingNormalizerBorrowed::new_nfkc().is_normalized(character.encode_utf8(&mut [0; 4]))
+}
+
+fn other_script(text: &str) -> Option<OddCharacter> {
     let scripts = CodePointMapData::<Script>::new();
     let mut script = None;
-    first(domain, |character| {
-        if character == '.' {
+    first(text, |character| {
+        if matches!(character, '.' | '/' | '\\' | ':' | '?' | '=' | '&' | ' ' | '@') {
             script = None;
         }
         let own = match scripts.get(character) {
@@ -80,98 +109,6 @@ pub(crate) fn is_invisible(character: char) -> bool {
         // An empty cell of Braille, what stands for something lost, and what Unicode calls no characters.
         || matches!(character, '\u{2800}' | '\u{fffc}' | '\u{fffd}' | '\u{fdd0}'..='\u{fdef}')
         || u32::from(character) & 0xfffe == 0xfffe
-}
-
-/// The part of a text that a template was to fill in: `<...>`, `{{...}}`, `$X`, `${X}`, `$(X)`, `%X%`, `#{X}#` and the
-/// like.
-#[must_use]
-pub fn placeholder(text: &str) -> Option<&str> {
-    (0..text.len()).filter(|at| text.is_char_boundary(*at)).find_map(|at| placeholder_at(&text[at..]))
-}
-
-/// Whether a text is nothing but such a part. A sentence may hold these characters.
-#[must_use]
-pub fn is_placeholder(text: &str) -> bool {
-    let text = text.trim();
-    let variable = text.strip_prefix('$').is_some_and(is_identifier);
-    let said = ["changeme", "replaceme", "placeholder", "todo", "tbd"].contains(&fold(text).as_str());
-    let all_same = |text: &str, allowed: &str| {
-        text.len() > 3 && text.chars().all(|letter| letter == '-' || allowed.contains(letter))
-    };
-    variable
-        || said
-        || placeholder_at(text).is_some_and(|found| found.len() == text.len())
-        || all_same(text, "xX")
-        || (text.len() >= 32 && all_same(text, "0"))
-        || ["your", "replacewith", "insert"].iter().any(|start| fold(text).starts_with(start))
-            && text.contains(['_', '-', ' '])
-            && text.is_ascii()
-            && ["id", "here", "domain", "tenant", "secret", "token", "name", "url", "issuer"]
-                .iter()
-                .any(|end| fold(text).ends_with(end))
-}
-
-fn fold(text: &str) -> String {
-    text.to_ascii_lowercase().replace(['-', '_', ' '], "")
-}
-
-/// The placeholder that a text begins with.
-fn placeholder_at(text: &str) -> Option<&str> {
-    const PAIRS: [(&str, &str); 9] = [
-        ("{{", "}}"),
-        ("{%", "%}"),
-        ("${", "}"),
-        ("$(", ")"),
-        ("#{", "}"),
-        ("<%", "%>"),
-        ("@@", "@@"),
-        ("[[", "]]"),
-        ("__", "__"),
-    ];
-    for (open, close) in PAIRS {
-        let Some(rest) = text.strip_prefix(open) else { continue };
-        let end = rest.find(close)?;
-        let inner = rest.get(..end)?.trim();
-        let named = if open == "__" || open == "[[" || open == "@@" {
-            is_identifier(inner)
-        } else {
-            !inner.is_empty()
-        };
-        return named.then(|| &text[..open.len() + end + close.len()]);
-    }
-    let letters = |text: &str| text.chars().any(char::is_alphabetic);
-    if let Some(rest) = text.strip_prefix('<') {
-        let end = rest.find('>')?;
-        let named = letters(&rest[..end]) && !rest.starts_with(' ');
-        return named.then(|| &text[..end + 2]);
-    }
-    // `{0}` and `{tenant-id}`; a GUID in braces is a GUID.
-    if let Some(rest) = text.strip_prefix('{') {
-        let end = rest.find('}')?;
-        let is_guid = end == 36 && rest[..end].chars().all(|one| one.is_ascii_hexdigit() || one == '-');
-        return (end > 0 && !is_guid && !rest[..end].contains(['{', '"', ':'])).then(|| &text[..end + 2]);
-    }
-    if let Some(rest) = text.strip_prefix('%') {
-        let end = rest.find('%')?;
-        let name = &rest[..end];
-        let is_byte = name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let named = is_identifier(name.trim_end_matches("(x86)")) && name.len() > 1;
-        return (named && !is_byte).then(|| &text[..end + 2]);
-    }
-    // Only in capitals: `$metadata` is an ordinary part of an address.
-    let name = text.strip_prefix('$')?;
-    let end = name.find(|letter: char| !is_of_identifier(letter)).unwrap_or(name.len());
-    let upper = name[..end].chars().all(|letter| !letter.is_ascii_lowercase());
-    (end > 1 && upper && is_identifier(&name[..end])).then(|| &text[..=end])
-}
-
-fn is_of_identifier(letter: char) -> bool {
-    letter.is_ascii_alphanumeric() || letter == '_'
-}
-
-fn is_identifier(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && text.chars().all(is_of_identifier)
 }
 
 /// A character by its code point, and its name where that helps (Unicode Character Database).
@@ -249,6 +186,7 @@ const NAMES: &[(char, char, &str)] = &[
     ('\u{201c}', '\u{201c}', "LEFT DOUBLE QUOTATION MARK"),
     ('\u{201d}', '\u{201d}', "RIGHT DOUBLE QUOTATION MARK"),
     ('\u{201e}', '\u{201e}', "DOUBLE LOW-9 QUOTATION MARK"),
+    ('\u{2024}', '\u{2024}', "ONE DOT LEADER"),
     ('\u{2028}', '\u{2028}', "LINE SEPARATOR"),
     ('\u{2029}', '\u{2029}', "PARAGRAPH SEPARATOR"),
     ('\u{202a}', '\u{202a}', "LEFT-TO-RIGHT EMBEDDING"),
@@ -257,13 +195,21 @@ const NAMES: &[(char, char, &str)] = &[
     ('\u{202d}', '\u{202d}', "LEFT-TO-RIGHT OVERRIDE"),
     ('\u{202e}', '\u{202e}', "RIGHT-TO-LEFT OVERRIDE"),
     ('\u{202f}', '\u{202f}', "NARROW NO-BREAK SPACE"),
+    ('\u{2032}', '\u{2032}', "PRIME"),
+    ('\u{2044}', '\u{2044}', "FRACTION SLASH"),
     ('\u{205f}', '\u{205f}', "MEDIUM MATHEMATICAL SPACE"),
     ('\u{2060}', '\u{2060}', "WORD JOINER"),
     ('\u{2066}', '\u{2069}', "a character for the direction of writing"),
     ('\u{2212}', '\u{2212}', "MINUS SIGN"),
+    ('\u{2215}', '\u{2215}', "DIVISION SLASH"),
+    ('\u{2216}', '\u{2216}', "SET MINUS"),
+    ('\u{2236}', '\u{2236}', "RATIO"),
     ('\u{2800}', '\u{2800}', "BRAILLE PATTERN BLANK"),
     ('\u{3000}', '\u{3000}', "IDEOGRAPHIC SPACE"),
+    ('\u{3001}', '\u{3001}', "IDEOGRAPHIC COMMA"),
+    ('\u{3002}', '\u{3002}', "IDEOGRAPHIC FULL STOP"),
     ('\u{3164}', '\u{3164}', "HANGUL FILLER"),
+    ('\u{a789}', '\u{a789}', "MODIFIER LETTER COLON"),
     ('\u{f000}', '\u{f000}', "a private-use character, with which Intune separates the items of lists"),
     ('\u{fe00}', '\u{fe0f}', "a variation selector"),
     ('\u{feff}', '\u{feff}', "ZERO WIDTH NO-BREAK SPACE (byte order mark)"),
@@ -300,67 +246,33 @@ mod tests {
     }
 
     #[test]
-    fn letter_of_another_script_in_one_label_is_found() {
-        assert_eq!(
-            other_script("exаmple.com").unwrap().to_string(),
-            "U+0430 a Cyrillic letter at position 3"
-        );
-        assert!(other_script("example.cοm").is_some());
-        for domain in
-            ["example.com", "münchen.de", "пример.com", "пример.рф", "日本のexample.jp", "παράδειγμα.gr"]
-        {
-            assert_eq!(other_script(domain), None, "{domain}");
-        }
-    }
-
-    #[test]
-    fn part_that_a_template_was_to_fill_in_is_found() {
-        for (text, expected) in [
-            ("https://login.microsoftonline.com/<tenant ID>/v2.0", Some("<tenant ID>")),
-            ("https://login.microsoftonline.com/{{aadtenantid}}/v2.0", Some("{{aadtenantid}}")),
-            ("https://login.microsoftonline.com/{tenant}/v2.0", Some("{tenant}")),
-            ("https://${IDP_HOST}/oauth2", Some("${IDP_HOST}")),
-            ("https://$OKTA_DOMAIN", Some("$OKTA_DOMAIN")),
-            ("https://%IDP_HOST%/x", Some("%IDP_HOST%")),
-            (r"%ProgramFiles(x86)%\a.exe", Some("%ProgramFiles(x86)%")),
-            ("#{ClientId}#", Some("#{ClientId}")),
-            ("$(ClientId)", Some("$(ClientId)")),
-            ("__CLIENT_ID__", Some("__CLIENT_ID__")),
-            ("https://a.example/%C3%BC%20%AB", None),
-            ("https://a.example/$metadata?x={}", None),
-            ("{6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10}", None),
-            ("a < b > 1", None),
+    fn character_that_looks_like_another_is_found() {
+        for (address, expected) in [
+            ("exаmple.com", "U+0430 a Cyrillic letter at position 3"),
+            ("example.cοm", "U+03BF a Greek letter at position 10"),
+            ("ｅxample.com", "U+FF45 a full-width character at position 1"),
+            ("example。com", "U+3002 IDEOGRAPHIC FULL STOP at position 8"),
+            ("example\u{2024}com", "U+2024 ONE DOT LEADER at position 8"),
+            ("my\u{2011}idp.example", "U+2011 NON-BREAKING HYPHEN at position 3"),
+            ("https:\u{2215}\u{2215}a.example", "U+2215 DIVISION SLASH at position 7"),
+            ("https://a.example/oаuth2", "U+0430 a Cyrillic letter at position 20"),
         ] {
-            assert_eq!(placeholder(text), expected, "{text}");
+            assert_eq!(look_alike(address).unwrap().to_string(), expected, "{address}");
         }
-        for text in [
-            "$EMAIL",
-            "$email",
-            "{{domain}}",
-            "<client ID>",
-            "%CLIENT_ID%",
-            "CHANGEME",
-            "replace-me",
-            "xxxx-xxxx",
-            "00000000-0000-0000-0000-000000000000",
-            "your-client-id",
-            "YOUR_CLIENT_ID_HERE",
-        ] {
-            assert!(is_placeholder(text), "{text}");
-        }
-        for text in [
-            "O’Reilly’s “R&D” – 100% $HOME `x` <y> 'z'",
-            "chat {#it-help} {{ item }} {% if x %}",
+        for address in [
             "example.com",
-            "Your IT team",
-            "0oa1",
-            "GOCSPX-a$B",
-            "yourcompany.com",
-            "10",
-            "insert coin",
-            "your-company",
+            "münchen.de",
+            "пример.com",
+            "пример.рф",
+            "日本のexample.jp",
+            "παράδειγμα.gr",
+            "https://a.example/größe/東京?a=б",
         ] {
-            assert!(!is_placeholder(text), "{text}");
+            assert_eq!(look_alike(address), None, "{address}");
+        }
+        assert!(look_alike_in_path("/opt/аpp").is_some() && look_alike_in_path("C\u{a789}\\a.exe").is_some());
+        for path in ["C:\\Program Files\\Größe – Büro™\\a.exe", "/opt/приложение/app"] {
+            assert_eq!(look_alike_in_path(path), None, "{path}");
         }
     }
 }

@@ -226,6 +226,12 @@ impl Kind {
             }
             (Self::Text { format }, RawValue::Str(text)) => match format.check(text) {
                 Ok(()) => Ok(Value::Text(text.clone())),
+                Err(Reason::Form | Reason::Character(_))
+                    if advice::split(text, *format).is_some_and(|several| several.len() > 1) =>
+                {
+                    let got = format!("several values: `{}`", excerpt(&without_query(text)));
+                    Err(self.invalid(&got, Some("this setting has one value: remove the rest".to_owned())))
+                }
                 Err(reason) => {
                     Err(self.invalid(&reason.shown(text, *format), reason.hint(text, *format, notation)))
                 }

@@ -267,6 +267,21 @@ async fn install_script_writes_policy_that_agent_accepts() {
     assert!(checked.starts_with("2 settings, no problems."), "{checked}");
 }
 
+/// Found by review: a list that became empty left its files of the export before, to be uploaded again.
+#[tokio::test]
+async fn files_of_an_earlier_export_are_named() {
+    let export = Export::new("UpdateMode = \"off\"\nAllowedEmailDomains = [\"example.com\"]\n").await;
+    fs_err::write(export.folder.join("intune/old.xml"), "<enabled/>").unwrap();
+    let file = export.device.path("policy.toml").display().to_string();
+    let arguments = ["export", "--policy", &file, "--output", &export.path("")];
+    let done = export.device.steward(&arguments).await;
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(text.contains("do not belong to this policy") && text.contains("intune/old.xml"), "{text}");
+    let done = export.device.steward(&[&arguments[..], &["--json"]].concat()).await;
+    let document: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(document["left_over"], json!(["intune/old.xml"]));
+}
+
 #[tokio::test]
 async fn policy_with_errors_is_not_exported() {
     let device = Device::new();

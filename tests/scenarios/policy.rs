@@ -161,8 +161,8 @@ async fn app_with_old_configuration_gives_restart_pending_until_restarted() {
     assert_eq!(pending.severity, Severity::Warning);
     assert!(pending.hint.as_ref().unwrap().starts_with("quit Lab Notes"), "{pending}");
     drop(app);
-    // Start times of processes are whole seconds.
-    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    // Start times of processes are whole seconds, counted from a start of the system that is rounded as well.
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
     let _app = device.start(&program, &["60"]);
     assert!(device.steward(&["policy", "reload"]).await.status.success());
     let restarted = |overview: &_| problem(overview, Code::AppRestartPending).is_none();

@@ -204,10 +204,28 @@ impl Context<'_> {
 #[must_use]
 pub fn match_causes(text: &str) -> Vec<Cause> {
     let text = normalize(text);
-    let is_matched =
-        |cause: &&Cause| cause.description().texts.iter().any(|part| contains_words(&text, &normalize(part)));
-    Cause::ALL.iter().filter(is_matched).copied().collect()
+    let matched = |wanted: fn(&str) -> bool| {
+        let has = |cause: &&Cause| {
+            let mut texts = cause.description().texts.iter().filter(|part| wanted(part));
+            texts.any(|part| contains_words(&text, &normalize(part)))
+        };
+        Cause::ALL.iter().filter(has).copied().collect::<Vec<_>>()
+    };
+    // The provider's own words say more than the code of the protocol that they come with.
+    let by_words = matched(|part| !ERRORS.contains(&part));
+    if by_words.is_empty() { matched(|part| ERRORS.contains(&part)) } else { by_words }
 }
+
+/// Codes of the protocol, which stand beside a text of the provider's own (RFC 6749, section 5.2; OpenID Connect Core 1.0,
+/// section 3.1.2.6).
+const ERRORS: [&str; 6] = [
+    "invalid_client",
+    "invalid_grant",
+    "invalid_scope",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "consent_required",
+];
 
 /// The causes that the words of a user match: texts of errors, and the headings and symptoms of the vendor's tables and of this
 /// catalogue.
@@ -274,6 +292,9 @@ pub fn fix_for(context: &Context<'_>, message: &str) -> Option<String> {
 fn contains_words(text: &str, words: &str) -> bool {
     let is_in_word =
         |letter: Option<char>| letter.is_some_and(|letter| letter.is_alphanumeric() || letter == '_');
+    // The name of a cause, which has hyphens itself.
+    let is_name = words.contains('-') && !words.contains(' ');
+    let is_in_word = |letter: Option<char>| is_in_word(letter) || is_name && letter == Some('-');
     text.match_indices(words).any(|(start, found)| {
         let (before, after) = (text[..start].chars().next_back(), text[start + found.len()..].chars().next());
         !is_in_word(before) && !is_in_word(after)

@@ -48,7 +48,11 @@ pub(super) struct Arguments {
 pub(super) async fn doctor(paths: &Paths, arguments: Arguments, json: bool) -> anyhow::Result<ExitCode> {
     let Arguments { policy, sign_in, expect_email, error_text, details, causes } = arguments;
     if causes {
-        out!("{}", doctor::reference::reference()?.trim_end());
+        if json {
+            out!("{}", serde_json::to_string_pretty(&json!({ "causes": doctor::reference::document() }))?);
+        } else {
+            out!("{}", doctor::reference::reference()?.trim_end());
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let subject = if policy.is_empty() { installed(paths).await } else { of_files(paths, &policy)? };

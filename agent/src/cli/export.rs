@@ -76,12 +76,14 @@ pub(super) fn export(paths: &Paths, arguments: &Arguments, json: bool) -> anyhow
     let remarks = if wanted(Format::Intune) { remarks(&policy) } else { Vec::new() };
     let weakens = remarks.iter().any(|(weakens, _)| *weakens);
     let written = write_some(&policy, &sources, &arguments.output, wanted)?;
+    // Of one format alone, the files of the others stay.
+    let left = if all { left_over(&arguments.output, &written) } else { Vec::new() };
     let secret: Vec<&str> =
         written.iter().filter(|file| file.is_secret).map(|file| file.path.as_str()).collect();
     if json {
         let texts: Vec<&str> = remarks.iter().map(|(_, remark)| remark.as_str()).collect();
         let files: Vec<_> = written.iter().map(|file| arguments.output.join(&file.path)).collect();
-        let document = serde_json::json!({ "files": files, "with_secrets": secret, "remarks": texts, "problems": problems });
+        let document = serde_json::json!({ "files": files, "with_secrets": secret, "left_over": left, "remarks": texts, "problems": problems });
         out!("{}", serde_json::to_string_pretty(&document)?);
     } else {
         for file in &written {
@@ -91,6 +93,13 @@ pub(super) fn export(paths: &Paths, arguments: &Arguments, json: bool) -> anyhow
             out!("\n{}", super::hanging(if *weakens { "error: " } else { "note: " }, remark));
         }
         warn_of_secrets(&secret);
+        if !left.is_empty() {
+            let text = format!(
+                "these files were in the folder before and do not belong to this policy; remove them: {}",
+                left.join(", ")
+            );
+            out!("\n{}", super::hanging("warning: ", &text));
+        }
         print_problems(&problems);
     }
     Ok(if weakens { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -125,6 +134,30 @@ fn warn_of_secrets(files: &[&str]) {
         files.join(", ")
     );
     out!("\n{}", super::hanging("warning: ", &text));
+}
+
+/// The files in a folder that this run did not write. An administrator would upload them with the others.
+fn left_over(output: &Path, written: &[Written]) -> Vec<String> {
+    const MOST: usize = 20;
+    let mut folders = vec![String::new()];
+    let mut left = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs_err::read_dir(output.join(&folder)).into_iter().flatten().flatten() {
+            let path = format!("{folder}{}", entry.file_name().to_string_lossy());
+            // Only where this command writes into.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                let below = format!("{path}/");
+                if written.iter().any(|file| file.path.starts_with(&below)) {
+                    folders.push(below);
+                }
+            } else if !written.iter().any(|file| file.path == path) {
+                left.push(path);
+            }
+        }
+    }
+    left.sort();
+    left.truncate(MOST);
+    left
 }
 
 /// A file that was written.

@@ -2,6 +2,7 @@
 
 use askama::Template;
 use protocol::diagnosis::Cause;
+use serde_json::{Value, json};
 
 #[derive(Template)]
 #[template(path = "causes.md", escape = "none")]
@@ -15,4 +16,25 @@ struct Reference {
 /// The template cannot be rendered.
 pub(crate) fn reference() -> Result<String, askama::Error> {
     Reference { causes: Cause::ALL }.render()
+}
+
+/// The same as data. Fixes and links are by identity provider; `any` is for all others.
+pub(crate) fn document() -> Vec<Value> {
+    let by_provider = |texts: &'static [(&'static str, &'static str)]| {
+        texts
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), Value::from(*text)))
+            .collect::<serde_json::Map<_, _>>()
+    };
+    let one = |cause: &Cause| {
+        json!({
+            "id": cause.as_str(),
+            "symptom": cause.symptom(),
+            "cause": cause.origin(),
+            "fixes": by_provider(cause.fixes()),
+            "links": by_provider(cause.links()),
+            "codes": cause.codes(),
+        })
+    };
+    Cause::ALL.iter().map(one).collect()
 }

@@ -111,6 +111,19 @@ impl Answers {
                 "a client secret is for Google's desktop clients only; register a public client".to_owned(),
             );
         }
+        if self.client_secret.is_some() && self.client_secret == self.client_id {
+            mistakes
+                .push("the client secret is the same as the client ID; copy the secret itself".to_owned());
+        }
+        for domain in &self.email_domains {
+            // The same rule as for the policy; the whole list has no message of its own here.
+            if let Err(invalid) =
+                (Kind::Text { format: Format::Domain }).parse(&RawValue::Str(domain.clone()))
+            {
+                let hint = invalid.hint.map(|hint| format!(": {hint}")).unwrap_or_default();
+                mistakes.push(format!("--email-domain: {}{hint}", invalid.message));
+            }
+        }
         if let Some(center) = &self.identity_center {
             mistakes.extend(center.mistakes(&self.preset.issuer));
         }
@@ -137,18 +150,8 @@ pub(crate) fn check_client_id(preset: &Preset, client_id: &str) -> Vec<String> {
         (Kind::Text { format: Format::ClientId }).parse(&RawValue::Str(client_id.to_owned()))
     {
         mistakes.push(invalid.message);
-    } else if client_id.contains("://") {
-        mistakes.push(format!("`{client_id}` is an address, not a client ID"));
-    }
-    if provider == IdentityProvider::Google && !client_id.ends_with(".apps.googleusercontent.com") {
-        mistakes.push(format!(
-            "`{client_id}` is not a client ID of Google; they end in .apps.googleusercontent.com"
-        ));
-    }
-    if provider == IdentityProvider::Entra && preset::identifier(client_id).is_none() {
-        mistakes.push(format!(
-            "`{client_id}` is not an application (client) ID. Expected a GUID, such as 3c1f2d9e-7a54-4a0c-8f54-5f8f9f1d2b77"
-        ));
+    } else if let Some((message, _)) = preset::doubt_about_client_id(provider, client_id) {
+        mistakes.push(format!("`{client_id}`: {message}"));
     }
     // With braces or without hyphens it is the same ID.
     let bare = preset::identifier(client_id).unwrap_or_else(|| client_id.to_owned());
@@ -194,6 +197,11 @@ pub(crate) async fn discover(subject: &Subject, preset: &Preset) -> Result<Prese
     Ok(found)
 }
 
+/// The partition of an ARN, such as `aws-us-gov`.
+fn partition(arn: &str) -> &str {
+    arn.split(':').nth(1).unwrap_or_default()
+}
+
 /// The form of such an ARN.
 const INSTANCE_FORM: &str = "arn:aws:sso:::instance/ssoins-...";
 
@@ -229,6 +237,27 @@ impl IdentityCenter {
                 "--trusted-token-issuer: it belongs to a different instance than --identity-center"
                     .to_owned(),
             );
+        } else if let Some(arn) = &self.trusted_token_issuer
+            && partition(arn) != partition(&self.instance)
+        {
+            mistakes.push(format!(
+                "--trusted-token-issuer: it is in the partition `{}`, but --identity-center in `{}`",
+                partition(arn),
+                partition(&self.instance)
+            ));
+        }
+        if self.attribute.eq_ignore_ascii_case("email") || self.attribute.eq_ignore_ascii_case("emails") {
+            mistakes.push(
+                "--identity-store-attribute: the attribute with the address is `emails.value`".to_owned(),
+            );
+        }
+        if let Some(region) = self.region.as_ref().filter(|region| !REGION.is_match(region)) {
+            let lower = region.to_ascii_lowercase().replace([' ', '_'], "-");
+            // An availability zone ends in a letter.
+            let meant = lower.trim_end_matches(|letter: char| letter.is_ascii_lowercase());
+            let meant = [lower.as_str(), meant].into_iter().find(|meant| REGION.is_match(meant));
+            let hint = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+            mistakes.push(format!("--aws-region: expected a Region such as us-east-1, got `{region}`{hint}"));
         }
         mistakes
     }
@@ -265,6 +294,7 @@ static TTI: LazyLock<Regex> = LazyLock::new(|| {
         r"^arn:aws(-[a-z]{1,5}){0,3}:sso::[0-9]{12}:trustedTokenIssuer/(sso)?ins-[a-zA-Z0-9.-]{16}/tti-[a-f0-9]{8}(-[a-f0-9]{4}){3}-[a-f0-9]{12}$",
     )
 });
+static REGION: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[a-z]{2,3}(-[a-z]{3,}){1,3}-[0-9]{1,2}$"));
 static CLAIM: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[A-Za-z]+([._][A-Za-z]+){0,2}$"));
 static ATTRIBUTE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[A-Za-z]+(\.[A-Za-z]+){0,2}$"));
 static ISSUER: LazyLock<Regex> =
@@ -333,6 +363,33 @@ mod tests {
         assert!(
             center(|one| one.attribute = "emails[0].value".to_owned()).contains("--identity-store-attribute")
         );
+        assert!(center(|one| one.attribute = "email".to_owned()).contains("`emails.value`"));
+        for (region, hint) in [
+            ("us-east-1a", "us-east-1?"),
+            ("US-EAST-1", "us-east-1?"),
+            ("US East", "got `US East`"),
+            ("useast1", "got"),
+        ] {
+            let mut answers = answers();
+            answers.identity_center.as_mut().unwrap().region = Some(region.to_owned());
+            let mistakes = answers.mistakes().join(" ");
+            assert!(mistakes.contains("--aws-region") && mistakes.contains(hint), "{mistakes}");
+        }
+        for region in
+            ["us-east-1", "eu-central-2", "us-gov-west-1", "us-isob-east-1", "cn-north-1", "ap-southeast-3"]
+        {
+            let mut answers = answers();
+            answers.identity_center.as_mut().unwrap().region = Some(region.to_owned());
+            assert_eq!(answers.mistakes(), Vec::<String>::new());
+        }
+        assert!(
+            center(|one| {
+                one.trusted_token_issuer = Some("arn:aws-us-gov:sso::123456789012:trustedTokenIssuer/ssoins-1234567890abcdef/tti-01234567-89ab-cdef-0123-456789abcdef".to_owned());
+            })
+            .contains("in the partition `aws-us-gov`, but --identity-center in `aws`")
+        );
+        let domain = Answers { email_domains: vec!["example".to_owned()], ..answers() };
+        assert!(domain.mistakes().join(" ").contains("write the whole domain, such as example.com"));
         let of = |preset: Preset, client_id: &str| {
             Answers { preset, client_id: Some(client_id.to_owned()), ..answers() }.mistakes().join(" ")
         };
@@ -341,6 +398,11 @@ mod tests {
             of(preset::entra(tenant).unwrap(), "my app").contains("without spaces and special characters")
         );
         assert!(of(preset::google(), "abc").contains(".apps.googleusercontent.com"));
+        assert!(
+            of(preset::okta("example.okta.com", None).unwrap(), tenant)
+                .contains("those of Okta begin with 0oa")
+        );
+        assert!(of(preset::okta("example.okta.com", None).unwrap(), "CLIENT-ID").contains("placeholder"));
         let secret = Answers { client_secret: Some("x".to_owned()), ..answers() };
         assert!(secret.mistakes().join(" ").contains("Google's desktop clients only"));
     }

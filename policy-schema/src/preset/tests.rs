@@ -158,3 +158,24 @@ fn endpoints_are_those_of_the_app_vendors_page() {
     );
     assert_eq!(of(google()).token_endpoint, "https://oauth2.googleapis.com/token");
 }
+
+/// Found by review: each of these got into the sheets, where nothing can be edited afterwards.
+#[test]
+fn value_that_is_nearly_right_is_refused_or_corrected() {
+    let okta = |pasted: &str| super::okta(pasted, None).map_err(|error| error.to_string());
+    assert!(okta("jane@example.com").unwrap_err().contains("is an e-mail address"));
+    assert!(okta("okta.com").unwrap_err().contains("yours stands before it, such as example.okta.com"));
+    assert!(okta("https://www.okta.com/login").unwrap_err().contains("yours stands before it"));
+    assert!(okta("acme.okta.co").unwrap_err().contains("did you mean acme.okta.com?"));
+    assert!(okta("login.okta.example.com").is_ok(), "a domain of its own");
+    let issuer = |server| super::okta("example.okta.com", Some(server)).unwrap().issuer;
+    assert_eq!(issuer("Default"), "https://example.okta.com/oauth2/default");
+    assert_eq!(issuer("ORG"), "https://example.okta.com");
+    let address = format!("https://auth.pingone.eu/{ENVIRONMENT}/as");
+    let of = |region| super::pingone(Some(&address), region, None).map_err(|error| error.to_string());
+    assert!(of(Some("com")).unwrap_err().contains("`com` contradicts the address, which is of `eu`"));
+    assert_eq!(of(Some(".EU")).unwrap().issuer, address);
+    let zeros = "00000000-0000-0000-0000-000000000000";
+    assert!(super::entra(zeros).unwrap_err().to_string().contains("GUID of zeros"));
+    assert!(super::pingone(Some(zeros), None, None).unwrap_err().to_string().contains("GUID of zeros"));
+}

@@ -44,6 +44,10 @@ fn read_any(bytes: &[u8], domain: &str) -> Result<RawPolicy, ReadError> {
         let hint = "check the policy that it was exported from, or the Registry.pol beside it";
         return Err(syntax("this is a .reg file, which only Windows can read", Some(hint)));
     }
+    if start.starts_with("{\\rtf") {
+        let hint = "save it as plain text: in TextEdit, Format > Make Plain Text";
+        return Err(syntax("this is a document with formatting (RTF), not plain text", Some(hint)));
+    }
     if start.starts_with("Computer\r")
         || start.starts_with("Computer\n")
         || start.starts_with("User\n")
@@ -110,6 +114,7 @@ mod tests {
             (b"MIME-Version: 1.0\nContent-Type: application/pkcs7-mime", "signed profile"),
             (b"Windows Registry Editor Version 5.00\r\n", ".reg file"),
             (b"\xff\xfeC\0o\0m\0p\0u\0t\0e\0r\0\r\0\n\0", "LGPO.exe"),
+            (b"{\\rtf1\\ansi UpdateMode = \"off\"}", "RTF"),
             (b"{ UpdateMode = off; Scopes = (openid); }", "OpenStep"),
             (b"{\"UpdateMode\": \"off\"}", "JSON"),
             (b"UpdateMode: off", "YAML"),

@@ -83,11 +83,14 @@ pub(super) fn explain(text: &str, reason: &str, offset: usize) -> ReadError {
     if let Some((line, what)) = unclosed(&lines, at.line) {
         let message = format!("the {what} that begins in this line is not closed");
         let position = Position { line, column: 1 };
-        return error(
-            &message,
-            Some(format!("close it, before line {} at the latest", at.line)),
-            Some(position),
-        );
+        // A text of one line is closed in its own line.
+        let hint =
+            if what == "text" && !lines[line - 1].contains("\"\"\"") && !lines[line - 1].contains("'''") {
+                "close it at the end of the line, with the quote that it begins with".to_owned()
+            } else {
+                format!("close it, before line {} at the latest", at.line)
+            };
+        return error(&message, Some(hint), Some(position));
     }
     if reason.starts_with("duplicate key") {
         let hint = "keep one of the two".to_owned();
@@ -114,11 +117,30 @@ fn other_format(text: &str) -> Option<(&'static str, String)> {
     if first.starts_with("Windows Registry Editor") || first.starts_with("REGEDIT4") {
         return looks("this is a .reg file for Windows");
     }
+    if start.starts_with("{\\rtf") {
+        return looks("this is a document with formatting (RTF), not plain text");
+    }
     if start.starts_with('{') || (start.starts_with('[') && start[1..].trim_start().starts_with(['{', '"'])) {
         return looks("this looks like JSON");
     }
     if start.starts_with("-----BEGIN") {
         return looks("this is a certificate or a signed file, not a policy file");
+    }
+    if first.starts_with("$ANSIBLE_VAULT") {
+        let hint = "decrypt it: `ansible-vault decrypt FILE`, or let Ansible write the file".to_owned();
+        return Some(("this file is encrypted by Ansible Vault", hint));
+    }
+    if first.starts_with("--- ") || first.starts_with("diff --git") || first.starts_with("Index: ") {
+        let hint = "apply it to the file with `patch`, or copy the file itself".to_owned();
+        return Some(("this is a patch (diff), not the file", hint));
+    }
+    if find(SETTINGS, first.split([',', ';', '\t']).next().unwrap_or_default().trim_matches('"')).is_some()
+        && first.contains([',', ';', '\t'])
+        && !first.contains(['=', ':', '['])
+        || first.to_ascii_lowercase().starts_with("key,value")
+        || first.to_ascii_lowercase().starts_with("key;value")
+    {
+        return looks("this looks like a table of comma-separated values (CSV)");
     }
     if first.starts_with("#!") && start.lines().nth(1).is_some_and(|line| !line.contains('=')) {
         return looks("this looks like a script");
@@ -155,6 +177,30 @@ fn mistake_in(line: &str) -> Option<Mistake> {
             "unresolved Git merge conflict marker",
             "resolve the conflict, and remove the marker lines",
         );
+    }
+    if trimmed.starts_with("```") || trimmed.starts_with("~~~") {
+        return said("a line of Markdown that marks code", "remove the line");
+    }
+    if line.contains("&quot;") || line.contains("&#34;") || line.contains("&apos;") {
+        let plain =
+            line.replace("&quot;", "\"").replace("&#34;", "\"").replace("&apos;", "'").replace("&amp;", "&");
+        return Some(Mistake {
+            message: "the quotes are written as XML writes them",
+            column: line.find('&').map(|at| line[..at].chars().count() + 1),
+            corrected: valid(plain),
+            hint: Some("write the quotes themselves"),
+        });
+    }
+    for wrong in [":=", "==", "=>", "->"] {
+        let Some((key, value)) = line.split_once(wrong) else { continue };
+        if is_bare_key(key.trim()) {
+            return Some(Mistake {
+                message: "TOML has one `=` between key and value",
+                column: Some(key.chars().count() + 1),
+                corrected: valid(format!("{} = {}", key.trim(), as_value(value.trim()))),
+                hint: Some("write `=`"),
+            });
+        }
     }
     if trimmed.starts_with("//")
         || trimmed.starts_with(';')
@@ -222,6 +268,14 @@ fn mistake_in(line: &str) -> Option<Mistake> {
             hint: None,
         });
     }
+    if let Some(corrected) = with_commas(value).and_then(|list| valid(format!("{plain_key} = {list}"))) {
+        return Some(Mistake {
+            message: "a comma is missing between two items of the list",
+            column,
+            corrected: Some(corrected),
+            hint: None,
+        });
+    }
     let is_boolean =
         ["true", "false", "yes", "no", "on", "off"].contains(&value.to_ascii_lowercase().as_str());
     let meant = find(SETTINGS, plain_key).is_some_and(|(setting, _)| matches!(setting.kind, Kind::Boolean));
@@ -251,6 +305,19 @@ fn mistake_in(line: &str) -> Option<Mistake> {
         });
     }
     None
+}
+
+/// A list with a comma between all of its items, where there are only spaces between some.
+fn with_commas(list: &str) -> Option<String> {
+    let inner = list.strip_prefix('[')?.strip_suffix(']')?;
+    let quote = inner.trim_start().chars().next().filter(|first| matches!(first, '"' | '\''))?;
+    let items: Vec<&str> = inner.split(quote).skip(1).step_by(2).collect();
+    let between = inner.split(quote).step_by(2);
+    let plain = between.clone().all(|gap| gap.trim().is_empty() || gap.trim() == ",");
+    (plain && inner.matches(quote).count() == items.len() * 2 && items.len() > 1).then(|| {
+        let items: Vec<String> = items.iter().map(|item| format!("{quote}{item}{quote}")).collect();
+        format!("[{}]", items.join(", "))
+    })
 }
 
 /// The value of a setting as TOML has it.
@@ -374,6 +441,25 @@ mod tests {
             ("// managed by IT\nUpdateMode = \"off\"\n", "comments begin with `#`", "put `#` before it"),
             ("; managed by IT\nUpdateMode = \"off\"\n", "comments begin with `#`", "put `#` before it"),
             ("UpdateMode =\n", "the value is missing", "write a value"),
+            ("```toml\nUpdateMode = \"off\"\n```\n", "line 1: a line of Markdown", "remove the line"),
+            ("$ANSIBLE_VAULT;1.1;AES256\n6162\n", "encrypted by Ansible Vault", "ansible-vault decrypt"),
+            ("--- a/50.toml\n+++ b/50.toml\n", "this is a patch (diff)", "copy the file itself"),
+            ("UpdateMode,off\nLogLevel,info\n", "comma-separated values (CSV)", "policy files are TOML"),
+            ("UpdateMode := \"off\"\n", "one `=` between", "write: UpdateMode = \"off\""),
+            ("UpdateMode == \"off\"\n", "one `=` between", "write: UpdateMode = \"off\""),
+            ("UpdateMode => off\n", "one `=` between", "write: UpdateMode = \"off\""),
+            ("UpdateMode = &quot;off&quot;\n", "as XML writes them", "write: UpdateMode = \"off\""),
+            (
+                "Scopes = [\"openid\" \"email\", \"profile\"]\n",
+                "a comma is missing",
+                "write: Scopes = [\"openid\", \"email\", \"profile\"]",
+            ),
+            (
+                "LogLevel = \"info\nUpdateMode = \"off\"\n\n\n",
+                "line 1: the text that begins in this line is not closed",
+                "close it at the end of the line",
+            ),
+            ("{\\rtf1\\ansi UpdateMode}", "formatting (RTF)", "policy files are TOML"),
             ("UpdateMode = \"off\"\rLogLevel = \"info\"\r", "CR only", "line endings"),
             (
                 "AllowedEmailDomains = [\"example.com\"\nUpdateMode = \"off\"\n",

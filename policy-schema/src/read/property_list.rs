@@ -72,6 +72,10 @@ struct Preferences {
     policy: RawPolicy,
     /// `PayloadType`.
     kind: Option<String>,
+    /// `PayloadScope`.
+    scope: Option<String>,
+    /// `PayloadContent` is there, in whatever form.
+    has_content: bool,
     /// `PayloadContent`, where that is a list.
     payloads: Option<Vec<Preferences>>,
     /// The keys of `PayloadContent`, where that is a dictionary: preference domains in the form of MCX.
@@ -80,6 +84,31 @@ struct Preferences {
     forced: RawPolicy,
     /// MCX sets something else than forced preferences.
     not_forced: bool,
+}
+
+/// What is wrong with a property list, without the library's words. Its kinds of errors show in `Debug` alone.
+fn explain(error: &plist::Error) -> ReadError {
+    const KINDS: [(&str, &str, &str); 4] = [
+        (
+            "InvalidIntegerString",
+            "an <integer> that is not a whole number",
+            "write digits only, or use a <string>",
+        ),
+        ("InvalidRealString", "a <real> that is not a number", "write a number, or use a <string>"),
+        ("InvalidDateString", "a <date> that is not a date", "no setting is a date: use a <string>"),
+        ("InvalidDataString", "a <data> that is not Base64", "no setting is data: use a <string>"),
+    ];
+    let debug = format!("{error:?}");
+    let known = KINDS.iter().find(|(kind, ..)| debug.contains(kind));
+    known.map_or_else(
+        || {
+            syntax(
+                "the property list is cut off or malformed",
+                Some("write it again; `plutil -lint FILE` checks it on a Mac"),
+            )
+        },
+        |(_, message, hint)| syntax(*message, Some(hint)),
+    )
 }
 
 struct Events<'a> {
@@ -102,12 +131,15 @@ impl<'a> Events<'a> {
         found.policy.notation = Notation::PropertyList;
         while let Some(key) = self.key()? {
             if key == "PayloadContent" {
+                found.has_content = true;
                 self.content(&mut found, level)?;
             } else if key.starts_with("Payload") || key == "_manualProfile" {
                 let start = self.next()?;
                 let value = self.value(start)?;
-                if let ("PayloadType", RawValue::Str(kind)) = (key.as_str(), value) {
-                    found.kind = Some(kind);
+                match (key.as_str(), value) {
+                    ("PayloadType", RawValue::Str(kind)) => found.kind = Some(kind),
+                    ("PayloadScope", RawValue::Str(scope)) => found.scope = Some(scope),
+                    _ => {}
                 }
             } else if key.eq_ignore_ascii_case(RECOMMENDED) {
                 if !found.policy.recommended.is_empty() {
@@ -197,13 +229,7 @@ impl<'a> Events<'a> {
         }
         match self.reader.next() {
             Some(Ok(event)) => Ok(event),
-            Some(Err(error)) => {
-                let reason = crate::message::excerpt(&error.to_string());
-                Err(syntax(
-                    format!("the property list is cut off or malformed: {reason}"),
-                    Some("write it again"),
-                ))
-            }
+            Some(Err(error)) => Err(explain(&error)),
             None => Err(syntax("the property list ends too early", Some("it is only half written"))),
         }
     }

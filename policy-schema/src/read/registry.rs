@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::{MAXIMUM_BYTES, RECOMMENDED};
-use crate::raw::{Notation, RawEntry, RawPolicy, RawValue};
+use crate::raw::{Notation, RawEntry, RawPolicy, RawValue, Table};
+use crate::settings::{SETTINGS, find};
 
 /// The most bytes that a value may have.
 #[expect(clippy::cast_possible_truncation, reason = "a megabyte fits everywhere")]
@@ -101,7 +102,19 @@ fn level(tree: &Tree) -> BTreeMap<String, RawEntry> {
         .map(|one| (one.name.clone(), value(one).into()))
         .collect();
     for (name, subkey) in &tree.subkeys {
-        if name.eq_ignore_ascii_case(RECOMMENDED) || subkey.values.iter().all(|value| value.name.is_empty()) {
+        if name.eq_ignore_ascii_case(RECOMMENDED) {
+            continue;
+        }
+        if let Some(table) = other_section(name, subkey) {
+            entries.insert(name.clone(), RawValue::Table(table).into());
+            continue;
+        }
+        if subkey.values.iter().all(|value| value.name.is_empty()) {
+            let unnamed = subkey.values.iter().any(|value| value.bytes.iter().any(|byte| *byte != 0));
+            if unnamed && find(SETTINGS, name).is_some() {
+                let what = "a subkey whose only value has no name".to_owned();
+                entries.entry(name.clone()).or_insert_with(|| RawValue::Other(what).into());
+            }
             continue;
         }
         let known = entries.keys().find(|known| known.eq_ignore_ascii_case(name)).cloned();
@@ -113,6 +126,18 @@ fn level(tree: &Tree) -> BTreeMap<String, RawEntry> {
         entries.insert(known.unwrap_or_else(|| name.clone()), value.into());
     }
     entries
+}
+
+/// A subkey that is none of ours and has settings in it, which its author must have meant. Names of settings are below
+/// it as values, or as the subkeys of lists.
+fn other_section(name: &str, subkey: &Tree) -> Option<Table> {
+    if find(SETTINGS, name).is_some() {
+        return None;
+    }
+    let values = subkey.values.iter().map(|value| &value.name);
+    let names = values.chain(subkey.subkeys.iter().map(|(name, _)| name));
+    let keys: Vec<String> = names.filter(|name| find(SETTINGS, name).is_some()).cloned().collect();
+    (!keys.is_empty()).then_some(Table { kind: "a subkey", keys })
 }
 
 /// The texts of a list's key. Names that are numbers give the order, as tools number them; else the names do.
@@ -241,7 +266,8 @@ mod tests {
         tree.subkeys = vec![
             ("Scopes".to_owned(), key(&[("10", "email"), ("2", "profile"), ("1", "openid")])),
             ("AllowedEmailDomains".to_owned(), Tree::default()),
-            ("ProxyBypass".to_owned(), key(&[("", "default value")])),
+            ("ProxyBypass".to_owned(), key(&[("", "")])),
+            ("Other".to_owned(), key(&[("", "default value")])),
             ("RECOMMENDED".to_owned(), recommended),
         ];
         let policy = read(&tree);
@@ -258,6 +284,26 @@ mod tests {
         let policy = read(&tree);
         assert_eq!(policy.enforced.len(), 1);
         assert_eq!(policy.enforced["Scopes"].value.kind_name(), "both a value and a subkey of this name");
+    }
+
+    /// Found by review: such settings were passed over, while those in a table of a drop-in are in doubt.
+    #[test]
+    fn settings_below_a_subkey_of_another_name_are_not_passed_over() {
+        let mut wrong = key(&[("Issuer", "https://a.example"), ("Colour", "blue")]);
+        wrong.subkeys.push(("AllowedEmailDomains".to_owned(), key(&[("1", "example.com")])));
+        let tree = Tree {
+            subkeys: vec![
+                ("Recommendet".to_owned(), wrong),
+                ("Scopes".to_owned(), key(&[("", "openid")])),
+                ("Colours".to_owned(), key(&[("1", "blue")])),
+            ],
+            ..Tree::default()
+        };
+        let policy = read(&tree);
+        let keys = vec!["Issuer".to_owned(), "AllowedEmailDomains".to_owned()];
+        assert_eq!(policy.enforced["Recommendet"].value, RawValue::Table(Table { kind: "a subkey", keys }));
+        assert_eq!(policy.enforced["Scopes"].value.kind_name(), "a subkey whose only value has no name");
+        assert_eq!(policy.enforced["Colours"].value, texts(&["blue"]));
     }
 
     #[test]

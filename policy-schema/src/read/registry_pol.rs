@@ -112,7 +112,16 @@ impl File {
                 self.remarks.push(Problem::new(Code::PolicyPassedOver, message).at(key));
             }
         } else {
-            here.values.retain(|known| !known.name.eq_ignore_ascii_case(&value.name));
+            if let Some(before) = find(here, &value.name).map(|at| here.values.remove(at))
+                && (before.kind, &before.bytes) != (value.kind, &value.bytes)
+            {
+                let message = format!("`{}` is set twice; the later value counts", excerpt(&value.name));
+                self.remarks.push(
+                    Problem::new(Code::PolicyPassedOver, message)
+                        .at(key)
+                        .hint("keep one of the two".to_owned()),
+                );
+            }
             here.values.push(value);
         }
     }
@@ -300,6 +309,8 @@ mod tests {
         assert_eq!(policy.enforced["OrganizationName"].value, RawValue::Str("a];[b".to_owned()));
         assert_eq!(policy.recommended["reportposture"].value, RawValue::Int(1));
         assert_eq!(policy.recommended.len(), 1);
+        assert_eq!(policy.remarks.len(), 1);
+        assert!(policy.remarks[0].message.contains("`reportposture` is set twice"), "{:?}", policy.remarks);
     }
 
     fn text(text: &str) -> Vec<u8> {

@@ -8,6 +8,7 @@ use super::{LastGood, Level};
 use crate::message::{did_you_mean, excerpt, one_of};
 use crate::problem::{Code, Problem};
 use crate::raw::{Notation, RawEntry, RawValue, ReadError, ReadErrorKind, Source};
+use crate::read::RECOMMENDED;
 use crate::settings::{Setting, find};
 
 /// The number of unknown keys of one source that are named; the others are counted.
@@ -223,7 +224,7 @@ fn unknown_key(settings: &'static [Setting], source: &Source, written: &str, ent
             )
             .key(name)
             .at(location)
-            .hint(format!("move {them} to the top level, before the first line in brackets"));
+            .hint(section_hint(source, written, them));
         }
     }
     let suggestion = nearly(settings, written);
@@ -234,6 +235,29 @@ fn unknown_key(settings: &'static [Setting], source: &Source, written: &str, ent
             let keys = suggestion.iter().map(|setting| setting.key);
             format!("did you mean {}?", one_of(keys))
         }))
+}
+
+/// What to do about settings in a section that Steward does not know.
+fn section_hint(source: &Source, written: &str, them: &str) -> String {
+    let notation = source.contents.as_ref().map_or(Notation::Toml, |contents| contents.notation);
+    let recommended = did_you_mean(written, std::iter::once(RECOMMENDED)).is_some();
+    match notation {
+        Notation::Toml if recommended => format!("did you mean [{RECOMMENDED}]?"),
+        Notation::PropertyList | Notation::Registry if recommended => {
+            format!("did you mean `{RECOMMENDED}`?")
+        }
+        Notation::Toml => {
+            format!(
+                "move {them} to the top level, before the first line in brackets, or below [{RECOMMENDED}]"
+            )
+        }
+        Notation::PropertyList => {
+            format!("move {them} out of the dictionary, or into one named `{RECOMMENDED}`")
+        }
+        Notation::Registry => {
+            format!("move {them} to the key of the policy, or to its subkey `{RECOMMENDED}`")
+        }
+    }
 }
 
 #[cfg(test)]

@@ -220,6 +220,21 @@ fn source_that_has_become_empty_keeps_its_last_good_values() {
     assert_eq!((template.problems.len(), template.policy.allowed_email_domains), (0, None));
 }
 
+/// Found by review: the section was called unknown, and its settings were to be moved where they bind.
+#[test]
+fn section_whose_name_is_nearly_recommended_is_recognized() {
+    for (text, hint) in [
+        ("[Recomended]\nLogLevel = \"debug\"", "did you mean [Recommended]?"),
+        ("[SignIn]\nLogLevel = \"debug\"", "move it to the top level"),
+        ("[Recommended.Extra]\nLogLevel = \"debug\"", "move it to the top level"),
+    ] {
+        let resolved = resolve_texts(&[text]);
+        let hints: Vec<&str> =
+            resolved.problems.iter().filter_map(|problem| problem.hint.as_deref()).collect();
+        assert!(hints.iter().any(|one| one.contains(hint)), "{text}: {:?}", resolved.problems);
+    }
+}
+
 #[test]
 fn setting_that_slid_below_the_line_of_recommended_values_is_remarked() {
     let slid = resolve_texts(&["[Recommended]\nLogLevel = \"debug\"\n# added\nSessionMaximumHours = 8"]);

@@ -89,6 +89,16 @@ choice! {
 }
 
 choice! {
+    /// What says that a report has arrived.
+    ReportAcknowledgement {
+        /// Status 202 or 204, or a body that repeats the report's `sequence`. A captive portal does neither.
+        Receipt = "receipt",
+        /// Any status of success.
+        AnySuccess = "any-success",
+    }
+}
+
+choice! {
     /// Which proxy is used.
     ProxyMode {
         /// The one that the system names (on Linux: `HTTPS_PROXY` and its kind in the service's environment).

@@ -1,7 +1,7 @@
 //! Health reports: where they go and what they say.
 
 use super::Setting;
-use super::choices::ReportIdentity;
+use super::choices::{ReportAcknowledgement, ReportIdentity};
 use crate::value::{Format, Literal, Secret};
 
 settings! {
@@ -29,6 +29,11 @@ settings! {
         ///
         /// Sent with each report as a bearer token (RFC 6750), so that the receiver knows its own devices.
         ReportEnrollmentToken => report_enrollment_token: Option<Secret> = Setting::secret(Format::BearerToken, "enrol-example");
+        /// Acknowledgement of reports
+        ///
+        /// What says that a report has arrived. A report without an acknowledgement stays in the queue.
+        ReportAcknowledgement => report_acknowledgement: ReportAcknowledgement =
+            Setting::choice(ReportAcknowledgement::CHOICES, "any-success").default(Literal::Text("receipt"));
         /// User in reports
         ///
         /// How reports name the user who is signed in.

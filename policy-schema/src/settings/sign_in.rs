@@ -42,6 +42,12 @@ settings! {
         /// Only Google's desktop clients need one. It reaches every device, so it protects nothing (RFC 8252, section
         /// 8.5); leave it out everywhere else.
         ClientSecret => client_secret: Option<Secret> = Setting::secret(Format::ClientSecret, "GOCSPX-example");
+        /// Additional audiences
+        ///
+        /// Audiences that may stand beside the client ID in an ID token (claim `aud`). Zitadel, for example, names the project
+        /// as well. An ID token that is for any other audience too is refused.
+        AdditionalAudiences => additional_audiences: Vec<String> =
+            Setting::list(Format::ClientId, 20, &["287614532671029351"]).default(Literal::List(&[]));
         /// Scopes
         ///
         /// The scopes to request. Without `offline_access`, users have to sign in again every hour or so (Google is the exception).
@@ -56,7 +62,7 @@ settings! {
         /// E-mail claim
         ///
         /// The claim of the ID token that holds the user's address.
-        EmailClaim => email_claim: String = Setting::text(Format::Line, "email").default(Literal::Text("email"));
+        EmailClaim => email_claim: String = Setting::text(Format::Claim, "email").default(Literal::Text("email"));
         /// Allowed e-mail domains
         ///
         /// Only users with an address in one of these domains may sign in. Unset, every user whom the identity provider

@@ -7,7 +7,31 @@ use crate::raw::{Notation, RawValue};
 
 /// What an administrator may have separated the items of a list with, where each item should have been on its own. The
 /// first three are how Intune's OMA-URI settings write lists, after and before XML is read.
-const SEPARATORS: [&str; 7] = ["\u{f000}", "&#xF000;", "#xF000;", "\n", ";", ",", " "];
+const SEPARATORS: [&str; 11] =
+    ["\u{f000}", "&#xF000;", "#xF000;", "\n", ";", ",", "|", "\u{ff0c}", "\u{3001}", "\u{ff1b}", " "];
+
+/// More of them, where the items cannot have them.
+fn more_separators(format: Format) -> &'static [&'static str] {
+    match format {
+        Format::Domain => &["+", "&", "/", ":"],
+        Format::Host | Format::Scope => &["+", "&"],
+        // As in the PATH of Unix.
+        Format::Application => &[":/"],
+        Format::Line
+        | Format::ClientId
+        | Format::ClientSecret
+        | Format::BearerToken
+        | Format::Issuer
+        | Format::Url
+        | Format::RedirectUri
+        | Format::ProxyUrl
+        | Format::Claim
+        | Format::Version
+        | Format::Name
+        | Format::Window
+        | Format::Certificate => &[],
+    }
+}
 
 /// What to do about a value of a type that its setting does not have.
 pub(super) fn for_wrong_type(kind: &Kind, raw: &RawValue, notation: Notation) -> Option<String> {
@@ -58,17 +82,20 @@ pub(super) fn split(text: &str, format: Format) -> Option<Vec<String>> {
         let starts: Vec<usize> = text.match_indices(BEGIN).map(|(at, _)| at).collect();
         return (starts.len() > 1).then(|| vec!["the first certificate".to_owned(), "the second".to_owned()]);
     }
-    SEPARATORS.into_iter().enumerate().filter(|(_, separator)| text.contains(separator)).find_map(
-        |(index, separator)| {
-            let of_intune = index < 3;
-            let parts = text.split(separator).map(str::trim).filter(|part| !part.is_empty());
-            // Intune writes the name of each item before it: a number.
-            let is_name = |part: &str| of_intune && part.parse::<u32>().is_ok();
-            let items: Vec<String> = parts.filter(|part| !is_name(part)).map(ToOwned::to_owned).collect();
-            let fit = items.len() > 1 && items.iter().all(|item| format.check(item).is_ok());
-            (fit || of_intune).then_some(items)
-        },
-    )
+    let separators = SEPARATORS.iter().chain(more_separators(format)).enumerate();
+    separators.filter(|(_, separator)| text.contains(**separator)).find_map(|(index, separator)| {
+        let of_intune = index < 3;
+        let parts = text.split(separator).enumerate().map(|(at, part)| {
+            // What the separator took from the item.
+            let start = if at > 0 { separator.strip_prefix(':').unwrap_or_default() } else { "" };
+            format!("{start}{}", part.trim())
+        });
+        // Intune writes the name of each item before it: a number.
+        let is_name = |part: &str| of_intune && part.parse::<u32>().is_ok();
+        let items: Vec<String> = parts.filter(|part| !part.is_empty() && !is_name(part)).collect();
+        let fit = items.len() > 1 && items.iter().all(|item| format.check(item).is_ok());
+        (fit || of_intune).then_some(items)
+    })
 }
 
 /// How to write a list.

@@ -19,7 +19,8 @@ impl Reason {
         match self {
             Self::Character(odd) => format!("{shown} with {odd}"),
             Self::Placeholder => {
-                let part = text::placeholder(text).unwrap_or(text);
+                let part =
+                    text::placeholder(text).or_else(|| text::placeholder_in_address(text)).unwrap_or(text);
                 format!("{shown}: `{}` is a placeholder that was not filled in", excerpt(part))
             }
             Self::Padded => format!("{shown} with spaces around it"),
@@ -65,6 +66,12 @@ impl Reason {
                 '\n' | '\r' => "remove the line break".to_owned(),
                 '\u{2018}'..='\u{201f}' | '"' | '\'' | '`' => "remove the quotes in it".to_owned(),
                 '\u{2010}'..='\u{2014}' | '\u{2212}' => "use a plain hyphen (-)".to_owned(),
+                '\u{2024}' | '\u{3002}' | '\u{ff0e}' => "use a plain dot (.)".to_owned(),
+                '\u{2044}' | '\u{2215}' | '\u{ff0f}' | '\u{29f8}' => "use a plain slash (/)".to_owned(),
+                '\u{a789}' | '\u{ff1a}' | '\u{2236}' => "use a plain colon (:)".to_owned(),
+                '{' | '}' => "remove the braces".to_owned(),
+                '<' | '>' => "remove the angle brackets".to_owned(),
+                ',' | ';' | '|' => "write one value; if it is one, copy it again".to_owned(),
                 '\u{f000}' => "this setting has one value: remove the rest".to_owned(),
                 character if text::is_invisible(character) => {
                     "delete that character, which cannot be seen; if in doubt, type the value again"
@@ -91,19 +98,9 @@ impl Reason {
 fn by_format(text: &str, format: Format) -> Option<String> {
     let shown = |text: &str| excerpt(&without_query(text));
     let bare =
-        |text: &str| text.trim_start_matches("*.").trim_end_matches('.').trim_start_matches('@').to_owned();
+        |text: &str| text.trim_start_matches("*.").trim_matches('.').trim_start_matches('@').to_owned();
     match format {
-        Format::Version => {
-            let digits = text.trim_start_matches(['v', 'V']);
-            let mut numbers: Vec<&str> = digits.split('.').collect();
-            let plain =
-                numbers.iter().all(|one| !one.is_empty() && one.bytes().all(|byte| byte.is_ascii_digit()));
-            if !plain || numbers.len() > 4 {
-                return text.starts_with(['v', 'V']).then(|| "leave out the `v`".to_owned());
-            }
-            numbers.resize(3, "0");
-            Some(format!("write {}", numbers.join(".")))
-        }
+        Format::Version => version(text),
         Format::Domain if text.contains('@') && !text.starts_with('@') => {
             Some("write only the part after the @".to_owned())
         }
@@ -111,10 +108,7 @@ fn by_format(text: &str, format: Format) -> Option<String> {
             "subdomains must be listed one by one; `{}` allows that domain itself",
             shown(&bare(text))
         )),
-        Format::Domain => {
-            let bare = bare(text);
-            (bare != text && Format::Domain.check(&bare).is_ok()).then(|| format!("write {}", shown(&bare)))
-        }
+        Format::Domain => domain(text, &bare(text)),
         Format::Host if text == "<local>" => Some(
             "there is no short form for names without a dot: write each host, or a domain with a leading dot"
                 .to_owned(),
@@ -153,9 +147,32 @@ fn by_format(text: &str, format: Format) -> Option<String> {
             (Format::ProxyUrl.check(&with_scheme).is_ok() && with_scheme != text)
                 .then(|| format!("write {}", shown(&with_scheme)))
         }
-        Format::Issuer | Format::Url if !text.contains("://") && !text.contains('@') => {
-            Some(format!("write https://{}", shown(text.trim_start_matches('/'))))
+        Format::Issuer | Format::Url if text.matches("://").count() > 1 => {
+            let single = text.rfind("https://").map(|at| &text[at..]).filter(|one| format.check(one).is_ok());
+            let doubled = single.filter(|_| text.starts_with("https://https://"));
+            Some(doubled.map_or_else(
+                || "this setting has one address: remove the rest".to_owned(),
+                |one| format!("write {}", shown(one)),
+            ))
         }
+        Format::Issuer | Format::Url if !text.contains("://") && !text.contains('@') => {
+            let text = text.trim_start_matches("https:").trim_start_matches("http:").trim_start_matches('/');
+            let with_scheme = format!("https://{text}");
+            Some(if format.check(&with_scheme).is_ok() {
+                format!("write {}", shown(&with_scheme))
+            } else {
+                "write the whole address, from https:// on".to_owned()
+            })
+        }
+        Format::Issuer | Format::Url if text.contains(":0/") || text.ends_with(":0") => {
+            Some("0 is not a port that a server can have: leave out `:0`".to_owned())
+        }
+        Format::RedirectUri => Some(about_redirect(text)),
+        Format::Application => about_application(text).map(ToOwned::to_owned),
+        Format::Window => Some(window(text).map_or_else(
+            || "write times of a 24-hour clock, with days as Mon, Tue, Wed, Thu, Fri, Sat, Sun".to_owned(),
+            |window| format!("write {window}"),
+        )),
         Format::Certificate => Some(about_certificate(text).to_owned()),
         Format::Line
         | Format::ClientId
@@ -163,12 +180,112 @@ fn by_format(text: &str, format: Format) -> Option<String> {
         | Format::BearerToken
         | Format::Issuer
         | Format::Url
-        | Format::RedirectUri
         | Format::Scope
-        | Format::Name
-        | Format::Application
-        | Format::Window => None,
+        | Format::Claim
+        | Format::Name => None,
     }
+}
+
+/// A version as its author must have meant it.
+fn version(text: &str) -> Option<String> {
+    let digits = text.trim_start_matches(['v', 'V']);
+    // Without the zeros before a number, which no version has.
+    let numbers: Option<Vec<u64>> = digits.split('.').map(|one| one.parse().ok()).collect();
+    let Some(mut numbers) = numbers.filter(|numbers| numbers.len() <= 4) else {
+        return text.starts_with(['v', 'V']).then(|| "leave out the `v`".to_owned());
+    };
+    numbers.resize(3, 0);
+    let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    Some(format!("write {}", numbers.join(".")))
+}
+
+/// A domain as its author must have meant it; `bare` is without what stands around it.
+fn domain(text: &str, bare: &str) -> Option<String> {
+    let shown = |text: &str| excerpt(&without_query(text));
+    let host = bare.split_once("://").map_or(bare, |(_, rest)| rest).split(['/', ':']).next();
+    let candidates = [host.unwrap_or_default().to_owned(), text.replace(',', "."), text.replace(' ', "")];
+    let meant = candidates.into_iter().find(|one| one != text && Format::Domain.check(one).is_ok());
+    match meant {
+        Some(domain) if text.starts_with('.') => {
+            Some(format!("write {}; each subdomain must be listed itself", shown(&domain)))
+        }
+        Some(domain) if text.contains([',', ' ']) => Some(format!("did you mean {}?", shown(&domain))),
+        Some(domain) => Some(format!("write {}", shown(&domain))),
+        None if !text.contains('.') => {
+            Some(format!("write the whole domain, such as {}.com", shown(text.trim_matches('@'))))
+        }
+        None => None,
+    }
+}
+
+fn about_redirect(text: &str) -> String {
+    let local = text.contains("localhost") || text.contains("127.") || text.contains("[::1]");
+    let over_http = text.replacen("https://", "http://", 1);
+    if local && over_http != text && Format::RedirectUri.check(&over_http).is_ok() {
+        return format!(
+            "write {}: the address never leaves this device, so it has no certificate",
+            excerpt(&over_http)
+        );
+    }
+    if local && !text.contains("://") {
+        let with_scheme = format!("http://{text}");
+        if Format::RedirectUri.check(&with_scheme).is_ok() {
+            return format!("write {}", excerpt(&with_scheme));
+        }
+    }
+    "the browser comes back to this device: use http://localhost with a port, as it is registered".to_owned()
+}
+
+fn about_application(text: &str) -> Option<&'static str> {
+    if text.contains(['*', '?']) {
+        Some("write the path of each program: patterns are not supported")
+    } else if text.contains(" --") {
+        Some("write only the path of the program, without its options")
+    } else if text.starts_with('~') {
+        Some("write the whole path: `~` is not replaced")
+    } else if text.starts_with(r"\\") {
+        Some("write a path on this device; programs of a network share cannot be allowed")
+    } else if text.ends_with(['/', '\\']) {
+        Some("write the path of the program, not of its folder")
+    } else if text.split(['/', '\\']).any(|part| part == "." || part == "..") {
+        Some("write the path without `.` and `..`")
+    } else if text.contains(['/', '\\']) {
+        Some("write the whole path, from the root or the drive on")
+    } else if Format::Name.check(&text.to_ascii_lowercase()).is_ok() || text.contains('.') {
+        Some("write the whole path of the program; only names of managed apps stand alone, in lower case")
+    } else {
+        None
+    }
+}
+
+/// A window as its author must have meant it.
+fn window(text: &str) -> Option<String> {
+    const DAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+    let is_letter = |letter: char| letter.is_ascii_alphabetic();
+    let text = text.replace(['\u{2013}', '\u{2014}'], "-").replace(" to ", "-");
+    let mut words = String::new();
+    // Each word with what is behind it.
+    for word in text.split_inclusive(|letter: char| !is_letter(letter)) {
+        let name = word.trim_end_matches(|letter: char| !is_letter(letter));
+        let lower = name.to_ascii_lowercase();
+        let day = DAYS.iter().find(|day| lower.len() >= 3 && day.starts_with(&lower));
+        let short = day.map(|day| format!("{}{}", day[..1].to_ascii_uppercase(), &day[1..3]));
+        words.push_str(short.as_deref().unwrap_or(name));
+        words.push_str(&word[name.len()..]);
+    }
+    let words = words.replace(" -", "-").replace("- ", "-").replace(", ", ",");
+    let words = words.trim();
+    let (days, times) = words.rsplit_once(' ').map_or((None, words), |(days, times)| (Some(days), times));
+    let (from, to) = times.split_once('-')?;
+    let time = |time: &str| {
+        let (hour, minute) = time.split_once([':', '.']).unwrap_or((time, "00"));
+        let hour: u8 = hour.parse().ok().filter(|hour| *hour <= 24)?;
+        let minute: u8 = minute.parse().ok()?;
+        Some(format!("{:02}:{minute:02}", hour % 24))
+    };
+    let times = format!("{}-{}", time(from)?, time(to)?);
+    let window = days.map_or_else(|| times.clone(), |days| format!("{days} {times}"));
+    Format::Window.check(&window).is_ok().then_some(window)
 }
 
 fn about_certificate(text: &str) -> &'static str {

@@ -120,6 +120,44 @@ fn message_of_vendor_matches_one_cause() {
             "code: NOT_FOUND The request could not be completed. The requested resource was not found.",
             "application-disabled",
         ),
+        // Found by review: these were not recognised (Microsoft, "Entra authentication and authorization error codes").
+        ("AADSTS7000112: Application 'x' (Amazon Quick) is disabled.", "application-disabled"),
+        ("AADSTS500113: No reply address is registered for the application.", "redirect-not-registered"),
+        ("AADSTS650053: The application asked for scope 'x' that doesn't exist", "scope-refused"),
+        ("AADSTS500011: The resource principal named x was not found in the tenant", "scope-refused"),
+        (
+            "invalid_grant: AADSTS70043: The refresh token has expired or is invalid due to sign-in frequency checks",
+            "session-ended-by-provider",
+        ),
+        (
+            "invalid_grant: AADSTS70008: The provided authorization code or refresh token has expired",
+            "session-ended-by-provider",
+        ),
+        (
+            "AADSTS530003: Your device is required to be managed to access this resource.",
+            "conditional-access",
+        ),
+        (
+            "AADSTS50020: User account from identity provider does not exist in tenant",
+            "person-of-another-organisation",
+        ),
+        ("AADSTS50034: The user account does not exist in the directory.", "person-of-another-organisation"),
+        ("AADSTS900023: Specified tenant identifier is neither a valid DNS name", "tenant-unknown"),
+        ("invalid_client: AADSTS7000215: Invalid client secret provided.", "secret-refused"),
+        ("invalid_client: AADSTS7000222: The provided client secret keys are expired.", "secret-refused"),
+        ("AADSTS9002326: Cross-origin token redemption is permitted only for SPA", "registered-as-web-page"),
+        ("AADSTS9002325: Proof Key for Code Exchange is required", "registered-as-web-page"),
+        ("AADSTS65004: User declined to consent to access the app.", "consent-missing"),
+        ("Error 401: deleted_client The OAuth client was deleted.", "client-unknown"),
+        ("Error 403: disallowed_useragent", "embedded-browser"),
+        ("Error 403: restricted_client", "scope-refused"),
+        (
+            "unauthorized_client: The client is not authorized to use the provided grant type.",
+            "grant-not-allowed",
+        ),
+        ("INVALID_REQUEST: The redirect uri provided is not valid", "redirect-not-registered"),
+        ("invalid_grant", "session-ended-by-provider"),
+        ("invalid_client", "client-unknown"),
     ];
     for (message, id) in cases {
         let matched: Vec<&str> = match_causes(message).into_iter().map(Cause::as_str).collect();
@@ -178,4 +216,5 @@ fn every_heading_and_symptom_is_recognized() {
         assert!(found.contains(&cause), "{heading}: {found:?}");
     }
     assert!(match_words("hello").is_empty());
+    assert!(match_words("issuer-differs-now").is_empty(), "part of another name");
 }

@@ -20,6 +20,12 @@ codes! {
         ///
         /// Fix: restore the connection; nothing else needs to be done.
         SignInProviderUnreachable = "sign-in.provider-unreachable", Error;
+        /// The identity provider responds with an error of its own (status 429 or 5xx).
+        ///
+        /// Cause: it has failed, or is too busy. A session that exists is kept.
+        ///
+        /// Fix: wait; if it persists, report it to the operator of the identity provider.
+        SignInProviderFailing = "sign-in.provider-failing", Error;
         /// The identity provider's discovery document cannot be used.
         ///
         /// Cause: the issuer in it differs from `Issuer` (a trailing slash, a missing `/v2.0`, a wrong path), or it is not a discovery document.

@@ -39,6 +39,8 @@ fn of_profile(document: Preferences, domain: &str) -> Result<RawPolicy, ReadErro
     let mut all = RawPolicy { notation: Notation::PropertyList, ..RawPolicy::default() };
     let mut others: Vec<String> = Vec::new();
     let mut found = false;
+    let (has_content, is_list) = (document.has_content, document.payloads.is_some());
+    let for_users = document.scope.as_deref() == Some("User");
     let stray = document.policy.enforced.keys().filter(|key| find(SETTINGS, key).is_some()).count();
     let payloads = if document.kind.as_deref() == Some(MANAGED_CLIENT) {
         vec![document]
@@ -53,7 +55,7 @@ fn of_profile(document: Preferences, domain: &str) -> Result<RawPolicy, ReadErro
         } else if kind == MANAGED_CLIENT {
             others.extend(payload.domains);
         } else {
-            others.push(kind);
+            others.push(if kind.is_empty() { "one without `PayloadType`".to_owned() } else { kind });
         }
     }
     if stray > 0 {
@@ -64,9 +66,20 @@ fn of_profile(document: Preferences, domain: &str) -> Result<RawPolicy, ReadErro
         let hint = format!("move settings into a payload of the type {domain}");
         all.remarks.push(Problem::new(Code::PolicyForeign, message).hint(hint));
     }
+    if for_users && found {
+        let message = "`PayloadScope` is `User`: the settings are in force for one user, and the agent reads those of the device";
+        all.remarks.push(
+            Problem::new(Code::PolicyPassedOver, message).hint("set `PayloadScope` to `System`".to_owned()),
+        );
+    }
     if !found {
         let there = others.iter().take(5).map(|kind| excerpt(kind)).collect::<Vec<_>>().join(", ");
-        let there = if there.is_empty() { "it has none".to_owned() } else { format!("there is {there}") };
+        let there = match (there.is_empty(), has_content, is_list) {
+            (false, _, _) => format!("there is {there}"),
+            (true, true, true) => "its list `PayloadContent` is empty".to_owned(),
+            (true, true, false) => "its `PayloadContent` is not a list of payloads".to_owned(),
+            (true, false, _) => "it has no `PayloadContent`".to_owned(),
+        };
         all.remarks.push(foreign(format!("the profile has no payload of the type {domain}; {there}")));
     }
     Ok(all)

@@ -101,14 +101,14 @@ fn document_that_is_not_well_formed_is_error() {
         (xml("<key>ProxyUrl</key><string>evil&foo;.example</string>"), "`&foo;` is not an XML entity"),
         (xml("<key>a</key><string>A&nbsp;B</string>"), "`&nbsp;` is not an XML entity"),
         (xml("<key>a</key><string>off&#0;</string>"), "is not an XML entity"),
-        (xml("<key>a</key><string>a & b</string>"), "cut off or malformed"),
+        (xml("<key>a</key><string>a & b</string>"), "an `&` that begins no XML entity"),
         (
             xml("<key>Recommended</key><dict><key>a</key><true/></dict><key>recommended</key><dict></dict>"),
             "second dictionary",
         ),
         (two, "after its end"),
         (nul, "after its end"),
-        (b"<plist><dict><key>a</key>".to_vec(), "cut off or malformed"),
+        (b"<plist><dict><key>a</key>".to_vec(), "cut off"),
         (b"<policy/>".to_vec(), "not a property list"),
         (b"<\0p\0l\0i\0s\0t\0".to_vec(), "UTF-16 without a byte order mark"),
         (b"<?xml version=\"1.0\" encoding=\"koi8-r\"?><plist/>".to_vec(), "encoding `koi8-r`"),
@@ -159,7 +159,7 @@ fn payloads_of_each_form_are_read_or_named() {
             profile(&payload("com.example.other", off)),
             "no payload of the type dev.steward.agent; there is com.example.other",
         ),
-        (profile(""), "it has none"),
+        (profile(""), "its list `PayloadContent` is empty"),
         (profile(&payload(managed, &mcx("com.example.other", "Forced"))), "there is com.example.other"),
         (profile(&payload(managed, &mcx(domain, "Set-Once"))), "are not policy; only those under"),
         (
@@ -199,4 +199,46 @@ fn binary_bomb_is_error() {
         bytes.extend_from_slice(&number.to_be_bytes());
     }
     assert!(read(&bytes).is_err());
+}
+
+/// Found by review: such files were refused with the words of a library.
+#[test]
+fn broken_property_list_is_explained_in_words() {
+    let list = |inner: &str| format!("<plist version=\"1.0\">\n<dict>\n{inner}\n</dict></plist>");
+    for (text, message, hint) in [
+        (
+            list("<key>OrganizationName</key><string>R & D</string>"),
+            "line 3, column ",
+            "write `&` itself as &amp;",
+        ),
+        (list("<key>UpdateMode</key><String>off</String>"), "<String> is not an element", "write <string>"),
+        (list("<key>UpdateMode</key><text>off</text>"), "<text> is not an element", "values are <string>"),
+        (list("<key>UpdateMode</key><string>off</key>"), "</key> where <string> is to be closed", "in order"),
+        (
+            list("<key>UpdateDeferDays</key><integer>a week</integer>"),
+            "an <integer> that is not",
+            "digits only",
+        ),
+        (list("<key>UpdateMode</key><string>off"), "is to be closed", "in order"),
+        ("bplist00\u{1}".to_owned(), "cut off or malformed", "write it again"),
+    ] {
+        let error = read(text.as_bytes()).unwrap_err();
+        assert!(error.to_string().contains(message), "{text}: {error}");
+        assert!(error.hint.as_deref().unwrap_or_default().contains(hint), "{text}: {:?}", error.hint);
+    }
+}
+
+#[test]
+fn profile_for_users_is_remarked() {
+    let profile = |scope: &str| {
+        format!(
+            "<plist><dict><key>PayloadType</key><string>Configuration</string><key>PayloadScope</key>\
+             <string>{scope}</string><key>PayloadContent</key><array><dict><key>PayloadType</key>\
+             <string>dev.steward.agent</string><key>UpdateMode</key><string>off</string></dict></array></dict></plist>"
+        )
+    };
+    let remarks =
+        |scope: &str| read_document(profile(scope).as_bytes(), "dev.steward.agent").unwrap().remarks;
+    assert_eq!(remarks("System"), []);
+    assert!(remarks("User")[0].message.contains("`PayloadScope` is `User`"));
 }

@@ -6,11 +6,13 @@
 use std::borrow::Cow;
 
 use quick_xml::Reader;
+use quick_xml::errors::IllFormedError;
 use quick_xml::events::{BytesRef, Event};
 
+use super::super::not_toml::position;
 use super::super::{syntax, utf16};
-use crate::message::excerpt;
-use crate::raw::ReadError;
+use crate::message::{did_you_mean, excerpt};
+use crate::raw::{Position, ReadError};
 use crate::text;
 
 /// The document in a simple form.
@@ -25,16 +27,39 @@ pub(super) fn simple(bytes: &[u8]) -> Result<String, ReadError> {
     let mut ended = false;
     let behind = || syntax("the property list goes on after its end", Some("it may be two files in one"));
     loop {
-        let event = reader.read_event().map_err(|error| broken(&error.to_string()))?;
+        let event = reader.read_event().map_err(|error| {
+            let offset = usize::try_from(reader.error_position()).unwrap_or(usize::MAX);
+            explain(&error, position(document.as_bytes(), offset))
+        })?;
         let outside = depth == 0;
         match event {
-            Event::Eof if depth > 0 => return Err(broken("it ends before its last element is closed")),
+            Event::Eof if depth > 0 => {
+                return Err(syntax(
+                    "the property list is cut off: it ends before its last element is closed",
+                    Some("write it again"),
+                ));
+            }
             Event::Eof => return Ok(simple),
             Event::Start(_) | Event::Empty(_) if ended => return Err(behind()),
             Event::Start(start) | Event::Empty(start)
                 if outside && !matches!(start.name().as_ref(), "plist" | "dict") =>
             {
                 return Err(syntax("this is XML, but not a property list", None));
+            }
+            Event::Start(start) | Event::Empty(start) if !ELEMENTS.contains(&start.name().as_ref()) => {
+                let name = start.name();
+                let offset = usize::try_from(reader.buffer_position()).unwrap_or(usize::MAX);
+                let meant = did_you_mean(name.as_ref(), ELEMENTS);
+                let error =
+                    syntax(format!("<{}> is not an element of property lists", excerpt(name.as_ref())), None)
+                        .hint(meant.map_or_else(
+                            || {
+                                "values are <string>, <integer>, <true/>, <false/>, <array> or <dict>"
+                                    .to_owned()
+                            },
+                            |meant| format!("write <{meant}>"),
+                        ));
+                return Err(ReadError { at: Some(position(document.as_bytes(), offset)), ..error });
             }
             Event::Start(start) => {
                 depth += 1;
@@ -76,6 +101,37 @@ pub(super) fn simple(bytes: &[u8]) -> Result<String, ReadError> {
             Event::Decl(_) | Event::Comment(_) | Event::PI(_) => {}
         }
     }
+}
+
+/// The elements of property lists (Apple, `PropertyList-1.0.dtd`).
+const ELEMENTS: [&str; 11] =
+    ["plist", "dict", "array", "key", "string", "integer", "real", "true", "false", "date", "data"];
+
+/// What is wrong with a document that is no XML.
+fn explain(error: &quick_xml::Error, at: Position) -> ReadError {
+    let (message, hint) = match error {
+        quick_xml::Error::IllFormed(IllFormedError::UnclosedReference) => {
+            ("an `&` that begins no XML entity".to_owned(), "write `&` itself as &amp;")
+        }
+        quick_xml::Error::IllFormed(IllFormedError::MismatchedEndTag { expected, found }) => (
+            format!("</{}> where <{}> is to be closed", excerpt(found), excerpt(expected)),
+            "close the elements in order",
+        ),
+        quick_xml::Error::IllFormed(IllFormedError::UnmatchedEndTag(name)) => {
+            (format!("</{}> closes nothing", excerpt(name)), "remove it, or write what it closes")
+        }
+        quick_xml::Error::IllFormed(IllFormedError::MissingEndTag(name)) => {
+            (format!("<{}> is not closed: the property list may be cut off", excerpt(name)), "write it again")
+        }
+        quick_xml::Error::IllFormed(IllFormedError::DoubleHyphenInComment) => {
+            ("`--` within a comment, which XML does not allow".to_owned(), "remove one of the hyphens")
+        }
+        _ => (
+            "the property list is cut off or malformed".to_owned(),
+            "write it again; `<` itself is written as &lt;",
+        ),
+    };
+    ReadError { at: Some(at), ..syntax(message, Some(hint)) }
 }
 
 fn tag(simple: &mut String, open: &str, name: &str, close: &str) {
@@ -144,8 +200,4 @@ fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, ReadError> {
             Err(syntax(message, Some("save the file as UTF-8, and say so in its first line")))
         }
     }
-}
-
-fn broken(reason: &str) -> ReadError {
-    syntax(format!("the property list is cut off or malformed: {}", excerpt(reason)), Some("write it again"))
 }
