@@ -12,7 +12,7 @@ try {
   await page.fill('input[name=password]', 'any password');
   await page.getByRole('button', { name: 'Sign-in' }).click();
   await page.getByRole('button', { name: 'Continue' }).click();
-  await page.waitForURL(/^http:\/\/localhost:\d+\/$/);
+  await page.waitForURL(/^http:\/\/localhost:\d+\/signed-in\/[0-9a-f]+$/);
   const text = await page.innerText('main');
   await page.screenshot({ path: `${process.env.LAST_PAGE}.png` });
   writeFileSync(process.env.LAST_PAGE, text);

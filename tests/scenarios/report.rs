@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use e2e::device::Device;
-use e2e::receiver::Receiver;
+use e2e::receiver::{Receiver, Response};
+use e2e::wait::until;
 use policy_schema::{Code, Severity};
 use protocol::health::{ComponentName, State};
 use protocol::session::SessionState;
@@ -247,10 +248,63 @@ async fn unwritable_state_folder_fails_the_device() {
     fs_err::write(device.path(QUEUE), "a file where a folder belongs").unwrap();
     let _agent = device.start_agent().await;
     let problem = device.problem(Code::AgentStateUnwritable).await;
-    assert!(problem.message.starts_with("no report was made"), "{problem}");
-    let overview = device.status().await;
-    assert_eq!(overview.health.state, State::Fail);
-    assert!(overview.status.unwrap().report.delivered_at.is_none());
+    assert!(problem.message.starts_with("the report could not be kept on disk"), "{problem}");
+    assert_eq!(device.status().await.health.state, State::Fail);
+    // The dashboard hears of it all the same, from memory, and under numbers that no report on disk ever has.
+    let says_so = |report: &protocol::report::Report| {
+        report.status.problems.iter().any(|problem| problem.code == Code::AgentStateUnwritable)
+    };
+    let told = receiver.report_where("a report from memory", says_so).await;
+    fs_err::remove_file(device.path(QUEUE)).unwrap();
+    device.push("60.toml", "OrganizationName = \"Example Corp\"\n");
+    let healed = receiver.report_where("a report from disk", |report| !says_so(report)).await;
+    assert_eq!(healed.device_id, told.device_id);
+    assert!(healed.epoch == told.epoch || healed.sequence > 0, "the numbers are the device's own");
+}
+
+/// Found by trial: the page of a captive portal, with status 200, emptied the queue.
+#[tokio::test]
+async fn page_of_a_captive_portal_is_no_receipt() {
+    let receiver = Receiver::start().await;
+    receiver.respond_with(Response::Page);
+    let device = Device::new();
+    device.push("50.toml", &policy(&receiver));
+    let _agent = device.start_agent().await;
+    let problem = device.problem(Code::ReportUndelivered).await;
+    assert!(problem.message.contains("is not a receiver's"), "{problem}");
+    assert!(problem.hint.as_ref().unwrap().contains("`ReportAcknowledgement`"), "{problem}");
+    assert!(fs_err::read_dir(device.path(QUEUE)).unwrap().next().is_some(), "it stays in the queue");
+    receiver.respond_with(Response::Sequence);
+    receiver.report_where("the report", |_| true).await;
+    device.machine_status_where("an empty queue", |status| status.report.queued == 0).await;
+}
+
+/// Found by trial: one report that made the receiver fail kept all later ones from being delivered.
+#[tokio::test]
+async fn report_that_a_receiver_cannot_take_blocks_no_other_and_is_put_aside() {
+    let receiver = Receiver::start().await;
+    receiver.fail_at(1);
+    let device = Device::new();
+    device.push("50.toml", &policy(&receiver));
+    let _agent = device.start_agent().await;
+    device.problem(Code::ReportUndelivered).await;
+    let refused = device.path(QUEUE).join(format!("{:020}.refused", 1));
+    for round in 0..30 {
+        device.push("60.toml", &format!("OrganizationName = \"Example {round}\"\n"));
+        let before = receiver.raw_reports().len();
+        until(
+            "a later report",
+            async || {
+                if receiver.raw_reports().len() > before { Ok(()) } else { Err("none yet") }
+            },
+        )
+        .await;
+        if refused.exists() {
+            break;
+        }
+    }
+    assert!(refused.exists(), "{:?}", fs_err::read_dir(device.path(QUEUE)).unwrap().collect::<Vec<_>>());
+    assert!(receiver.reports().iter().all(|report| report.sequence > 1));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Sessions: several accounts, tokens with fewer scopes, and the end.
 
-use e2e::provider::{EMAIL, Rotation};
+use e2e::provider::{CLIENT_ID, EMAIL, Rotation};
 use policy_schema::Code;
 use protocol::broker::{LOGOUT, LogoutRequest};
 use protocol::session::SessionState;
@@ -68,13 +68,16 @@ async fn logout_without_network_signs_out_here_and_says_what_is_left() {
     fixture.login().await;
     let response = fixture.device.call_broker(&LOGOUT, &LogoutRequest::default()).await.unwrap();
     let url = response.end_session_url.unwrap();
-    assert!(url.starts_with(&format!("{}/logout?id_token_hint=", fixture.provider.issuer())), "{url}");
+    // Found by trial: with an ID token in it, the address was longer than a screen, and the token was shown.
+    assert_eq!(url, format!("{}/logout?client_id={CLIENT_ID}", fixture.provider.issuer()));
     assert_eq!(response.session.state, SessionState::SignedOut);
     fixture.login().await;
     fixture.provider.stop().await;
     let printed = fixture.device.printed(&["logout"]).await;
     assert!(
-        printed.contains("Signed out on this device.\nnote: the session could not be ended at the identity"),
+        printed.contains(
+            "Signed out on this device.\nnote: the session was not ended at the identity provider: "
+        ),
         "{printed}"
     );
     assert!(fixture.vault().is_empty());

@@ -176,16 +176,25 @@ async fn last_page_shows_result_and_code_leaves_the_address() {
         assert!(redirect.starts_with(&format!("http://localhost:{port}/?")), "{redirect}");
         let base = format!("http://localhost:{port}/");
         // Other paths and methods, and an address without a state, show nothing and change nothing.
-        assert_eq!(get(&format!("{base}favicon.ico")).await.0, 404);
+        assert_eq!(get(&format!("{base}favicon.ico")).await.0, 410);
         assert_eq!(get(&base).await.0, 410);
-        assert_eq!(client.post(&redirect).send().await.unwrap().status(), 405);
-        assert_eq!(get(&format!("{base}?state=a&state=b&code=c")).await.0, 400);
+        assert_eq!(client.post(&redirect).send().await.unwrap().status(), 410);
+        assert_eq!(get(&format!("{base}?state=a&state=b&code=c")).await.0, 410);
+        // A page elsewhere whose name resolves to this device.
+        let rebound = client.get(&redirect).header("host", format!("evil.example:{port}"));
+        assert_eq!(rebound.send().await.unwrap().status(), 410);
 
         let (status, location, cache, body) = get(&redirect).await;
-        assert_eq!((status, location.as_str(), cache.as_str(), body.as_str()), (303, "/", "no-store", ""));
-        // A second tab, before the last page was shown. (It once hung.)
-        assert_eq!(get(&redirect).await.0, 303);
-        let (status, _, cache, page) = get(&base).await;
+        assert_eq!((status, cache.as_str(), body.as_str()), (303, "no-store", ""));
+        let last = location.strip_prefix("/signed-in/").expect("an address that nobody can guess");
+        assert!(last.len() == 32 && !location.contains("code"), "{location}");
+        // A second tab, or a connection that was cut off, before the last page was shown. (It once hung.)
+        let (status, again, ..) = get(&redirect).await;
+        assert_eq!((status, &again), (303, &location));
+        // The page is for the browser that came back, not for whoever connects.
+        assert_eq!(get(&base).await.0, 410);
+        assert_eq!(get(&format!("{base}?state=guessed&code=guessed")).await.0, 410);
+        let (status, _, cache, page) = get(&format!("http://localhost:{port}{location}")).await;
         assert_eq!((status, cache.as_str()), (200, "no-store"));
         assert!(page.contains(heading) && page.contains("lang=\"en\""), "{page}");
         assert!(
@@ -255,12 +264,23 @@ async fn device_flow_signs_in_only_where_policy_and_provider_allow_it() {
 
 /// Found by review: a user without a browser waited for five minutes, and was then told that no response had come.
 #[tokio::test]
-async fn login_without_browser_fails_at_once() {
+async fn login_without_browser_shows_the_address_and_goes_on() {
     let mut device = Device::new();
     device.set("BROWSER", "/nowhere/browser");
     device.set("PATH", "/nowhere");
     let fixture = sign_in_device_on(device, FILE_VAULT).await;
-    let printed = fixture.login().await;
+    let mut login = Interactive::steward(&fixture.device, &["login"]);
+    // The first address is for the browser, and told on standard error.
+    let redirect = browser::sign_in(&login.next_address().await).await;
+    assert!(browser::client().get(&redirect).send().await.unwrap().status().is_success());
+    let printed = login.remaining_output().await;
+    assert!(
+        printed.contains("no browser could be opened") && printed.contains("Signed in as ada"),
+        "{printed}"
+    );
+    // An app cannot show an address: it is told at once.
+    fixture.device.printed(&["logout"]).await;
+    let printed = fixture.device.printed(&["token", "--interactive"]).await;
     assert!(printed.contains("no browser could be opened") && printed.contains("--no-browser"), "{printed}");
     let printed = fixture.device.printed(&["token", "ada@example.com"]).await;
     assert!(printed.contains("--account ada@example.com"), "a positional argument: {printed}");

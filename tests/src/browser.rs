@@ -40,12 +40,26 @@ pub async fn sign_in(address: &str) -> String {
     location.to_str().expect("an address").to_owned()
 }
 
+/// Where the broker's own address sends a browser: to the provider.
+///
+/// # Panics
+/// It does not redirect.
+pub async fn authorization_url(address: &str) -> String {
+    let response = client_without_redirects().get(address).send().await.expect("the broker listens");
+    let location = response.headers().get("location").expect("the browser is redirected");
+    location.to_str().expect("an address").to_owned()
+}
+
 /// Opens the address of a sign-in, submits user and password, and gives the response.
 ///
 /// # Errors
 /// The provider shows no form.
 pub async fn submit_login(client: &Client, address: &str) -> anyhow::Result<Response> {
-    let response = client.get(address).send().await?;
+    let mut response = client.get(address).send().await?;
+    // The broker's own address sends a browser on to the provider.
+    if let Some(location) = response.headers().get("location") {
+        response = client.get(location.to_str()?).send().await?;
+    }
     let base = response.url().clone();
     let page = response.error_for_status()?.text().await?;
     let request = page.split("name=request value=").nth(1).and_then(|rest| rest.split('>').next());

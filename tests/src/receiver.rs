@@ -25,6 +25,22 @@ struct Inner {
     refuse_with: Option<u16>,
     stall: Duration,
     refused: usize,
+    /// What it says of a report that it took.
+    response: Response,
+    /// The number of a report that makes it fail.
+    poison: Option<u64>,
+}
+
+/// What a receiver, or whatever stands in its place, says of a report that it took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Response {
+    /// 204.
+    #[default]
+    NoContent,
+    /// 200 and the number of the report.
+    Sequence,
+    /// 200 and a page, as a captive portal responds. Such a one takes nothing.
+    Page,
 }
 
 impl Receiver {
@@ -47,6 +63,22 @@ impl Receiver {
     /// A server task has panicked.
     pub fn refuse_with(&self, status: Option<u16>) {
         self.shared.lock().expect("no task panics").refuse_with = status;
+    }
+
+    /// Responds like this to a report that it took, from now on.
+    ///
+    /// # Panics
+    /// A server task has panicked.
+    pub fn respond_with(&self, response: Response) {
+        self.shared.lock().expect("no task panics").response = response;
+    }
+
+    /// Fails at the report of this number, from now on.
+    ///
+    /// # Panics
+    /// A server task has panicked.
+    pub fn fail_at(&self, sequence: u64) {
+        self.shared.lock().expect("no task panics").poison = Some(sequence);
     }
 
     /// Waits this long before it responds to a report, from now on.
@@ -108,16 +140,29 @@ async fn receive(
     State(shared): State<Arc<Mutex<Inner>>>,
     headers: HeaderMap,
     Json(report): Json<Value>,
-) -> StatusCode {
+) -> (StatusCode, String) {
     let stall = shared.lock().expect("no task panics").stall;
     tokio::time::sleep(stall).await;
     let mut inner = shared.lock().expect("no task panics");
     if let Some(status) = inner.refuse_with {
         inner.refused += 1;
-        return StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        return (status, String::new());
+    }
+    let sequence = report["sequence"].as_u64();
+    if inner.poison.is_some() && inner.poison == sequence {
+        inner.refused += 1;
+        return (StatusCode::INTERNAL_SERVER_ERROR, String::new());
+    }
+    if inner.response == Response::Page {
+        inner.refused += 1;
+        return (StatusCode::OK, "<h1>Welcome to the hotel</h1>".to_owned());
     }
     let token = headers.get("authorization").and_then(|value| value.to_str().ok());
     inner.tokens.push(token.map(ToOwned::to_owned));
     inner.reports.push(report);
-    StatusCode::NO_CONTENT
+    match inner.response {
+        Response::Sequence => (StatusCode::OK, serde_json::json!({ "sequence": sequence }).to_string()),
+        Response::NoContent | Response::Page => (StatusCode::NO_CONTENT, String::new()),
+    }
 }

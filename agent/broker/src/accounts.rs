@@ -20,6 +20,8 @@ use protocol::session::Kept;
 /// The pause after a first failure, and the longest, in seconds.
 const FIRST_PAUSE: u32 = 1;
 const LONGEST_PAUSE: u32 = 300;
+/// The longest pause that a provider can ask for (`Retry-After`), in seconds.
+const LONGEST_WAIT: u32 = 3600;
 /// Pauses that are over are forgotten when there are so many.
 const MAXIMUM_PAUSES: usize = 64;
 /// When to try again to save a session that could not be saved, in seconds.
@@ -57,6 +59,10 @@ pub(super) struct Account {
     pub(super) turn: Arc<AsyncMutex<()>>,
     /// Until when it is not renewed after a failure, for each token.
     pub(super) pauses: HashMap<TokenKey, Pause>,
+    /// Until when the provider is not asked for an ID token that it does not give.
+    pub(super) no_id_token_until: Option<Timestamp>,
+    /// When it was renewed because a server did not take its token.
+    pub(super) rejected_at: Option<Timestamp>,
     /// When to try again to save it.
     pub(super) save_again: Option<(Timestamp, u32)>,
     /// By how many seconds it is renewed early.
@@ -124,6 +130,8 @@ impl Account {
             used: false,
             turn: Arc::default(),
             pauses: HashMap::new(),
+            no_id_token_until: None,
+            rejected_at: None,
             save_again,
             spread: i64::from(spread % SPREAD),
         }
@@ -132,12 +140,18 @@ impl Account {
     /// The pause that applies to a token: its own, or the one of a provider that cannot be reached at all.
     pub(super) fn paused(&self, key: &TokenKey, now: Timestamp) -> Option<&Pause> {
         // A clock that was set back must not make a pause of years.
-        let longest = SignedDuration::from_secs(LONGEST_PAUSE.into());
+        let longest = SignedDuration::from_secs(LONGEST_WAIT.into());
         let holds = |pause: &&Pause| now < pause.until && now.duration_until(pause.until) <= longest;
         let unreachable =
-            |pause: &&Pause| matches!(pause.error, TokenError::Provider(ProviderError::Unreachable(_)));
+            |pause: &&Pause| matches!(&pause.error, TokenError::Provider(error) if error.is_of_all());
         let of_all = self.pauses.values().filter(unreachable).find(holds);
         self.pauses.get(key).filter(holds).or(of_all)
+    }
+
+    /// Whether the provider refused to renew the session when it was asked last.
+    pub(super) fn is_refused(&self) -> bool {
+        let last = self.pauses.get(&TokenKey::default());
+        last.is_some_and(|pause| matches!(pause.error, TokenError::RenewalRefused(_)))
     }
 
     /// Sends no request for a while, longer with each failure.
@@ -146,7 +160,16 @@ impl Account {
             self.pauses.retain(|_, pause| now < pause.until);
         }
         let failures = self.pauses.get(key).map_or(0, |pause| pause.failures) + 1;
-        let seconds = doubled(FIRST_PAUSE, failures - 1, LONGEST_PAUSE);
+        // As the provider said, within limits.
+        let asked = if let TokenError::Provider(ProviderError::Failing { retry_after, .. }) = error {
+            retry_after.map(|seconds| u32::try_from(seconds).unwrap_or(LONGEST_WAIT))
+        } else {
+            None
+        };
+        let seconds = asked.map_or_else(
+            || doubled(FIRST_PAUSE, failures - 1, LONGEST_PAUSE),
+            |seconds| seconds.clamp(FIRST_PAUSE, LONGEST_WAIT),
+        );
         let until = clock::after(now, seconds.into());
         self.pauses.insert(key.clone(), Pause { until, failures, error: error.clone() });
     }
@@ -180,7 +203,14 @@ mod tests {
             now,
         );
         assert!(account.paused(&own, now).is_some() && account.paused(&main, now).is_none());
-        account.pause(&own, &TokenError::Provider(ProviderError::Unreachable("no network".to_owned())), now);
+        account.pause(
+            &own,
+            &TokenError::Provider(ProviderError::Unreachable {
+                reason: "no network".to_owned(),
+                arrived: false,
+            }),
+            now,
+        );
         assert!(account.paused(&main, now).is_some(), "no app gets a token then");
     }
 

@@ -1,8 +1,11 @@
 //! The redirect URI: a listener on both loopback addresses, open only while a sign-in is under way (RFC 8252, sections 7.3
 //! and 8.3), and the page that the user sees at the end.
 //!
-//! The address that the browser comes back with holds a code. The response is a redirect to the last page, so that neither
-//! the address bar nor the history keep the code. Other requests are refused and change nothing.
+//! Only the user's own programs are served ([`net::loopback`]). The browser begins at a short address here, which sends it
+//! on to the identity provider: `state` and challenge stand in no command line, where other users could read them. The
+//! address that it comes back with holds a code; the response is a redirect to the last page, so that neither the address
+//! bar nor the history keep the code. The last page has an address of its own that nobody can guess. Other requests are
+//! refused and change nothing.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,16 +13,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use askama::Template;
-use axum::Router;
-use axum::extract::{Query, State};
-use axum::http::{StatusCode, Uri};
-use axum::response::{Html, IntoResponse, Response};
-use platform::port;
+use net::loopback::{self, Handler, Request, Response};
+use platform::{port, random};
 use policy_schema::settings::DeviceFlow;
 use policy_schema::{Code, Problem};
-use serde::Deserialize;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use url::Url;
@@ -28,15 +27,15 @@ use super::configuration::Configuration;
 
 /// How long the last page may take to reach the browser.
 const LAST_PAGE_LIMIT: Duration = Duration::from_secs(5);
-/// How long an open connection may keep the listener after that.
-const OPEN_CONNECTION_LIMIT: Duration = Duration::from_secs(1);
+/// How long its connection is kept open after that, so that it arrives whole.
+const LINGER: Duration = Duration::from_millis(300);
 /// How long to wait for a port that another program holds, and for the managed app, which may sign in by itself.
 const PORT_LIMIT: Duration = Duration::from_secs(2);
 const PORT_LIMIT_OF_APP: Duration = Duration::from_secs(20);
 const PORT_PAUSE: Duration = Duration::from_millis(250);
 
 /// What a browser brings back (RFC 6749, sections 4.1.2 and 4.1.2.1; RFC 9207).
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Parameters {
     pub(super) code: Option<String>,
     pub(super) state: Option<String>,
@@ -48,8 +47,26 @@ pub(super) struct Parameters {
 impl Parameters {
     /// Those of an address that a user copied from a browser.
     pub(super) fn of(address: &str) -> Option<Self> {
-        let uri: Uri = address.trim().parse().ok()?;
-        Query::try_from_uri(&uri).ok().map(|query: Query<Self>| query.0)
+        Self::in_query(address.trim().parse::<Url>().ok()?.query().unwrap_or_default())
+    }
+
+    /// `None` if one of them stands there twice (RFC 6749, section 3.1).
+    fn in_query(query: &str) -> Option<Self> {
+        let mut found = Self::default();
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            let place = match &*name {
+                "code" => &mut found.code,
+                "state" => &mut found.state,
+                "iss" => &mut found.iss,
+                "error" => &mut found.error,
+                "error_description" => &mut found.error_description,
+                _ => continue,
+            };
+            if place.replace(value.into_owned()).is_some() {
+                return None;
+            }
+        }
+        Some(found)
     }
 }
 
@@ -93,18 +110,28 @@ impl PortTaken {
 
 /// The open listener.
 pub(super) struct Callback {
-    servers: JoinSet<io::Result<()>>,
-    close: watch::Sender<bool>,
+    servers: JoinSet<()>,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     redirects: mpsc::Sender<RedirectResponse>,
-    path: String,
-    /// The last page, once there is one.
-    page: Mutex<Option<Page>>,
-    /// The browser has shown it.
+    /// The redirect URI.
+    url: Url,
+    /// Where the browser begins, and where it finds the last page: paths that nobody can guess.
+    begin: String,
+    end: String,
+    state: Mutex<State>,
+    /// The browser has shown the last page.
     seen: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Where the sign-in goes on, once that is known.
+    authorization_url: Option<String>,
+    /// What the browser brought that the sign-in took, and the last page.
+    finished: Option<(Parameters, Page)>,
 }
 
 impl Callback {
@@ -121,41 +148,108 @@ impl Callback {
         let url: Url = redirect_uri.parse().map_err(|_| taken(configuration, "it is not an address"))?;
         let port = url.port().unwrap_or(80);
         let listeners = bind_within_limit(configuration, &url, port).await?;
-        let (close, closed) = watch::channel(false);
-        let path = url.path().to_owned();
-        let shared = Arc::new(Shared { redirects, path, page: Mutex::default(), seen: Notify::new() });
-        let routes =
-            Router::new().route(url.path(), axum::routing::get(redirect)).with_state(Arc::clone(&shared));
+        let secret = || random::hex(&random::bytes::<16>());
+        let shared = Arc::new(Shared {
+            redirects,
+            url,
+            begin: format!("/sign-in/{}", secret()),
+            end: format!("/signed-in/{}", secret()),
+            state: Mutex::default(),
+            seen: Notify::new(),
+        });
         let mut servers = JoinSet::new();
         for listener in listeners {
-            let mut closed = closed.clone();
-            let routes = routes.clone();
-            servers.spawn(async move {
-                let until = async move {
-                    drop(closed.wait_for(|closed| *closed).await);
-                };
-                axum::serve(listener, routes).with_graceful_shutdown(until).await
+            let shared = Arc::clone(&shared);
+            let handler: Handler = Arc::new(move |request| {
+                let shared = Arc::clone(&shared);
+                Box::pin(async move { shared.respond(request).await })
             });
+            servers.spawn(loopback::serve(listener, handler));
         }
-        Ok(Self { servers, close, shared })
+        Ok(Self { servers, shared })
+    }
+
+    /// Sends browsers that begin here on to the identity provider. Gives the address at which they begin.
+    pub(super) fn begin_at(&self, authorization_url: String) -> String {
+        self.shared.lock().authorization_url = Some(authorization_url);
+        let mut address = self.shared.url.clone();
+        address.set_path(&self.shared.begin);
+        address.to_string()
     }
 
     /// Closes the listener: if a browser came back, after it has seen the last page, but not much later.
     pub(super) async fn close(mut self, came_back: bool) {
         if came_back {
             // A browser that has gone does not ask for it.
-            drop(tokio::time::timeout(LAST_PAGE_LIMIT, self.shared.seen.notified()).await);
+            if tokio::time::timeout(LAST_PAGE_LIMIT, self.shared.seen.notified()).await.is_ok() {
+                tokio::time::sleep(LINGER).await;
+            }
         }
-        self.close.send_replace(true);
-        let all = async { while self.servers.join_next().await.is_some() {} };
-        // A browser that holds its connection open does not keep the port.
-        drop(tokio::time::timeout(OPEN_CONNECTION_LIMIT, all).await);
+        self.servers.shutdown().await;
     }
 }
 
 impl Shared {
-    fn last_page(&self) -> Option<Page> {
-        self.page.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    async fn respond(&self, request: Request) -> Response {
+        // A page of another host, whose name resolves to this device (DNS rebinding), has another `Host`.
+        let expected = match (self.url.host_str(), self.url.port()) {
+            (Some(host), Some(port)) => format!("{host}:{port}"),
+            (host, _) => host.unwrap_or_default().to_owned(),
+        };
+        if !request.host.is_some_and(|host| host.eq_ignore_ascii_case(&expected)) || request.method != "GET" {
+            return over();
+        }
+        if request.path == self.begin {
+            let address = self.lock().authorization_url.clone();
+            return address.map_or_else(over, |address| see_other(&address));
+        }
+        if request.path == self.end {
+            let page = self.lock().finished.as_ref().map(|(_, page)| page.clone());
+            let Some(page) = page else { return over() };
+            self.seen.notify_one();
+            return page.response(200);
+        }
+        if request.path != self.url.path() {
+            return over();
+        }
+        match Parameters::in_query(request.query.as_deref().unwrap_or_default()) {
+            Some(parameters) if parameters.state.is_some() || parameters.error.is_some() => {
+                self.came_back(parameters).await
+            }
+            Some(_) | None => over(),
+        }
+    }
+
+    /// A browser came back. One whose connection was cut off, and that comes again with the same, gets the same page.
+    async fn came_back(&self, parameters: Parameters) -> Response {
+        let is_known = || self.lock().finished.as_ref().is_some_and(|(known, _)| *known == parameters);
+        if !is_known() {
+            let (page, wait) = oneshot::channel();
+            // If it could not be sent, its end of the channel must be dropped, or `wait` would never end.
+            let redirect = RedirectResponse { parameters: parameters.clone(), page };
+            let sent = self.redirects.send(redirect).await.is_ok();
+            match (sent, wait.await) {
+                (true, Ok(page)) => self.lock().finished = Some((parameters.clone(), page)),
+                // It came a second time while the first was looked at; or it belongs to another sign-in.
+                (_, _) if is_known() => {}
+                (_, _) => return over(),
+            }
+        }
+        see_other(&self.end)
+    }
+}
+
+/// Sends a browser elsewhere, without a trace of where it comes from.
+fn see_other(address: &str) -> Response {
+    let headers = [("location", address), ("cache-control", "no-store"), ("referrer-policy", "no-referrer")];
+    Response {
+        status: 303,
+        headers: headers.map(|(name, value)| (name, value.to_owned())).into(),
+        body: String::new(),
     }
 }
 
@@ -239,32 +333,6 @@ fn taken(configuration: &Configuration, reason: impl Into<String>) -> PortTaken 
     }
 }
 
-async fn redirect(State(shared): State<Arc<Shared>>, query: Query<Parameters>) -> Response {
-    let parameters = query.0;
-    if parameters.state.is_none() {
-        return match shared.last_page() {
-            Some(page) => {
-                shared.seen.notify_one();
-                page.into_response()
-            }
-            None => over(),
-        };
-    }
-    let (page, wait) = oneshot::channel();
-    // If it could not be sent, its end of the channel must be dropped, or `wait` would never end.
-    let sent = shared.redirects.send(RedirectResponse { parameters, page }).await.is_ok();
-    match (sent, wait.await) {
-        (true, Ok(page)) => {
-            *shared.page.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(page);
-        }
-        // It came a second time, with a page for it; or it belongs to another sign-in.
-        (_, _) if shared.last_page().is_some() => {}
-        (_, _) => return over(),
-    }
-    let last = [("location", shared.path.as_str()), ("cache-control", "no-store"), ("connection", "close")];
-    (StatusCode::SEE_OTHER, last).into_response()
-}
-
 fn over() -> Response {
     let page = Page {
         organization: None,
@@ -273,14 +341,14 @@ fn over() -> Response {
             .to_owned(),
         support: None,
     };
-    (StatusCode::GONE, page).into_response()
+    page.response(410)
 }
 
-impl IntoResponse for Page {
-    fn into_response(self) -> Response {
+impl Page {
+    fn response(&self, status: u16) -> Response {
         let headers = [
+            ("content-type", "text/html; charset=utf-8"),
             ("cache-control", "no-store"),
-            ("connection", "close"),
             (
                 "content-security-policy",
                 "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -288,9 +356,10 @@ impl IntoResponse for Page {
             ("referrer-policy", "no-referrer"),
             ("x-content-type-options", "nosniff"),
         ];
+        let headers = headers.map(|(name, value)| (name, value.to_owned())).into();
         match self.render() {
-            Ok(text) => (headers, Html(text)).into_response(),
-            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+            Ok(body) => Response { status, headers, body },
+            Err(error) => Response { status: 500, headers: Vec::new(), body: error.to_string() },
         }
     }
 }
@@ -332,5 +401,9 @@ mod tests {
         assert!(Parameters::of("http://localhost:18080/?code=a&code=b&state=s").is_none());
         assert!(Parameters::of("not an address").is_none());
         assert!(Parameters::of("http://localhost:18080/").is_some_and(|empty| empty.state.is_none()));
+        // What else a provider adds does not matter, also twice.
+        let more =
+            Parameters::of("http://localhost:18080/?session_state=a&session_state=b&code=c&state=s").unwrap();
+        assert_eq!(more.code.as_deref(), Some("c"));
     }
 }

@@ -72,6 +72,9 @@ pub struct Configuration {
     pub token_endpoint: Option<String>,
     /// `JwksUri`.
     pub jwks_uri: Option<String>,
+    /// `AdditionalAudiences`.
+    #[serde(default)]
+    pub additional_audiences: Vec<String>,
     /// `Scopes`.
     pub scopes: Vec<String>,
     /// `RedirectUri`.
@@ -116,6 +119,7 @@ impl Configuration {
             authorization_endpoint: policy.authorization_endpoint.clone(),
             token_endpoint: policy.token_endpoint.clone(),
             jwks_uri: policy.jwks_uri.clone(),
+            additional_audiences: policy.additional_audiences.clone(),
             scopes: policy.scopes.clone(),
             redirect_uri: policy.redirect_uri.clone(),
             email_claim: policy.email_claim.clone(),

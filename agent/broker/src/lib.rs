@@ -43,7 +43,9 @@ use protocol::endpoint::Nothing;
 use protocol::session::{SessionState, SessionStatus};
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
-pub use provider::checks::{LEEWAY, accepts};
+pub use provider::documents;
+pub use provider::id_token::LEEWAY;
+pub use provider::key::accepts;
 pub use vault::SERVICE;
 
 use accounts::Accounts;
@@ -123,6 +125,8 @@ struct Broker {
     callers: Callers,
     /// The sign-in that is under way.
     sign_in: Mutex<Option<SignInHandle>>,
+    /// The one that began last, for callers that want to know how it ended.
+    last_sign_in: Mutex<Option<SignInHandle>>,
     /// Held while one begins, so that a second request joins it.
     beginning: AsyncMutex<()>,
 }
@@ -144,6 +148,7 @@ impl Broker {
             provider: provider::Known::default(),
             callers: Callers::new(),
             sign_in: Mutex::default(),
+            last_sign_in: Mutex::default(),
             beginning: AsyncMutex::default(),
         }
     }
@@ -200,7 +205,8 @@ impl Broker {
     async fn describe(&self) -> SessionStatus {
         self.load().await;
         let configuration = self.configuration();
-        let now = clock::now();
+        let moment = clock::moment();
+        let now = moment.wall;
         let signing_in = locked(&self.sign_in).is_some();
         let refusals = self.callers.problems(now);
         let accounts = locked(&self.accounts);
@@ -219,16 +225,20 @@ impl Broker {
             Ok(_) if signing_in => SessionState::SigningIn,
             Ok(configuration) => match accounts.pick(configuration, None) {
                 None => SessionState::SignedOut,
-                Some(account) => match account.session.freshness(configuration, &TokenKey::default(), now) {
-                    Freshness::Over(ended) => {
-                        problems.insert(0, ended.problem());
-                        SessionState::SignedOut
+                Some(account) => {
+                    match account.session.freshness(configuration, &TokenKey::default(), &moment) {
+                        Freshness::Over(ended) => {
+                            problems.insert(0, ended.problem());
+                            SessionState::SignedOut
+                        }
+                        // The problem itself is among the others.
+                        Freshness::Expired if account.is_refused() => SessionState::SignedOut,
+                        Freshness::Fresh | Freshness::Aging | Freshness::Expired => {
+                            valid = Some(account);
+                            SessionState::SignedIn
+                        }
                     }
-                    Freshness::Fresh | Freshness::Aging | Freshness::Expired => {
-                        valid = Some(account);
-                        SessionState::SignedIn
-                    }
-                },
+                }
             },
         };
         let session = valid.map(|account| &account.session);
@@ -250,6 +260,15 @@ impl Broker {
             problems,
             extra: Extra::default(),
         }
+    }
+}
+
+/// Runs its function when it is dropped.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 

@@ -39,18 +39,10 @@
 //! | Core 1.0, 5.3.2: userinfo is about the same user | `token_response_that_fails_a_check_signs_nobody_in` |
 //! | Core 1.0, 12.2: after a renewal issuer, user and client are the same | `renewal_for_another_user_is_refused_and_session_kept` |
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use openidconnect::core::CoreErrorResponseType;
-use openidconnect::{
-    AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, Client, ClientId, ClientSecret, HttpRequest,
-    HttpResponse, IssuerUrl, JsonWebKeySetUrl, OAuth2TokenResponse as _, RedirectUrl, RefreshToken,
-    RequestTokenError, Scope, TokenResponse as _, TokenUrl, UserInfoUrl,
-};
 use url::Url;
 
 use super::configuration::Configuration;
@@ -58,24 +50,29 @@ use super::tokens::{TokenKey, Tokens};
 use net::http::{Http, HttpError};
 use platform::clock;
 
-use checks::untrusted;
+pub(super) use device::DeviceRequest;
+use documents::{Discovery, KeySet, needed};
+use error::untrusted;
 pub(super) use error::{Check, ProviderError, Refusal};
-use explain::{explain, explain_discovery, invalid, unreachable};
-pub(super) use request::{AuthorizationRequest, DeviceRequest};
-use types::{Keys, Metadata, RelyingParty, TokenEndpointResponse};
+use explain::{invalid, no_keys, unreachable};
+pub(super) use request::AuthorizationRequest;
+pub(super) use token_endpoint::Unchecked;
 
 pub(crate) mod checks;
+mod device;
+pub mod documents;
 mod error;
 mod explain;
-mod key;
+pub(crate) mod id_token;
+pub(crate) mod key;
 mod request;
-mod types;
+mod token_endpoint;
 
 /// Documents of an identity provider are smaller than this, in bytes.
 const MAXIMUM_RESPONSE: usize = 1024 * 1024;
 /// What discovery said is asked for again after so many seconds.
 const DISCOVERY_LASTS: i64 = 3600;
-/// How long to wait before keys are fetched again because of an unknown one, in seconds.
+/// How long to wait before keys are fetched again because of one that is unknown or does not fit, in seconds.
 const KEYS_PAUSE: i64 = 30;
 /// How long to wait for a network that is not there yet, as after sleep, before each further try.
 const NETWORK_PAUSES: [Duration; 3] =
@@ -90,10 +87,11 @@ pub(super) struct Known(Mutex<Option<Discovered>>);
 #[derive(Clone)]
 struct Discovered {
     configuration: Configuration,
-    metadata: Option<Metadata>,
-    keys: Keys,
+    /// `None` if policy names all endpoints and there is no document.
+    document: Option<Discovery>,
+    keys: KeySet,
     at: Timestamp,
-    /// When the keys were last fetched because of an unknown one.
+    /// When the keys were last fetched because one did not fit.
     searched_at: Option<Timestamp>,
 }
 
@@ -101,21 +99,12 @@ struct Discovered {
 pub(super) struct Provider<'k> {
     known: &'k Known,
     discovered: Discovered,
-    http: Transport,
-    client: RelyingParty,
-    client_id: ClientId,
-    issuer: IssuerUrl,
-    keys_at: JsonWebKeySetUrl,
-}
-
-/// The response to a renewal before its checks. Its refresh token has to be kept whatever the checks say: the
-/// provider counts the one before as used.
-pub(super) struct Unchecked(TokenEndpointResponse);
-
-impl Unchecked {
-    pub(super) fn refresh_token(&self) -> Option<String> {
-        self.0.refresh_token().map(|token| token.secret().clone())
-    }
+    http: Http,
+    issuer: String,
+    client_id: String,
+    authorization_endpoint: Url,
+    token_endpoint: Url,
+    keys_at: Url,
 }
 
 impl<'k> Provider<'k> {
@@ -128,43 +117,32 @@ impl<'k> Provider<'k> {
     ) -> Result<Self, ProviderError> {
         let (issuer, client_id) = configuration.client()?;
         let http = Http::new(&configuration.network).map_err(|error| unreachable(&error))?;
-        let http = Transport(http);
-        let issuer_url = IssuerUrl::new(issuer.to_owned()).map_err(|error| invalid(&error.to_string()))?;
         let now = clock::now();
         let discovered = match known.recent(configuration, now).filter(|_| !fresh) {
             Some(discovered) => discovered,
-            None => observe_within_limit(configuration, &issuer_url, &http, now, fresh).await?,
+            None => observe_within_limit(configuration, issuer, &http, now, fresh).await?,
         };
-        let metadata = discovered.metadata.as_ref();
-        let endpoint = |policy: &Option<String>, own: Option<String>, name: &str| {
-            let text = policy.clone().or(own);
-            let text = text.ok_or_else(|| invalid(&format!("the discovery document has no {name}")))?;
-            Url::parse(&text).map_err(|error| invalid(&format!("{name}: {text}: {error}")))
-        };
-        let authorization = endpoint(
-            &configuration.authorization_endpoint,
-            metadata.map(|metadata| metadata.authorization_endpoint().to_string()),
+        let document = discovered.document.as_ref();
+        let authorization_endpoint = needed(
+            configuration.authorization_endpoint.as_deref(),
+            document.map(|document| &document.authorization_endpoint),
             "authorization_endpoint",
-        )?;
-        let token = endpoint(
-            &configuration.token_endpoint,
-            metadata.and_then(|metadata| metadata.token_endpoint().map(ToString::to_string)),
+        );
+        let token_endpoint = needed(
+            configuration.token_endpoint.as_deref(),
+            document.map(|document| &document.token_endpoint),
             "token_endpoint",
-        )?;
-        let keys_at = keys_address(configuration, metadata)?;
-        let client_id = ClientId::new(client_id.to_owned());
-        let mut client = Client::new(client_id.clone(), issuer_url.clone(), Keys::default())
-            .set_auth_uri(AuthUrl::from_url(authorization))
-            .set_token_uri(TokenUrl::from_url(token))
-            .set_redirect_uri(
-                RedirectUrl::new(configuration.redirect_uri.clone())
-                    .map_err(|error| invalid(&error.to_string()))?,
-            )
-            .set_auth_type(AuthType::RequestBody);
-        if let Some(secret) = &configuration.client_secret {
-            client = client.set_client_secret(ClientSecret::new(secret.clone()));
-        }
-        let provider = Self { known, discovered, http, client, client_id, issuer: issuer_url, keys_at };
+        );
+        let provider = Self {
+            known,
+            http,
+            issuer: issuer.to_owned(),
+            client_id: client_id.to_owned(),
+            authorization_endpoint: authorization_endpoint.map_err(|reason| invalid(&reason))?,
+            token_endpoint: token_endpoint.map_err(|reason| invalid(&reason))?,
+            keys_at: keys_address(configuration, document)?,
+            discovered,
+        };
         provider.remember();
         Ok(provider)
     }
@@ -174,9 +152,9 @@ impl<'k> Provider<'k> {
         let distrust =
             |reason: &str| Err(untrusted(Check::ResponseIssuer, format!("the browser came back {reason}")));
         match named {
-            Some(named) if named == self.issuer.as_str() => Ok(()),
+            Some(named) if named == self.issuer => Ok(()),
             Some(_) => distrust("from another issuer"),
-            None if self.more(|more| more.names_issuer).unwrap_or_default() => {
+            None if self.document().is_some_and(|document| document.names_issuer) => {
                 distrust("without the issuer's name")
             }
             None => Ok(()),
@@ -187,30 +165,22 @@ impl<'k> Provider<'k> {
     pub(super) async fn finish(
         &mut self,
         request: AuthorizationRequest,
-        code: String,
+        code: &str,
     ) -> Result<Tokens, ProviderError> {
-        let response = self
-            .client
-            .exchange_code(AuthorizationCode::new(code))
-            .set_pkce_verifier(request.verifier)
-            .request_async(&self.http)
-            .await
-            .map_err(explain)?;
-        self.accept_first(response, Some(request.nonce.secret().clone())).await
-    }
-
-    async fn accept_first(
-        &mut self,
-        response: TokenEndpointResponse,
-        nonce: Option<String>,
-    ) -> Result<Tokens, ProviderError> {
-        if response.id_token().is_none() {
-            return Err(untrusted(
-                Check::IdToken,
-                "the identity provider sent no ID token; is `openid` among the scopes?".to_owned(),
-            ));
+        // RFC 6749, appendix A.11: visible characters.
+        if code.is_empty() || !code.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
+            let reason = "the browser came back with a code that has characters outside RFC 6749".to_owned();
+            return Err(untrusted(Check::Token, reason));
         }
-        self.accept(response, nonce.as_deref(), true).await
+        let redirect_uri = self.discovered.configuration.redirect_uri.clone();
+        let grant = [
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", redirect_uri.as_str()),
+            ("code_verifier", request.verifier.secret()),
+        ];
+        let response = self.request_tokens(&grant).await?;
+        self.accept(response, Some(request.nonce.secret()), true).await
     }
 
     /// Renews tokens. After a lost response the request is repeated at once, with the same refresh token; a
@@ -221,49 +191,46 @@ impl<'k> Provider<'k> {
         requested_scopes: &[String],
         key: &TokenKey,
     ) -> Result<Unchecked, ProviderError> {
-        let refresh_token = RefreshToken::new(refresh_token.to_owned());
         let mut pauses = NETWORK_PAUSES.iter();
         let mut lost = false;
         // Entra gives an ID token on refresh only to those who name the scopes again, and nobody gets more than the
         // sign-in asked for (RFC 6749, section 6). One that granted less may refuse that: it is then not told any.
-        let openid = "openid".to_owned();
-        let mut scopes: Vec<&String> = match key.scopes.as_slice() {
-            [] => std::iter::once(&openid).chain(requested_scopes).collect(),
-            fewer => fewer.iter().collect(),
+        let mut scopes = match key.scopes.as_slice() {
+            [] => std::iter::once("openid")
+                .chain(requested_scopes.iter().map(String::as_str))
+                .collect::<Vec<_>>()
+                .join(" "),
+            fewer => fewer.join(" "),
         };
         loop {
-            let mut request = self.client.exchange_refresh_token(&refresh_token);
-            for scope in &scopes {
-                request = request.add_scope(Scope::new((*scope).clone()));
-            }
-            if let Some(resource) = &key.resource {
-                request = request.add_extra_param("resource", resource.clone());
-            }
-            let failure = match request.request_async(&self.http).await {
-                Ok(response) => return Ok(Unchecked(response)),
+            let mut grant = vec![("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
+            grant.extend((!scopes.is_empty()).then_some(("scope", scopes.as_str())));
+            grant.extend(key.resource.as_deref().map(|resource| ("resource", resource)));
+            let failure = match self.request_tokens(&grant).await {
+                Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
             match &failure {
-                RequestTokenError::Request(error) if error.never_arrived() => match pauses.next() {
+                ProviderError::Unreachable { arrived: false, .. } => match pauses.next() {
                     Some(pause) => tokio::time::sleep(*pause).await,
-                    None => return Err(explain(failure)),
+                    None => return Err(failure),
                 },
-                RequestTokenError::Request(HttpError::Unreachable { .. } | HttpError::TooSlow { .. })
-                    if !lost =>
-                {
-                    lost = true;
-                }
-                RequestTokenError::ServerResponse(response)
-                    if *response.error() == CoreErrorResponseType::InvalidScope
-                        && key.scopes.is_empty()
-                        && !scopes.is_empty() =>
+                ProviderError::Unreachable { arrived: true, .. } if !lost => lost = true,
+                ProviderError::Refused(refusal)
+                    if refusal.is("invalid_scope") && key.scopes.is_empty() && !scopes.is_empty() =>
                 {
                     scopes.clear();
                 }
-                RequestTokenError::Request(_)
-                | RequestTokenError::ServerResponse(_)
-                | RequestTokenError::Parse(..)
-                | RequestTokenError::Other(_) => return Err(explain(failure)),
+                ProviderError::NotConfigured(_)
+                | ProviderError::Unreachable { .. }
+                | ProviderError::Failing { .. }
+                | ProviderError::Discovery(_)
+                | ProviderError::Keys(_)
+                | ProviderError::InvalidGrant(_)
+                | ProviderError::Refused(_)
+                | ProviderError::DeviceCodeExpired(_)
+                | ProviderError::NoDeviceFlow
+                | ProviderError::Untrusted { .. } => return Err(failure),
             }
         }
     }
@@ -274,52 +241,42 @@ impl<'k> Provider<'k> {
         response: Unchecked,
         nonce: Option<&str>,
     ) -> Result<Tokens, ProviderError> {
-        self.accept(response.0, nonce, false).await
+        self.accept(response, nonce, false).await
     }
 
-    /// Ends a session at the provider, if it offers that. Whether it did; an error says why not.
-    pub(super) async fn revoke(&self, refresh_token: &str) -> Result<bool, String> {
-        let Some(address) = self.more(|more| more.revocation_endpoint.clone()).flatten() else {
+    /// Ends a session at the provider, if it offers that (RFC 7009, section 2.1). Whether it did; an error says why not.
+    pub(super) async fn revoke(&self, token: &str, kind: &str) -> Result<bool, String> {
+        let Some(Ok(address)) = self.document().and_then(|document| document.revocation_endpoint.clone())
+        else {
             return Ok(false);
         };
-        let secret = self.discovered.configuration.client_secret.as_deref();
-        let fields = [
-            ("token", refresh_token),
-            ("token_type_hint", "refresh_token"),
-            ("client_id", self.client_id.as_str()),
-        ];
-        let fields = fields.into_iter().chain(secret.map(|secret| ("client_secret", secret)));
-        let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-        let address = Url::parse(&address).map_err(|error| error.to_string())?;
-        let asked = self.http.0.post_form(&address, form, MAXIMUM_RESPONSE);
+        let fields = [("token", token), ("token_type_hint", kind)];
+        let asked = self.post(&address, &fields);
         match tokio::time::timeout(REVOCATION_LIMIT, asked).await {
-            Ok(Ok((200..300, _))) => Ok(true),
-            Ok(Ok((status, _))) => Err(format!("it answered {status}")),
-            Ok(Err(error)) => Err(net::chain(&error)),
+            Ok(Ok(response)) if (200..300).contains(&response.status) => Ok(true),
+            Ok(Ok(response)) => {
+                Err(token_endpoint::refusal("its revocation endpoint", &response).to_string())
+            }
+            Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("it took longer than {} seconds", REVOCATION_LIMIT.as_secs())),
         }
     }
 
-    /// Where a browser ends the session at the provider, if it offers that (RP-Initiated Logout 1.0, section 2).
-    pub(super) fn end_session(&self, id_token: &str) -> Option<Url> {
-        let mut url: Url = self.more(|more| more.end_session_endpoint.clone()).flatten()?.parse().ok()?;
-        url.query_pairs_mut()
-            .append_pair("id_token_hint", id_token)
-            .append_pair("client_id", self.client_id.as_str());
+    /// Where a browser ends the session at the provider, if it offers that (RP-Initiated Logout 1.0, section 2). The ID
+    /// token is not in the address, which is shown and stays in the browser's history; the provider then asks the user.
+    pub(super) fn end_session(&self) -> Option<Url> {
+        let mut url = self.document()?.end_session_endpoint.clone()?.ok()?;
+        url.query_pairs_mut().append_pair("client_id", &self.client_id);
         Some(url)
     }
 
-    fn more<T>(&self, pick: impl FnOnce(&types::MoreMetadata) -> T) -> Option<T> {
-        self.discovered.metadata.as_ref().map(|metadata| pick(metadata.additional_metadata()))
-    }
-
-    fn user_info_address(&self) -> Option<UserInfoUrl> {
-        self.discovered.metadata.as_ref().and_then(|metadata| metadata.userinfo_endpoint().cloned())
+    fn document(&self) -> Option<&Discovery> {
+        self.discovered.document.as_ref()
     }
 
     /// Fetches the keys again, if that was not done a moment ago.
     async fn search_keys(&mut self, now: Timestamp) -> Result<bool, ProviderError> {
-        let recently = |then: Timestamp| then.duration_until(now).as_secs() < KEYS_PAUSE;
+        let recently = |then: Timestamp| (0..KEYS_PAUSE).contains(&then.duration_until(now).as_secs());
         if self.discovered.searched_at.is_some_and(recently) {
             return Ok(false);
         }
@@ -349,15 +306,15 @@ impl Known {
 /// Waits for a network that is not there yet, unless a user waits.
 async fn observe_within_limit(
     configuration: &Configuration,
-    issuer: &IssuerUrl,
-    http: &Transport,
+    issuer: &str,
+    http: &Http,
     now: Timestamp,
     at_once: bool,
 ) -> Result<Discovered, ProviderError> {
     let mut pauses = NETWORK_PAUSES.iter().filter(|_| !at_once);
     loop {
         match (observe(configuration, issuer, http, now).await, pauses.next()) {
-            (Err(ProviderError::Unreachable(_)), Some(pause)) => {
+            (Err(ProviderError::Unreachable { .. }), Some(pause)) => {
                 tokio::time::sleep(*pause).await;
             }
             (result, _) => return result,
@@ -368,14 +325,18 @@ async fn observe_within_limit(
 /// Asks for the discovery document and the keys.
 async fn observe(
     configuration: &Configuration,
-    issuer: &IssuerUrl,
-    http: &Transport,
+    issuer: &str,
+    http: &Http,
     now: Timestamp,
 ) -> Result<Discovered, ProviderError> {
-    let metadata = match Metadata::discover_async(issuer.clone(), http).await {
-        Ok(metadata) => Some(metadata),
+    let document = match fetch_document(issuer, http).await {
+        Ok(document) => {
+            for reason in document.unusable() {
+                tracing::warn!("the discovery document: {}; it is not used", error::one_line(reason));
+            }
+            Some(document)
+        }
         Err(error) => {
-            let error = explain_discovery(error);
             let complete = configuration.authorization_endpoint.is_some()
                 && configuration.token_endpoint.is_some()
                 && configuration.jwks_uri.is_some();
@@ -386,45 +347,56 @@ async fn observe(
             None
         }
     };
-    let keys = if let (Some(metadata), None) = (&metadata, &configuration.jwks_uri) {
-        metadata.jwks().clone()
-    } else {
-        let keys_at = keys_address(configuration, metadata.as_ref())?;
-        fetch_keys(http, &keys_at).await?
-    };
-    Ok(Discovered { configuration: configuration.clone(), metadata, keys, at: now, searched_at: None })
+    let keys_at = keys_address(configuration, document.as_ref())?;
+    let keys = fetch_keys(http, &keys_at).await?;
+    Ok(Discovered { configuration: configuration.clone(), document, keys, at: now, searched_at: None })
 }
 
-fn keys_address(
-    configuration: &Configuration,
-    metadata: Option<&Metadata>,
-) -> Result<JsonWebKeySetUrl, ProviderError> {
-    let address = configuration
-        .jwks_uri
-        .clone()
-        .or_else(|| metadata.map(|metadata| metadata.jwks_uri().to_string()))
-        .ok_or_else(|| invalid("the discovery document has no jwks_uri"))?;
-    JsonWebKeySetUrl::new(address).map_err(|error| invalid(&format!("jwks_uri: {error}")))
+/// Discovery 1.0, section 4.
+async fn fetch_document(issuer: &str, http: &Http) -> Result<Discovery, ProviderError> {
+    let url = format!("{}/.well-known/openid-configuration", issuer.strip_suffix('/').unwrap_or(issuer));
+    let url = documents::protected(&url).map_err(|reason| invalid(&format!("{url} {reason}")))?;
+    let response = fetch(http, &url).await?;
+    if response.status != 200 {
+        return Err(invalid(&format!(
+            "it responded with status {}, not with a discovery document",
+            response.status
+        )));
+    }
+    let document = Discovery::read(&response.body)
+        .map_err(|reason| invalid(&format!("the response is not a discovery document: {reason}")))?;
+    document.check_issuer(issuer).map_err(|reason| invalid(&reason))?;
+    Ok(document)
 }
 
-async fn fetch_keys(http: &Transport, at: &JsonWebKeySetUrl) -> Result<Keys, ProviderError> {
-    Keys::fetch_async(at, http).await.map_err(explain_discovery)
+fn keys_address(configuration: &Configuration, document: Option<&Discovery>) -> Result<Url, ProviderError> {
+    needed(configuration.jwks_uri.as_deref(), document.map(|document| &document.jwks_uri), "jwks_uri")
+        .map_err(|reason| invalid(&reason))
+}
+
+async fn fetch_keys(http: &Http, at: &Url) -> Result<KeySet, ProviderError> {
+    let response = fetch(http, at).await?;
+    if response.status != 200 {
+        return Err(no_keys(at, &format!("responded with status {}", response.status)));
+    }
+    KeySet::read(&response.body).map_err(|reason| no_keys(at, &format!("is not a key set: {reason}")))
+}
+
+async fn fetch(http: &Http, url: &Url) -> Result<net::http::Fetched, ProviderError> {
+    let response = http.fetch(url, None, MAXIMUM_RESPONSE).await.map_err(|error| unreachable(&error))?;
+    if response.body.len() == MAXIMUM_RESPONSE {
+        let host = net::http::host(url);
+        let error = HttpError::TooLarge { host, limit: MAXIMUM_RESPONSE };
+        return Err(invalid(&error.to_string()));
+    }
+    if response.status == 429 || response.status >= 500 {
+        return Err(token_endpoint::refusal(url.as_str(), &response));
+    }
+    Ok(response)
 }
 
 /// Base64 as JOSE writes it (RFC 7515, section 2).
 fn base64(text: &str) -> Option<Vec<u8>> {
     use base64::Engine as _;
     base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).ok()
-}
-
-/// The HTTP client as the library calls it.
-pub(crate) struct Transport(Http);
-
-impl<'c> AsyncHttpClient<'c> for Transport {
-    type Error = HttpError;
-    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'c>>;
-
-    fn call(&'c self, request: HttpRequest) -> Self::Future {
-        Box::pin(self.0.exchange(request, MAXIMUM_RESPONSE))
-    }
 }

@@ -18,15 +18,21 @@ use tokio::sync::watch;
 
 use super::accounts::Account;
 use super::configuration::Configuration;
-use super::provider::{Check, Provider, ProviderError, Unchecked};
-use super::session::{Ended, Freshness, Session};
+use super::provider::ProviderError;
+use super::session::{Freshness, Session};
 use super::token_error::TokenError;
 use super::tokens::TokenKey;
 use super::vault::{Prepared, VaultError};
-use super::{Broker, locked};
+use super::{Broker, OnDrop, locked};
+
+mod exchange;
 
 /// How long a vault that could not be opened is left alone.
 const LOAD_PAUSE: SignedDuration = SignedDuration::from_secs(1);
+/// How long a provider that brings no ID token with a renewal is not asked for one again, in seconds.
+const NO_ID_TOKEN_PAUSE: u64 = 3600;
+/// After a renewal for a token that a server did not take, there is no other one for so many seconds.
+const REJECTED_PAUSE: i64 = 60;
 /// How long a broker that is told to stop waits for responses that are on their way.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
@@ -35,22 +41,25 @@ pub(super) type InFlightRenewal = watch::Receiver<Option<Result<Arc<Session>, To
 
 impl Broker {
     /// A token for an app: the cached one while it is valid, else a renewed one. `id_token` says that the ID token
-    /// matters: the session is renewed if that has expired.
+    /// matters: the session is renewed if that has expired. `rejected` is a token that a server did not take although it had
+    /// not expired: if it is still the one that is known, the session is renewed, at most once a minute.
     pub(super) async fn token(
         self: &Arc<Self>,
         configuration: &Arc<Configuration>,
         key: &TokenKey,
         name: Option<&str>,
         id_token: bool,
+        rejected: Option<&str>,
     ) -> Result<TokenResponse, TokenError> {
         configuration.client()?;
         // A vault that cannot be opened must not slow down those whose session is known.
         if locked(&self.accounts).pick(configuration, name).is_none() {
             self.load().await;
         }
-        let mut now = clock::now();
+        let mut moment = clock::moment();
+        let now = moment.wall;
         let main = TokenKey::default();
-        let (mut session, mut paused, paused_main) = {
+        let (mut session, mut paused, paused_main, without_id_token) = {
             let mut accounts = locked(&self.accounts);
             let Some(account) = accounts.pick(configuration, name) else {
                 return Err(match (accounts.vault_errors.first(), name) {
@@ -67,24 +76,46 @@ impl Broker {
                 self.changed.notify_one();
             }
             let paused = account.paused(key, now).cloned();
-            (Arc::clone(&account.session), paused, account.paused(&main, now).cloned())
+            let near = |until: Timestamp| {
+                (0..=i64::try_from(NO_ID_TOKEN_PAUSE).unwrap_or(i64::MAX))
+                    .contains(&now.duration_until(until).as_secs())
+            };
+            let without_id_token = account.no_id_token_until.is_some_and(near);
+            (Arc::clone(&account.session), paused, account.paused(&main, now).cloned(), without_id_token)
         };
         let give =
-            |session: &Session| session.token_response(key, clock::now()).ok_or(TokenError::NotSignedIn);
-        if let Freshness::Over(ended) = session.freshness(configuration, key, now) {
+            |session: &Session| session.token_response(key, &clock::moment()).ok_or(TokenError::NotSignedIn);
+        if let Freshness::Over(ended) = session.freshness(configuration, key, &moment) {
             return Err(ended.into());
         }
-        if id_token && !session.has_valid_id_token(now) {
+        if id_token && !session.has_valid_id_token(&moment) {
             if let Some(pause) = paused_main {
                 return Err(pause.error);
             }
+            if without_id_token {
+                return Err(TokenError::NoNewIdToken);
+            }
             session = end_of(self.renew(configuration, &session.id(), &main, true)).await?;
-            (now, paused) = (clock::now(), None);
-            if !session.has_valid_id_token(now) {
+            (moment, paused) = (clock::moment(), None);
+            if !session.has_valid_id_token(&moment) {
+                // Each try uses up a refresh token.
+                if let Some(account) = locked(&self.accounts).get(&session.id()) {
+                    account.no_id_token_until = Some(clock::after(moment.wall, NO_ID_TOKEN_PAUSE));
+                }
                 return Err(TokenError::NoNewIdToken);
             }
         }
-        match (session.freshness(configuration, key, now), paused) {
+        let refused = |session: &Session| rejected.is_some_and(|rejected| session.gives(key, rejected));
+        if paused.is_none() && refused(&session) && self.may_renew_rejected(&session.id(), now) {
+            match end_of(self.renew(configuration, &session.id(), key, true)).await {
+                Ok(renewed) => session = renewed,
+                Err(error) if error.ends_with_sign_in() => return Err(error),
+                // What is known may be taken after all.
+                Err(_) => {}
+            }
+            moment = clock::moment();
+        }
+        match (session.freshness(configuration, key, &moment), paused) {
             (Freshness::Over(ended), _) => Err(ended.into()),
             (Freshness::Fresh, _) | (Freshness::Aging, Some(_)) => give(&session),
             (Freshness::Aging, None) => {
@@ -97,6 +128,18 @@ impl Broker {
                 give(end_of(self.renew(configuration, &session.id(), key, false)).await?.as_ref())
             }
         }
+    }
+
+    /// Whether a session may be renewed because a server did not take its token: not again within a while.
+    fn may_renew_rejected(&self, id: &str, now: Timestamp) -> bool {
+        let mut accounts = locked(&self.accounts);
+        let Some(account) = accounts.get(id) else { return false };
+        let recent = |then: Timestamp| (0..REJECTED_PAUSE).contains(&then.duration_until(now).as_secs());
+        if account.session.refresh_token.is_none() || account.rejected_at.is_some_and(recent) {
+            return false;
+        }
+        account.rejected_at = Some(now);
+        true
     }
 
     /// Renews the session of an account now.
@@ -162,10 +205,14 @@ impl Broker {
         in_flight.insert(renewal.clone(), ended.clone());
         let (broker, configuration) = (Arc::clone(self), Arc::clone(configuration));
         tokio::spawn(async move {
+            // However the renewal ends, a panic included, nobody waits for it any longer.
+            let in_flight = OnDrop(|| {
+                locked(&broker.in_flight).remove(&renewal);
+                broker.session_changed();
+            });
             let result = broker.renew_once(&configuration, &renewal.0, &renewal.1, early).await;
-            locked(&broker.in_flight).remove(&renewal);
+            drop(in_flight);
             end.send_replace(Some(result));
-            broker.session_changed();
         });
         ended
     }
@@ -187,7 +234,7 @@ impl Broker {
         };
         // Another renewal may have come before this one.
         let must = early || interrupted;
-        if !must && session.freshness(configuration, key, clock::now()) == Freshness::Fresh {
+        if !must && session.freshness(configuration, key, &clock::moment()) == Freshness::Fresh {
             return Ok(session);
         }
         let renewed = self.exchange(configuration, &session, key).await;
@@ -218,6 +265,7 @@ impl Broker {
                     | TokenError::Ended(_)
                     | TokenError::NoNewIdToken
                     | TokenError::Provider(_)
+                    | TokenError::RenewalRefused(_)
                     | TokenError::Vault(_) => {
                         if let Some(account) = accounts.get(id) {
                             account.pause(key, &error, clock::now());
@@ -230,114 +278,6 @@ impl Broker {
                 }
                 Err(error)
             }
-        }
-    }
-
-    /// Asks the provider for new tokens. Key and room on disk are made sure of before. A new refresh token is durable
-    /// before the rest of the response is checked: a check that fails, or a crash, must not cost the session.
-    async fn exchange(
-        &self,
-        configuration: &Configuration,
-        session: &Session,
-        key: &TokenKey,
-    ) -> Result<Arc<Session>, TokenError> {
-        // A refresh token reaches no other provider than the one that issued it.
-        if !session.is_of(configuration) {
-            return Err(Ended::OtherProvider { issuer: session.issuer.clone() }.into());
-        }
-        if session.refresh_token.is_none() {
-            return Err(TokenError::NoRefreshToken);
-        }
-        let mut provider = Provider::discover(&self.provider, configuration, false).await?;
-        let mut session = session.clone();
-        let mut once_more = true;
-        loop {
-            let prepared = match self.prepare(&session, false, configuration).await {
-                Ok(prepared) => Some(prepared),
-                // It is not on disk, so nothing that is there can become wrong.
-                Err(_) if !self.vault.lock().await.has(&session.id()) => None,
-                Err(error) => return Err(error.into()),
-            };
-            let response = match self.request_renewal(&provider, &mut session, key).await {
-                Ok(response) => response,
-                Err(error) => {
-                    self.settle_failure(prepared, &error, &session).await;
-                    return Err(error);
-                }
-            };
-            let next = response.refresh_token().filter(|next| Some(next) != session.refresh_token.as_ref());
-            let rotated = next.is_some();
-            session.refresh_token = next.or(session.refresh_token);
-            self.keep_session(prepared, session.clone()).await;
-            match provider.check(response, session.nonce.as_deref()).await {
-                Ok(tokens) => {
-                    let session = session.renew(configuration, key, tokens, clock::now())?;
-                    // The refresh token is saved already; what is new besides is, else, when there is room again.
-                    let prepared = self.prepare(&session, false, configuration).await;
-                    let prepared = prepared.map_err(|error| tracing::warn!("{error}")).ok();
-                    return Ok(self.keep_session(prepared, session).await);
-                }
-                // django-oauth-toolkit answers the second use of a refresh token, after a response that got lost, with
-                // the tokens of the first and an ID token that is new. The next refresh token is as good as any.
-                Err(ProviderError::Untrusted { check: Check::AccessTokenHash, .. })
-                    if rotated && once_more =>
-                {
-                    once_more = false;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// One renewal. If the provider does not accept the refresh token any more, another process may have renewed the
-    /// session: then the vault has a newer one.
-    async fn request_renewal(
-        &self,
-        provider: &Provider<'_>,
-        session: &mut Session,
-        key: &TokenKey,
-    ) -> Result<Unchecked, TokenError> {
-        let refresh_token = session.refresh_token.as_ref().ok_or(TokenError::NoRefreshToken)?;
-        let refusal = match provider.refresh(refresh_token, &session.requested_scopes, key).await {
-            Ok(response) => return Ok(response),
-            Err(ProviderError::InvalidGrant(refusal)) => refusal,
-            Err(error) => return Err(error.into()),
-        };
-        let saved = self.vault.lock().await.read_again(&session.id()).await;
-        let error = match saved.and_then(|saved| saved.refresh_token.clone().zip(Some(saved))) {
-            Some((newer, saved)) if newer != *refresh_token => {
-                *session = saved;
-                match provider.refresh(&newer, &session.requested_scopes, key).await {
-                    Ok(response) => return Ok(response),
-                    Err(error) => error,
-                }
-            }
-            Some(_) | None => ProviderError::InvalidGrant(refusal),
-        };
-        // Perhaps only what this app wants is refused; the session's own renewal will tell.
-        if let (ProviderError::InvalidGrant(refusal), false) = (&error, key.is_main()) {
-            return Err(ProviderError::Refused(refusal.clone()).into());
-        }
-        Err(error.into())
-    }
-
-    async fn settle_failure(&self, prepared: Option<Prepared>, error: &TokenError, session: &Session) {
-        match error {
-            TokenError::Provider(ProviderError::InvalidGrant(_)) => {
-                let forgotten = self.vault.lock().await.forget(&session.id()).await;
-                forgotten.unwrap_or_else(|error| tracing::warn!("{error}"));
-            }
-            // The response may have got lost: the room stays, and tells the next start to renew at once.
-            TokenError::Provider(ProviderError::Unreachable(_)) => {}
-            TokenError::Provider(_)
-            | TokenError::NotSignedIn
-            | TokenError::NoSuchAccount(_)
-            | TokenError::NotConfigured(_)
-            | TokenError::Ended(_)
-            | TokenError::NoRefreshToken
-            | TokenError::NoNewIdToken
-            | TokenError::Vault(_)
-            | TokenError::Stopping => prepared.into_iter().for_each(Prepared::abandon),
         }
     }
 
@@ -377,6 +317,8 @@ impl Broker {
                     turn: Arc::clone(&account.turn),
                     pauses: std::mem::take(&mut account.pauses),
                     used: account.used,
+                    no_id_token_until: account.no_id_token_until,
+                    rejected_at: account.rejected_at,
                     kept_problem: new.kept_problem.or(account.kept_problem.take().filter(|_| same)),
                     save_again: new.save_again.map(|first| account.save_again.unwrap_or(first)),
                     ..new

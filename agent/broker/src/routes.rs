@@ -98,7 +98,7 @@ async fn token(
     caller: Allowed,
     request: TokenRequest,
 ) -> Result<TokenResponse, Refusal> {
-    let TokenRequest { interactive, account, scope, resource, id_token, renew } = request;
+    let TokenRequest { interactive, account, scope, resource, id_token, renew, rejected } = request;
     let configuration = caller.configuration;
     let key = TokenKey::new(scope.as_deref(), resource);
     if renew {
@@ -109,7 +109,7 @@ async fn token(
         let renewed = broker.renew_now(&configuration, account.as_deref()).await;
         renewed.map_err(|error| token_refused(&error, &configuration))?;
     }
-    let request = || broker.token(&configuration, &key, account.as_deref(), id_token);
+    let request = || broker.token(&configuration, &key, account.as_deref(), id_token, rejected.as_deref());
     let response = match request().await {
         Err(error) if interactive && error.ends_with_sign_in() => {
             finish(&configuration, broker.sign_in(Method::Browser, true).await).await?;
@@ -125,8 +125,8 @@ async fn login(
     caller: Allowed,
     request: LoginRequest,
 ) -> Result<LoginResponse, Refusal> {
-    let LoginRequest { method, browser, wait } = request;
-    let handle = broker.sign_in(method, browser).await;
+    let LoginRequest { method, browser, wait, join } = request;
+    let handle = if join { broker.joined() } else { broker.sign_in(method, browser).await };
     login_response(&broker, &caller.configuration, handle, wait).await
 }
 

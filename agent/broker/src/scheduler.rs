@@ -13,7 +13,7 @@ use super::renewal::end_of;
 use super::session::Freshness;
 use super::tokens::TokenKey;
 use super::{Broker, locked};
-use platform::clock;
+use platform::clock::{self, Moment};
 use protocol::session::Kept;
 
 /// The longest pause between attempts to save what could not be saved, and before the next renewal of what has ended,
@@ -35,9 +35,10 @@ impl Broker {
             self.load().await;
         }
         while !self.stopping.load(Ordering::Relaxed) {
-            let now = clock::now();
+            let moment = clock::moment();
+            let now = moment.wall;
             let tasks = match self.configuration() {
-                Ok(configuration) => locked(&self.accounts).tasks(&configuration, now),
+                Ok(configuration) => locked(&self.accounts).tasks(&configuration, &moment),
                 Err(_) => Vec::new(),
             };
             let next = tasks.into_iter().min_by_key(|(due, _)| *due);
@@ -93,14 +94,14 @@ impl Broker {
 
 impl Accounts {
     /// What is to be done, and when.
-    fn tasks(&self, configuration: &Configuration, now: Timestamp) -> Vec<(Timestamp, Task)> {
-        let mut tasks = Vec::new();
+    fn tasks(&self, configuration: &Configuration, moment: &Moment) -> Vec<(Timestamp, Task)> {
+        let (mut tasks, now) = (Vec::new(), moment.wall);
         for account in self.known.iter().filter(|account| account.session.is_of(configuration)) {
             let id = account.id.clone();
             if let Some((due, _)) = account.save_again {
                 tasks.push((due, Task::Save(id.clone())));
             }
-            let freshness = account.session.freshness(configuration, &TokenKey::default(), now);
+            let freshness = account.session.freshness(configuration, &TokenKey::default(), moment);
             let due = match (account.interrupted, &freshness) {
                 (_, Freshness::Over(_)) => None,
                 (true, _) => Some(now),
@@ -139,7 +140,7 @@ mod tests {
     fn due(account: Account, now: i64) -> Vec<(i64, Task)> {
         let accounts = Accounts { known: vec![account], ..Accounts::default() };
         let configuration = crate::session::tests::configuration("");
-        let tasks = accounts.tasks(&configuration, at(now)).into_iter();
+        let tasks = accounts.tasks(&configuration, &at(now).into()).into_iter();
         tasks.map(|(due, task)| (due.as_second(), task)).collect()
     }
 

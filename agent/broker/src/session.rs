@@ -1,8 +1,9 @@
 //! PURE: a user's session: what is kept, what apps get of it, and how the responses of the provider change it.
 
 use jiff::{SignedDuration, Timestamp};
+use platform::clock::{Moment, SinceBoot};
 use platform::random::hex;
-use policy_schema::Extra;
+use policy_schema::{Extra, text};
 use protocol::broker::TokenResponse;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,8 @@ const WORTH_RENEWING: i64 = 240;
 /// A session whose token nobody requests is renewed this long after its last renewal, so that the identity provider
 /// does not take it for abandoned. In seconds.
 const KEEP_ALIVE: i64 = 24 * 3600;
+/// A clock may be set back by this much without consequences, in seconds.
+const CLOCK_STEP: i64 = 60;
 /// More tokens for scopes and resources of their own than this are not kept.
 const MAXIMUM_ACCESS_TOKENS: usize = 16;
 
@@ -65,6 +68,12 @@ pub(crate) struct AccessToken {
     pub(crate) issued_at: Timestamp,
     #[serde(rename = "until")]
     pub(crate) expires_at: Timestamp,
+    /// When it was issued, on a clock that nobody can set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) since_boot: Option<SinceBoot>,
+    /// Whether an ID token came with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) with_id_token: Option<bool>,
     /// What a newer version keeps besides.
     #[serde(flatten)]
     pub(crate) extra: Extra,
@@ -91,13 +100,13 @@ impl Session {
     pub(crate) fn begin(
         configuration: &Configuration,
         tokens: Tokens,
-        now: Timestamp,
+        now: &Moment,
     ) -> Result<Self, BeginError> {
         let (issuer, client_id) = configuration.client()?;
         let (Some(user), Some(id_token)) = (tokens.user, tokens.id_token) else {
             return Err(BeginError::NoIdToken);
         };
-        check_address(configuration, user.email.as_deref())?;
+        check_address(configuration, user.email.as_deref(), user.email_verified)?;
         let id_token_expires_at = user.id_token_expires_at;
         Ok(Self {
             id_token_expires_at,
@@ -109,13 +118,15 @@ impl Session {
             id_token,
             refresh_token: tokens.refresh_token,
             requested_scopes: configuration.requested_scopes().map(ToOwned::to_owned).collect(),
-            signed_in_at: now,
+            signed_in_at: now.wall,
             access_tokens: vec![AccessToken {
                 key: TokenKey::default(),
                 secret: tokens.access_token,
                 scopes: tokens.scopes.unwrap_or_else(|| configuration.scopes.clone()),
-                issued_at: now,
+                issued_at: now.wall,
                 expires_at: tokens.expires_at,
+                since_boot: now.boot.clone(),
+                with_id_token: Some(true),
                 extra: Extra::default(),
             }],
             extra: Extra::default(),
@@ -131,14 +142,14 @@ impl Session {
         configuration: &Configuration,
         key: &TokenKey,
         tokens: Tokens,
-        now: Timestamp,
+        now: &Moment,
     ) -> Result<Self, RenewalMismatch> {
         if let Some(user) = &tokens.user {
             if user.subject != self.subject {
                 return Err(RenewalMismatch::AnotherUser);
             }
             if user.email.is_some() {
-                check_address(configuration, user.email.as_deref())?;
+                check_address(configuration, user.email.as_deref(), user.email_verified)?;
             }
         }
         let asked = || match key.scopes.as_slice() {
@@ -149,8 +160,10 @@ impl Session {
             key: key.clone(),
             secret: tokens.access_token,
             scopes: tokens.scopes.unwrap_or_else(asked),
-            issued_at: now,
+            issued_at: now.wall,
             expires_at: tokens.expires_at,
+            since_boot: now.boot.clone(),
+            with_id_token: Some(tokens.id_token.is_some()),
             extra: Extra::default(),
         };
         let mut access_tokens = self.access_tokens.clone();
@@ -172,31 +185,29 @@ impl Session {
             id_token: tokens.id_token.unwrap_or_else(|| self.id_token.clone()),
             refresh_token: tokens.refresh_token.or_else(|| self.refresh_token.clone()),
             access_tokens,
+            // A clock that was ahead at the sign-in makes no session longer than policy allows.
+            signed_in_at: self.signed_in_at.min(now.wall),
             ..self.clone()
         })
     }
 
     /// What can be done with it now, under a policy that may have changed since.
-    pub(crate) fn freshness(
-        &self,
-        configuration: &Configuration,
-        key: &TokenKey,
-        now: Timestamp,
-    ) -> Freshness {
+    pub(crate) fn freshness(&self, configuration: &Configuration, key: &TokenKey, now: &Moment) -> Freshness {
         if !self.is_of(configuration) {
             return Freshness::Over(Ended::OtherProvider { issuer: self.issuer.clone() });
         }
         if let Some(hours) = configuration.session_maximum_hours {
             let end = self.signed_in_at.checked_add(SignedDuration::from_hours(hours.into()));
-            if end.is_ok_and(|end| end <= now) {
+            if end.is_ok_and(|end| end <= self.main().believed(now)) {
                 return Freshness::Over(Ended::TooOld { hours });
             }
         }
-        if let Err(error) = check_address(configuration, self.email.as_deref()) {
+        // Whether it was verified was asked when it came.
+        if let Err(error) = check_address(configuration, self.email.as_deref(), None) {
             return Freshness::Over(error.into());
         }
         let token = self.access_tokens.iter().find(|token| token.key == *key);
-        let left = token.map_or(i64::MIN, |token| now.duration_until(token.expires_at).as_secs());
+        let left = token.map_or(i64::MIN, |token| token.left(now));
         let early = token.map_or(0, AccessToken::renew_before);
         match (left, &self.refresh_token) {
             (LEAST_LIFETIME.., Some(_)) if left < early => Freshness::Aging,
@@ -207,8 +218,8 @@ impl Session {
     }
 
     /// Whether its ID token can be given to a caller who checks when it expires.
-    pub(crate) fn has_valid_id_token(&self, now: Timestamp) -> bool {
-        now.duration_until(self.id_token_expires_at).as_secs() >= LEAST_LIFETIME
+    pub(crate) fn has_valid_id_token(&self, now: &Moment) -> bool {
+        self.main().believed(now).duration_until(self.id_token_expires_at).as_secs() >= LEAST_LIFETIME
     }
 
     /// When to renew it without a request, with a spread so that not all devices come at once; `None` if that is
@@ -228,15 +239,21 @@ impl Session {
             == (Some(&self.issuer), Some(&self.client_id))
     }
 
+    /// Whether this is the token that apps get now.
+    pub(crate) fn gives(&self, key: &TokenKey, secret: &str) -> bool {
+        self.access_tokens.iter().any(|token| token.key == *key && token.secret == secret)
+    }
+
     /// What an app gets; `None` if there is no such token.
-    pub(crate) fn token_response(&self, key: &TokenKey, now: Timestamp) -> Option<TokenResponse> {
+    pub(crate) fn token_response(&self, key: &TokenKey, now: &Moment) -> Option<TokenResponse> {
         let token = self.access_tokens.iter().find(|token| token.key == *key)?;
         Some(TokenResponse {
             access_token: token.secret.clone(),
             token_type: "Bearer".to_owned(),
             id_token: self.id_token.clone(),
-            expires_in: now.duration_until(token.expires_at).as_secs().max(0),
-            id_token_expires_in: now.duration_until(self.id_token_expires_at).as_secs(),
+            expires_in: token.left(now).max(0),
+            id_token_expires_in: token.believed(now).duration_until(self.id_token_expires_at).as_secs(),
+            id_token_renewed: token.with_id_token,
             scope: token.scopes.join(" "),
             account: self.account().to_owned(),
         })
@@ -283,6 +300,8 @@ impl Session {
                 scopes: vec!["openid".to_owned()],
                 issued_at: Timestamp::UNIX_EPOCH,
                 expires_at: Timestamp::UNIX_EPOCH,
+                since_boot: None,
+                with_id_token: None,
                 extra: Extra::default(),
             }],
             extra: Extra::default(),
@@ -291,6 +310,30 @@ impl Session {
 }
 
 impl AccessToken {
+    /// The time of day, as far as it can be believed: within one start of the system, at least as much time has passed since
+    /// the token was issued as the other clock says. A token of the future was issued, or is looked at, by a wrong clock,
+    /// so it counts as expired.
+    fn believed(&self, now: &Moment) -> Timestamp {
+        let passed =
+            self.since_boot.as_ref().zip(now.boot.as_ref()).and_then(|(issued, now)| {
+                (issued.id == now.id).then(|| (now.seconds - issued.seconds).max(0))
+            });
+        let ahead = now.wall.duration_until(self.issued_at).as_secs();
+        match passed {
+            Some(passed) => {
+                let at_least = self.issued_at.checked_add(SignedDuration::from_secs(passed));
+                now.wall.max(at_least.unwrap_or(Timestamp::MAX))
+            }
+            None if ahead > CLOCK_STEP => self.expires_at.max(now.wall),
+            None => now.wall,
+        }
+    }
+
+    /// How long it is still valid, in seconds.
+    fn left(&self, now: &Moment) -> i64 {
+        self.believed(now).duration_until(self.expires_at).as_secs()
+    }
+
     /// How long before its end it is renewed, in seconds.
     fn renew_before(&self) -> i64 {
         let lifetime = self.issued_at.duration_until(self.expires_at).as_secs();
@@ -298,164 +341,29 @@ impl AccessToken {
     }
 }
 
-fn check_address(configuration: &Configuration, email: Option<&str>) -> Result<(), AddressError> {
+/// Whether policy lets a user with this address in. `verified` is what the provider says of the address, if it does.
+fn check_address(
+    configuration: &Configuration,
+    email: Option<&str>,
+    verified: Option<bool>,
+) -> Result<(), AddressError> {
     let Some(domains) = &configuration.allowed_email_domains else { return Ok(()) };
-    let Some(email) = email else {
-        return Err(AddressError::Missing { claim: configuration.email_claim.clone() });
-    };
-    let domain = email.rsplit_once('@').map_or("", |(_, domain)| domain);
-    if domains.iter().any(|allowed| allowed.eq_ignore_ascii_case(domain)) {
-        return Ok(());
+    let claim = || configuration.email_claim.clone();
+    let email = email.ok_or_else(|| AddressError::Missing { claim: claim() })?;
+    let parts: Vec<&str> = email.split('@').collect();
+    let odd = text::invisible(email).is_some() || email.contains(char::is_whitespace);
+    let &[user, domain] = parts.as_slice() else { return Err(AddressError::Malformed { claim: claim() }) };
+    if odd || user.is_empty() || domain.is_empty() {
+        return Err(AddressError::Malformed { claim: claim() });
     }
-    Err(AddressError::NotAllowed { email: email.to_owned(), domains: domains.clone() })
+    if !domains.iter().any(|allowed| allowed.eq_ignore_ascii_case(domain)) {
+        return Err(AddressError::NotAllowed { email: email.to_owned(), domains: domains.clone() });
+    }
+    if verified == Some(false) {
+        return Err(AddressError::Unverified { email: email.to_owned() });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use policy_schema::raw::Source;
-    use policy_schema::read::drop_in;
-    use policy_schema::{LastGood, resolve};
-
-    use super::*;
-    use crate::tokens::User;
-
-    pub(crate) fn configuration(more: &str) -> Configuration {
-        let text = format!("Issuer = \"https://a.example\"\nClientId = \"client\"\n{more}");
-        let source = Source { rank: 1, name: "test".to_owned(), contents: drop_in::read(text.as_bytes()) };
-        Configuration::new(&resolve(&[source], &LastGood::default()).policy, Vec::new())
-    }
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(seconds).unwrap()
-    }
-
-    fn session_until(seconds: i64) -> Session {
-        session_between(0, seconds)
-    }
-
-    fn session_between(issued: i64, expires: i64) -> Session {
-        let mut session = Session::sample();
-        session.access_tokens[0].issued_at = at(issued);
-        session.access_tokens[0].expires_at = at(expires);
-        session
-    }
-
-    fn tokens(subject: &str, refresh_token: Option<&str>) -> Tokens {
-        Tokens {
-            access_token: "new".to_owned(),
-            id_token: None,
-            refresh_token: refresh_token.map(ToOwned::to_owned),
-            expires_at: at(7200),
-            scopes: None,
-            user: Some(User { subject: subject.to_owned(), email: None, id_token_expires_at: at(600) }),
-            nonce: None,
-        }
-    }
-
-    #[test]
-    fn token_is_given_out_while_valid_and_renewed_before_it_expires() {
-        let freshness = |left: i64| {
-            session_between(1000 + left - 3600, 1000 + left).freshness(
-                &configuration(""),
-                &TokenKey::default(),
-                at(1000),
-            )
-        };
-        assert_eq!(freshness(3600), Freshness::Fresh);
-        assert_eq!(freshness(299), Freshness::Aging);
-        assert_eq!(freshness(29), Freshness::Expired);
-        assert_eq!(freshness(-5), Freshness::Expired);
-        // A short-lived one is not renewed with every request.
-        let short = session_between(0, 200);
-        assert_eq!(short.freshness(&configuration(""), &TokenKey::default(), at(50)), Freshness::Fresh);
-        assert_eq!(short.freshness(&configuration(""), &TokenKey::default(), at(120)), Freshness::Aging);
-        // One for something else is not there yet.
-        let other = TokenKey::new(Some("profile"), None);
-        assert_eq!(short.freshness(&configuration(""), &other, at(50)), Freshness::Expired);
-    }
-
-    #[test]
-    fn used_session_is_renewed_in_time_and_unused_one_once_a_day() {
-        let session = session_between(1000, 4600);
-        assert_eq!(session.renewal_due(true, 0), Some(at(4300)));
-        assert_eq!(session.renewal_due(true, 60), Some(at(4240)));
-        assert_eq!(session.renewal_due(false, 0), Some(at(1000 + 86_400)));
-        assert_eq!(session_between(0, 60).renewal_due(true, 0), None, "too short to be worth it");
-        assert_eq!(Session { refresh_token: None, ..session }.renewal_due(true, 0), None);
-        assert_eq!(session_between(0, 30 * 86_400).renewal_due(true, 0), Some(at(86_400)));
-    }
-
-    #[test]
-    fn policy_ends_session() {
-        let session = session_until(1_000_000);
-        let cases = [
-            ("", 10, false),
-            ("SessionMaximumHours = 2", 7199, false),
-            ("SessionMaximumHours = 2", 7200, true),
-            ("AllowedEmailDomains = [\"example.com\"]", 10, false),
-            ("AllowedEmailDomains = [\"EXAMPLE.com\"]", 10, false),
-            ("AllowedEmailDomains = [\"example.org\"]", 10, true),
-            ("AllowedEmailDomains = []", 10, true),
-        ];
-        for (policy, now, ends) in cases {
-            let freshness = session.freshness(&configuration(policy), &TokenKey::default(), at(now));
-            assert_eq!(matches!(freshness, Freshness::Over(_)), ends, "{policy} at {now}");
-        }
-        let moved = Configuration { issuer: Some("https://b.example".to_owned()), ..configuration("") };
-        assert!(matches!(session.freshness(&moved, &TokenKey::default(), at(10)), Freshness::Over(_)));
-    }
-
-    #[test]
-    fn renewal_keeps_what_the_response_leaves_out_and_refuses_another_user() {
-        let configuration = configuration("");
-        let renew = |key: &TokenKey, tokens| Session::sample().renew(&configuration, key, tokens, at(5));
-        let renewed = renew(&TokenKey::default(), tokens("ada", None)).unwrap();
-        assert_eq!(renewed.refresh_token.as_deref(), Some("refresh-canary"));
-        assert_eq!(renewed.email.as_deref(), Some("ada@example.com"));
-        assert_eq!(renewed.main().secret, "new");
-        assert_eq!(renewed.main().scopes, ["openid"]);
-        let rotated = renew(&TokenKey::default(), tokens("ada", Some("next"))).unwrap();
-        assert_eq!(rotated.refresh_token.as_deref(), Some("next"));
-        assert!(renew(&TokenKey::default(), tokens("eve", None)).is_err());
-    }
-
-    #[test]
-    fn tokens_for_other_scopes_and_resources_are_kept_beside_the_main_one() {
-        let configuration = configuration("");
-        let mut session = session_until(7200);
-        for number in 0..40 {
-            let key = TokenKey::new(Some("b a b"), Some(format!("https://{number}.example")));
-            assert_eq!(key.scopes, ["a", "b"]);
-            session = session.renew(&configuration, &key, tokens("ada", None), at(5)).unwrap();
-            assert_eq!(session.token_response(&key, at(5)).unwrap().scope, "a b");
-        }
-        assert_eq!(session.access_tokens.len(), MAXIMUM_ACCESS_TOKENS);
-        assert_eq!(session.main().secret, "a");
-        let key = |number: u32| TokenKey::new(Some("a b"), Some(format!("https://{number}.example")));
-        assert!(session.token_response(&key(0), at(5)).is_none());
-        // One that is renewed is not the next to go.
-        let oldest = session.access_tokens[1].key.clone();
-        session = session.renew(&configuration, &oldest, tokens("ada", None), at(6)).unwrap();
-        session = session.renew(&configuration, &key(99), tokens("ada", None), at(6)).unwrap();
-        assert!(session.token_response(&oldest, at(6)).is_some());
-    }
-
-    #[test]
-    fn account_is_issuer_client_and_subject() {
-        let session = Session::sample();
-        assert_eq!(session.id(), Session { email: None, ..session.clone() }.id());
-        assert_ne!(session.id(), Session { subject: "eve".to_owned(), ..session.clone() }.id());
-        assert_ne!(session.id(), Session { client_id: "other".to_owned(), ..session.clone() }.id());
-        assert!(session.is_named("ADA@example.com") && session.is_named("ada") && !session.is_named("Ada"));
-    }
-
-    #[test]
-    fn session_without_refresh_token_names_the_likely_cause_when_it_ends() {
-        let session = Session { refresh_token: None, ..session_until(10) };
-        let freshness = session.freshness(&configuration(""), &TokenKey::default(), at(100));
-        assert!(
-            matches!(&freshness, Freshness::Over(ended) if ended.to_string().contains("offline_access")),
-            "{freshness:?}"
-        );
-    }
-}
+pub(crate) mod tests;

@@ -17,7 +17,7 @@ use super::provider::{AuthorizationRequest, Check, DeviceRequest, Provider, Prov
 use super::session::Session;
 use super::sign_in_error::{PasteError, SignInError};
 use super::tokens::Tokens;
-use super::{Broker, locked};
+use super::{Broker, OnDrop, locked};
 
 /// How long a user may take in the browser.
 const LIMIT: Duration = Duration::from_mins(5);
@@ -32,6 +32,7 @@ pub(super) struct SignInHandle {
     pub(super) url: String,
     pub(super) device: Option<DeviceCode>,
     pub(super) ended: watch::Receiver<Option<Outcome>>,
+    configuration: Arc<Configuration>,
     redirects: mpsc::Sender<RedirectResponse>,
     /// Ends it: another one replaces it, or there is no browser.
     cancel: Arc<watch::Sender<Option<SignInError>>>,
@@ -57,8 +58,10 @@ impl Broker {
     ) -> Result<SignInHandle, SignInError> {
         let _one_at_a_time = self.beginning.lock().await;
         let in_progress = locked(&self.sign_in).clone();
+        let configuration = self.configuration()?;
         if let Some(mut handle) = in_progress {
-            if handle.method == method {
+            // Policy may have been corrected meanwhile: then it waits at the wrong address.
+            if handle.method == method && handle.configuration == configuration {
                 // A user who closed the browser, and asks again.
                 if open_browser {
                     Self::open_browser(&handle);
@@ -68,13 +71,18 @@ impl Broker {
             handle.cancel.send_replace(Some(SignInError::Replaced));
             drop(handle.ended.wait_for(Option::is_some).await);
         }
-        let configuration = self.configuration()?;
         let begun = self.begin_sign_in(Arc::clone(&configuration), method, open_browser).await;
         if let Err(error) = &begun {
             locked(&self.accounts).problem = Some(error.problem(&configuration));
             self.session_changed();
         }
         begun
+    }
+
+    /// The sign-in that is under way, or the one that was the last.
+    pub(super) fn joined(&self) -> Result<SignInHandle, SignInError> {
+        let last = locked(&self.sign_in).clone().or_else(|| locked(&self.last_sign_in).clone());
+        last.ok_or(SignInError::Paste(PasteError::NoSignIn))
     }
 
     /// Ends the sign-in that is under way, if there is one, and waits until its port is free.
@@ -108,8 +116,18 @@ impl Broker {
         let (end, ended) = watch::channel(None);
         let (cancel, mut cancelled) = watch::channel(None);
         let (cancel, opened) = (Arc::new(cancel), Arc::default());
-        let handle = SignInHandle { method, url, device, ended, redirects, cancel, opened };
+        let handle = SignInHandle {
+            method,
+            url,
+            device,
+            ended,
+            configuration: Arc::clone(&configuration),
+            redirects,
+            cancel,
+            opened,
+        };
         *locked(&self.sign_in) = Some(handle.clone());
+        *locked(&self.last_sign_in) = Some(handle.clone());
         locked(&self.accounts).problem = None;
         self.session_changed();
         if open_browser && method != Method::Device {
@@ -118,6 +136,11 @@ impl Broker {
 
         let broker = Arc::clone(self);
         tokio::spawn(async move {
+            // However the sign-in ends, a panic included, the next one can begin.
+            let under_way = OnDrop(|| {
+                *locked(&broker.sign_in) = None;
+                broker.session_changed();
+            });
             let outcome = broker.complete(&configuration, flow, &mut incoming, &mut cancelled).await;
             match &outcome {
                 Ok(()) => tracing::info!("signed in"),
@@ -127,9 +150,8 @@ impl Broker {
                     locked(&broker.accounts).problem = Some(problem);
                 }
             }
-            *locked(&broker.sign_in) = None;
+            drop(under_way);
             end.send_replace(Some(outcome));
-            broker.session_changed();
         });
         Ok(handle)
     }
@@ -151,11 +173,13 @@ impl Broker {
         match (requested.await, callback) {
             (Ok(Ok(request)), callback) => {
                 let url = request.url.to_string();
-                let flow = match callback {
-                    Some(callback) => Flow::Browser(callback, request),
-                    None => Flow::Paste(request),
-                };
-                Ok((flow, url, None))
+                Ok(match callback {
+                    Some(callback) => {
+                        let url = callback.begin_at(url);
+                        (Flow::Browser(callback, request), url, None)
+                    }
+                    None => (Flow::Paste(request), url, None),
+                })
             }
             (Ok(Err(request)), _) => {
                 let code = DeviceCode {
@@ -300,7 +324,7 @@ impl Broker {
             let reason = "the browser came back without a code".to_owned();
             return Err(ProviderError::Untrusted { check: Check::Token, reason }.into());
         };
-        let tokens = provider.finish(request, code).await?;
+        let tokens = provider.finish(request, &code).await?;
         self.establish_session(configuration, tokens).await
     }
 
@@ -309,7 +333,7 @@ impl Broker {
         configuration: &Configuration,
         tokens: Tokens,
     ) -> Result<Arc<Session>, SignInError> {
-        let session = Session::begin(configuration, tokens, clock::now())?;
+        let session = Session::begin(configuration, tokens, &clock::moment())?;
         Ok(self.begin_session(configuration, session).await)
     }
 }
@@ -322,7 +346,10 @@ async fn wait_for(
 ) -> Option<RedirectResponse> {
     loop {
         let redirect = incoming.recv().await?;
-        if redirect.parameters.state.as_deref().is_some_and(|state| request.matches(state)) {
+        let parameters = &redirect.parameters;
+        // An error without a state: not every provider repeats it. A user who saw that page waits for nothing more.
+        let is_error = parameters.state.is_none() && parameters.error.is_some() && parameters.code.is_none();
+        if is_error || parameters.state.as_deref().is_some_and(|state| request.matches(state)) {
             return Some(redirect);
         }
         tracing::warn!("a browser came back with the state of another sign-in and was ignored");

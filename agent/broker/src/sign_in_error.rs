@@ -125,7 +125,7 @@ impl SignInError {
         let problem = self.problem(configuration);
         let code = problem.code.as_str();
         match self {
-            Self::Provider(ProviderError::Unreachable(reason)) => {
+            Self::Provider(ProviderError::Unreachable { reason, .. }) => {
                 if diagnosis::match_causes(reason).iter().any(|cause| cause.is_of_network()) {
                     format!("This device does not trust the certificate of the identity provider ({code}).")
                 } else {
@@ -134,7 +134,10 @@ impl SignInError {
                     )
                 }
             }
-            Self::Provider(ProviderError::Discovery(_)) => {
+            Self::Provider(ProviderError::Failing { .. }) => {
+                format!("The identity provider has a fault at the moment ({code}). Sign in again in a while.")
+            }
+            Self::Provider(ProviderError::Discovery(_) | ProviderError::Keys(_)) => {
                 format!("The identity provider is not set up as this device expects ({code}).")
             }
             Self::Provider(ProviderError::Untrusted { check: Check::Expiry | Check::Start, .. }) => {
@@ -184,7 +187,9 @@ mod tests {
     #[test]
     fn certificate_trouble_is_no_network_trouble_and_no_library_error_for_users() {
         let configuration = configuration("");
-        let error = |reason: &str| SignInError::from(ProviderError::Unreachable(reason.to_owned()));
+        let error = |reason: &str| {
+            SignInError::from(ProviderError::Unreachable { reason: reason.to_owned(), arrived: false })
+        };
         let untrusted = error(
             "a.example could not be reached: error sending request: invalid peer certificate: UnknownIssuer",
         );

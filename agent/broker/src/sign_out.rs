@@ -52,6 +52,10 @@ impl SignOutError {
 /// Where a browser can end the session at the provider as well, and what could not be done.
 pub(super) type SignedOut = (Option<String>, Vec<String>);
 
+fn not_ended(reason: &str) -> String {
+    format!("the session was not ended at the identity provider: {reason}")
+}
+
 impl Broker {
     /// Ends sessions here and at the provider, in a task of its own: a caller that goes away leaves nothing half ended.
     pub(super) async fn sign_out(
@@ -91,11 +95,11 @@ impl Broker {
             let (Some(configuration), Some(session)) = (&configuration, session) else { continue };
             let ended = tokio::time::timeout(LIMIT, self.end_at_provider(configuration, &session)).await;
             match ended.unwrap_or_else(|_| Err("it does not respond".to_owned())) {
-                Ok(address) => end_session = address.or(end_session),
-                Err(reason) => {
-                    let what = "the session could not be ended at the identity provider";
-                    remarks.push(format!("{what}: {reason}"));
+                Ok((address, reason)) => {
+                    end_session = address.or(end_session);
+                    remarks.extend(reason.as_deref().map(not_ended));
                 }
+                Err(reason) => remarks.push(not_ended(&reason)),
             }
         }
         Ok((end_session, remarks))
@@ -125,19 +129,36 @@ impl Broker {
         Ok(chosen)
     }
 
+    /// Where a browser can end the session at the provider, and why its tokens were not revoked.
     async fn end_at_provider(
         &self,
         configuration: &Configuration,
         session: &Session,
-    ) -> Result<Option<String>, String> {
+    ) -> Result<(Option<String>, Option<String>), String> {
         if !session.is_of(configuration) {
             return Err("policy no longer names it".to_owned());
         }
         let provider = Provider::discover(&self.provider, configuration, false).await;
         let provider = provider.map_err(|error| error.to_string())?;
-        if let Some(refresh_token) = &session.refresh_token {
-            provider.revoke(refresh_token).await?;
+        // Both: not every provider ends the access tokens of a refresh token that is revoked (RFC 7009, section 2.1).
+        let access_tokens = session.access_tokens.iter().map(|token| (&token.secret, "access_token"));
+        let refresh_token = session.refresh_token.iter().map(|token| (token, "refresh_token"));
+        let address = provider.end_session().map(|url| url.to_string());
+        let mut refused = None;
+        for (token, kind) in refresh_token.chain(access_tokens) {
+            match provider.revoke(token, kind).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    return Ok((
+                        address,
+                        Some("it offers no revocation, so its tokens end by themselves".to_owned()),
+                    ));
+                }
+                // It may not revoke access tokens, and does not need to.
+                Err(_) if kind == "access_token" && refused.is_none() => break,
+                Err(reason) => refused = Some(reason),
+            }
         }
-        Ok(provider.end_session(&session.id_token).map(|url| url.to_string()))
+        Ok((address, refused))
     }
 }

@@ -2,9 +2,10 @@
 
 use net::admission::StatusCode;
 use policy_schema::{Code, Problem};
+use protocol::diagnosis;
 
 use super::configuration::{Configuration, ConfigurationError};
-use super::provider::{Check, ProviderError};
+use super::provider::{Check, ProviderError, Refusal};
 use super::session::{Ended, RenewalMismatch};
 use super::vault::VaultError;
 
@@ -32,6 +33,10 @@ pub(crate) enum TokenError {
     /// The provider gave nothing that can be used.
     #[error(transparent)]
     Provider(#[from] ProviderError),
+    /// The provider refuses to renew the session, for another reason than `invalid_grant`. What it has is valid until it
+    /// expires; then only a new sign-in helps.
+    #[error("the session cannot be renewed: {0}")]
+    RenewalRefused(Refusal),
     /// The session cannot be loaded or saved.
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -48,6 +53,7 @@ impl TokenError {
             | Self::NoSuchAccount(_)
             | Self::Ended(_)
             | Self::NoRefreshToken
+            | Self::RenewalRefused(_)
             | Self::Provider(ProviderError::InvalidGrant(_))
             | Self::Vault(VaultError::Corrupt { .. }) => true,
             Self::NotConfigured(_)
@@ -60,13 +66,13 @@ impl TokenError {
 
     /// Whether it says something about the session that its user has to know, and not only about one request.
     pub(crate) fn is_about_session(&self) -> bool {
-        matches!(self, Self::Provider(_) | Self::Vault(_) | Self::Ended(_))
+        matches!(self, Self::Provider(_) | Self::RenewalRefused(_) | Self::Vault(_) | Self::Ended(_))
     }
 
     /// The HTTP status of the refusal.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::NotSignedIn | Self::NoRefreshToken => StatusCode::UNAUTHORIZED,
+            Self::NotSignedIn | Self::NoRefreshToken | Self::RenewalRefused(_) => StatusCode::UNAUTHORIZED,
             Self::NoSuchAccount(_) => StatusCode::NOT_FOUND,
             Self::NotConfigured(_) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::Ended(ended) => match ended {
@@ -101,6 +107,11 @@ impl TokenError {
                 "let the identity provider return ID tokens on refresh, or sign in again: `steward login`",
             ),
             Self::Provider(error) => error.problem(configuration),
+            Self::RenewalRefused(refusal) => {
+                let fix = diagnosis::fix_for(&configuration.context(), &refusal.to_string());
+                let more = fix.map_or_else(String::new, |fix| format!(". If that does not help: {fix}"));
+                problem(Code::SignInDenied, &format!("sign in again: `steward login`{more}"))
+            }
             Self::Vault(error) => error.problem(),
             Self::Stopping => Problem::new(Code::ApiRefused, self.to_string()),
         }

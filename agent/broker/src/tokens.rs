@@ -27,6 +27,8 @@ pub(crate) struct Tokens {
 pub(crate) struct User {
     pub(crate) subject: String,
     pub(crate) email: Option<String>,
+    /// Whether the provider says that the address is the user's own, if it says anything about that.
+    pub(crate) email_verified: Option<bool>,
     /// When the ID token ends.
     pub(crate) id_token_expires_at: Timestamp,
 }

@@ -9,9 +9,12 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::body::Bytes;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use platform::clock;
 use policy_schema::settings::ProxyMode;
 use policy_schema::{Code, Policy, Problem};
-use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, Response};
+use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, RequestBuilder, Response};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -106,7 +109,7 @@ impl HttpError {
 }
 
 /// A response as it came.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Fetched {
     /// The HTTP status.
     pub status: u16,
@@ -114,6 +117,8 @@ pub struct Fetched {
     pub location: Option<String>,
     /// The header `Date`.
     pub date: Option<String>,
+    /// The header `Retry-After`, in seconds from now (RFC 9110, section 10.2.3).
+    pub retry_after: Option<u64>,
     /// The body, cut at the limit.
     pub body: Vec<u8>,
 }
@@ -201,26 +206,13 @@ impl Http {
     /// there is one (RFC 6750).
     ///
     /// # Errors
-    /// No response came.
+    /// No response came in time.
     pub async fn fetch(&self, url: &Url, token: Option<&str>, limit: usize) -> Result<Fetched, HttpError> {
         let mut request = self.client.get(url.clone());
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
-        let mut response = request.send().await.map_err(|source| unreachable(url, source))?;
-        let header = |name: &str| {
-            let value = response.headers().get(name)?;
-            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
-        };
-        let (status, location, date) = (response.status().as_u16(), header("location"), header("date"));
-        let mut body = Vec::new();
-        while body.len() < limit
-            && let Some(chunk) = response.chunk().await.map_err(|source| unreachable(url, source))?
-        {
-            body.extend_from_slice(&chunk);
-        }
-        body.truncate(limit);
-        Ok(Fetched { status, location, date, body })
+        receive(request, url, limit, Longer::IsCut).await
     }
 
     /// Starts a GET. The caller reads the body piece by piece.
@@ -239,83 +231,98 @@ impl Http {
     /// Gets a document of at most `limit` bytes.
     ///
     /// # Errors
-    /// No response came, or another status than 200, or it is too large.
+    /// No response came in time, or another status than 200, or it is too large.
     pub async fn get(&self, url: &Url, limit: usize) -> Result<Vec<u8>, HttpError> {
-        let Body { response, .. } = self.open(url).await?;
-        body(response, url, limit).await
+        let fetched = receive(self.client.get(url.clone()), url, limit, Longer::IsError).await?;
+        match fetched.status {
+            200 => Ok(fetched.body),
+            status => Err(HttpError::Status { host: host(url), status }),
+        }
     }
 
-    /// Posts JSON, with a bearer token if there is one (RFC 6750). Returns the status, and Retry-After in seconds.
+    /// Posts JSON, with a bearer token if there is one (RFC 6750). The body of the response is cut after `limit` bytes.
     ///
     /// # Errors
-    /// No response came.
+    /// No response came in time.
     pub async fn post_json(
         &self,
         url: &Url,
         token: Option<&str>,
         json: Vec<u8>,
-    ) -> Result<(u16, Option<u64>), HttpError> {
+        limit: usize,
+    ) -> Result<Fetched, HttpError> {
         let mut request = self.client.post(url.clone()).header("content-type", "application/json").body(json);
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
-        let response = request.send().await.map_err(|source| unreachable(url, source))?;
-        let retry_after = response
-            .headers()
-            .get("retry-after")
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.parse().ok());
-        Ok((response.status().as_u16(), retry_after))
+        receive(request, url, limit, Longer::IsCut).await
     }
 
-    /// Posts a form. Returns the status and the body.
-    ///
-    /// # Errors
-    /// No response came, or it is too large.
-    pub async fn post_form(
-        &self,
-        url: &Url,
-        form: String,
-        limit: usize,
-    ) -> Result<(u16, Vec<u8>), HttpError> {
-        let request = self.client.post(url.clone()).body(form);
-        let request = request.header("content-type", "application/x-www-form-urlencoded");
-        let response = request.send().await.map_err(|source| unreachable(url, source))?;
-        let status = response.status().as_u16();
-        Ok((status, body(response, url, limit).await?))
-    }
-
-    /// Sends a request that a library made, for a response of at most `limit` bytes.
+    /// Posts a form, for a response of at most `limit` bytes.
     ///
     /// # Errors
     /// No response came in time, or it is too large.
-    pub async fn exchange(
-        &self,
-        request: http::Request<Vec<u8>>,
-        limit: usize,
-    ) -> Result<http::Response<Vec<u8>>, HttpError> {
-        let request = reqwest::Request::try_from(request).map_err(HttpError::Settings)?;
-        let url = request.url().clone();
-        let exchange = self.exchange_without_limit(request, &url, limit);
-        tokio::time::timeout(DOCUMENT_LIMIT, exchange)
-            .await
-            .unwrap_or_else(|_| Err(HttpError::TooSlow { host: host(&url) }))
+    pub async fn post_form(&self, url: &Url, form: String, limit: usize) -> Result<Fetched, HttpError> {
+        let request = self.client.post(url.clone()).body(form);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        receive(request, url, limit, Longer::IsError).await
     }
+}
 
-    async fn exchange_without_limit(
-        &self,
-        request: reqwest::Request,
-        url: &Url,
-        limit: usize,
-    ) -> Result<http::Response<Vec<u8>>, HttpError> {
-        let response = self.client.execute(request).await.map_err(|source| unreachable(url, source))?;
-        let mut builder = http::Response::builder().status(response.status());
-        for (name, value) in response.headers() {
-            builder = builder.header(name, value);
+/// What happens with a body that is longer than its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Longer {
+    IsCut,
+    IsError,
+}
+
+/// Sends a request, and reads the response to its end.
+async fn receive(
+    request: RequestBuilder,
+    url: &Url,
+    limit: usize,
+    longer: Longer,
+) -> Result<Fetched, HttpError> {
+    let receiving = async {
+        let mut response = request.send().await.map_err(|source| unreachable(url, source))?;
+        let header = |name: &str| {
+            let value = response.headers().get(name)?;
+            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        let date = header("date");
+        let mut fetched = Fetched {
+            status: response.status().as_u16(),
+            location: header("location"),
+            retry_after: header("retry-after")
+                .and_then(|text| retry_after(&text, date.as_deref(), clock::now())),
+            date,
+            body: Vec::new(),
+        };
+        while let Some(chunk) = response.chunk().await.map_err(|source| unreachable(url, source))? {
+            fetched.body.extend_from_slice(&chunk);
+            if fetched.body.len() > limit {
+                if longer == Longer::IsError {
+                    return Err(HttpError::TooLarge { host: host(url), limit });
+                }
+                fetched.body.truncate(limit);
+                break;
+            }
         }
-        let body = body(response, url, limit).await?;
-        Ok(builder.body(body).expect("status and headers come from a response"))
+        Ok(fetched)
+    };
+    let received = tokio::time::timeout(DOCUMENT_LIMIT, receiving).await;
+    received.unwrap_or_else(|_| Err(HttpError::TooSlow { host: host(url) }))
+}
+
+/// `Retry-After` in seconds: a number, or a date by the server's own clock, if it says what that is.
+fn retry_after(text: &str, date: Option<&str>, now: Timestamp) -> Option<u64> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(seconds);
     }
+    let parse = |text: &str| rfc2822::parse(text).ok().map(|zoned| zoned.timestamp());
+    let from = date.and_then(parse).unwrap_or(now);
+    u64::try_from(from.duration_until(parse(text)?).as_secs()).ok()
 }
 
 /// What is wrong with the certificates of policy. A certificate that cannot be used is left out, so less is trusted.
@@ -367,17 +374,6 @@ fn trusted(pem: &str) -> Result<Vec<u8>, CertificateError> {
     Ok(der)
 }
 
-async fn body(mut response: Response, url: &Url, limit: usize) -> Result<Vec<u8>, HttpError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|source| unreachable(url, source))? {
-        if body.len() + chunk.len() > limit {
-            return Err(HttpError::TooLarge { host: host(url), limit });
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
 fn unreachable(url: &Url, source: reqwest::Error) -> HttpError {
     // The query of a URL may be secret, and the host says enough.
     HttpError::Unreachable { host: host(url), source: source.without_url() }
@@ -389,6 +385,21 @@ mod tests {
 
     fn network(mode: ProxyMode) -> Network {
         Network { proxy_mode: mode, proxy_url: None, proxy_bypass: Vec::new(), certificates: Vec::new() }
+    }
+
+    #[test]
+    fn retry_after_is_a_number_or_a_date() {
+        let now = Timestamp::from_second(784_111_777).unwrap();
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let after = |text: &str, date: Option<&str>| retry_after(text, date, now);
+        assert_eq!(after("120", None), Some(120));
+        assert_eq!(after(" 5 ", Some(date)), Some(5));
+        assert_eq!(after("Sun, 06 Nov 1994 08:50:37 GMT", None), Some(60));
+        // By the clock of the server, whatever this device's says.
+        assert_eq!(after("Sun, 06 Nov 1994 09:49:37 GMT", Some("Sun, 06 Nov 1994 09:49:07 GMT")), Some(30));
+        for text in ["", "soon", "-5", "Sun, 06 Nov 1994 08:00:00 GMT"] {
+            assert_eq!(after(text, None), None, "{text}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod admission;
 pub mod certificate_observer;
 pub mod client;
 pub mod http;
+pub mod loopback;
 pub mod server;
 
 pub use chain::chain;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use listeners::Protocol;
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::os::ipc;
+use crate::os::{ipc, tcp};
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 128;
@@ -33,6 +33,27 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     ipc::use_port_exclusively(&socket)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// Whose a connection to a port of this device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// A process of the user who runs this one.
+    Own,
+    /// Another user's, or nobody's any more.
+    Other,
+    /// The system does not say.
+    Unknown,
+}
+
+/// Whose the client of a connection is. Reads what the system knows of connections, which may take a moment.
+#[must_use]
+pub fn client(client: SocketAddr, server: SocketAddr) -> Client {
+    match tcp::client_is_own(client, server) {
+        Ok(Some(true)) => Client::Own,
+        Ok(Some(false) | None) => Client::Other,
+        Err(_) => Client::Unknown,
+    }
 }
 
 /// The process that listens at a port; `None` if there is none, or it is another user's and the system does not say.

@@ -69,6 +69,9 @@ pub struct TokenRequest {
     pub id_token: bool,
     /// Renew the session first, even if its tokens are valid. Only for Steward's own program.
     pub renew: bool,
+    /// The access token that a server refused although it had not expired. A newer one is given out, if there is none yet
+    /// after a renewal; at most one renewal a minute.
+    pub rejected: Option<String>,
 }
 
 /// The tokens for an app, with the names of RFC 6749, section 5.1.
@@ -88,6 +91,9 @@ pub struct TokenResponse {
     pub scope: String,
     /// The user's address, or the subject where there is no address.
     pub account: String,
+    /// Whether the response that brought the access token brought the ID token as well. Absent if that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_token_renewed: Option<bool>,
 }
 
 /// Without the tokens.
@@ -124,18 +130,21 @@ pub struct LoginRequest {
     pub browser: bool,
     /// Respond when the sign-in has ended. Otherwise respond when it has begun.
     pub wait: bool,
+    /// Begin none: join the sign-in that is under way. If it has ended, the response is how it ended.
+    pub join: bool,
 }
 
 impl Default for LoginRequest {
     fn default() -> Self {
-        Self { method: Method::Browser, browser: true, wait: true }
+        Self { method: Method::Browser, browser: true, wait: true, join: false }
     }
 }
 
 /// A sign-in that has begun, or ended.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LoginResponse {
-    /// The address where the user signs in.
+    /// The address at which the user begins, in a browser on this device: a short one of this device itself, which is valid
+    /// as long as the sign-in waits. If the user pastes the last address, that of the identity provider.
     pub authorization_url: String,
     /// What the user needs to sign in on another device.
     pub device: Option<DeviceCode>,

@@ -273,8 +273,8 @@ async fn dispatch(paths: Paths, verb: Verb, json: bool) -> anyhow::Result<ExitCo
         Verb::Logout(arguments) => sign_in::logout(&paths, arguments, json).await?,
         Verb::Version if json => out!("{}", json!({ "version": env!("CARGO_PKG_VERSION") })),
         Verb::Version => out!("steward {}", env!("CARGO_PKG_VERSION")),
-        Verb::Completions { shell } => completions(shell),
-        Verb::Man { output } => manual_pages(&output)?,
+        Verb::Completions { shell } => completions(shell, json)?,
+        Verb::Man { output } => manual_pages(&output, json)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -288,19 +288,32 @@ fn fail(message: &str, json: bool) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn completions(shell: clap_complete::Shell) {
-    clap_complete::generate(shell, &mut Arguments::command(), "steward", &mut std::io::stdout());
+fn completions(shell: clap_complete::Shell, json: bool) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "steward", &mut script);
+    let script = String::from_utf8(script)?;
+    if json {
+        let document = json!({ "shell": shell.to_string(), "script": script });
+        out!("{}", serde_json::to_string_pretty(&document)?);
+    } else {
+        out!("{}", script.trim_end());
+    }
+    Ok(())
 }
 
-fn manual_pages(output: &Path) -> anyhow::Result<()> {
+fn manual_pages(output: &Path, json: bool) -> anyhow::Result<()> {
     fs_err::create_dir_all(output)?;
     // Without an entry for the verb `help`, which repeats all of them.
     clap_mangen::generate_to(Arguments::command().disable_help_subcommand(true), output)?;
-    out!(
-        "The manual pages are in {}; `man -l {}/steward.1` shows the first.",
-        output.display(),
-        output.display()
-    );
+    if json {
+        let pages = fs_err::read_dir(output)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut pages: Vec<String> = pages.filter(|name| name.starts_with("steward")).collect();
+        pages.sort();
+        out!("{}", serde_json::to_string_pretty(&json!({ "folder": output, "files": pages }))?);
+    } else {
+        let folder = output.display();
+        out!("The manual pages are in {folder}; `man -l {folder}/steward.1` shows the first.");
+    }
     Ok(())
 }
 
@@ -319,7 +332,8 @@ fn shown(value: &serde_json::Value) -> String {
     }
 }
 
-/// A text whose control characters, except those between lines and columns, are replaced.
+/// A text whose control characters, except those between lines and columns, are replaced, and those that change the
+/// direction of writing: with them a foreign address could look like another one.
 fn harmless(text: &str) -> String {
     replace_controls(text, &['\n', '\t'])
 }
@@ -330,8 +344,9 @@ fn in_one_line(text: &str) -> String {
 }
 
 fn replace_controls(text: &str, except: &[char]) -> String {
-    let plain =
-        |letter: char| if letter.is_control() && !except.contains(&letter) { '\u{fffd}' } else { letter };
+    let turns = |letter: char| matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_odd = |letter: char| (letter.is_control() || turns(letter)) && !except.contains(&letter);
+    let plain = |letter: char| if is_odd(letter) { '\u{fffd}' } else { letter };
     text.chars().map(plain).collect()
 }
 

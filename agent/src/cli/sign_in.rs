@@ -6,9 +6,10 @@ use clap::Args;
 use net::client::{self, CallError};
 use platform::paths::Paths;
 use platform::{clock, process};
+use policy_schema::Code;
 use protocol::broker::{
-    CALLERS, CallerRecord, LOGIN, LOGIN_CANCEL, LOGIN_RETURN, LOGOUT, LoginRequest, LoginReturnRequest,
-    LogoutRequest, Method, SESSION,
+    CALLERS, CallerRecord, LOGIN, LOGIN_CANCEL, LOGIN_RETURN, LOGOUT, LoginRequest, LoginResponse,
+    LoginReturnRequest, LogoutRequest, Method, SESSION,
 };
 use protocol::endpoint::{Endpoint, Nothing};
 use serde::Serialize;
@@ -44,8 +45,6 @@ pub(super) struct LogoutArguments {
 
 /// The broker waits for the user this long.
 const LIMIT_IN_MINUTES: u64 = 5;
-/// A sign-in that can begin has begun by then.
-const BEGINS_WITHIN: std::time::Duration = std::time::Duration::from_millis(700);
 
 pub(super) async fn login(paths: &Paths, arguments: LoginArguments, json: bool) -> anyhow::Result<()> {
     let LoginArguments { no_browser, paste, device } = arguments;
@@ -55,53 +54,38 @@ pub(super) async fn login(paths: &Paths, arguments: LoginArguments, json: bool) 
         (false, false) => Method::Browser,
     };
     let browser = !(no_browser || paste || device);
-    let say = |text: &str| if json { err!("{text}") } else { out!("{text}") };
-    if !browser {
-        let request = LoginRequest { method, browser: false, wait: false };
-        let started = call(paths, &LOGIN, &request).await?;
-        say(&match &started.device {
-            Some(device) => format!(
-                "Open {} on any device and enter the code {}.\nIt is valid for {} minutes.",
-                device.verification_uri,
-                device.user_code,
-                device.expires_in / 60
-            ),
-            None if paste => format!(
-                "Open this address in a browser:\n\n{}\n\nAfter the sign-in the browser shows a page that cannot be \
-                 opened. Copy its whole address and paste it here:",
-                started.authorization_url
-            ),
-            None => {
-                format!("Open this address in a browser on this device:\n\n{}\n", started.authorization_url)
-            }
-        });
-    }
+    // What a user needs to go on is the output; that a browser opens, is not.
+    let say = |text: &str, is_output: bool| if json || !is_output { err!("{text}") } else { out!("{text}") };
     let finished = async {
-        if paste {
-            let line = tokio::task::spawn_blocking(|| {
-                let mut url = String::new();
-                std::io::stdin().read_line(&mut url).map(|_| url)
-            });
-            let url = line.await??.trim().to_owned();
-            return call(paths, &LOGIN_RETURN, &LoginReturnRequest { url }).await;
+        let mut browser = browser;
+        loop {
+            let request = LoginRequest { method, browser, wait: false, join: false };
+            let started = call(paths, &LOGIN, &request).await?;
+            say(&announcement(&started, method, browser), !browser);
+            if method == Method::Browser {
+                err!(
+                    "Waiting up to {LIMIT_IN_MINUTES} minutes for you to finish there. Ctrl-C ends the sign-in."
+                );
+            }
+            if paste {
+                let line = tokio::task::spawn_blocking(|| {
+                    let mut url = String::new();
+                    std::io::stdin().read_line(&mut url).map(|_| url)
+                });
+                let url = line.await??.trim().to_owned();
+                return call(paths, &LOGIN_RETURN, &LoginReturnRequest { url }).await;
+            }
+            let request = LoginRequest { method, browser: false, wait: true, join: true };
+            match client::call(&paths.broker_socket(), &LOGIN, &request).await {
+                // The user can open the address by hand.
+                Err(CallError::Refused(problem)) if browser && problem.code == Code::SignInBrowserFailed => {
+                    say(&format!("{}.", problem.message), false);
+                    browser = false;
+                }
+                Ok(ended) => return Ok(ended),
+                Err(error) => return Err(failed(paths, error)),
+            }
         }
-        // Begins the sign-in, or joins the one that has begun.
-        let request = LoginRequest { method, browser, wait: true };
-        let ended = call(paths, &LOGIN, &request);
-        tokio::pin!(ended);
-        // By then it has begun, or it was refused and there is nothing to announce.
-        if let Ok(ended) = tokio::time::timeout(BEGINS_WITHIN, &mut ended).await {
-            return ended;
-        }
-        if browser {
-            err!("Signing in through the browser.");
-        }
-        if method == Method::Browser {
-            err!(
-                "Waiting up to {LIMIT_IN_MINUTES} minutes for you to finish there. Ctrl-C ends the sign-in."
-            );
-        }
-        ended.await
     };
     let ended = tokio::select! {
         ended = finished => ended?,
@@ -118,6 +102,29 @@ pub(super) async fn login(paths: &Paths, arguments: LoginArguments, json: bool) 
     out!("Signed in as {}.", ended.session.account.as_deref().unwrap_or("an unknown account"));
     super::policy::print_problems(&ended.session.problems);
     Ok(())
+}
+
+/// What the user has to do, and how long the broker waits for it.
+fn announcement(started: &LoginResponse, method: Method, browser: bool) -> String {
+    let url = &started.authorization_url;
+    match (&started.device, method) {
+        (Some(device), _) => format!(
+            "Open {} on any device and enter the code {}.\nIt is valid for {} minutes. Ctrl-C ends the sign-in.",
+            device.verification_uri,
+            device.user_code,
+            device.expires_in / 60
+        ),
+        (None, Method::Paste) => format!(
+            "Open this address in a browser:\n\n{url}\n\nAfter the sign-in the browser shows a page that cannot be \
+             opened. Copy its whole address and paste it here:"
+        ),
+        (None, _) if browser => {
+            format!(
+                "Signing in through the browser. If none opens, open this address on this device:\n\n{url}\n"
+            )
+        }
+        (None, _) => format!("Open this address in a browser on this device:\n\n{url}\n"),
+    }
 }
 
 pub(super) async fn whoami(paths: &Paths, json: bool) -> anyhow::Result<ExitCode> {
@@ -158,6 +165,12 @@ pub(super) async fn logout(paths: &Paths, arguments: LogoutArguments, json: bool
         })?,
         None if arguments.browser => {
             err!("note: the identity provider offers no sign-out in the browser");
+        }
+        Some(url) if !json => {
+            err!(
+                "note: the browser may still be signed in at the identity provider; to end that as well: {}",
+                url
+            );
         }
         Some(_) | None => {}
     }
@@ -208,15 +221,18 @@ pub(super) async fn call<Request: Serialize, Response: serde::de::DeserializeOwn
     endpoint: &Endpoint<Request, Response>,
     request: &Request,
 ) -> anyhow::Result<Response> {
-    let socket = paths.broker_socket();
-    client::call(&socket, endpoint, request).await.map_err(|error| match error {
+    client::call(&paths.broker_socket(), endpoint, request).await.map_err(|error| failed(paths, error))
+}
+
+fn failed(paths: &Paths, error: CallError) -> anyhow::Error {
+    match error {
         CallError::Absent { .. } => anyhow::anyhow!(
             "no broker listens at {}\n  hint: it starts with the desktop session; `steward broker` starts one by hand",
-            socket.display()
+            paths.broker_socket().display()
         ),
         other @ (CallError::Silent { .. }
         | CallError::Broken { .. }
         | CallError::Unexpected { .. }
         | CallError::Refused(_)) => other.into(),
-    })
+    }
 }

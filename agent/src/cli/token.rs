@@ -35,6 +35,9 @@ pub(super) struct Arguments {
     /// Open the browser if no user is signed in.
     #[arg(long)]
     interactive: bool,
+    /// A server refused the token although it had not expired: print a newer one. Renews at most once a minute.
+    #[arg(long)]
+    rejected: bool,
     /// The account, by address or subject; by default the one that signed in last.
     #[arg(long)]
     account: Option<String>,
@@ -99,9 +102,19 @@ pub(super) async fn token(paths: &Paths, arguments: Arguments, json: bool) -> an
         resource: arguments.resource,
         id_token: identity,
         renew: false,
+        rejected: None,
     };
-    let grant = call(paths, &TOKEN, &request).await?;
+    let mut grant = call(paths, &TOKEN, &request).await?;
+    if arguments.rejected {
+        let request = TokenRequest { rejected: Some(grant.access_token), ..request };
+        grant = call(paths, &TOKEN, &request).await?;
+    }
     let token = if identity { &grant.id_token } else { &grant.access_token };
+    // Each format is a line, or part of one, for a program that trusts it.
+    ensure!(
+        token.bytes().all(|byte| byte.is_ascii_graphic()),
+        "the token has characters that no token may have, so it is not printed"
+    );
     match format {
         Format::Raw => out!("{token}"),
         Format::Json => out!("{}", serde_json::to_string_pretty(&grant)?),
@@ -163,9 +176,10 @@ async fn assume_role(
     ];
     let form = form.into_iter().chain(seconds.as_deref().map(|seconds| ("DurationSeconds", seconds)));
     let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-    let (status, response) = http.post_form(&sts, form, MAXIMUM_RESPONSE).await?;
+    let response = http.post_form(&sts, form, MAXIMUM_RESPONSE).await?;
+    let status = response.status;
     let part = |name: &str| {
-        first_text(&response, name)
+        first_text(&response.body, name)
             .with_context(|| format!("AWS responded with status {status} and without `{name}`"))
     };
     if status != 200 {

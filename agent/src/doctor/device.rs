@@ -9,9 +9,13 @@ use std::time::Duration;
 
 use broker::SERVICE;
 use net::chain;
+use net::client::call;
 use platform::{port, random, service, vault};
 use policy_schema::settings::VaultFallback;
 use policy_schema::{Code, Component, Open};
+use protocol::broker::SESSION;
+use protocol::endpoint::Nothing;
+use protocol::session::SessionState;
 use url::Url;
 
 use super::{Cause, Confidence, Finding, Outcome, Subject, diagnosis, explain_text, match_causes};
@@ -61,6 +65,11 @@ async fn check_port(subject: &Subject) -> Finding {
     let Some(address) = taken else {
         return Finding::pass("port", format!("{number} is free for IPv4 and IPv6"));
     };
+    if signing_in(subject).await {
+        let summary =
+            format!("a sign-in that waits in the browser uses {number}; `steward login` continues it");
+        return Finding::pass("port", summary);
+    }
     let holder = tokio::task::spawn_blocking(move || port::holder(number)).await.ok().flatten();
     let evidence = match holder {
         Some(port::Holder { process, name, program }) => {
@@ -71,6 +80,12 @@ async fn check_port(subject: &Subject) -> Finding {
     };
     let diagnosis = subject.diagnose(Cause::PortTaken, Confidence::Certain, evidence.clone());
     Finding::new("port", Outcome::Failure, evidence).because(diagnosis)
+}
+
+/// Whether the user's own broker waits for a sign-in.
+async fn signing_in(subject: &Subject) -> bool {
+    let session = call(&subject.paths.broker_socket(), &SESSION, &Nothing {}).await;
+    session.is_ok_and(|session| session.state == SessionState::SigningIn)
 }
 
 fn check_browser(subject: &Subject) -> Finding {

@@ -65,8 +65,8 @@ impl ProbeClient {
         url: &Url,
     ) -> Result<(serde_json::Value, Fetched), Diagnosis> {
         let response = self.fetch(subject, url, None).await?;
-        match (response.status, serde_json::from_slice(&response.body)) {
-            (200, Ok(document)) => Ok((document, response)),
+        match (response.status, broker::documents::object(&response.body)) {
+            (200, Ok(document)) => Ok((document.into(), response)),
             _ => Err(not_a_document(subject, url, &response)),
         }
     }
@@ -176,7 +176,7 @@ pub(super) fn not_a_document(subject: &Subject, url: &Url, response: &Fetched) -
         200 if response.body.trim_ascii_start().starts_with(b"<") => {
             subject.diagnose(Cause::CaptivePortal, Confidence::Likely, evidence)
         }
-        500.. => subject.diagnose(Cause::ServerFault, Confidence::Certain, evidence),
+        429 | 500.. => subject.diagnose(Cause::ServerFault, Confidence::Certain, evidence),
         _ => {
             let text = String::from_utf8_lossy(&response.body);
             // An address that does not exist says nothing about an app that is turned off.

@@ -62,14 +62,20 @@ fn classify(subject: &Subject, response: &Fetched) -> Finding {
     let matched = match_causes(&text);
     match kind(subject, response, !matched.is_empty()) {
         Kind::Redirect(error) => classify_redirect(subject, error.as_deref()),
-        Kind::Page => Finding::pass("redirect", "the identity provider shows a page, as for a sign-in")
-            .observed([format!("status {}", response.status)]),
+        // Whether it knows the client, shows only when a user has signed in.
+        Kind::Page => Finding::skipped(
+            "redirect",
+            "it could not be checked without a sign-in: the identity provider shows a page first; `--sign-in` tries it",
+        )
+        .observed([format!("status {}", response.status)]),
+        Kind::Refusal if matched.is_empty() && (response.status >= 500 || response.status == 429) => {
+            let evidence = format!("it responded with status {}: {}", response.status, excerpt(&text));
+            Finding::new("redirect", Outcome::Warning, "it could not be checked: the identity provider has a fault")
+                .because(subject.diagnose(Cause::ServerFault, Confidence::Likely, evidence))
+        }
         Kind::Refusal => {
             let evidence = format!("it responded with status {}: {}", response.status, excerpt(&text));
             let mut ids: Vec<Cause> = matched;
-            if ids.is_empty() && (response.status >= 500 || response.status == 429) {
-                ids = vec![Cause::ServerFault];
-            }
             if ids.is_empty() {
                 // The page does not say why, so the usual causes are named.
                 ids = match subject.configuration.context().provider() {

@@ -123,7 +123,9 @@ fn check_refresh_token(subject: &Subject, session: &SessionStatus) -> Finding {
 /// Checks the address where the app reads it: in the ID token, not at the userinfo endpoint.
 fn check_email(subject: &Subject, claims: &Claims) -> Finding {
     let claim = subject.configuration.email_claim.as_str();
-    let Some(found) = claims.get(claim).and_then(Value::as_str) else {
+    // An empty one is none.
+    let found = claims.get(claim).and_then(Value::as_str).filter(|email| !email.trim().is_empty());
+    let Some(found) = found else {
         let names: Vec<&str> = claims.keys().map(String::as_str).collect();
         let evidence = format!("the ID token has the claims {}", names.join(", "));
         return Finding::new("email", Outcome::Failure, format!("the ID token has no `{claim}`"))
@@ -168,9 +170,19 @@ async fn check_user_info(subject: &Subject, grant: &TokenResponse) -> Finding {
                 response.status, grant.scope
             );
             let pingone = subject.configuration.context().provider() == Some(IdentityProvider::PingOne);
-            let confidence = if pingone { Confidence::Certain } else { Confidence::Likely };
-            Finding::new(check, Outcome::Failure, "the user info request is refused")
-                .because(subject.diagnose(Cause::UserinfoRefused, confidence, evidence))
+            // RFC 6750, section 3.1: 403 is about scopes, 401 about the token, which may have been revoked.
+            let causes: &[(Cause, Confidence)] = match (pingone, response.status) {
+                (true, _) => &[(Cause::UserinfoRefused, Confidence::Certain)],
+                (false, 403) => &[(Cause::UserinfoRefused, Confidence::Likely)],
+                (false, _) => &[
+                    (Cause::SessionEndedByProvider, Confidence::Heuristic),
+                    (Cause::UserinfoRefused, Confidence::Heuristic),
+                ],
+            };
+            let diagnoses = causes
+                .iter()
+                .map(|(cause, confidence)| subject.diagnose(*cause, *confidence, evidence.clone()));
+            Finding::new(check, Outcome::Failure, "the user info request is refused").because_of(diagnoses)
         }
         Some((_, Ok(_))) => Finding::pass(check, "it accepts this access token"),
         Some((_, Err(diagnosis))) => Finding::unavailable(check, diagnosis),
@@ -181,7 +193,10 @@ async fn check_user_info(subject: &Subject, grant: &TokenResponse) -> Finding {
 fn compare_tokens(subject: &Subject, before: &TokenResponse, after: &TokenResponse) -> Finding {
     let (first, second) = (claims(&before.id_token), claims(&after.id_token));
     let mut diagnoses = Vec::new();
-    if before.id_token == after.id_token {
+    // Two of the same second may be identical, so the broker says whether there was one.
+    if after.id_token_renewed == Some(false)
+        || after.id_token_renewed.is_none() && before.id_token == after.id_token
+    {
         let evidence = "the renewal returned an access token and no ID token".to_owned();
         diagnoses.push(subject.diagnose(Cause::NoIdTokenOnRefresh, Confidence::Certain, evidence));
     }

@@ -4,6 +4,7 @@
 //! and one last report, not a file for each hour. A file that cannot be read is kept aside and reported; the agent always
 //! starts. What a newer agent put there, before a rollback, is sent as it came.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,12 @@ pub(crate) struct Queue {
     lost: Option<StateError>,
     /// Reports that were dropped since the start.
     pub(crate) dropped: usize,
+    /// How often each report failed while others were taken.
+    failures: HashMap<PathBuf, u32>,
+    /// Whether the identity is on disk, so that it is the same after a restart.
+    durable: bool,
+    /// The identity of reports that cannot be counted on disk.
+    in_memory: Option<Identity>,
 }
 
 /// Who reports, and how far it has counted.
@@ -55,7 +62,16 @@ impl Queue {
             let device_id = device.into_uuid().to_string();
             Identity { device_id, epoch: hex(epoch), sequence: 0, extra: Extra::default() }
         });
-        let queue = Self { folder: private.join("reports"), file, identity, lost, dropped: 0 };
+        let mut queue = Self {
+            folder: private.join("reports"),
+            file,
+            identity,
+            lost,
+            dropped: 0,
+            failures: HashMap::new(),
+            durable: !new,
+            in_memory: None,
+        };
         let problem = match &queue.lost {
             Some(error) => {
                 let using = if error.is_in_place() {
@@ -66,7 +82,9 @@ impl Queue {
                 Some(state::unreadable("the identity for reports is lost", error).using(using))
             }
             None if new => {
-                queue.save_identity().err().map(|error| state::unwritable(queue.file.path(), &error))
+                let saved = queue.save_identity();
+                queue.durable = saved.is_ok();
+                saved.err().map(|error| state::unwritable(queue.file.path(), &error))
             }
             None => None,
         };
@@ -75,6 +93,43 @@ impl Queue {
 
     pub(crate) fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// The identity of a report that is sent without being counted on disk: the same device in an epoch of its own, so that
+    /// no two reports ever share a number. `None` if it is not known which device this is.
+    pub(crate) fn identity_in_memory(&mut self) -> Option<Identity> {
+        if self.lost.is_some() || !self.durable {
+            return None;
+        }
+        let epoch = || hex(&platform::random::bytes::<8>());
+        let identity = self.in_memory.get_or_insert_with(|| Identity {
+            epoch: epoch(),
+            sequence: 0,
+            ..self.identity.clone()
+        });
+        identity.sequence += 1;
+        Some(identity.clone())
+    }
+
+    /// Counts a failure of a report that waits. How many there were.
+    pub(crate) fn failed_again(&mut self, path: &Path) -> u32 {
+        let failures = self.failures.entry(path.to_owned()).or_default();
+        *failures += 1;
+        *failures
+    }
+
+    /// Takes a report out of the queue and keeps its file. Where it is.
+    pub(crate) fn put_aside(&mut self, path: &Path) -> io::Result<PathBuf> {
+        let aside = path.with_extension("refused");
+        fs_err::rename(path, &aside)?;
+        self.failures.remove(path);
+        // One is enough to see what is wrong with it.
+        for other in fs_err::read_dir(&self.folder)?.flatten().map(|entry| entry.path()) {
+            if other != aside && other.extension().is_some_and(|extension| extension == "refused") {
+                file::remove(&other)?;
+            }
+        }
+        Ok(aside)
     }
 
     /// Counts one on. The number is durable before a report bears it, so no two reports ever share one.

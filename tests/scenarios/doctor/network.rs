@@ -1,5 +1,6 @@
 //! What can be in the way between a device and a server.
 
+use e2e::browser::authorization_url;
 use e2e::device::Device;
 use e2e::interactive::Interactive;
 use e2e::middlebox::{TlsInspection, Validity, proxy_with_password};
@@ -89,7 +90,8 @@ async fn tls_inspection_is_named_and_trusted_only_by_policy() {
     )
     .await;
     let mut login = Interactive::steward(&fixture.device, &["login", "--no-browser"]);
-    assert!(login.next_address().await.starts_with(&inspection.address));
+    let address = authorization_url(&login.next_address().await).await;
+    assert!(address.starts_with(&inspection.address), "{address}");
     drop(login);
 
     let expired = TlsInspection::in_front_of(fixture.provider.address(), Validity::Expired).await;

@@ -14,11 +14,27 @@ pub(crate) enum ProviderError {
     #[error(transparent)]
     NotConfigured(#[from] ConfigurationError),
     /// No response came. Nothing that was saved is lost.
-    #[error("{0}")]
-    Unreachable(String),
+    #[error("{reason}")]
+    Unreachable {
+        /// Why not.
+        reason: String,
+        /// The request may have reached the provider.
+        arrived: bool,
+    },
+    /// The provider has failed, or is too busy. Nothing that was saved is lost.
+    #[error("{reason}")]
+    Failing {
+        /// What it said.
+        reason: String,
+        /// In how many seconds it wants to be asked again (RFC 9110, section 10.2.3).
+        retry_after: Option<u64>,
+    },
     /// What the provider says of itself cannot be used.
     #[error("{0}")]
     Discovery(String),
+    /// Its keys cannot be fetched.
+    #[error("{0}")]
+    Keys(String),
     /// The provider does not accept the refresh token any more (`invalid_grant`, RFC 6749, section 5.2). Only this ends
     /// a session.
     #[error("{0}")]
@@ -44,11 +60,14 @@ pub(crate) enum ProviderError {
 
 /// A refusal in the provider's own words, on one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal(String);
+pub(crate) struct Refusal {
+    error: String,
+    text: String,
+}
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.0)
+        formatter.write_str(&self.text)
     }
 }
 
@@ -56,7 +75,13 @@ impl Refusal {
     /// `error` and `error_description` (RFC 6749, section 5.2).
     pub(crate) fn new(error: &str, description: Option<&str>) -> Self {
         let description = description.map_or_else(String::new, |text| format!(": {text}"));
-        Self(one_line(&format!("the identity provider refused: {error}{description}")))
+        let text = one_line(&format!("the identity provider refused: {error}{description}"));
+        Self { error: error.to_owned(), text }
+    }
+
+    /// Whether it has this `error`.
+    pub(crate) fn is(&self, error: &str) -> bool {
+        self.error == error
     }
 }
 
@@ -124,6 +149,11 @@ impl Check {
 }
 
 impl ProviderError {
+    /// Whether it says that the provider cannot be asked for anything now.
+    pub(crate) fn is_of_all(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Failing { .. })
+    }
+
     /// The HTTP status of the refusal.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
@@ -131,9 +161,12 @@ impl ProviderError {
             Self::InvalidGrant(_) => StatusCode::UNAUTHORIZED,
             Self::Refused(_) => StatusCode::FORBIDDEN,
             Self::DeviceCodeExpired(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Unreachable(_) | Self::Discovery(_) | Self::NoDeviceFlow | Self::Untrusted { .. } => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::Unreachable { .. }
+            | Self::Failing { .. }
+            | Self::Discovery(_)
+            | Self::Keys(_)
+            | Self::NoDeviceFlow
+            | Self::Untrusted { .. } => StatusCode::BAD_GATEWAY,
         }
     }
 
@@ -148,7 +181,16 @@ impl ProviderError {
         };
         match self {
             Self::NotConfigured(error) => error.problem(),
-            Self::Unreachable(reason) => {
+            Self::Failing { retry_after, .. } => {
+                let when =
+                    retry_after.map_or_else(|| "in a while".to_owned(), |seconds| format!("in {seconds} s"));
+                problem(Code::SignInProviderFailing).hint(format!(
+                    "the fault is at the identity provider: Steward tries again {when}; nothing that was saved is lost"
+                ))
+            }
+            Self::Keys(_) => problem(Code::SignInDiscoveryInvalid)
+                .hint("compare `JwksUri` with the discovery document, or remove it".to_owned()),
+            Self::Unreachable { reason, .. } => {
                 // A server that presents a certificate was reached: the network is not what is wrong.
                 let fix = diagnosis::fix_for(&configuration.context(), reason);
                 let network = || "check the network; nothing that was saved is lost".to_owned();
@@ -159,7 +201,7 @@ impl ProviderError {
             Self::InvalidGrant(_) => problem(Code::SignInRequired)
                 .hint("sign in again: `steward login`, or start the app".to_owned()),
             Self::Refused(refusal) => {
-                let fix = diagnosis::fix_for(&configuration.context(), &refusal.0);
+                let fix = diagnosis::fix_for(&configuration.context(), &refusal.text);
                 problem(Code::SignInDenied).hint(fix.unwrap_or_else(|| configuration.help()))
             }
             Self::DeviceCodeExpired(_) => problem(Code::SignInTimedOut),
@@ -190,6 +232,11 @@ impl ProviderError {
             }
         }
     }
+}
+
+/// A response that failed a check.
+pub(super) fn untrusted(check: Check, reason: String) -> ProviderError {
+    ProviderError::Untrusted { check, reason }
 }
 
 /// Foreign text on one line, without control characters, at most 300 characters.

@@ -6,11 +6,40 @@ use openidconnect::{JsonWebKey, JsonWebKeyAlgorithm, JsonWebKeyId, SignatureVeri
 use p521::ecdsa::signature::Verifier as _;
 use p521::ecdsa::{Signature, VerifyingKey};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The fewest bits of an RSA modulus (NIST SP 800-131A, revision 2, section 3; RFC 7518, section 3.3), and the most:
+/// to verify with longer ones takes long.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=16384;
+
+/// Signatures are RS, PS or ES with 256, 384 or 512; HS and `none` are refused.
+const ALGORITHMS: [(&str, CoreJwsSigningAlgorithm); 9] = [
+    ("RS256", CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256),
+    ("RS384", CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha384),
+    ("RS512", CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha512),
+    ("PS256", CoreJwsSigningAlgorithm::RsaSsaPssSha256),
+    ("PS384", CoreJwsSigningAlgorithm::RsaSsaPssSha384),
+    ("PS512", CoreJwsSigningAlgorithm::RsaSsaPssSha512),
+    ("ES256", CoreJwsSigningAlgorithm::EcdsaP256Sha256),
+    ("ES384", CoreJwsSigningAlgorithm::EcdsaP384Sha384),
+    ("ES512", CoreJwsSigningAlgorithm::EcdsaP521Sha512),
+];
+
+/// Whether signatures with this algorithm are accepted, by its name (RFC 7518, section 3.1).
+#[must_use]
+pub fn accepts(name: &str) -> bool {
+    algorithm(name).is_some()
+}
+
+/// The algorithm of that name, if it is accepted.
+pub(super) fn algorithm(name: &str) -> Option<CoreJwsSigningAlgorithm> {
+    ALGORITHMS.iter().find(|(known, _)| *known == name).map(|(_, algorithm)| algorithm.clone())
+}
 
 /// A public key (RFC 7517).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]
-pub(super) struct Key(CoreJsonWebKey);
+pub struct Key(CoreJsonWebKey);
 
 impl JsonWebKey for Key {
     type KeyUse = CoreJsonWebKeyUse;
@@ -59,6 +88,70 @@ impl JsonWebKey for Key {
 }
 
 impl Key {
+    /// Reads a key that can verify a signature. Members that are not needed for that are not looked at.
+    ///
+    /// # Errors
+    /// It cannot; the reason is a part of a sentence.
+    pub(super) fn read(value: &Value) -> Result<Self, String> {
+        let text = |name: &str| value.get(name).and_then(Value::as_str);
+        let kind = text("kty").ok_or("it does not say of which kind it is (kty)")?;
+        if let Some(other) = text("use").filter(|usage| *usage != "sig") {
+            return Err(format!("it is not for signatures (use: {other})"));
+        }
+        let operations = value.get("key_ops").and_then(Value::as_array);
+        if operations.is_some_and(|listed| !listed.iter().any(|one| one == "verify")) {
+            return Err("it is not for verifying (key_ops)".to_owned());
+        }
+        if let Some(other) = text("alg").filter(|name| algorithm(name).is_none()) {
+            return Err(format!("its algorithm {other} is not accepted"));
+        }
+        let needed: &[&str] = match kind {
+            "RSA" => &["n", "e"],
+            "EC" => &["crv", "x", "y"],
+            other => return Err(format!("keys of the kind {other} are not accepted")),
+        };
+        let mut members = Map::new();
+        for name in ["kty", "kid", "alg"].iter().chain(needed) {
+            match text(name) {
+                // Some pad what must not be padded.
+                Some(text) => {
+                    members.insert((*name).to_owned(), text.trim_end_matches('=').into());
+                }
+                None if needed.contains(name) => return Err(format!("it has no {name}")),
+                None => {}
+            }
+        }
+        if kind == "RSA" {
+            let modulus = super::base64(members["n"].as_str().unwrap_or_default());
+            let modulus = modulus.ok_or("its modulus is not Base64")?;
+            let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+            let first = modulus.get(zeros).map_or(0, |byte| byte.leading_zeros() as usize);
+            let bits = ((modulus.len() - zeros) * 8).saturating_sub(first);
+            if !RSA_BITS.contains(&bits) {
+                return Err(format!(
+                    "{bits} bits, where RSA needs {} to {}",
+                    RSA_BITS.start(),
+                    RSA_BITS.end()
+                ));
+            }
+        } else if !["P-256", "P-384", "P-521"].contains(&text("crv").unwrap_or_default()) {
+            return Err("its curve is not accepted".to_owned());
+        }
+        serde_json::from_value(Value::Object(members)).map_err(|error| error.to_string())
+    }
+
+    /// Whether it can verify signatures with an algorithm (RFC 7518, section 3.1).
+    pub(super) fn fits(&self, wanted: &CoreJwsSigningAlgorithm) -> bool {
+        use CoreJwsSigningAlgorithm as A;
+        let Ok(json) = serde_json::to_value(&self.0) else { return false };
+        let text = |name: &str| json.get(name).and_then(Value::as_str);
+        let own = text("alg").is_none_or(|own| algorithm(own).as_ref() == Some(wanted));
+        let curves =
+            [(A::EcdsaP256Sha256, "P-256"), (A::EcdsaP384Sha384, "P-384"), (A::EcdsaP521Sha512, "P-521")];
+        let curve = curves.iter().find(|(known, _)| known == wanted).map(|(_, curve)| *curve);
+        own && text("kty") == Some(if curve.is_some() { "EC" } else { "RSA" }) && text("crv") == curve
+    }
+
     /// The point of a key of the curve P-521 (RFC 7518, section 6.2.1), which the library shows in its JSON only.
     fn p521(&self) -> Option<VerifyingKey> {
         let json = serde_json::to_value(&self.0).ok()?;

@@ -50,6 +50,18 @@ pub(crate) enum AddressError {
         /// `EmailClaim`.
         claim: String,
     },
+    /// It is no address of one user: a second `@`, or characters that cannot be seen.
+    #[error("the claim `{claim}` of the ID token is not an e-mail address")]
+    Malformed {
+        /// `EmailClaim`.
+        claim: String,
+    },
+    /// The identity provider does not vouch for it.
+    #[error("the identity provider has not verified that {email} belongs to the user (email_verified)")]
+    Unverified {
+        /// The user's address.
+        email: String,
+    },
     /// The address is of another domain.
     #[error("{email} is not an address of {}", domains.join(" or "))]
     NotAllowed {
@@ -66,6 +78,10 @@ impl AddressError {
         let hint = match self {
             Self::Missing { .. } => {
                 "add the claim at the identity provider, or name the right one in `EmailClaim`"
+            }
+            Self::Malformed { .. } => "name a claim with an e-mail address in `EmailClaim`",
+            Self::Unverified { .. } => {
+                "verify the address at the identity provider, or sign in with another account"
             }
             Self::NotAllowed { .. } => "sign in with another account",
         };

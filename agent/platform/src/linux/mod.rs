@@ -7,6 +7,7 @@ pub mod policy;
 pub mod posture;
 pub mod process;
 pub mod service;
+pub(crate) mod tcp;
 pub(crate) mod vault;
 
 pub use crate::unix::{file, install, ipc};

@@ -3,10 +3,18 @@
 use std::io;
 use std::path::Path;
 
+use nix::time::{ClockId, clock_gettime};
+
 /// The ID of this boot: it changes with every start of the system (random(4)). `None` if it cannot be read.
 #[must_use]
 pub fn boot_id() -> Option<String> {
     fs_err::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|text| text.trim().to_owned())
+}
+
+/// Seconds since this boot, sleep included. `None` if the system does not say.
+#[must_use]
+pub fn seconds_since_boot() -> Option<i64> {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).ok().map(|time| time.tv_sec())
 }
 
 /// The ID of this installation of the system (machine-id(5)); `None` if it has none.

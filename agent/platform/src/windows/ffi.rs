@@ -7,6 +7,7 @@ use std::os::windows::io::{FromRawHandle as _, OwnedHandle};
 use std::path::Path;
 
 use windows_sys::Win32::Foundation::HANDLE;
+use windows_sys::Win32::System::SystemInformation::GetTickCount64;
 
 /// The longest path, in UTF-16 units with its NUL (Microsoft, "Maximum Path Length Limitation").
 pub(super) const LONGEST_PATH: usize = 32_768;
@@ -21,6 +22,12 @@ pub(super) unsafe fn owned(handle: HANDLE) -> io::Result<OwnedHandle> {
     }
     // SAFETY: it is not null, so the caller promises that it is open and closed by nothing else.
     Ok(unsafe { OwnedHandle::from_raw_handle(handle) })
+}
+
+/// How long the system runs, sleep included (Microsoft, `GetTickCount64`).
+pub(super) fn milliseconds_since_boot() -> u64 {
+    // SAFETY: it takes nothing and cannot fail.
+    unsafe { GetTickCount64() }
 }
 
 /// A path as UTF-16 that ends in NUL.

@@ -13,4 +13,5 @@ pub mod process;
 mod registry;
 mod security;
 pub mod service;
+pub(crate) mod tcp;
 pub(crate) mod vault;

@@ -14,6 +14,12 @@ pub fn boot_id() -> Option<String> {
     Some(number.to_string())
 }
 
+/// Seconds since this boot, sleep included. `None` if they cannot be counted.
+#[must_use]
+pub fn seconds_since_boot() -> Option<i64> {
+    i64::try_from(super::ffi::milliseconds_since_boot() / 1000).ok()
+}
+
 /// The ID of this installation of the system; `None` if it has none.
 ///
 /// # Errors
