@@ -99,7 +99,7 @@ impl Problem {
             code: code.into(),
             severity: code.severity().into(),
             key: None,
-            message: message.into(),
+            message: shortened(message.into()),
             place: None,
             using: None,
             hint: None,
@@ -127,29 +127,40 @@ impl Problem {
     /// Names the setting.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
-        self.key = Some(key.into());
+        self.key = Some(shortened(key.into()));
         self
     }
 
     /// Says where. An address is shown without its query, which may hold a secret.
     #[must_use]
     pub fn at(mut self, place: impl Into<String>) -> Self {
-        self.place = Some(without_query(&place.into()).into_owned());
+        self.place = Some(shortened(without_query(&place.into()).into_owned()));
         self
     }
 
     /// Says what is used instead.
     #[must_use]
     pub fn using(mut self, using: impl Into<String>) -> Self {
-        self.using = Some(using.into());
+        self.using = Some(shortened(using.into()));
         self
     }
 
     /// Says what to do, if known.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
-        self.hint = hint.into();
+        self.hint = hint.into().map(shortened);
         self
+    }
+}
+
+/// The most characters of a text of a problem. It may come from a server, an archive or another user, and goes into status
+/// and reports.
+const LONGEST_TEXT: usize = 2000;
+
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(LONGEST_TEXT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 

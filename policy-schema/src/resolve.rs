@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contradiction::contradictions;
 use crate::problem::{Code, Problem};
-use crate::raw::{Notation, Source};
+use crate::raw::{Notation, RawValue, Source};
 use crate::settings::{Policy, SETTINGS, Setting};
 use crate::value::{Invalid, Kind, Value};
 
@@ -235,10 +235,19 @@ fn resolve_one(
                 (Some(value), Origin::Policy { source: first.location(), level: first.level })
             }
             Err(invalid) => {
-                let (value, origin) = fall_back(setting, last_good, true);
-                let used = used_instead(value.as_ref(), &origin);
-                problems.extend(invalid_value(setting, first, &invalid).map(|problem| problem.using(used)));
-                (value, origin)
+                if let Some((value, left_out)) = without_invalid_items(setting, first) {
+                    for invalid in left_out {
+                        let problem = invalid_value(setting, first, &invalid);
+                        problems.extend(problem.map(|problem| problem.using("the other items")));
+                    }
+                    (Some(value), Origin::Policy { source: first.location(), level: first.level })
+                } else {
+                    let (value, origin) = fall_back(setting, last_good, true);
+                    let used = used_instead(value.as_ref(), &origin);
+                    problems
+                        .extend(invalid_value(setting, first, &invalid).map(|problem| problem.using(used)));
+                    (value, origin)
+                }
             }
         }
     } else {
@@ -292,6 +301,28 @@ fn parse(setting: &Setting, candidate: &Candidate<'_>) -> Result<Value, Invalid>
             hint: Some(format!("keep only `{}`", setting.key)),
         }),
     }
+}
+
+/// The valid items of a list that can do without the others, and what is wrong with those; `None` if there is no valid one,
+/// or the list stands or falls together.
+fn without_invalid_items(setting: &Setting, candidate: &Candidate<'_>) -> Option<(Value, Vec<Invalid>)> {
+    let [(_, entry)] = candidate.entries.as_slice() else { return None };
+    let RawValue::List(items) = &entry.value else { return None };
+    if !setting.items_stand_alone || candidate.mistake.is_some() {
+        return None;
+    }
+    let parse = |items: Vec<String>| setting.kind.parse_in(&RawValue::List(items), candidate.notation);
+    let (mut valid, mut left_out) = (Vec::new(), Vec::new());
+    for item in items {
+        match parse(vec![item.clone()]) {
+            Ok(_) => valid.push(item.clone()),
+            Err(invalid) => left_out.push(invalid),
+        }
+    }
+    if valid.is_empty() {
+        return None;
+    }
+    Some((parse(valid).ok()?, left_out))
 }
 
 /// The value when no source decides. `wanted`: a source sets something, so the default may be too weak.

@@ -67,6 +67,9 @@ pub struct Setting {
     pub effective: bool,
     /// Whether a user may choose otherwise where the value is only recommended.
     pub user_may_override: bool,
+    /// Whether an item of a list that is not valid can be left out without making policy weaker. Else the list stands or
+    /// falls together.
+    pub items_stand_alone: bool,
 }
 
 impl Setting {
@@ -88,6 +91,7 @@ impl Setting {
             example,
             effective: true,
             user_may_override: false,
+            items_stand_alone: false,
         }
     }
 
@@ -113,6 +117,11 @@ impl Setting {
 
     const fn list(format: Format, maximum_items: usize, example: &'static [&'static str]) -> Self {
         Self::new(Kind::List { format, maximum_items }, Literal::List(example))
+    }
+
+    const fn items_stand_alone(mut self) -> Self {
+        self.items_stand_alone = true;
+        self
     }
 
     const fn default(mut self, default: Literal) -> Self {

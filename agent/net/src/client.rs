@@ -71,14 +71,25 @@ pub async fn call<Request: Serialize, Response: DeserializeOwned>(
     endpoint: &Endpoint<Request, Response>,
     request: &Request,
 ) -> Result<Response, CallError> {
-    call_within(MAXIMUM_RESPONSE, socket, endpoint, request).await
+    call_server(ipc::Server::Trusted, MAXIMUM_RESPONSE, socket, endpoint, request).await
 }
 
-/// Calls an endpoint and accepts at most `limit` bytes, for a process that is not trusted.
+/// Calls an endpoint of another user's process, who has to be the one to whom the folder of its socket belongs, and accepts at
+/// most `limit` bytes.
 ///
 /// # Errors
 /// There was no response, or it is a refusal.
 pub async fn call_within<Request: Serialize, Response: DeserializeOwned>(
+    limit: usize,
+    socket: &Path,
+    endpoint: &Endpoint<Request, Response>,
+    request: &Request,
+) -> Result<Response, CallError> {
+    call_server(ipc::Server::OfFolder, limit, socket, endpoint, request).await
+}
+
+async fn call_server<Request: Serialize, Response: DeserializeOwned>(
+    server: ipc::Server,
     limit: usize,
     socket: &Path,
     endpoint: &Endpoint<Request, Response>,
@@ -89,12 +100,13 @@ pub async fn call_within<Request: Serialize, Response: DeserializeOwned>(
         Method::Get => Vec::new(),
         Method::Post => serde_json::to_vec(request).map_err(unexpected)?,
     };
-    let body = exchange(limit, socket, endpoint.method, endpoint.path, body).await?;
+    let body = exchange(server, limit, socket, endpoint.method, endpoint.path, body).await?;
     serde_json::from_slice(&body).map_err(unexpected)
 }
 
 /// Sends a request and returns the body of a successful response.
 async fn exchange(
+    server: ipc::Server,
     limit: usize,
     socket: &Path,
     method: Method,
@@ -103,8 +115,9 @@ async fn exchange(
 ) -> Result<Bytes, CallError> {
     let address = || socket.display().to_string();
     let calling = async {
-        let stream =
-            ipc::connect(socket).await.map_err(|source| CallError::Absent { address: address(), source })?;
+        let stream = ipc::connect(socket, server)
+            .await
+            .map_err(|source| CallError::Absent { address: address(), source })?;
         let sent = send(limit, stream, method, path, body).await;
         let (success, body) = sent.map_err(|source| CallError::Broken { address: address(), source })?;
         if success {

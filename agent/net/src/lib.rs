@@ -16,3 +16,4 @@ pub mod server;
 pub use chain::chain;
 
 mod chain;
+mod connections;

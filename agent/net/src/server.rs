@@ -3,11 +3,10 @@
 //! In: a listener, and handlers that were registered with their endpoints ([`Api::on`]). Out: responses. Called by the
 //! agent and the broker. A web page gets no response, even if a program forwards TCP to the socket.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -15,23 +14,17 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use platform::ipc::{self, Peer};
 use protocol::endpoint::Endpoint;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
 
 use crate::admission::{Admission, Caller, Refusal, RefusalBody};
+use crate::connections::{Activity, Connections, Place, Watched};
 
 /// A request may have this many bytes.
 const MAXIMUM_REQUEST: usize = 64 * 1024;
-/// How long a request may take to arrive, and how long a connection may be idle.
-const REQUEST_LIMIT: Duration = Duration::from_mins(1);
-/// How many connections are served at once; others wait.
-const MAXIMUM_CONNECTIONS: usize = 256;
-/// How many connections of one caller are served at once; others are closed.
-const MAXIMUM_SHARE: usize = 64;
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -95,10 +88,9 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
     /// Serves the API until the process ends.
     pub async fn serve(self, mut listener: ipc::Listener) {
         let routes: Arc<[Route]> = self.routes.into();
-        let connections = Arc::new(Semaphore::new(MAXIMUM_CONNECTIONS));
-        let shares: Arc<Mutex<HashMap<u64, usize>>> = Arc::default();
+        let connections = Connections::default();
+        tokio::spawn(connections.clone().sweep());
         loop {
-            let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
             let (stream, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 // The process has no file descriptor left, for example. Some are free again when connections end.
@@ -108,76 +100,33 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
                     continue;
                 }
             };
-            let Some(share) = Share::take(&shares, share_key(peer.as_ref())) else { continue };
-            tokio::spawn(serve_connection(stream, peer, Arc::clone(&routes), (permit, share)));
+            let Some(place) = connections.place(peer.as_ref()) else { continue };
+            let id = place.id();
+            let task = tokio::spawn(serve_connection(stream, peer, Arc::clone(&routes), place));
+            Place::is_served_by(&connections, id, task.abort_handle());
         }
     }
 }
 
-/// Serves one connection. `_limits` are dropped, and so free for another connection, when it ends.
-async fn serve_connection<Limits>(
-    stream: ipc::Stream,
-    peer: Option<Peer>,
-    routes: Arc<[Route]>,
-    _limits: Limits,
-) {
+/// Serves one connection. Its place is free for another one when it ends.
+async fn serve_connection(stream: ipc::Stream, peer: Option<Peer>, routes: Arc<[Route]>, place: Place) {
     let caller = Arc::new(Caller { peer, ..Caller::default() });
-    let service = service_fn(move |request| respond(Arc::clone(&routes), Arc::clone(&caller), request));
+    let activity = Arc::clone(&place.activity);
+    let service = service_fn(|request| respond(Arc::clone(&routes), Arc::clone(&caller), &activity, request));
+    // Deadlines are those of the place: one task looks after all of them, where a timer for each costs more than the
+    // connection itself.
     let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST_LIMIT)
         .max_buf_size(MAXIMUM_REQUEST)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(&activity))), service);
     // A caller that closes the connection or does not speak HTTP harms only itself.
     drop(connection.await);
-}
-
-/// The share that a connection counts against, so that one caller cannot take all connections. Each process of
-/// the owner has a share; another user has one share for all processes, where the system tells users apart.
-fn share_key(peer: Option<&Peer>) -> u64 {
-    match peer {
-        None => 0,
-        Some(peer) => match peer.process() {
-            Some(process) if peer.is_owner() => u64::from(process) << 32,
-            Some(_) | None => peer.key(),
-        },
-    }
-}
-
-/// A caller's part of the connections, until it is dropped.
-struct Share {
-    taken: Arc<Mutex<HashMap<u64, usize>>>,
-    key: u64,
-}
-
-impl Share {
-    fn take(taken: &Arc<Mutex<HashMap<u64, usize>>>, key: u64) -> Option<Self> {
-        let mut counts = taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(key).or_default();
-        if *count >= MAXIMUM_SHARE {
-            return None;
-        }
-        *count += 1;
-        Some(Self { taken: Arc::clone(taken), key })
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut counts = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.key);
-            }
-        }
-    }
 }
 
 /// Checks a request, reads it within limits of size and time, and hands it to its handler.
 async fn respond(
     routes: Arc<[Route]>,
     caller: Arc<Caller>,
+    activity: &Arc<Activity>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (parts, body) = request.into_parts();
@@ -186,13 +135,12 @@ async fn respond(
         Ok(route) => route,
         Err(refusal) => return Ok(refuse(&refusal)),
     };
-    let body = tokio::time::timeout(REQUEST_LIMIT, Limited::new(body, MAXIMUM_REQUEST).collect()).await;
-    let refusal = match body {
-        Ok(Ok(body)) => return Ok((route.handler)(&caller, body.to_bytes()).await),
-        Ok(Err(_)) => Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the request is too long, or broke off"),
-        Err(_) => Refusal::new(StatusCode::REQUEST_TIMEOUT, "the request did not end in time"),
+    let Ok(body) = Limited::new(body, MAXIMUM_REQUEST).collect().await else {
+        let message = "the request is too long, or broke off";
+        return Ok(refuse(&Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message)));
     };
-    Ok(refuse(&refusal))
+    let _working = activity.work();
+    Ok((route.handler)(&caller, body.to_bytes()).await)
 }
 
 fn find<'r>(routes: &'r [Route], parts: &hyper::http::request::Parts) -> Result<&'r Route, Refusal> {

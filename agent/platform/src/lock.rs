@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::Path;
 
 use crate::os::file::{self, Access};
+use crate::os::process;
 
 /// A lock that is held until this is dropped.
 #[derive(Debug)]
@@ -57,18 +58,20 @@ impl Lock {
         if let Some(above) = path.parent() {
             file::create_folder(above, folder).map_err(refused)?;
         }
-        let mut options = fs_err::OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).open(path);
-        let mut file = file.map_err(refused)?.into_parts().0;
+        // Whoever can open it can lock it.
+        let mut file = file::open_lock(path).map_err(refused)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut owner = String::new();
-                // On Windows a lock keeps others from reading as well, so its owner stays unnamed.
-                if file.read_to_string(&mut owner).is_err() || owner.is_empty() {
-                    "another process".clone_into(&mut owner);
-                }
-                return Err(LockError::Held { owner: owner.trim().to_owned(), path: name() });
+                // The system knows better than what the file says, which its holder need not have written. On Windows a lock
+                // keeps others from reading as well, so its holder stays unnamed.
+                let mut written = String::new();
+                let owner = process::lock_holder(&file).unwrap_or_else(|| {
+                    drop(file.read_to_string(&mut written));
+                    let written = written.trim();
+                    if written.is_empty() { "another process".to_owned() } else { written.to_owned() }
+                });
+                return Err(LockError::Held { owner, path: name() });
             }
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
                 return Ok(Self(file));
@@ -101,6 +104,29 @@ mod tests {
         let named = format!("process {}", std::process::id());
         assert!(refused.starts_with(&named) || refused.starts_with("another process"), "{refused}");
         drop(held);
+        // The system's word counts, not the file's. Any process may hold it, `flock(1)` as well.
+        fs_err::write(&path, "process 1\n").unwrap();
+        let file = fs_err::File::open(&path).unwrap().into_parts().0;
+        file.lock().unwrap();
+        let refused = Lock::take(&path, Access::Private).unwrap_err().to_string();
+        assert!(!cfg!(target_os = "linux") || refused.starts_with(&named), "{refused}");
+        drop(file);
         Lock::take(&path, Access::Private).unwrap();
+    }
+
+    /// Found by trial: the lock was readable, so any user could hold it, and the service did not start.
+    #[cfg(unix)]
+    #[test]
+    fn lock_is_private_also_if_it_was_not() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.lock");
+        for before in [None, Some(0o644), Some(0o666)] {
+            if let Some(mode) = before {
+                fs_err::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            }
+            drop(Lock::take(&path, Access::Private).unwrap());
+            assert_eq!(fs_err::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{before:?}");
+        }
     }
 }

@@ -2,9 +2,8 @@
 //!
 //! Everything that happens arrives as an event; everything that is known lies in [`Service`]. After each event comes a
 //! round: [`observe`] (all the looking, once), [`plan`] (pure), [`apply`], [`status`] (pure), publish. When to read policy
-//! ([`debounce`]), to report ([`delivery`]) and to check the feed or the identity provider ([`recurring`]) is decided by pure steps. Slow work
-//! runs as tasks that send an event when they are finished, so nothing waits for them. Between events the process sleeps
-//! until something is due.
+//! ([`debounce`]), to report ([`delivery`]) and to check the feed or the provider ([`recurring`]) is decided by pure
+//! steps. Slow work runs as tasks that send an event at their end. Between events the process sleeps until something is due.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -91,11 +90,12 @@ pub enum StartError {
 pub async fn run(paths: Paths, stop: impl Future<Output = ()>) -> Result<(), StartError> {
     let socket = paths.agent_socket();
     // A deleted socket must not let a second one start beside the first.
-    let _lock =
-        Lock::only_one(&paths.state().join("agent.lock"), Access::Public).map_err(StartError::Running)?;
+    file::create_folder(&paths.state(), Access::Public).map_err(StartError::NoState)?;
+    // Where no other user can open it: whoever can open a lock can hold it.
+    let lock = private_folder(&paths).join("agent.lock");
+    let _lock = Lock::only_one(&lock, Access::Private).map_err(StartError::Running)?;
     let listener = ipc::listen(&socket, ipc::Audience::Everybody)
         .map_err(|source| StartError::NoApi { path: socket.clone(), source })?;
-    file::create_folder(&paths.state(), Access::Public).map_err(StartError::NoState)?;
 
     let (sender, mut events) = mpsc::channel(64);
     let mut agent = Service::start(paths, sender.clone());

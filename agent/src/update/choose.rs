@@ -29,6 +29,8 @@ pub(crate) enum Decision {
 pub(crate) struct Device<'a> {
     pub(crate) id: &'a str,
     pub(crate) app: &'a str,
+    /// The version of its kernel, if it is known.
+    pub(crate) system: Option<&'a str>,
 }
 
 /// Decides. A pin decides before everything else. Nothing is downgraded. A quarantined version is not installed again.
@@ -51,6 +53,9 @@ pub(crate) fn choose(
     if quarantined.contains(version) {
         return Decision::Quarantined;
     }
+    if let Some(reason) = held_by_vendor(release, installed, device) {
+        return Decision::Stay(reason);
+    }
     let urgent = match (installed, &policy.update_minimum_version) {
         (None, _) => true,
         (Some(installed), Some(minimum)) => installed < minimum,
@@ -72,6 +77,37 @@ pub(crate) fn choose(
         UpdateMode::Notify => Decision::Announce,
         UpdateMode::Automatic => Decision::Install,
     }
+}
+
+/// Why the vendor keeps the release from this device: policy can be stricter than the vendor, never looser.
+fn held_by_vendor(release: &Release, installed: Option<&Version>, device: &Device<'_>) -> Option<String> {
+    let (version, brakes) = (&release.version, &release.brakes);
+    if let Some(minimum) = &brakes.minimum_system {
+        let known = device.system.and_then(numbers).zip(numbers(minimum));
+        match known {
+            Some((own, minimum)) if own >= minimum => {}
+            Some(_) => return Some(format!("{version} needs system version {minimum} or newer")),
+            None => {
+                return Some(format!(
+                    "{version} needs system version {minimum}, and it is not known whether this device has that"
+                ));
+            }
+        }
+    }
+    // A first installation is no update.
+    installed?;
+    let percent = brakes.staging_percent?;
+    (bucket(device, version) >= percent * 100).then(|| {
+        format!("the vendor has released {version} for {percent} % of devices, not yet for this one")
+    })
+}
+
+/// The numbers that a version of a system begins with: `6.1.0-18-amd64` as 6, 1, 0.
+fn numbers(version: &str) -> Option<Vec<u64>> {
+    let digits = version.trim().split(|letter: char| letter != '.' && !letter.is_ascii_digit()).next()?;
+    let mut numbers: Vec<u64> = digits.split('.').map(|one| one.parse().ok()).collect::<Option<_>>()?;
+    numbers.resize(4, 0);
+    Some(numbers)
 }
 
 fn deferred(release: &Release, days: u32, now: Timestamp) -> Option<String> {
@@ -103,24 +139,42 @@ mod tests {
     use policy_schema::{LastGood, resolve};
 
     use super::*;
-    use crate::update::feed::Artifact;
+    use crate::update::feed::{Artifact, Brakes};
 
     fn decide(policy: &str, installed: Option<&str>, quarantined: &[&str]) -> Decision {
         decide_for(policy, installed, quarantined, "device-1")
     }
 
     fn decide_for(policy: &str, installed: Option<&str>, quarantined: &[&str], device: &str) -> Decision {
+        decide_with(Brakes::default(), policy, installed, quarantined, device)
+    }
+
+    fn decide_with(
+        brakes: Brakes,
+        policy: &str,
+        installed: Option<&str>,
+        quarantined: &[&str],
+        device: &str,
+    ) -> Decision {
         let source = Source { rank: 1, name: "test".to_owned(), contents: drop_in::read(policy.as_bytes()) };
         let policy = resolve(&[source], &LastGood::default()).policy;
         let release = Release {
             version: Version::new(2, 0, 0),
             published: Some("2026-11-01T00:00:00Z".parse().unwrap()),
             artifact: Artifact { url: "https://a.example/a".parse().unwrap(), sha512: [0; 64], size: 1 },
+            brakes,
         };
         let installed = installed.map(|version| version.parse().unwrap());
         let quarantined = quarantined.iter().map(|version| version.parse().unwrap()).collect();
         let now = "2026-11-04T00:00:00Z".parse().unwrap();
-        choose(&release, installed.as_ref(), &quarantined, &policy, &Device { id: device, app: "app" }, now)
+        choose(
+            &release,
+            installed.as_ref(),
+            &quarantined,
+            &policy,
+            &Device { id: device, app: "app", system: Some("6.1.0-18-amd64") },
+            now,
+        )
     }
 
     const AUTOMATIC: &str = "UpdateMode = \"automatic\"\n";
@@ -176,5 +230,26 @@ mod tests {
         assert!((60..=140).contains(&ten.len()), "{}", ten.len());
         assert!(ten.is_subset(&thirty) && thirty.len() > ten.len());
         assert_eq!(chosen(100).len(), 1000);
+    }
+
+    #[test]
+    fn brakes_of_the_vendor_hold_whatever_policy_says() {
+        let staged = |percent, installed: Option<&str>| {
+            let brakes = Brakes { staging_percent: Some(percent), ..Brakes::default() };
+            let urgent = format!("{AUTOMATIC}UpdateMinimumVersion = \"2.0.0\"");
+            decide_with(brakes, &urgent, installed, &[], "device-1")
+        };
+        assert!(
+            matches!(staged(0, Some("1.0.0")), Decision::Stay(reason) if reason.contains("0 % of devices"))
+        );
+        assert_eq!(staged(100, Some("1.0.0")), Decision::Install);
+        assert_eq!(staged(0, None), Decision::Install, "a first installation is no update");
+        for (minimum, installs) in
+            [("6.1", true), ("6.0.9", true), ("6.1.0", true), ("6.2", false), ("10", false), ("new", false)]
+        {
+            let brakes = Brakes { minimum_system: Some(minimum.to_owned()), ..Brakes::default() };
+            let decision = decide_with(brakes, AUTOMATIC, Some("1.0.0"), &[], "device-1");
+            assert_eq!(decision == Decision::Install, installs, "{minimum}: {decision:?}");
+        }
     }
 }

@@ -8,6 +8,7 @@
 
 use std::io::{self, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use net::http::{Http, HttpError};
 use platform::{file, install};
@@ -15,6 +16,11 @@ use ring::digest;
 use semver::Version;
 
 use super::feed::{Artifact, Release};
+
+/// A download that is slower than so many bytes a second, over the whole of it, is given up.
+const SLOWEST: u64 = 16 * 1024;
+/// How long a small one may take.
+const SHORTEST_LIMIT: Duration = Duration::from_mins(10);
 
 /// Why there is no verified file.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +37,8 @@ pub(super) enum DownloadError {
     TooShort { promised: u64 },
     #[error("the feed promises {promised} bytes, but more arrived")]
     TooLong { promised: u64 },
+    #[error("the download did not end within {seconds} seconds")]
+    TooSlow { seconds: u64 },
     #[error("the SHA-512 of the file is not the one that the feed promises")]
     Hash,
 }
@@ -61,7 +69,9 @@ pub(super) async fn download(
     staging: &Path,
 ) -> Result<Verified, DownloadError> {
     let staged = StagedFile::create(staging, release.artifact.size)?;
-    fetch(http, &release.artifact, staged).await?.verify(release)
+    let limit = SHORTEST_LIMIT + Duration::from_secs(release.artifact.size / SLOWEST);
+    let fetched = tokio::time::timeout(limit, fetch(http, &release.artifact, staged)).await;
+    fetched.unwrap_or(Err(DownloadError::TooSlow { seconds: limit.as_secs() }))?.verify(release)
 }
 
 /// A private file that is removed when it is dropped.

@@ -3,11 +3,14 @@
 //! In: bytes. Out: a [`Release`] whose parts were all checked. Called by [`super::run`]. A feed comes from outside and
 //! is not signed, so each of its values has a limit.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use semver::Version;
 use serde::Deserialize;
+use serde_json::Value;
 use url::Url;
 
 /// A feed may have this many bytes.
@@ -21,6 +24,18 @@ pub(crate) struct Release {
     pub(crate) version: Version,
     pub(crate) published: Option<Timestamp>,
     pub(crate) artifact: Artifact,
+    pub(crate) brakes: Brakes,
+}
+
+/// How the vendor keeps a release from some devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Brakes {
+    /// The share of devices that may install it (`stagingPercentage`).
+    pub(crate) staging_percent: Option<u32>,
+    /// The oldest system that it runs on, by the version of the kernel (`minimumSystemVersion`).
+    pub(crate) minimum_system: Option<String>,
+    /// Members that may be such, and that are not known here.
+    pub(crate) unknown: Vec<String>,
 }
 
 /// What to download, and how to verify it.
@@ -58,6 +73,10 @@ pub(crate) fn parse(bytes: &[u8], base: &Url) -> Result<Release, FeedError> {
         #[serde(default)]
         files: Vec<File>,
         release_date: Option<String>,
+        staging_percentage: Option<Value>,
+        minimum_system_version: Option<Value>,
+        #[serde(flatten)]
+        others: BTreeMap<String, Value>,
     }
     #[derive(Deserialize)]
     struct File {
@@ -91,7 +110,37 @@ pub(crate) fn parse(bytes: &[u8], base: &Url) -> Result<Release, FeedError> {
     }
     // A date that cannot be read counts as none, so that a deferral waits and does not guess.
     let published = document.release_date.and_then(|date| date.parse().ok());
-    Ok(Release { version, published, artifact: Artifact { url, sha512, size: file.size } })
+    let brakes = Brakes {
+        staging_percent: document.staging_percentage.as_ref().map(percent),
+        minimum_system: document.minimum_system_version.map(|version| {
+            let text = version.as_str().map_or_else(|| version.to_string(), str::to_owned);
+            text.chars().take(40).collect()
+        }),
+        unknown: document.others.into_keys().filter(|name| may_be_a_brake(name)).take(5).collect(),
+    };
+    Ok(Release { version, published, artifact: Artifact { url, sha512, size: file.size }, brakes })
+}
+
+/// A share of devices. What is none lets no device through.
+fn percent(value: &Value) -> u32 {
+    let number = match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().trim_end_matches('%').parse().ok(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 100")]
+    number.filter(|number| (0.0..=100.0).contains(number)).map_or(0, |number| number.floor() as u32)
+}
+
+/// Whether a member that is not known here may keep a release from some devices.
+fn may_be_a_brake(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    [
+        "staging", "rollout", "percent", "minimum", "maximum", "system", "require", "block", "hold",
+        "deprecat", "arch",
+    ]
+    .iter()
+    .any(|word| name.contains(word))
 }
 
 #[cfg(test)]
@@ -143,6 +192,28 @@ mod tests {
             assert!(error.contains(expected), "{text}: {error}");
             assert!(error.lines().count() == 1, "{error}");
         }
+    }
+
+    #[test]
+    fn brakes_of_the_vendor_are_read_and_unknown_ones_named() {
+        let with = |more: &str| {
+            let text = format!("{}{more}", feed("2.1.0", "a.tar.gz", &hash(), "1"));
+            parse_text(&text).unwrap().brakes
+        };
+        assert_eq!(with(""), Brakes::default());
+        for (text, percent) in
+            [("10", 10), ("'25%'", 25), ("99.9", 99), ("many", 0), ("-1", 0), ("101", 0), ("[]", 0)]
+        {
+            assert_eq!(
+                with(&format!("stagingPercentage: {text}\n")).staging_percent,
+                Some(percent),
+                "{text}"
+            );
+        }
+        assert_eq!(with("minimumSystemVersion: 10.0.22000\n").minimum_system.as_deref(), Some("10.0.22000"));
+        assert_eq!(with("minimumSystemVersion: 22\n").minimum_system.as_deref(), Some("22"));
+        let found = with("releaseNotes: x\nsha512: y\nrolloutGroups: [a]\nrequiredSystem: z\n");
+        assert_eq!(found.unknown, ["requiredSystem", "rolloutGroups"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! In: what policy allows and what is installed. Out: an [`Outcome`] for the status. Called by the machine service as a
 //! task of its own, so nothing waits for it. Only a [`download::Verified`] can be installed.
 
+mod archive;
 mod choose;
 mod download;
 mod feed;
@@ -21,6 +22,7 @@ use semver::Version;
 use url::Url;
 
 use crate::app::descriptor::Installation;
+use crate::health::sources::posture;
 use crate::state::{private_folder, unreadable};
 use choose::Decision;
 use outcome::{CheckResult, UpdateError};
@@ -41,10 +43,10 @@ pub(crate) struct Job {
 
 /// Checks the feed and does what policy allows.
 pub(crate) async fn run(job: Job) -> Outcome {
-    let mut offered = None;
-    let result = check(&job, &mut offered).await;
+    let (mut offered, mut unknown) = (None, Vec::new());
+    let result = check(&job, &mut offered, &mut unknown).await;
     let seed = u16::from_le_bytes(random::bytes());
-    Outcome::new(&job.feed, result, offered, clock::now(), seed)
+    Outcome::new(&job.feed, result, offered, clock::now(), seed).with_unknown(&unknown)
 }
 
 /// Takes up the record of an earlier run. One that is damaged or newer is moved aside, which the problem says.
@@ -80,19 +82,25 @@ fn record_unreadable(error: &StateError) -> Problem {
         .using("no record: a version that failed to start may be tried once more")
 }
 
-async fn check(job: &Job, offered: &mut Option<Version>) -> Result<CheckResult, UpdateError> {
+async fn check(
+    job: &Job,
+    offered: &mut Option<Version>,
+    unknown: &mut Vec<String>,
+) -> Result<CheckResult, UpdateError> {
     let http = Http::new(&Network::from(&job.policy)).map_err(UpdateError::Unreachable)?;
     let bytes = http.get(&job.feed, feed::MAXIMUM_BYTES).await.map_err(UpdateError::Unreachable)?;
     let release = feed::parse(&bytes, &job.feed)?;
     *offered = Some(release.version.clone());
     let mut record = UpdateRecord::load(&job.paths);
     let installed = installed_version(&job.paths, &job.installation);
+    unknown.clone_from(&release.brakes.unknown);
+    let system = posture::kernel();
     let decision = choose::choose(
         &release,
         installed.as_ref(),
         &record.quarantined,
         &job.policy,
-        &choose::Device { id: &job.device_id, app: &job.app },
+        &choose::Device { id: &job.device_id, app: &job.app, system: system.as_deref() },
         clock::now(),
     );
     let version = release.version.clone();

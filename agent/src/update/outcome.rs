@@ -83,6 +83,20 @@ impl Outcome {
     }
 }
 
+impl Outcome {
+    /// Says besides what a feed has that this version does not know.
+    pub(super) fn with_unknown(mut self, members: &[String]) -> Self {
+        if !members.is_empty() {
+            let members = members.join("`, `");
+            self.message = format!(
+                "{}; the feed also has `{members}`, which may hold the release back and is not known to this version",
+                self.message
+            );
+        }
+        self
+    }
+}
+
 impl CheckResult {
     fn describe(self) -> (String, Option<Problem>) {
         match self {
@@ -120,6 +134,7 @@ impl UpdateError {
                 DownloadError::Create(_)
                 | DownloadError::NoSpace { .. }
                 | DownloadError::Http(_)
+                | DownloadError::TooSlow { .. }
                 | DownloadError::Write(_) => true,
                 DownloadError::TooShort { .. } | DownloadError::TooLong { .. } | DownloadError::Hash => false,
             },
@@ -146,6 +161,7 @@ fn download_problem(url: &Url, error: &DownloadError) -> Problem {
         DownloadError::Create(_)
         | DownloadError::NoSpace { .. }
         | DownloadError::Http(_)
+        | DownloadError::TooSlow { .. }
         | DownloadError::Write(_) => {
             return Problem::new(Code::UpdateDownloadFailed, chain(error))
                 .at(url.as_str())

@@ -268,6 +268,7 @@ pub(super) static RENAMED: &[Setting] = &[Setting {
     example: Literal::Boolean(true),
     effective: true,
     user_may_override: false,
+    items_stand_alone: false,
 }];
 
 #[test]
@@ -395,4 +396,21 @@ proptest! {
         let contents = property_list::read(&bytes);
         drop(resolve(&[Source { rank: 0, name: "bytes".to_owned(), contents }], &LastGood::default()));
     }
+}
+
+/// Found by trial: one bad certificate withdrew all of them, and one bad bypass all bypasses.
+#[test]
+fn item_that_is_not_valid_is_left_out_only_where_that_weakens_nothing() {
+    let resolved = resolve_texts(&["ProxyBypass = [\"a.example\", \"not a host\", \".b.example\"]"]);
+    assert_eq!(resolved.policy.proxy_bypass, ["a.example", ".b.example"]);
+    assert_eq!(codes(&resolved), ["policy.invalid-value"]);
+    assert_eq!(resolved.problems[0].using.as_deref(), Some("the other items"));
+    assert!(resolved.problems[0].message.contains("not a host"), "{}", resolved.problems[0]);
+    let resolved = resolve_texts(&["ProxyBypass = [\"not a host\"]"]);
+    assert_eq!(codes(&resolved), ["policy.invalid-value"]);
+    // Without the wrong one, the rest would let in others than those who were meant, or shut them out.
+    let resolved = resolve_texts(&["AllowedEmailDomains = [\"a.example\", \"not a domain\"]"]);
+    assert_eq!(resolved.policy.allowed_email_domains, Some(Vec::new()));
+    let resolved = resolve_texts(&["AllowedApplications = [\"/usr/bin/a\", \"relative/b\"]"]);
+    assert_eq!(resolved.policy.allowed_applications, Vec::<String>::new());
 }

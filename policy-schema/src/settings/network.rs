@@ -17,16 +17,19 @@ settings! {
         ProxyUrl => proxy_url: Option<String> = Setting::text(Format::ProxyUrl, "http://proxy.example.com:3128");
         /// Proxy exceptions
         ///
-        /// Hosts that are reached without the fixed proxy. This device itself always is.
+        /// Hosts that are reached without the fixed proxy. This device itself always is. An item that is not valid is left out
+        /// and reported; the others are used.
         ProxyBypass => proxy_bypass: Vec<String> =
-            Setting::list(Format::Host, 200, &[".corp.example.com", "10.0.0.1"]).default(Literal::List(&[]));
+            Setting::list(Format::Host, 200, &[".corp.example.com", "10.0.0.1"])
+                .default(Literal::List(&[])).items_stand_alone();
         /// Additional trusted certificates
         ///
         /// Certificate authorities to trust besides those of the operating system, in PEM. Where a form takes one line for
-        /// each, the line breaks may be left out.
+        /// each, the line breaks may be left out. A certificate that is not valid is left out and reported; the others are
+        /// used.
         AdditionalTrustedCertificates => additional_trusted_certificates: Vec<String> =
             Setting::list(Format::Certificate, 50, &[EXAMPLE_CERTIFICATE])
-                .default(Literal::List(&[]));
+                .default(Literal::List(&[])).items_stand_alone();
     }
 }
 

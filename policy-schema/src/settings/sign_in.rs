@@ -66,7 +66,7 @@ settings! {
         /// Allowed e-mail domains
         ///
         /// Only users with an address in one of these domains may sign in. Unset, every user whom the identity provider
-        /// lets in; an empty list, none.
+        /// lets in; an empty list, none. One domain that is not valid makes the whole list invalid.
         AllowedEmailDomains => allowed_email_domains: Option<Vec<String>> =
             Setting::list(Format::Domain, 100, &["example.com"]).strict(Literal::List(&[]));
         /// Domain hint
@@ -86,7 +86,7 @@ settings! {
         ///
         /// Programs besides the managed app and Steward itself that may request tokens: absolute paths, or names of
         /// managed apps. A script cannot be named: a policy that allows its interpreter allows every script. Name only programs
-        /// that users cannot write to.
+        /// that users cannot write to. One item that is not valid makes the whole list invalid.
         AllowedApplications => allowed_applications: Vec<String> =
             Setting::list(Format::Application, 100, &["/opt/example/bin/example"]).default(Literal::List(&[]));
         /// Session store without a keyring

@@ -69,6 +69,27 @@ impl Process {
     }
 }
 
+/// Which process holds the lock of a file (proc(5), `/proc/locks`); `None` if the system does not say.
+pub(crate) fn lock_holder(file: &std::fs::File) -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let inode = file.metadata().ok()?.ino();
+    let locks = fs_err::read_to_string("/proc/locks").ok()?;
+    let id = locks.lines().find_map(|line| {
+        // Such as `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`; one that waits has an arrow behind its number.
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let &[_, "FLOCK", _, _, process, file, ..] = fields.as_slice() else { return None };
+        let same = file.rsplit(':').next()?.parse::<u64>() == Ok(inode);
+        same.then(|| process.parse::<u32>().ok()).flatten()
+    })?;
+    let name = fs_err::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
+    let name: String = name.trim().chars().filter(|letter| !letter.is_control()).collect();
+    Some(if name.is_empty() || id == std::process::id() {
+        format!("process {id}")
+    } else {
+        format!("process {id} (`{name}`)")
+    })
+}
+
 /// Which package brought a program onto this device, as its package manager says. Takes some milliseconds.
 #[must_use]
 pub fn origin(program: &Path) -> Option<String> {

@@ -145,6 +145,17 @@ pub fn create_private(path: &Path) -> io::Result<fs_err::File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(Access::Private.of_file()).open(path)
 }
 
+/// Opens a file that is there to be locked, and makes it if there is none. Only its owner can open it, also if that was
+/// different.
+pub(crate) fn open_lock(path: &Path) -> io::Result<std::fs::File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(Access::Private.of_file());
+    options.options_mut().custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits());
+    let file = options.open(path)?;
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(Access::Private.of_file()))?;
+    Ok(file.into_parts().0)
+}
+
 /// Opens a new file of an installed version, which every user may read and only its owner may write.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! Switching between installed versions, and checking whether one starts.
 
+use std::fs::Metadata;
 use std::io;
 use std::path::Path;
 
@@ -21,6 +22,20 @@ pub fn switch(link: &Path, target: &Path) -> io::Result<()> {
     fs_err::os::unix::fs::symlink(target, &beside)?;
     fs_err::rename(&beside, link)?;
     file::sync_folder(link)
+}
+
+/// Makes a symbolic link.
+///
+/// # Errors
+/// Something has its name, or the system refused.
+pub fn create_link(link: &Path, target: &Path) -> io::Result<()> {
+    fs_err::os::unix::fs::symlink(target, link)
+}
+
+/// Whether somebody may run a file.
+#[must_use]
+pub fn is_executable(metadata: &Metadata) -> bool {
+    std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o111 != 0
 }
 
 /// Runs a program that checks itself, without privileges, with an empty environment.

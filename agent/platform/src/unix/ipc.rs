@@ -55,10 +55,10 @@ impl Peer {
         self.process.as_ref().map(Process::id)
     }
 
-    /// Equal for connections of the same user.
+    /// Equal for connections of the same user, also under the subordinate IDs that belong to it.
     #[must_use]
     pub fn key(&self) -> u64 {
-        u64::from(self.user)
+        u64::from(real_user(self.user))
     }
 
     /// The program that it runs now.
@@ -112,12 +112,47 @@ pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
     Ok(Listener(listener))
 }
 
-/// Connects to a socket.
+/// Whose process has to listen, so that its answers count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// The user's who runs this process, or root's.
+    Trusted,
+    /// The user's to whom the folder of the socket belongs.
+    OfFolder,
+}
+
+/// Connects to a socket. Before anything is sent, it is checked whose process listens: any user can put a socket, or a link
+/// to one, into a folder of his own.
 ///
 /// # Errors
-/// No process listens there, or the system refused.
-pub async fn connect(path: &Path) -> io::Result<Connection> {
-    UnixStream::connect(path).await
+/// No process listens there, the wrong one does (`PermissionDenied`), or the system refused.
+pub async fn connect(path: &Path, server: Server) -> io::Result<Connection> {
+    let denied =
+        |what: &str| io::Error::new(io::ErrorKind::PermissionDenied, format!("{what} at {}", path.display()));
+    let of_folder = match server {
+        Server::Trusted => None,
+        Server::OfFolder => Some(owner_without_links(path)?.ok_or_else(|| denied("there is a link"))?),
+    };
+    let stream = UnixStream::connect(path).await?;
+    let user = stream.peer_cred()?.uid();
+    let own = nix::unistd::geteuid().as_raw();
+    let is_right = match of_folder {
+        Some(owner) => user == owner,
+        None => user == own || user == 0,
+    };
+    if is_right { Ok(stream) } else { Err(denied("another user's process listens")) }
+}
+
+/// The owner of the folder of a socket, and of the one above it; `None` if they differ, or one of them or the socket is a
+/// link.
+fn owner_without_links(socket: &Path) -> io::Result<Option<u32>> {
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+    let examine = |path: &Path| fs_err::symlink_metadata(path);
+    let folder = socket.parent().unwrap_or(Path::new("/"));
+    let (socket, own, above) =
+        (examine(socket)?, examine(folder)?, examine(folder.parent().unwrap_or(folder))?);
+    let plain = socket.file_type().is_socket() && own.is_dir() && above.is_dir();
+    Ok((plain && own.uid() == above.uid() && socket.uid() == own.uid()).then_some(own.uid()))
 }
 
 /// Removes what a listener that has ended leaves behind.
@@ -140,9 +175,80 @@ fn peer(stream: &UnixStream) -> io::Result<Peer> {
     Ok(Peer { user: credentials.uid(), process })
 }
 
+/// Below this ID there are no subordinate ones (subuid(5), useradd(8): from 100000 on).
+const FIRST_SUBORDINATE: u32 = 65536;
+/// A device of an organization has a line for each of its users.
+const MAXIMUM_SUBORDINATES: u64 = 1024 * 1024;
+
+/// The user to whom an ID belongs: a user may have thousands of subordinate IDs, and run a process under each of them.
+fn real_user(user: u32) -> u32 {
+    use std::io::Read as _;
+    if user < FIRST_SUBORDINATE {
+        return user;
+    }
+    let mut table = String::new();
+    let file = fs_err::File::open("/etc/subuid").map(|file| file.take(MAXIMUM_SUBORDINATES));
+    if file.and_then(|mut file| file.read_to_string(&mut table)).is_err() {
+        return user;
+    }
+    owner_of_subordinate(&table, user).unwrap_or(user)
+}
+
+fn owner_of_subordinate(table: &str, user: u32) -> Option<u32> {
+    table.lines().find_map(|line| {
+        let mut fields = line.trim().split(':');
+        let (owner, first, count) = (fields.next()?, fields.next()?, fields.next()?);
+        let (first, count): (u32, u32) = (first.parse().ok()?, count.parse().ok()?);
+        let is_in = user.checked_sub(first).is_some_and(|offset| offset < count);
+        // By name or by ID.
+        let id = || {
+            let known = nix::unistd::User::from_name(owner).ok().flatten();
+            owner.parse().ok().or_else(|| known.map(|known| known.uid.as_raw()))
+        };
+        is_in.then(id).flatten()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn subordinate_ids_belong_to_their_user() {
+        let table = "# comment\n1001:100000:65536\nroot:165536:65536\nbroken:x:y\n1002:231072:1\n";
+        for (user, owner) in [
+            (99_999, None),
+            (100_000, Some(1001)),
+            (165_535, Some(1001)),
+            (165_536, Some(0)),
+            (231_072, Some(1002)),
+            (231_073, None),
+        ] {
+            assert_eq!(owner_of_subordinate(table, user), owner, "{user}");
+        }
+        assert_eq!(real_user(1000), 1000);
+    }
+
+    /// Found by trial: a socket that any process had put there was believed by the machine service.
+    #[tokio::test]
+    async fn link_to_a_socket_is_not_followed_where_the_folder_decides() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("1000/steward");
+        let path = folder.join("broker.sock");
+        let _listener = listen(&path, Audience::Owner).unwrap();
+        connect(&path, Server::OfFolder).await.unwrap();
+        connect(&path, Server::Trusted).await.unwrap();
+        let other = outer.path().join("1001/steward");
+        fs_err::create_dir_all(&other).unwrap();
+        fs_err::os::unix::fs::symlink(&path, other.join("broker.sock")).unwrap();
+        let refused = connect(&other.join("broker.sock"), Server::OfFolder).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        let third = outer.path().join("1002");
+        fs_err::create_dir_all(&third).unwrap();
+        fs_err::os::unix::fs::symlink(&folder, third.join("steward")).unwrap();
+        let refused = connect(&third.join("steward/broker.sock"), Server::OfFolder).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+    }
 
     #[test]
     fn owner_is_administrator_only_if_root() {
@@ -164,7 +270,7 @@ mod tests {
         drop(first);
         let mut second = listen(&path, Audience::Owner).unwrap();
         assert_eq!(fs_err::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let (client, accepted) = tokio::join!(connect(&path), second.accept());
+        let (client, accepted) = tokio::join!(connect(&path, Server::Trusted), second.accept());
         drop(client);
         let peer = accepted.unwrap().1.unwrap();
         assert!(peer.is_owner());

@@ -181,6 +181,12 @@ pub fn create_private(path: &Path) -> io::Result<fs_err::File> {
     OpenOptions::new().read(true).write(true).create_new(true).open(path)
 }
 
+/// Opens a file that is there to be locked, and makes it if there is none.
+pub(crate) fn open_lock(path: &Path) -> io::Result<std::fs::File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    Ok(file.into_parts().0)
+}
+
 /// Opens a new file of an installed version. What makes a program of it is its name.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! Switching between installed versions, and checking whether one starts.
 
+use std::fs::Metadata;
 use std::io;
 use std::path::Path;
 
@@ -19,6 +20,21 @@ pub fn switch(link: &Path, target: &Path) -> io::Result<()> {
         Ok(()) | Err(_) => {}
     }
     fs_err::os::windows::fs::symlink_dir(target, link)
+}
+
+/// Makes no symbolic link: on Windows it says whether it leads to a file or to a folder, which an archive does not.
+///
+/// # Errors
+/// Always.
+pub fn create_link(link: &Path, _target: &Path) -> io::Result<()> {
+    let text = format!("links in archives, such as {}, are not made on Windows", link.display());
+    Err(io::Error::new(io::ErrorKind::Unsupported, text))
+}
+
+/// Whether a file may be run, which Windows decides by its name.
+#[must_use]
+pub const fn is_executable(_metadata: &Metadata) -> bool {
+    false
 }
 
 /// Runs a program that checks itself, with an empty environment.

@@ -129,21 +129,48 @@ pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
     Ok(Listener { name, access, next })
 }
 
-/// Connects to a pipe.
+/// Whose process has to listen, so that its answers count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// The user's who runs this process, or an administrator's.
+    Trusted,
+    /// The user's whom the name of the pipe names.
+    OfFolder,
+}
+
+/// Connects to a pipe. Before anything is sent, it is checked whose process listens: whoever creates a pipe first has its
+/// name.
 ///
 /// # Errors
-/// No process listens there, or the system refused.
-pub async fn connect(path: &Path) -> io::Result<Connection> {
+/// No process listens there, the wrong one does (`PermissionDenied`), or the system refused.
+pub async fn connect(path: &Path, server: Server) -> io::Result<Connection> {
     let mut tries = 0;
-    loop {
+    let pipe = loop {
         match ffi::open_pipe(path) {
             Err(error) if error.raw_os_error() == Some(ERROR_PIPE_BUSY) && tries < TRIES => {
                 tries += 1;
                 tokio::time::sleep(PAUSE).await;
             }
-            result => return result,
+            result => break result?,
         }
-    }
+    };
+    let denied = || {
+        let message = format!("another user's process listens at {}", path.display());
+        io::Error::new(io::ErrorKind::PermissionDenied, message)
+    };
+    // A process that may not be opened is another user's.
+    let process = Process::open(ffi::pipe_server(&pipe)?).map_err(|_| denied())?;
+    let is_right = match server {
+        Server::Trusted => {
+            let rights = security::rights(process.as_handle())?;
+            rights.owner || rights.administrator
+        }
+        Server::OfFolder => {
+            let user = security::user(process.as_handle())?;
+            path.to_string_lossy().ends_with(&user)
+        }
+    };
+    if is_right { Ok(pipe) } else { Err(denied()) }
 }
 
 /// Removes what a listener that has ended leaves behind: nothing, a pipe goes with its process.
@@ -176,7 +203,7 @@ mod tests {
         let mut first = listen(path, Audience::Owner).unwrap();
         assert_eq!(listen(path, Audience::Owner).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         for _ in 0..3 {
-            let (client, accepted) = tokio::join!(connect(path), first.accept());
+            let (client, accepted) = tokio::join!(connect(path, Server::Trusted), first.accept());
             client.unwrap();
             let peer = accepted.unwrap().1.unwrap();
             assert!(peer.is_owner());

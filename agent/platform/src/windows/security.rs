@@ -28,6 +28,11 @@ pub(super) fn rights(process: BorrowedHandle<'_>) -> io::Result<Rights> {
     })
 }
 
+/// The SID of the user who runs another process, as text.
+pub(super) fn user(process: BorrowedHandle<'_>) -> io::Result<String> {
+    Token::of(process)?.user()?.text()
+}
+
 /// The SID of the user who runs this process, as text.
 pub(super) fn own_user() -> io::Result<String> {
     Token::own()?.user()?.text()

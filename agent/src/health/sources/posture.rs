@@ -25,6 +25,13 @@ pub(crate) fn observe() -> Posture {
     }
 }
 
+/// The version of the kernel, as release feeds of electron-builder mean it (Node.js, `os.release()`).
+pub(crate) fn kernel() -> Option<String> {
+    let version = System::kernel_version().ok()?;
+    // Windows gives the number of its build alone.
+    Some(if cfg!(windows) && !version.contains('.') { format!("10.0.{version}") } else { version })
+}
+
 fn memory() -> Option<(u64, u64)> {
     let mut system = System::new().ok()?;
     system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());

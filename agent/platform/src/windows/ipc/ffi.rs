@@ -13,7 +13,7 @@ use windows_sys::Win32::Networking::WinSock::{SO_EXCLUSIVEADDRUSE, SOL_SOCKET, s
 use windows_sys::Win32::Storage::FileSystem::{
     CreateFileW, FILE_FLAG_OVERLAPPED, OPEN_EXISTING, SECURITY_IDENTIFICATION, SECURITY_SQOS_PRESENT,
 };
-use windows_sys::Win32::System::Pipes::GetNamedPipeClientProcessId;
+use windows_sys::Win32::System::Pipes::{GetNamedPipeClientProcessId, GetNamedPipeServerProcessId};
 
 use super::super::ffi::{succeeded, wide};
 use super::super::security::Descriptor;
@@ -39,6 +39,18 @@ pub(super) fn pipe_client(pipe: &NamedPipeServer) -> io::Result<u32> {
     succeeded(unsafe { GetNamedPipeClientProcessId(pipe.as_raw_handle(), &raw mut process) })?;
     if process == 0 {
         Err(io::Error::other("the system does not say which process connected"))
+    } else {
+        Ok(process)
+    }
+}
+
+/// The process that made a pipe.
+pub(super) fn pipe_server(pipe: &NamedPipeClient) -> io::Result<u32> {
+    let mut process = 0;
+    // SAFETY: the pipe is borrowed, so it is open; the number is a local variable.
+    succeeded(unsafe { GetNamedPipeServerProcessId(pipe.as_raw_handle(), &raw mut process) })?;
+    if process == 0 {
+        Err(io::Error::other("the system does not say which process listens"))
     } else {
         Ok(process)
     }
