@@ -6,6 +6,7 @@ use crate::loopback::is_loopback;
 use crate::preset;
 use crate::problem::{Code, Problem};
 use crate::settings::{AppSelfUpdate, IdentityProvider, Policy, ProxyMode};
+use crate::value::Secret;
 
 /// Every contradiction in a policy.
 pub(crate) fn contradictions(policy: &Policy) -> Vec<Problem> {
@@ -334,23 +335,32 @@ fn missing_client_secret(policy: &Policy) -> Vec<Problem> {
 }
 
 fn secret_that_is_none(policy: &Policy) -> Vec<Problem> {
-    let same = |secret: &crate::value::Secret| policy.client_id.as_deref() == Some(secret.expose());
+    let same = |secret: &Secret| policy.client_id.as_deref() == Some(secret.expose());
     if !policy.client_secret.as_ref().is_some_and(same) {
         return Vec::new();
     }
     vec![contradiction("ClientSecret", "the same as `ClientId`", "copy the secret itself")]
 }
 
+impl Policy {
+    /// The client secret, if the identity provider is one that gives its desktop clients one: Google. Everywhere else it
+    /// would belong to a server's client, and every user could read it.
+    #[must_use]
+    pub fn usable_client_secret(&self) -> Option<&Secret> {
+        let product = self.issuer.as_deref().and_then(host).and_then(|host| product_of(&host));
+        let google = [Some(self.identity_provider), product].contains(&Some(IdentityProvider::Google));
+        self.client_secret.as_ref().filter(|_| google)
+    }
+}
+
 fn needless_client_secret(policy: &Policy) -> Vec<Problem> {
-    let needed = matches!(policy.identity_provider, IdentityProvider::Google | IdentityProvider::Custom);
-    if policy.client_secret.is_none() || needed {
+    if policy.client_secret.is_none() || policy.usable_client_secret().is_some() {
         return Vec::new();
     }
-    vec![contradiction(
-        "ClientSecret",
-        format!("set, but {} expects a public client without one", policy.identity_provider.as_str()),
-        "remove it and register the app as a native (public) client",
-    )]
+    let message =
+        "set, but only Google gives desktop clients a secret: every user of every device could read it";
+    let hint = "remove it, and register the app as a native (public) client, without a secret";
+    vec![contradiction("ClientSecret", message, hint).using("no client secret")]
 }
 
 fn pin_against_the_apps_own_updater(policy: &Policy) -> Vec<Problem> {

@@ -115,7 +115,7 @@ impl Configuration {
             identity_provider: policy.identity_provider,
             issuer: policy.issuer.clone(),
             client_id: policy.client_id.clone(),
-            client_secret: policy.client_secret.as_ref().map(|secret| secret.expose().to_owned()),
+            client_secret: policy.usable_client_secret().map(|secret| secret.expose().to_owned()),
             authorization_endpoint: policy.authorization_endpoint.clone(),
             token_endpoint: policy.token_endpoint.clone(),
             jwks_uri: policy.jwks_uri.clone(),

@@ -8,7 +8,7 @@ use protocol::broker::TokenResponse;
 use serde::{Deserialize, Serialize};
 
 use super::configuration::Configuration;
-use super::tokens::{TokenKey, Tokens};
+use super::tokens::{Secret, TokenKey, Tokens};
 
 pub(crate) use error::{AddressError, BeginError, Ended, RenewalMismatch};
 
@@ -39,10 +39,10 @@ pub(crate) struct Session {
     pub(crate) email: Option<String>,
     /// What the first ID token had to say; a later one may repeat it.
     pub(crate) nonce: Option<String>,
-    pub(crate) id_token: String,
+    pub(crate) id_token: Secret,
     #[serde(rename = "id_token_until")]
     pub(crate) id_token_expires_at: Timestamp,
-    pub(crate) refresh_token: Option<String>,
+    pub(crate) refresh_token: Option<Secret>,
     /// The scopes that the sign-in asked for; policy may ask for others by now.
     #[serde(rename = "asked")]
     pub(crate) requested_scopes: Vec<String>,
@@ -61,7 +61,7 @@ pub(crate) struct AccessToken {
     #[serde(rename = "want")]
     pub(crate) key: TokenKey,
     #[serde(rename = "access_token")]
-    pub(crate) secret: String,
+    pub(crate) secret: Secret,
     /// What was granted, which may be less than what was asked for.
     pub(crate) scopes: Vec<String>,
     #[serde(rename = "since")]
@@ -241,16 +241,16 @@ impl Session {
 
     /// Whether this is the token that apps get now.
     pub(crate) fn gives(&self, key: &TokenKey, secret: &str) -> bool {
-        self.access_tokens.iter().any(|token| token.key == *key && token.secret == secret)
+        self.access_tokens.iter().any(|token| token.key == *key && **token.secret == *secret)
     }
 
     /// What an app gets; `None` if there is no such token.
     pub(crate) fn token_response(&self, key: &TokenKey, now: &Moment) -> Option<TokenResponse> {
         let token = self.access_tokens.iter().find(|token| token.key == *key)?;
         Some(TokenResponse {
-            access_token: token.secret.clone(),
+            access_token: token.secret.to_string(),
             token_type: "Bearer".to_owned(),
-            id_token: self.id_token.clone(),
+            id_token: self.id_token.to_string(),
             expires_in: token.left(now).max(0),
             id_token_expires_in: token.believed(now).duration_until(self.id_token_expires_at).as_secs(),
             id_token_renewed: token.with_id_token,
@@ -289,14 +289,14 @@ impl Session {
             subject: "ada".to_owned(),
             email: Some("ada@example.com".to_owned()),
             nonce: Some("n".to_owned()),
-            id_token: "i".to_owned(),
+            id_token: "i".to_owned().into(),
             id_token_expires_at: Timestamp::UNIX_EPOCH,
-            refresh_token: Some("refresh-canary".to_owned()),
+            refresh_token: Some("refresh-canary".to_owned().into()),
             requested_scopes: vec!["email".to_owned()],
             signed_in_at: Timestamp::UNIX_EPOCH,
             access_tokens: vec![AccessToken {
                 key: TokenKey::default(),
-                secret: "a".to_owned(),
+                secret: "a".to_owned().into(),
                 scopes: vec!["openid".to_owned()],
                 issued_at: Timestamp::UNIX_EPOCH,
                 expires_at: Timestamp::UNIX_EPOCH,

@@ -2,6 +2,10 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+/// A token, overwritten in memory when it is dropped.
+pub(crate) type Secret = Zeroizing<String>;
 
 /// Which access token of a session: by default the one for everything that the sign-in asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -14,9 +18,9 @@ pub(crate) struct TokenKey {
 
 /// Tokens that passed every check.
 pub(crate) struct Tokens {
-    pub(crate) access_token: String,
-    pub(crate) id_token: Option<String>,
-    pub(crate) refresh_token: Option<String>,
+    pub(crate) access_token: Secret,
+    pub(crate) id_token: Option<Secret>,
+    pub(crate) refresh_token: Option<Secret>,
     pub(crate) expires_at: Timestamp,
     pub(crate) scopes: Option<Vec<String>>,
     pub(crate) user: Option<User>,

@@ -240,11 +240,13 @@ async fn dispatch(paths: Paths, verb: Verb, json: bool) -> anyhow::Result<ExitCo
         Verb::Agent => {
             logging::start();
             platform::service::set_umask();
+            platform::service::protect_memory();
             let mut stop = StopSignal::new().context("cannot listen for signals")?;
             service::run(paths, stop.wait()).await?;
         }
         Verb::Broker { verb: None } => {
             logging::start();
+            platform::service::protect_memory();
             let mut stop = StopSignal::new().context("cannot listen for signals")?;
             broker::run(paths, stop.wait(), logging::set_level).await?;
         }

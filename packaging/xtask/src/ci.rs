@@ -37,6 +37,8 @@ fn checks(steps: &mut Steps, tasks: &[String]) -> anyhow::Result<()> {
         "bans",
         "sources",
     ]))?;
+    steps.begin("advisories");
+    advisories()?;
     steps.begin("clippy for Linux");
     run(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     steps.begin("build and clippy for Windows");
@@ -48,6 +50,22 @@ fn checks(steps: &mut Steps, tasks: &[String]) -> anyhow::Result<()> {
     generate::generate(true)?;
     steps.begin("administrative templates");
     templates()
+}
+
+/// Looks for known vulnerabilities in the dependencies (RustSec). Where the database cannot be fetched nothing is known,
+/// which is said.
+fn advisories() -> anyhow::Result<()> {
+    let deny = tools::cargo_tool("cargo-deny")?;
+    let mut fetch = Command::new(&deny);
+    // Less than a kilobyte per second for half a minute is no connection.
+    fetch.args(["fetch", "db"]).env("GIT_HTTP_LOW_SPEED_LIMIT", "1000").env("GIT_HTTP_LOW_SPEED_TIME", "30");
+    if !fetch.output()?.status.success() {
+        println!(
+            "SKIPPED: the database of advisories cannot be fetched from GitHub, so the dependencies are not compared with it"
+        );
+        return Ok(());
+    }
+    run(Command::new(deny).args(["--all-features", "check", "--hide-inclusion-graph", "advisories"]))
 }
 
 /// Compares the administrative templates with Microsoft's schema. Its licence forbids passing it on, so it lies beside

@@ -82,7 +82,7 @@ fn contradiction_is_reported_and_its_repair_is_not() {
             "`ClientSecret`: not set, but the token endpoint of Google wants one",
         ),
         ("IdentityProvider = \"google\"\nClientId = \"c.apps.googleusercontent.com\"\nClientSecret = \"c.apps.googleusercontent.com\"".to_owned(), "the same as `ClientId`"),
-        ("IdentityProvider = \"okta\"\nClientSecret = \"s\"".to_owned(), "`ClientSecret`: set, but okta"),
+        ("IdentityProvider = \"okta\"\nClientSecret = \"s\"".to_owned(), "`ClientSecret`: set, but only Google"),
         ("IdentityProvider = \"okta\"\nAllowedEmailDomains = [\"example.com\"]".to_owned(), "`IdentityProvider`: set, but `Issuer` and `ClientId` are not"),
         (format!("{okta}\"https://okta.com\""), "cannot be the issuer of a token"),
         (format!("{okta}\"https://example.okta.com/oauth2/Default\""), "write https://example.okta.com/oauth2/default\n"),

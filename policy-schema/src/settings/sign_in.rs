@@ -39,8 +39,8 @@ settings! {
             Setting::text(Format::Url, "https://login.microsoftonline.com/6f1c9a52-0f0e-4b0a-9b1c-0d7c2f1f3a10/discovery/v2.0/keys");
         /// Client secret
         ///
-        /// Only Google's desktop clients need one. It reaches every device, so it protects nothing (RFC 8252, section
-        /// 8.5); leave it out everywhere else.
+        /// Only Google's desktop clients have one. It reaches every device, so it protects nothing (RFC 8252, section 8.5).
+        /// With every other provider it is not used, because it would be the secret of a server.
         ClientSecret => client_secret: Option<Secret> = Setting::secret(Format::ClientSecret, "GOCSPX-example");
         /// Additional audiences
         ///

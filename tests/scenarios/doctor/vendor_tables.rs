@@ -239,13 +239,18 @@ async fn session_without_refresh_token_is_diagnosed_before_and_after_sign_in() {
     let whole = "IdentityProvider = \"okta\"\nScopes = [\"openid\", \"email\", \"offline_access\"]\n";
     let found = before_roll_out(&policy_for(&provider, whole)).await;
     assert!(!found.causes().contains(&Cause::OfflineAccessNotAsked), "{:#?}", found.findings);
-    let secret = "ClientSecret = \"GOCSPX-lab\"\nScopes = [\"openid\", \"email\"]\n";
-    for (name, lasts) in [("google", true), ("custom", false)] {
-        let policy = format!("IdentityProvider = \"{name}\"\n{secret}");
-        let fixture = device_of_vendor(Vendor::Google, &policy).await;
+    let scopes = "Scopes = [\"openid\", \"email\"]\n";
+    let secret = format!("IdentityProvider = \"google\"\nClientSecret = \"GOCSPX-lab\"\n{scopes}");
+    for (vendor, policy, lasts) in [(Vendor::Google, secret.as_str(), true), (Vendor::Okta, scopes, false)] {
+        let fixture = device_of_vendor(vendor, policy).await;
         let found = run_doctor(&fixture.device, &["--sign-in"]).await;
-        assert_eq!(found.outcome("lasting") == "pass", lasts, "{name}: {:#?}", found.findings);
-        assert_eq!(found.causes().contains(&Cause::NoRefreshToken), !lasts, "{name}: {:#?}", found.findings);
+        assert_eq!(found.outcome("lasting") == "pass", lasts, "{vendor:?}: {:#?}", found.findings);
+        assert_eq!(
+            found.causes().contains(&Cause::NoRefreshToken),
+            !lasts,
+            "{vendor:?}: {:#?}",
+            found.findings
+        );
     }
 }
 

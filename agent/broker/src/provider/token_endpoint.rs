@@ -11,28 +11,29 @@ use super::documents::{self, Object};
 use super::error::{Check, ProviderError, Refusal, untrusted};
 use super::explain::unreachable;
 use super::{MAXIMUM_RESPONSE, Provider};
+use crate::tokens::Secret;
 
 /// The longest lifetime that is believed, in seconds: a year and some days.
 const LONGEST_LIFETIME: u64 = 400 * 24 * 3600;
 
 /// A response of the token endpoint before its checks.
 pub(crate) struct Unchecked {
-    refresh_token: Option<String>,
+    refresh_token: Option<Secret>,
     pub(super) response: Result<TokenResponse, ProviderError>,
 }
 
 impl Unchecked {
     /// The new refresh token, which has to be kept whatever the checks say.
-    pub(crate) fn refresh_token(&self) -> Option<String> {
+    pub(crate) fn refresh_token(&self) -> Option<Secret> {
         self.refresh_token.clone()
     }
 }
 
 /// Tokens as they came (RFC 6749, section 5.1; OpenID Connect Core 1.0, section 3.1.3.3).
 pub(super) struct TokenResponse {
-    pub(super) access_token: String,
-    pub(super) id_token: Option<String>,
-    pub(super) refresh_token: Option<String>,
+    pub(super) access_token: Secret,
+    pub(super) id_token: Option<Secret>,
+    pub(super) refresh_token: Option<Secret>,
     /// In seconds; an hour, if the response leaves it open.
     pub(super) lifetime: u64,
     pub(super) scopes: Option<Vec<String>>,
@@ -124,16 +125,16 @@ fn read(body: &[u8]) -> Unchecked {
 }
 
 /// A refresh token of visible characters (RFC 6749, appendix A.17).
-fn refresh_token(body: &Object) -> Option<String> {
+fn refresh_token(body: &Object) -> Option<Secret> {
     let token = body.get("refresh_token")?.as_str().filter(|token| !token.is_empty())?;
     if token.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
-        return Some(token.to_owned());
+        return Some(token.to_owned().into());
     }
     tracing::warn!("a refresh token with characters outside RFC 6749 was not used");
     None
 }
 
-fn tokens(body: &Object, refresh_token: Option<String>) -> Result<TokenResponse, String> {
+fn tokens(body: &Object, refresh_token: Option<Secret>) -> Result<TokenResponse, String> {
     let text = |name: &str| body.get(name).and_then(Value::as_str);
     let access_token = text("access_token").ok_or("it has no access_token")?;
     // RFC 6750, section 2.1: it goes into a header, and into lines of other programs' formats.
@@ -155,8 +156,8 @@ fn tokens(body: &Object, refresh_token: Option<String>) -> Result<TokenResponse,
         Some(_) | None => None,
     };
     Ok(TokenResponse {
-        access_token: access_token.to_owned(),
-        id_token: id_token.map(ToOwned::to_owned),
+        access_token: access_token.to_owned().into(),
+        id_token: id_token.map(|token| token.to_owned().into()),
         refresh_token,
         lifetime: body.get("expires_in").and_then(seconds).unwrap_or(3600).min(LONGEST_LIFETIME),
         scopes: scopes.filter(|scopes: &Vec<String>| !scopes.is_empty()),
@@ -238,7 +239,7 @@ mod tests {
             json!({ "refresh_token": "r", "access_token": "a\n", "token_type": "mac", "expires_in": {} }),
         ] {
             let unchecked = read(body.to_string().as_bytes());
-            assert_eq!(unchecked.refresh_token().as_deref(), Some("r"), "{body}");
+            assert_eq!(unchecked.refresh_token().as_ref().map(|token| token.as_str()), Some("r"), "{body}");
             assert!(unchecked.response.is_err());
         }
         assert_eq!(read(br#"{"refresh_token": "r\u0000"}"#).refresh_token(), None);

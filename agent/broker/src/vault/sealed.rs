@@ -3,6 +3,7 @@
 use platform::random;
 use protocol::session::Kept;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use zeroize::Zeroizing;
 
 use crate::session::Session;
 
@@ -82,9 +83,9 @@ pub(super) fn header(sealed: &[u8]) -> Header {
 pub(super) fn seal(session: &Session, held: Held, context: &[u8]) -> Vec<u8> {
     let header = [VERSION, held.place as u8, held.slot as u8];
     let nonce: [u8; NONCE_LEN] = random::bytes();
-    let mut text = serde_json::to_vec(session).expect("a session has only strings and times");
+    let mut text = Zeroizing::new(serde_json::to_vec(session).expect("a session has only strings and times"));
     cipher(&held.key)
-        .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad(header, context), &mut text)
+        .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad(header, context), &mut *text)
         .expect("a session is far below the limit of AES-GCM");
     [header.as_slice(), &nonce, &text].concat()
 }
@@ -95,7 +96,7 @@ pub(super) fn open(sealed: &[u8], key: &Key, context: &[u8]) -> Option<Session> 
     if header[0] != VERSION {
         return None;
     }
-    let mut text = text.to_vec();
+    let mut text = Zeroizing::new(text.to_vec());
     let nonce = Nonce::assume_unique_for_key(*nonce);
     let opened = cipher(key).open_in_place(nonce, aad(*header, context), &mut text).ok()?;
     serde_json::from_slice(opened).ok().filter(|session: &Session| !session.access_tokens.is_empty())

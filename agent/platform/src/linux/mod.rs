@@ -1,6 +1,7 @@
 //! Linux.
 
 pub mod app;
+pub(crate) mod fence;
 pub mod native;
 pub(crate) mod paths;
 pub mod policy;

@@ -1,6 +1,7 @@
 //! macOS.
 
 pub mod app;
+pub(crate) mod fence;
 mod ffi;
 pub mod native;
 pub(crate) mod paths;

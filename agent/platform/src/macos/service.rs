@@ -1,6 +1,17 @@
 //! The service manager: launchd stops a service with a signal, and needs no reports.
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 pub use crate::unix::signal::{StopSignal, set_umask};
+
+/// Keeps this process's memory from the disk when it crashes. Other programs of its user cannot read it anyway, because
+/// it is not made for debugging.
+pub fn protect_memory() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_CORE) {
+        // A limit can always be lowered.
+        let _refused = setrlimit(Resource::RLIMIT_CORE, 0, hard);
+    }
+}
 
 /// How an administrator starts the machine service.
 pub const START: &str = "launchctl kickstart system/dev.steward.agent";

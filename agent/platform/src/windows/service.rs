@@ -51,6 +51,9 @@ pub fn stopping() {}
 /// Nothing: Windows has no umask. Access is that of the folder ([`super::file`]).
 pub fn set_umask() {}
 
+/// Nothing: Windows writes no image of a crashed process unless an administrator has asked for it.
+pub fn protect_memory() {}
+
 /// The services' logs: none are kept on Windows yet.
 #[must_use]
 pub fn logs(_: u64) -> Vec<(&'static str, String)> {
