@@ -7,15 +7,15 @@ use policy_schema::{Code, Severity};
 use protocol::health::State;
 
 /// A device with a release feed and a running agent.
-struct UpdateDevice {
+pub(super) struct UpdateDevice {
     _agent: Process,
-    feed: Feed,
-    device: Device,
+    pub(super) feed: Feed,
+    pub(super) device: Device,
 }
 
-const AUTOMATIC: &str = "UpdateMode = \"automatic\"\n";
+pub(super) const AUTOMATIC: &str = "UpdateMode = \"automatic\"\n";
 
-async fn update_device(more: &str) -> UpdateDevice {
+pub(super) async fn update_device(more: &str) -> UpdateDevice {
     let feed = Feed::start().await;
     let device = Device::new();
     let policy =
@@ -27,24 +27,24 @@ async fn update_device(more: &str) -> UpdateDevice {
 
 impl UpdateDevice {
     /// `steward update`; gives what it printed.
-    async fn update(&self) -> String {
+    pub(super) async fn update(&self) -> String {
         self.device.printed(&["update"]).await
     }
 
     /// The installed version.
-    fn installed(&self) -> Option<String> {
+    pub(super) fn installed(&self) -> Option<String> {
         let target = fs_err::read_link(self.device.path("opt/lab-notes/current")).ok()?;
         Some(target.file_name()?.to_str()?.to_owned())
     }
 
     /// Whether the installed app starts.
-    async fn app_starts(&self) -> bool {
+    pub(super) async fn app_starts(&self) -> bool {
         let program = self.device.path("opt/lab-notes/current/bin/lab-notes");
         self.device.run(&program, &["--self-check"]).await.status.success()
     }
 
     /// Downloads, and unfinished versions.
-    fn leftovers(&self) -> Vec<String> {
+    pub(super) fn leftovers(&self) -> Vec<String> {
         let list = |path: &str| -> Vec<String> {
             let Ok(entries) = fs_err::read_dir(self.device.path(path)) else { return Vec::new() };
             entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
@@ -53,6 +53,41 @@ impl UpdateDevice {
         found.extend(list("opt/lab-notes/versions").into_iter().filter(|name| name.starts_with('.')));
         found
     }
+}
+
+/// As electron-builder packs an app for Linux.
+#[tokio::test]
+async fn archive_with_one_folder_and_a_link_is_installed() {
+    let fixture = update_device(AUTOMATIC).await;
+    fixture.feed.publish_in_folder("1.0.0");
+    let printed = fixture.update().await;
+    assert_eq!(fixture.installed().as_deref(), Some("1.0.0"), "{printed}");
+    assert!(fixture.app_starts().await);
+    let link = fixture.device.path("opt/lab-notes/current/start");
+    assert!(fixture.device.run(&link, &["--self-check"]).await.status.success());
+    assert!(fixture.leftovers().is_empty(), "{:?}", fixture.leftovers());
+}
+
+/// The vendor rolls a version out to a part of all devices, or to some systems, and holds it back by a member that is not
+/// known yet.
+#[tokio::test]
+async fn brakes_of_the_vendor_hold_an_update() {
+    let fixture = update_device(AUTOMATIC).await;
+    fixture.feed.publish("0.9.0");
+    fixture.update().await;
+    for (brake, expected) in [
+        ("stagingPercentage: 0\n", "0 %"),
+        ("stagingPercentage: many\n", "0 %"),
+        ("minimumSystemVersion: '999.0'\n", "999.0"),
+    ] {
+        fixture.feed.publish_with("1.0.0", brake);
+        let printed = fixture.update().await;
+        assert_eq!(fixture.installed().as_deref(), Some("0.9.0"), "{brake}: {printed}");
+        assert!(printed.contains(expected), "{brake}: {printed}");
+    }
+    fixture.feed.publish_with("1.0.0", "stagingPercentage: 100\nminimumSystemVersion: '2.0'\n");
+    let printed = fixture.update().await;
+    assert_eq!(fixture.installed().as_deref(), Some("1.0.0"), "{printed}");
 }
 
 #[tokio::test]

@@ -37,6 +37,10 @@ pub enum Fault {
     DoesNotStart,
     /// The archive has no program.
     NoProgram,
+    /// The archive begins with the name of a file, of 64 MiB.
+    LongName,
+    /// The archive has a link to a file of the system.
+    LinkOutside,
 }
 
 impl Feed {
@@ -55,12 +59,22 @@ impl Feed {
 
     /// Publishes a version of the sample app.
     pub fn publish(&self, version: &str) {
-        self.release(version, None);
+        self.release(version, None, "", "");
+    }
+
+    /// Publishes a version as electron-builder packs it: in a folder, and with a link.
+    pub fn publish_in_folder(&self, version: &str) {
+        self.release(version, None, &format!("lab-notes-{version}/"), "");
+    }
+
+    /// Publishes a version with more lines in the feed.
+    pub fn publish_with(&self, version: &str, more: &str) {
+        self.release(version, None, "", more);
     }
 
     /// Publishes a version with something wrong.
     pub fn publish_faulty(&self, version: &str, fault: Fault) {
-        self.release(version, Some(fault));
+        self.release(version, Some(fault), "", "");
     }
 
     /// Replaces the feed with any text.
@@ -71,20 +85,20 @@ impl Feed {
         self.files.lock().expect("no task panics").insert("latest.yml".to_owned(), text.into());
     }
 
-    fn release(&self, version: &str, fault: Option<Fault>) {
-        let mut archive = sample_app(version, fault);
+    fn release(&self, version: &str, fault: Option<Fault>, folder: &str, more: &str) {
+        let mut archive = sample_app(version, fault, folder);
         let hash = STANDARD.encode(digest::digest(&digest::SHA512, &archive));
         let size = archive.len();
         match fault {
             Some(Fault::OtherContent) => archive[size / 2] ^= 1,
             Some(Fault::Truncated) => archive.truncate(size / 2),
             Some(Fault::TooLong) => archive.extend_from_slice(&[0; 4096]),
-            Some(Fault::DoesNotStart | Fault::NoProgram) | None => {}
+            Some(Fault::DoesNotStart | Fault::NoProgram | Fault::LongName | Fault::LinkOutside) | None => {}
         }
         let name = format!("lab-notes-{version}.tar.gz");
         self.write(&format!(
             "version: {version}\nfiles:\n  - url: {name}\n    sha512: {hash}\n    size: {size}\npath: {name}\n\
-             sha512: {hash}\nreleaseDate: '2026-01-01T00:00:00.000Z'\n"
+             sha512: {hash}\nreleaseDate: '2026-01-01T00:00:00.000Z'\n{more}"
         ));
         self.files.lock().expect("no task panics").insert(name, archive);
     }
@@ -97,13 +111,22 @@ async fn file(State(files): State<Files>, Path(name): Path<String>) -> Response 
     }
 }
 
-fn sample_app(version: &str, fault: Option<Fault>) -> Vec<u8> {
+fn sample_app(version: &str, fault: Option<Fault>, folder: &str) -> Vec<u8> {
     let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    if fault == Some(Fault::LongName) {
+        let length = 64 * 1024 * 1024;
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::GNULongName);
+        header.set_size(length);
+        header.set_cksum();
+        let name = std::io::Read::take(std::io::repeat(b'n'), length);
+        builder.append(&header, name).expect("memory is enough");
+    }
     let mut add = |path: &str, mode: u32, bytes: &[u8]| {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(mode);
-        builder.append_data(&mut header, path, bytes).expect("memory is enough");
+        builder.append_data(&mut header, format!("{folder}{path}"), bytes).expect("memory is enough");
     };
     add("VERSION", 0o644, version.as_bytes());
     if fault == Some(Fault::DoesNotStart) {
@@ -112,6 +135,17 @@ fn sample_app(version: &str, fault: Option<Fault>) -> Vec<u8> {
     if fault != Some(Fault::NoProgram) {
         let app = fs_err::read(program("lab-notes")).expect("it is built");
         add("bin/lab-notes", 0o755, &app);
+    }
+    let target = match fault {
+        Some(Fault::LinkOutside) => Some("/etc/passwd"),
+        _ if folder.is_empty() => None,
+        _ => Some("bin/lab-notes"),
+    };
+    if let Some(target) = target {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        builder.append_link(&mut header, format!("{folder}start"), target).expect("memory is enough");
     }
     builder.into_inner().and_then(GzEncoder::finish).expect("memory is enough")
 }

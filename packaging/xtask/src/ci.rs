@@ -52,7 +52,7 @@ fn checks(steps: &mut Steps, tasks: &[String]) -> anyhow::Result<()> {
     templates()
 }
 
-/// Looks for known vulnerabilities in the dependencies (RustSec). Where the database cannot be fetched nothing is known,
+/// Looks for known vulnerabilities in the dependencies (`RustSec`). Where the database cannot be fetched nothing is known,
 /// which is said.
 fn advisories() -> anyhow::Result<()> {
     let deny = tools::cargo_tool("cargo-deny")?;

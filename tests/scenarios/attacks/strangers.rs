@@ -1,0 +1,175 @@
+//! Another user of the same device.
+
+use e2e::browser;
+use e2e::device::Device;
+use e2e::interactive::Interactive;
+use e2e::wait::until;
+use protocol::overview::Overview;
+use protocol::session::SessionState;
+
+use super::super::fixture::{CURL, FILE_VAULT, sign_in_device};
+use super::{as_other_user, start_as_other_user};
+
+/// The lock was a file that everybody could open, and whoever can open a file can lock it: the service did not start.
+#[tokio::test]
+async fn other_user_cannot_lock_the_service_out() {
+    let device = Device::new();
+    let state = device.path("var/lib/steward");
+    fs_err::create_dir_all(&state).unwrap();
+    // As versions before this one left it.
+    fs_err::write(state.join("agent.lock"), "").unwrap();
+    let agent = device.start_agent().await;
+    agent.stop().await;
+    for lock in ["agent.lock", "private/agent.lock"] {
+        let path = state.join(lock).display().to_string();
+        let holder = format!(
+            "import fcntl, time\ntry:\n f = open('{path}')\n fcntl.flock(f, fcntl.LOCK_EX)\n print('locked', flush=True)\n time.sleep(60)\nexcept OSError as error:\n print(error, flush=True)"
+        );
+        let process = start_as_other_user(&device, &holder);
+        until("what became of the lock", async || {
+            let said = process.log();
+            if said.trim().is_empty() { Err("nothing yet") } else { Ok(()) }
+        })
+        .await;
+        let agent = device.start_agent().await;
+        agent.stop().await;
+        process.kill().await;
+    }
+}
+
+/// The other user knew the state from the browser's command line, signed in as himself, and delivered his code.
+#[tokio::test]
+async fn other_user_cannot_deliver_a_code_nor_see_the_last_page() {
+    let fixture = sign_in_device(FILE_VAULT).await;
+    let mut login = Interactive::steward(&fixture.device, &["login", "--no-browser"]);
+    let address = login.next_address().await;
+    assert!(!address.contains("state=") && !address.contains("code_challenge"), "{address}");
+    let redirect = browser::sign_in(&address).await;
+    for stolen in [&address, &redirect] {
+        let output = as_other_user(&fixture.device, &[CURL, "-sS", "-i", "--max-time", "10", stolen]).await;
+        let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(!output.status.success() && answer.is_empty(), "it was answered: {answer}");
+    }
+    assert_eq!(fixture.session().await.state, SessionState::SigningIn);
+    // The right user comes back, and only he sees how it ended.
+    let client = browser::client_without_redirects();
+    let response = client.get(&redirect).send().await.unwrap();
+    let last = response.headers().get("location").unwrap().to_str().unwrap().to_owned();
+    let page = format!("http://localhost:{}{last}", fixture.port);
+    let output = as_other_user(&fixture.device, &[CURL, "-sS", "-i", "--max-time", "10", &page]).await;
+    assert!(!output.status.success() && output.stdout.is_empty());
+    assert!(client.get(&page).send().await.unwrap().text().await.unwrap().contains("You are signed in"));
+    assert!(login.succeeds().await);
+}
+
+/// Connections without a request used up the broker's file descriptors, and requests filled its log.
+#[tokio::test]
+async fn connections_of_another_user_to_the_redirect_port_harm_nothing() {
+    let fixture = sign_in_device(FILE_VAULT).await;
+    fixture.login().await;
+    let mut login = Interactive::steward(&fixture.device, &["login", "--no-browser"]);
+    let address = login.next_address().await;
+    let script = format!(
+        "import resource, socket, time\n\
+         resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))\n\
+         kept = []\n\
+         for i in range(1500):\n\
+         \x20try:\n\
+         \x20\x20s = socket.create_connection(('127.0.0.1', {0}), 5)\n\
+         \x20\x20if i % 2: s.sendall(b'GET /?state=' + str(i).encode() + b' HTTP/1.1\\r\\nhost: localhost:{0}\\r\\n\\r\\n')\n\
+         \x20\x20kept.append(s)\n\
+         \x20except OSError: pass\n\
+         print('done', len(kept), flush=True)\n\
+         time.sleep(60)\n",
+        fixture.port
+    );
+    let process = start_as_other_user(&fixture.device, &script);
+    until("1,500 connections", async || {
+        let said = process.log();
+        if said.contains("done") { Ok(()) } else { Err(said) }
+    })
+    .await;
+    fixture.token().await.unwrap();
+    let redirect = browser::sign_in(&address).await;
+    let page = browser::client().get(&redirect).send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("You are signed in"), "{page}");
+    assert!(login.succeeds().await);
+    let lines = fixture.broker.log().lines().count();
+    assert!(lines < 100, "{lines} lines of log");
+    process.kill().await;
+}
+
+/// Answers that are never read, and requests that never end, took every connection of the service's API, root's too.
+#[tokio::test]
+async fn other_user_cannot_keep_the_service_from_answering() {
+    let device = Device::new();
+    let _agent = device.start_agent().await;
+    let script = format!(
+        "import resource, socket, time\n\
+         resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))\n\
+         kept = []\n\
+         for i in range(600):\n\
+         \x20s = socket.socket(socket.AF_UNIX)\n\
+         \x20s.settimeout(2)\n\
+         \x20try:\n\
+         \x20\x20s.connect('{}')\n\
+         \x20\x20if i % 2: s.sendall(b'GET /v1/status HTTP/1.1\\r\\nhost: localhost\\r\\n\\r\\n' * 20)\n\
+         \x20\x20else: s.sendall(b'GET /v1/sta')\n\
+         \x20\x20kept.append(s)\n\
+         \x20except OSError: pass\n\
+         print('done', len(kept), flush=True)\n\
+         time.sleep(60)\n",
+        device.agent_socket().display()
+    );
+    let process = start_as_other_user(&device, &script);
+    until("connections that do nothing", async || {
+        let said = process.log();
+        if said.contains("done") { Ok(()) } else { Err(said) }
+    })
+    .await;
+    for _ in 0..5 {
+        assert!(device.status().await.agent_running);
+    }
+    process.kill().await;
+}
+
+/// A program of another user that listens where a broker would was believed by the report of the device.
+#[tokio::test]
+async fn socket_that_is_not_of_its_folders_user_is_not_believed() {
+    let device = Device::new();
+    let run = device.path("run/user/65533/steward");
+    fs_err::create_dir_all(&run).unwrap();
+    let fake = device.path("tmp");
+    fs_err::create_dir_all(&fake).unwrap();
+    for folder in [&run, &fake] {
+        std::os::unix::fs::chown(folder, Some(65533), Some(65533)).unwrap();
+    }
+    std::os::unix::fs::chown(device.path("run/user/65533"), Some(65533), Some(65533)).unwrap();
+    let agent = device.start_agent().await;
+    let script = format!(
+        "import os, socket\n\
+         s = socket.socket(socket.AF_UNIX)\n\
+         s.bind('{0}/fake.sock')\n\
+         s.listen(16)\n\
+         os.symlink('{0}/fake.sock', '{1}/broker.sock')\n\
+         print('listens', flush=True)\n\
+         while True:\n\
+         \x20c, _ = s.accept()\n\
+         \x20print('asked', flush=True)\n\
+         \x20c.close()\n",
+        fake.display(),
+        run.display()
+    );
+    let process = start_as_other_user(&device, &script);
+    until("a fake broker", async || {
+        let said = process.log();
+        if said.contains("listens") { Ok(()) } else { Err(said) }
+    })
+    .await;
+    let before: Overview = device.status().await;
+    assert!(before.sign_in.is_none() || !process.log().contains("asked"));
+    drop(device.report().await);
+    assert!(!process.log().contains("asked"), "the link was followed: {}", process.log());
+    process.kill().await;
+    agent.stop().await;
+}
