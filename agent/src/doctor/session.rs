@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use broker::documents;
 use net::chain;
 use net::client::{CallError, call};
 use policy_schema::Problem;
@@ -14,10 +15,9 @@ use protocol::diagnosis;
 use protocol::endpoint::Nothing;
 use protocol::session::SessionStatus;
 use serde_json::{Map, Value};
-use url::Url;
 
 use super::network::ProbeClient;
-use super::{Cause, Confidence, Diagnosis, Finding, Outcome, Subject, excerpt, provider};
+use super::{Cause, Confidence, Diagnosis, Finding, Outcome, Subject, provider};
 
 type Claims = Map<String, Value>;
 
@@ -153,17 +153,14 @@ async fn check_user_info(subject: &Subject, grant: &TokenResponse) -> Finding {
         let client = ProbeClient::new(subject).ok()?;
         let issuer = subject.configuration.issuer.as_deref()?;
         let document = provider::discovery(subject, &client, issuer).await.ok()?.document;
-        // The token is sent only to the issuer of policy, and only encrypted or on this device.
-        let endpoint: Url = excerpt::text(&document, "userinfo_endpoint")?.parse().ok()?;
-        let safe = endpoint.scheme() == "https" || policy_schema::is_loopback(&endpoint);
-        if !safe || excerpt::text(&document, "issuer") != Some(issuer) {
-            return None;
-        }
+        // The token is sent only to the issuer of policy, and only where a sign-in would send it.
+        let named = documents::Discovery::of(document.as_object()?);
+        let endpoint = named.userinfo_endpoint?.ok().filter(|_| named.issuer.as_deref() == Some(issuer))?;
         let response = client.fetch(subject, &endpoint, Some(&grant.access_token)).await;
         Some((endpoint, response))
     };
     match found.await {
-        None => Finding::skipped(check, "the identity provider names no userinfo endpoint"),
+        None => Finding::skipped(check, "the identity provider names no userinfo endpoint that can be used"),
         Some((endpoint, Ok(response))) if matches!(response.status, 401 | 403) => {
             let evidence = format!(
                 "{endpoint} responded with status {}; the granted scopes are {}",

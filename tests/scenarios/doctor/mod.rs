@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::external_provider::ExternalProvider;
 use super::fixture::{FILE_VAULT, free_port, own_program, sign_in_device, sign_in_device_on, sign_in_policy};
 
+mod agreement;
 mod network;
 mod vendor_tables;
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
+use serde_json::Value;
 
 /// What happens to a refresh token that was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,4 +177,8 @@ pub struct Behaviour {
     pub user: &'static str,
     /// Whether sign-in on another device is offered (RFC 8628).
     pub device_flow: bool,
+    /// A member of the discovery document, and what is there instead; `None` for nothing.
+    pub discovery_member: Option<(&'static str, Option<Value>)>,
+    /// What is there instead of the key set.
+    pub keys: Option<Value>,
 }

@@ -59,6 +59,11 @@ pub(super) async fn discovery(State(shared): State<Arc<Shared>>) -> Response {
     if state.behaviour.device_flow {
         document["device_authorization_endpoint"] = json!(format!("{base}/device"));
     }
+    match (&state.behaviour.discovery_member, document.as_object_mut()) {
+        (Some((name, Some(value))), Some(members)) => drop(members.insert((*name).to_owned(), value.clone())),
+        (Some((name, None)), Some(members)) => drop(members.remove(*name)),
+        _ => {}
+    }
     let mut response = Json(document).into_response();
     if state.behaviour.fault == Some(ProviderFault::ClockSlow) {
         #[expect(clippy::disallowed_methods, reason = "an identity provider has a clock, which may be wrong")]
@@ -84,7 +89,7 @@ pub(super) async fn jwks(State(shared): State<Arc<Shared>>) -> Json<Value> {
     if state.behaviour.fault == Some(ProviderFault::KeysUnusable) {
         return Json(json!({ "keys": [{ "kty": "oct", "k": "c2VjcmV0" }] }));
     }
-    Json(json!({ "keys": keys }))
+    Json(state.behaviour.keys.clone().unwrap_or_else(|| json!({ "keys": keys })))
 }
 
 pub(super) async fn user_info(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {

@@ -94,6 +94,8 @@ impl Vendor {
             page: None,
             user: "ada",
             device_flow: self == Self::Plain,
+            discovery_member: None,
+            keys: None,
         }
     }
 
