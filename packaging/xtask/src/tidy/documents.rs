@@ -38,7 +38,26 @@ pub(super) fn complaints(files: &Files, tasks: &[String]) -> Vec<String> {
             complaints.push(format!("README.md: has {lines} lines; it has at most {MAXIMUM_README_LINES}"));
         }
     }
+    complaints.extend(differing_limits(files));
     complaints
+}
+
+/// What Steward cannot prevent is said in both documents in the same words.
+fn differing_limits(files: &Files) -> Option<String> {
+    let list = |name: &str| {
+        let text = files.get(Path::new(name))?.as_deref()?;
+        let section = text.split("## What Steward cannot prevent\n").nth(1)?;
+        Some(
+            section
+                .lines()
+                .take_while(|line| !line.starts_with('#'))
+                .filter(|line| line.starts_with(['-', ' ']))
+                .collect::<Vec<_>>(),
+        )
+    };
+    let (readme, security) = (list("README.md")?, list("SECURITY.md"));
+    (Some(&readme) != security.as_ref())
+        .then(|| "README.md and SECURITY.md: differ in what Steward cannot prevent".to_owned())
 }
 
 fn broken_links(name: &Path, text: &str, files: &Files) -> Vec<String> {
@@ -250,6 +269,15 @@ mod tests {
         let text = "`steward person`\n```sh\nsteward token --format x | curl -H @-\nsudo steward agent &\nsteward --root x y\n\
                     steward <verb>\nsteward support-bundle\ninstall target/release/steward /bin\n```\n```text\nsteward person\n```\n";
         assert_eq!(found("a.md", text), Vec::<String>::new());
+    }
+
+    #[test]
+    fn limits_that_differ_are_found() {
+        let security = "## What Steward cannot prevent\n\nWords:\n\n- One\n  and more.\n- Two.\n";
+        let readme = |text: &str| invented(&[("SECURITY.md", security), ("README.md", text)]);
+        assert_eq!(differing_limits(&readme(security)), None);
+        assert!(differing_limits(&readme(&security.replace("Two", "Three"))).is_some());
+        assert!(differing_limits(&readme(&security.replace("- Two.\n", ""))).is_some());
     }
 
     #[test]
