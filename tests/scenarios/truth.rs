@@ -4,6 +4,7 @@
 use e2e::device::Device;
 use e2e::provider::{CLIENT_ID, Provider};
 use policy_schema::Code;
+use protocol::diagnosis::Cause;
 use protocol::health::{ComponentHealth, ComponentName, State};
 
 use super::fixture::free_port;
@@ -24,6 +25,8 @@ async fn sign_in_of(device: &Device) -> ComponentHealth {
 async fn issuer_that_does_not_fit_or_respond_is_known_before_the_first_user() {
     let provider = Provider::start().await;
     let device = Device::new();
+    let redirect = format!("RedirectUri = \"http://localhost:{}\"\n", free_port());
+    let policy = |issuer: &str| format!("{}{redirect}", policy(issuer));
     device.push("50.toml", &policy(provider.issuer()));
     let _agent = device.start_agent().await;
     device.printed(&["policy", "reload"]).await;
@@ -48,6 +51,36 @@ async fn issuer_that_does_not_fit_or_respond_is_known_before_the_first_user() {
     assert_eq!(sign_in_of(&device).await.state, State::Error, "nothing could be observed");
     let report = device.report().await;
     assert!(!report.diagnoses.is_empty(), "{report:#?}");
+}
+
+/// A program that never gives the port back stops every sign-in, and nobody saw that but the users.
+#[tokio::test]
+async fn port_that_another_program_keeps_is_known_before_the_first_user() {
+    let provider = Provider::start().await;
+    let device = Device::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    device.push(
+        "50.toml",
+        &format!("{}RedirectUri = \"http://localhost:{port}\"\n", policy(provider.issuer())),
+    );
+    let _agent = device.start_agent().await;
+    device.printed(&["policy", "reload"]).await;
+    let problem = device.problem(Code::SignInPortTaken).await;
+    assert!(problem.message.contains(&format!("process {}", std::process::id())), "{problem}");
+    assert_eq!(problem.place.as_deref(), Some(format!("http://localhost:{port}").as_str()));
+    assert_eq!(sign_in_of(&device).await.state, State::Fail);
+    let next = device.status().await.status.and_then(|status| status.sign_in?.next);
+    assert!(next.is_some(), "it is looked at again");
+    let report = device.report().await;
+    assert!(report.diagnoses.iter().any(|one| one.id == Cause::PortTaken), "{:#?}", report.diagnoses);
+    drop(taken);
+    device.printed(&["policy", "reload"]).await;
+    device
+        .machine_status_where("a free port", |status| {
+            status.problems.iter().all(|problem| problem.code != Code::SignInPortTaken)
+        })
+        .await;
 }
 
 #[tokio::test]

@@ -33,6 +33,8 @@ const LAST_LINES: usize = 100;
 const RECENT: u64 = 24 * 3600;
 /// How long the system may take to name the default browser.
 const BROWSER_LIMIT: Duration = Duration::from_secs(4);
+/// How long a program may use the port of the redirect URI for a sign-in of its own, or the like.
+const SECOND_LOOK: Duration = Duration::from_secs(10);
 
 pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     let blocking = tokio::task::spawn_blocking({
@@ -54,7 +56,7 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
 
 async fn check_port(subject: &Subject) -> Finding {
     let uri = &subject.configuration.redirect_uri;
-    let Some(number) = uri.parse::<Url>().ok().and_then(|url| url.port_or_known_default()) else {
+    let Some(number) = redirect_port(subject) else {
         return Finding::skipped("port", format!("{uri} has no port"));
     };
     let families = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
@@ -70,13 +72,47 @@ async fn check_port(subject: &Subject) -> Finding {
             format!("a sign-in that waits in the browser uses {number}; `steward login` continues it");
         return Finding::pass("port", summary);
     }
-    let holder = tokio::task::spawn_blocking(move || port::holder(number)).await.ok().flatten();
+    taken_port(subject, holder(number).await, &format!("{address} port {number}"))
+}
+
+/// Looks from outside whether another program keeps the port: the port stays free for sign-ins meanwhile. Steward itself and
+/// the managed apps use it rightly, and whoever has left it at a second look did no harm.
+pub(super) async fn watch_port(subject: &Subject) -> Finding {
+    let Some(number) = redirect_port(subject) else {
+        return Finding::skipped("port", "the redirect URI has no port");
+    };
+    let own = std::env::current_exe().ok();
+    let stranger = async || {
+        holder(number).await.filter(|holder| {
+            let program = holder.program.as_deref();
+            let is_app = |folder: &String| program.is_some_and(|program| program.starts_with(folder));
+            (program.is_none() || program != own.as_deref())
+                && !subject.configuration.app_folders.iter().any(is_app)
+        })
+    };
+    let Some(first) = stranger().await else { return Finding::pass("port", "no other program uses it") };
+    tokio::time::sleep(SECOND_LOOK).await;
+    match stranger().await {
+        Some(second) if second == first => taken_port(subject, Some(second), &format!("port {number}")),
+        Some(_) | None => Finding::pass("port", "another program used it for a moment"),
+    }
+}
+
+fn redirect_port(subject: &Subject) -> Option<u16> {
+    subject.configuration.redirect_uri.parse::<Url>().ok()?.port_or_known_default()
+}
+
+async fn holder(number: u16) -> Option<port::Holder> {
+    tokio::task::spawn_blocking(move || port::holder(number)).await.ok().flatten()
+}
+
+fn taken_port(subject: &Subject, holder: Option<port::Holder>, what: &str) -> Finding {
     let evidence = match holder {
         Some(port::Holder { process, name, program }) => {
             let path = program.map_or_else(String::new, |path| format!(", {}", path.display()));
-            format!("`{name}` (process {process}{path}) uses {address} port {number}")
+            format!("`{name}` (process {process}{path}) uses {what}")
         }
-        None => format!("another user's program uses {address} port {number}"),
+        None => format!("another user's program uses {what}"),
     };
     let diagnosis = subject.diagnose(Cause::PortTaken, Confidence::Certain, evidence.clone());
     Finding::new("port", Outcome::Failure, evidence).because(diagnosis)

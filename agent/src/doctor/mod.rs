@@ -222,6 +222,11 @@ pub(crate) async fn examine_documents(subject: Subject) -> Vec<Finding> {
     run(vec![("identity-provider", LIMIT, group)], |_, _| {}).await
 }
 
+/// Looks whether another program keeps the port of the redirect URI.
+pub(crate) async fn examine_port(subject: &Subject) -> Finding {
+    device::watch_port(subject).await
+}
+
 /// The worst of all findings.
 pub(crate) fn worst(findings: &[Finding]) -> Outcome {
     let outcomes = findings.iter().map(|finding| finding.outcome);

@@ -1,5 +1,5 @@
-//! Checks at a quiet pace whether users can sign in: the documents of the identity provider, and whether anybody ever
-//! signed in. Dashboards then know before the first user does.
+//! Checks at a quiet pace whether users can sign in: the documents of the identity provider, the port of the redirect URI,
+//! and whether anybody ever signed in. Dashboards then know before the first user does.
 //!
 //! Discovery document and keys are fetched once a day, and some time after policy has changed. The moment differs from
 //! device to device, so that a fleet does not ask in one instant.
@@ -27,7 +27,7 @@ const SETTLED: u64 = 60;
 const AFTER_CHANGE: u64 = 5 * 60;
 /// Seconds from one check to the next, which may be up to a tenth later.
 const INTERVAL: u64 = 24 * 60 * 60;
-/// The same after a check that did not reach the provider.
+/// The same after a check that did not reach the provider, or found the port in use: both may pass.
 const RETRY: u64 = 20 * 60;
 /// Seconds after which a sign-in is noted again.
 const NOTE_AGAIN: i64 = 24 * 60 * 60;
@@ -81,9 +81,10 @@ impl Service {
 
     pub(super) fn provider_checked(&mut self, outcome: ProviderOutcome) {
         let now = outcome.finished_at;
-        let unreachable =
-            outcome.problem.as_ref().is_some_and(|problem| problem.code == Code::SignInProviderUnreachable);
-        let pause = if unreachable { RETRY } else { INTERVAL };
+        let passing = [Code::SignInProviderUnreachable, Code::SignInPortTaken];
+        let again =
+            outcome.problem.as_ref().is_some_and(|problem| passing.iter().any(|code| problem.code == *code));
+        let pause = if again { RETRY } else { INTERVAL };
         let spread = u64::from(u32::from_le_bytes(random::bytes())) % (pause / 10);
         let next = clock::after(now, pause + spread);
         self.provider_check = self.provider_check.step(recurring::Event::Finished { now, next });
@@ -138,7 +139,7 @@ impl Service {
         }
     }
 
-    /// What is wrong with the identity provider's documents.
+    /// What is wrong with the identity provider's documents or with the port.
     pub(super) fn provider_problem(&self) -> Option<Problem> {
         self.provider_outcome()?.problem.clone()
     }
