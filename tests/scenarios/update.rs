@@ -180,6 +180,29 @@ async fn update_mode_and_pin_decide_whether_version_is_installed() {
     assert!(fixture.update().await.contains("Updates are not managed on this device"));
 }
 
+/// Found by review: the agent died between recording a switch and the switch. The version that had never run was
+/// quarantined.
+#[tokio::test]
+async fn update_that_was_cut_off_before_its_switch_is_not_judged_unseen() {
+    let fixture = update_device(AUTOMATIC).await;
+    fixture.feed.publish("1.0.0");
+    fixture.update().await;
+    let UpdateDevice { device, _agent: agent, feed } = fixture;
+    agent.kill().await;
+    let text = "{\"held\":[],\"probation\":{\"version\":\"1.0.0\",\"previous\":null}}";
+    fs_err::write(device.path("var/lib/steward/private/update.json"), text).unwrap();
+    fs_err::remove_file(device.path("opt/lab-notes/current")).unwrap();
+    let _agent = device.start_agent().await;
+    e2e::wait::until("the switch", async || {
+        let target = fs_err::read_link(device.path("opt/lab-notes/current"));
+        if target.as_ref().is_ok_and(|target| target.ends_with("1.0.0")) { Ok(()) } else { Err(target) }
+    })
+    .await;
+    let status = device.machine_status().await;
+    assert!(status.update.quarantined.is_empty(), "{status:#?}");
+    drop(feed);
+}
+
 /// The agent dies after the switch to a new version, before it has confirmed that the version starts.
 #[tokio::test]
 async fn interrupted_update_is_finished_at_next_start() {

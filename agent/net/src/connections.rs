@@ -196,9 +196,10 @@ impl Connections {
                 (true, _) => self.changed.notified().await,
                 (false, deadline) => {
                     // What is worked on becomes something to wait for at a moment that nobody tells.
-                    let latest = now() + milliseconds(STALL_LIMIT);
-                    let until = deadline.unwrap_or(latest).min(latest).max(now() + 50);
-                    tokio::time::sleep(Duration::from_millis(until - now())).await;
+                    let now = now();
+                    let latest = now + milliseconds(STALL_LIMIT);
+                    let until = deadline.unwrap_or(latest).min(latest).max(now + 50);
+                    tokio::time::sleep(Duration::from_millis(until - now)).await;
                 }
             }
             self.end_stalled(now());

@@ -26,6 +26,8 @@ use tokio::sync::Semaphore;
 const MAXIMUM_CONNECTIONS: usize = 32;
 /// The most bytes of a request line with its headers.
 const MAXIMUM_HEAD: usize = 32 * 1024;
+/// How long the system may take to say whose a connection is.
+const OWNER_LIMIT: Duration = Duration::from_secs(3);
 /// How long a request may take to arrive.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// How long a connection may last: the response may wait for the identity provider.
@@ -116,8 +118,8 @@ pub async fn serve(listener: TcpListener, handler: Handler) {
 /// Whether the user who runs this process has connected.
 async fn is_of_user(stream: &TcpStream, client: SocketAddr, logged: &Logged) -> bool {
     let Ok(server) = stream.local_addr() else { return false };
-    let owner = tokio::task::spawn_blocking(move || port::client(client, server)).await;
-    match owner.unwrap_or(Client::Unknown) {
+    let asking = tokio::task::spawn_blocking(move || port::client(client, server));
+    match tokio::time::timeout(OWNER_LIMIT, asking).await.ok().and_then(Result::ok).unwrap_or(Client::Other) {
         Client::Own => true,
         Client::Other => {
             once(&logged.other_user, || {

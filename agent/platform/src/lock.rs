@@ -78,16 +78,12 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => return Err(refused(error)),
         }
-        let written = file
+        // The text is only information: the lock holds on a full disk as well, or without a quota.
+        let _unwritten = file
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "process {}", std::process::id()));
-        match written {
-            Ok(()) => Ok(Self(file)),
-            // The text is only information: the lock holds on a full disk as well.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(Self(file)),
-            Err(error) => Err(refused(error)),
-        }
+        Ok(Self(file))
     }
 }
 

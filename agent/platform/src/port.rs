@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use listeners::Protocol;
+use listeners::{Protocol, SocketState};
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::os::{ipc, tcp};
@@ -56,11 +56,21 @@ pub fn client(client: SocketAddr, server: SocketAddr) -> Client {
     }
 }
 
-/// The process that listens at a port; `None` if there is none, or it is another user's and the system does not say.
+/// The process that listens at a port of loopback; `None` if there is none, or it is another user's and the system does not
+/// say.
 #[must_use]
 pub fn holder(port: u16) -> Option<Holder> {
-    let found = listeners::get_process_by_port(port, Protocol::TCP).ok()?;
-    let program = Some(found.path).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let is_wanted = |one: &listeners::Listener| {
+        let address = one.socket.ip().to_canonical();
+        one.protocol == Protocol::TCP
+            && one.state == SocketState::Listen
+            && one.socket.port() == port
+            && (address.is_loopback() || address.is_unspecified())
+    };
+    let found = listeners::get_all().ok()?.into_iter().find(is_wanted)?.process;
+    // Linux says so of a program whose file was replaced while it ran, as by an update.
+    let path = found.path.strip_suffix(" (deleted)").unwrap_or(&found.path);
+    let program = Some(path).filter(|path| !path.is_empty()).map(PathBuf::from);
     Some(Holder { process: found.pid, name: found.name, program })
 }
 

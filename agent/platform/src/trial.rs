@@ -24,7 +24,11 @@ pub(crate) async fn run_to_success(mut command: Command) -> io::Result<()> {
     command.kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let fence = Fence::around(&mut command);
     let mut child = command.spawn()?;
-    fence.hold(&child)?;
+    if let Err(error) = fence.hold(&child)
+        && child.try_wait()?.is_none()
+    {
+        return Err(error);
+    }
     let mut said = Vec::new();
     let status = watch(&mut child, &mut said, fence).await?;
     if status.success() {
@@ -79,7 +83,7 @@ fn plain(said: &[u8]) -> String {
 
 /// Characters without a width that change how others are shown (Unicode Standard Annex 9).
 const fn is_format(letter: char) -> bool {
-    matches!(letter, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    matches!(letter, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(all(test, unix))]

@@ -59,13 +59,19 @@ async fn check_port(subject: &Subject) -> Finding {
     let Some(number) = redirect_port(subject) else {
         return Finding::skipped("port", format!("{uri} has no port"));
     };
-    let families = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let families = match uri.parse::<Url>().ok().as_ref().and_then(Url::host) {
+        Some(url::Host::Ipv4(address)) => vec![IpAddr::V4(address)],
+        Some(url::Host::Ipv6(address)) => vec![IpAddr::V6(address)],
+        Some(url::Host::Domain(_)) | None => {
+            vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+        }
+    };
     let taken = families.iter().find_map(|address| {
         let refused = port::listen(SocketAddr::new(*address, number)).err()?;
         (refused.kind() == std::io::ErrorKind::AddrInUse).then_some(*address)
     });
     let Some(address) = taken else {
-        return Finding::pass("port", format!("{number} is free for IPv4 and IPv6"));
+        return Finding::pass("port", format!("{number} is free"));
     };
     if signing_in(subject).await {
         let summary =
@@ -82,6 +88,10 @@ pub(super) async fn watch_port(subject: &Subject) -> Finding {
         return Finding::skipped("port", "the redirect URI has no port");
     };
     let own = std::env::current_exe().ok();
+    let own = own.as_ref().map(|path| {
+        let path = path.to_string_lossy();
+        PathBuf::from(path.strip_suffix(" (deleted)").unwrap_or(&path))
+    });
     let stranger = async || {
         holder(number).await.filter(|holder| {
             let program = holder.program.as_deref();

@@ -79,10 +79,9 @@ pub(super) fn unpack_program(
     program: &str,
 ) -> Result<PathBuf, UnpackError> {
     let links = unpack_files(archive, folder)?;
-    for link in &links {
-        create_parent(&link.path)?;
-        system::create_link(&link.path, &link.target)?;
-    }
+    // All folders before the first link: no folder, and no link, is made through another link.
+    links.iter().try_for_each(|link| create_parent(&link.path))?;
+    links.iter().try_for_each(|link| system::create_link(&link.path, &link.target))?;
     let has_program = |root: &Path| fs_err::metadata(root.join(program)).is_ok_and(|found| found.is_file());
     let root = if has_program(folder) { Some(folder.to_owned()) } else { only_folder(folder)? };
     let root =

@@ -64,6 +64,11 @@ pub(crate) enum FeedError {
     OtherHost(String),
 }
 
+/// Longer than any version, in bytes. It names a folder.
+const MAXIMUM_VERSION: usize = 100;
+/// How much of a text of the feed is shown, in characters.
+const MAXIMUM_SHOWN: usize = 40;
+
 /// Reads a feed that was fetched from `base`.
 pub(crate) fn parse(bytes: &[u8], base: &Url) -> Result<Release, FeedError> {
     #[derive(Deserialize)]
@@ -89,10 +94,10 @@ pub(crate) fn parse(bytes: &[u8], base: &Url) -> Result<Release, FeedError> {
     let document: Document = serde_saphyr::from_str(text).map_err(|error| {
         FeedError::Format(error.to_string().lines().next().unwrap_or_default().chars().take(200).collect())
     })?;
-    let version = document
-        .version
-        .parse()
-        .map_err(|_| FeedError::Version(document.version.chars().take(40).collect()))?;
+    let version = Some(&document.version)
+        .filter(|version| version.len() <= MAXIMUM_VERSION)
+        .and_then(|version| version.parse().ok())
+        .ok_or_else(|| FeedError::Version(shortened(&document.version)))?;
     let file =
         document.files.into_iter().find(|file| file.url.ends_with(".tar.gz")).ok_or(FeedError::NoArtifact)?;
     let shown: String = file.url.chars().take(100).collect();
@@ -112,13 +117,32 @@ pub(crate) fn parse(bytes: &[u8], base: &Url) -> Result<Release, FeedError> {
     let published = document.release_date.and_then(|date| date.parse().ok());
     let brakes = Brakes {
         staging_percent: document.staging_percentage.as_ref().map(percent),
-        minimum_system: document.minimum_system_version.map(|version| {
-            let text = version.as_str().map_or_else(|| version.to_string(), str::to_owned);
-            text.chars().take(40).collect()
-        }),
-        unknown: document.others.into_keys().filter(|name| may_be_a_brake(name)).take(5).collect(),
+        minimum_system: document.minimum_system_version.map(|version| shortened(&minimum(&version))),
+        unknown: document
+            .others
+            .into_keys()
+            .filter(|name| may_be_a_brake(name))
+            .take(5)
+            .map(|name| shortened(&name))
+            .collect(),
     };
     Ok(Release { version, published, artifact: Artifact { url, sha512, size: file.size }, brakes })
+}
+
+/// A number with a fraction may be 6.1 or 6.10, so it is no version.
+fn minimum(version: &Value) -> String {
+    match version {
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_u64() => number.to_string(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            format!("({version})")
+        }
+    }
+}
+
+/// Text of the feed for messages.
+fn shortened(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(MAXIMUM_SHOWN).collect()
 }
 
 /// A share of devices. What is none lets no device through.
@@ -175,6 +199,7 @@ mod tests {
     fn hostile_or_broken_feed_is_refused_with_the_reason() {
         let cases = [
             (feed("latest", "a.tar.gz", &hash(), "1"), "not a version"),
+            (feed(&format!("2.1.0-{}", "a".repeat(5000)), "a.tar.gz", &hash(), "1"), "not a version"),
             (feed("2.1.0", "a.exe", &hash(), "1"), "no .tar.gz"),
             (feed("2.1.0", "a.tar.gz", "AAAA", "1"), "not 64 bytes"),
             (feed("2.1.0", "a.tar.gz", &hash(), "0"), "not between"),
@@ -212,6 +237,10 @@ mod tests {
         }
         assert_eq!(with("minimumSystemVersion: 10.0.22000\n").minimum_system.as_deref(), Some("10.0.22000"));
         assert_eq!(with("minimumSystemVersion: 22\n").minimum_system.as_deref(), Some("22"));
+        // 6.1 or 6.10?
+        assert_eq!(with("minimumSystemVersion: 6.10\n").minimum_system.as_deref(), Some("(6.1)"));
+        let long = with(&format!("hold{}: x\n", "d".repeat(5000)));
+        assert_eq!(long.unknown[0].len(), MAXIMUM_SHOWN);
         let found = with("releaseNotes: x\nsha512: y\nrolloutGroups: [a]\nrequiredSystem: z\n");
         assert_eq!(found.unknown, ["requiredSystem", "rolloutGroups"]);
     }

@@ -81,6 +81,24 @@ pub(super) async fn install(
     Ok(())
 }
 
+/// Lets the link lead to the version of a probation, if a crash came before that: what was never tried must not be
+/// judged.
+pub(super) fn finish_switch(
+    paths: &Paths,
+    installation: &Installation,
+    probation: &Probation,
+) -> Result<(), InstallError> {
+    let (folder, version) = (folder(paths, installation), &probation.version);
+    if installed_version(paths, installation).as_ref() == Some(version) {
+        return Ok(());
+    }
+    system::switch(&link(&folder), &version_folder(&folder, version)).map_err(|source| InstallError::Switch {
+        version: version.clone(),
+        folder,
+        source,
+    })
+}
+
 /// Ends a probation. A version that starts stays. Else the previous one is current again, and the version is
 /// quarantined.
 pub(super) async fn confirm(

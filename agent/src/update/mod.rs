@@ -65,6 +65,9 @@ pub(crate) fn is_interrupted(paths: &Paths) -> bool {
 pub(crate) async fn recover(paths: &Paths, installation: &Installation) -> Option<Problem> {
     let mut record = UpdateRecord::load(paths);
     let probation = record.probation.clone()?;
+    if let Err(error) = install::finish_switch(paths, installation, &probation) {
+        return Some(outcome::install_problem(&error));
+    }
     let confirmed = install::confirm(paths, installation, &probation, &mut record).await;
     confirmed.err().as_ref().map(outcome::install_problem)
 }

@@ -13,7 +13,7 @@ pub(crate) fn client_is_own(client: SocketAddr, server: SocketAddr) -> io::Resul
     let user = nix::unistd::geteuid().to_string();
     let port = format!("-iTCP:{}", client.port());
     let output = Command::new("/usr/sbin/lsof")
-        .args(["-nP", "-a", "-u", &user, &port, "-Fn"])
+        .args(["-bnPw", "-a", "-u", &user, &port, "-Fn"])
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output()?;

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::net::{TcpSocket, UnixListener, UnixStream};
 
@@ -14,6 +15,10 @@ use crate::program::Program;
 pub type Stream = UnixStream;
 /// One connection, as the side that connects has it.
 pub type Connection = UnixStream;
+
+/// How often, and how far apart, a full queue is tried.
+const TRIES: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(25);
 
 /// A local API that listens.
 #[derive(Debug)]
@@ -133,7 +138,17 @@ pub async fn connect(path: &Path, server: Server) -> io::Result<Connection> {
         Server::Trusted => None,
         Server::OfFolder => Some(owner_without_links(path)?.ok_or_else(|| denied("there is a link"))?),
     };
-    let stream = UnixStream::connect(path).await?;
+    let mut tries = 0;
+    let stream = loop {
+        match UnixStream::connect(path).await {
+            // The queue is full of connections that wait for the server.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && tries < TRIES => {
+                tries += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            result => break result?,
+        }
+    };
     let user = stream.peer_cred()?.uid();
     let own = nix::unistd::geteuid().as_raw();
     let is_right = match of_folder {

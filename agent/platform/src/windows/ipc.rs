@@ -2,6 +2,7 @@
 
 mod ffi;
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::os::windows::io::AsHandle as _;
 use std::path::Path;
@@ -39,6 +40,8 @@ pub enum Audience {
 pub struct Peer {
     process: Process,
     rights: Rights,
+    /// Its user, in short.
+    user: u64,
 }
 
 impl Peer {
@@ -48,10 +51,10 @@ impl Peer {
         Some(self.process.id())
     }
 
-    /// Equal for connections of the same process.
+    /// Equal for connections of the same user.
     #[must_use]
     pub fn key(&self) -> u64 {
-        u64::from(self.process.id())
+        self.user
     }
 
     /// The program that it runs.
@@ -158,14 +161,16 @@ pub async fn connect(path: &Path, server: Server) -> io::Result<Connection> {
         let message = format!("another user's process listens at {}", path.display());
         io::Error::new(io::ErrorKind::PermissionDenied, message)
     };
-    // A process that may not be opened is another user's.
-    let process = Process::open(ffi::pipe_server(&pipe)?).map_err(|_| denied())?;
+    let process = Process::open(ffi::pipe_server(&pipe)?);
     let is_right = match server {
-        Server::Trusted => {
-            let rights = security::rights(process.as_handle())?;
-            rights.owner || rights.administrator
-        }
+        Server::Trusted => match process.and_then(|process| security::rights(process.as_handle())) {
+            Ok(rights) => rights.owner || rights.administrator,
+            // The process of a service, or of somebody else.
+            Err(_) => security::is_pipe_of_administrators(pipe.as_handle()).map_err(|_| denied())?,
+        },
         Server::OfFolder => {
+            // A process that may not be opened is another user's.
+            let process = process.map_err(|_| denied())?;
             let user = security::user(process.as_handle())?;
             path.to_string_lossy().ends_with(&user)
         }
@@ -189,12 +194,26 @@ pub(crate) fn use_port_exclusively(socket: &TcpSocket) -> io::Result<()> {
 fn peer(stream: &NamedPipeServer) -> io::Result<Peer> {
     let process = Process::open(ffi::pipe_client(stream)?)?;
     let rights = security::rights(process.as_handle())?;
-    Ok(Peer { process, rights })
+    let mut hasher = DefaultHasher::new();
+    security::user(process.as_handle())?.hash(&mut hasher);
+    Ok(Peer { process, rights, user: hasher.finish() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn owner_of_an_own_pipe_is_known() {
+        let name = format!(r"\\.\pipe\steward-test-owner-{}", std::process::id());
+        let path = Path::new(&name);
+        let mut listener = listen(path, Audience::Owner).unwrap();
+        let (client, accepted) = tokio::join!(connect(path, Server::Trusted), listener.accept());
+        let client = client.unwrap();
+        drop(accepted.unwrap());
+        // A user's, or that of the group if the user is an administrator.
+        security::is_pipe_of_administrators(client.as_handle()).unwrap();
+    }
 
     #[tokio::test]
     async fn pipe_at_which_a_process_listens_is_refused() {

@@ -45,6 +45,13 @@ pub(super) fn is_trustworthy(path: &Path) -> io::Result<bool> {
     Ok(owner == Sid::local_system()? || owner == Sid::administrators()? || owner == Token::own()?.user()?)
 }
 
+/// Whether the owner of an open pipe is LocalSystem or the group of administrators. An ordinary user may read that, while the
+/// process of a service may not be examined.
+pub(super) fn is_pipe_of_administrators(pipe: BorrowedHandle<'_>) -> io::Result<bool> {
+    let owner = ffi::pipe_owner(pipe)?;
+    Ok(owner == Sid::local_system()? || owner == Sid::administrators()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,15 +10,19 @@ use std::os::windows::io::AsHandle as _;
 use super::process::Process;
 use super::security;
 
+/// `MIB_TCP_STATE_ESTAB` (tcpmib.h).
+const ESTABLISHED: u32 = 5;
+
 /// Whether the client of a connection is a process of the user who runs this one; `None` if there is no such connection any
 /// more.
 ///
 /// # Errors
 /// The system does not say.
 pub(crate) fn client_is_own(client: SocketAddr, server: SocketAddr) -> io::Result<Option<bool>> {
-    let Some(process) = ffi::connections(client.is_ipv4())?.into_iter().find_map(|connection| {
-        (connection.local == client && connection.remote == server).then_some(connection.process)
-    }) else {
+    let is_wanted =
+        |one: &ffi::Connection| one.local == client && one.remote == server && one.state == ESTABLISHED;
+    let connections = ffi::connections(client.is_ipv4())?;
+    let Some(process) = connections.iter().find(|one| is_wanted(one)).map(|one| one.process) else {
         return Ok(None);
     };
     if process == 0 {

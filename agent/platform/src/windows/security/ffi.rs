@@ -11,7 +11,7 @@ use std::ptr::{NonNull, null_mut};
 use windows_sys::Win32::Foundation::{ERROR_SUCCESS, LocalFree};
 use windows_sys::Win32::Security::Authorization::{
     ConvertSidToStringSidW, ConvertStringSecurityDescriptorToSecurityDescriptorW, GetNamedSecurityInfoW,
-    SDDL_REVISION_1, SE_FILE_OBJECT,
+    GetSecurityInfo, SDDL_REVISION_1, SE_FILE_OBJECT, SE_KERNEL_OBJECT,
 };
 use windows_sys::Win32::Security::{
     CheckTokenMembership, CopySid, CreateWellKnownSid, DuplicateToken, GetTokenInformation, IsValidSid,
@@ -172,6 +172,32 @@ pub(super) fn owner(path: &Path) -> io::Result<Sid> {
     }
     // SAFETY: Windows allocated the descriptor with LocalAlloc, and only `Local` has it. The owner is null or a SID
     // inside the descriptor, which lives until the end of the block.
+    unsafe {
+        let _descriptor = Local::owned(descriptor)?;
+        Sid::copy(owner)
+    }
+}
+
+/// The owner of an open pipe.
+pub(super) fn pipe_owner(pipe: BorrowedHandle<'_>) -> io::Result<Sid> {
+    let (mut owner, mut descriptor) = (null_mut(), null_mut());
+    // SAFETY: a borrowed handle is open; what is null is optional.
+    let code = unsafe {
+        GetSecurityInfo(
+            pipe.as_raw_handle(),
+            SE_KERNEL_OBJECT,
+            OWNER_SECURITY_INFORMATION,
+            &raw mut owner,
+            null_mut(),
+            null_mut(),
+            null_mut(),
+            &raw mut descriptor,
+        )
+    };
+    if code != ERROR_SUCCESS {
+        return Err(error(code));
+    }
+    // SAFETY: as for the owner of a file.
     unsafe {
         let _descriptor = Local::owned(descriptor)?;
         Sid::copy(owner)

@@ -21,6 +21,8 @@ pub(super) struct Connection {
     pub(super) remote: SocketAddr,
     /// 0 if the system does not say.
     pub(super) process: u32,
+    /// `MIB_TCP_STATE`; what is not established has no process any more.
+    pub(super) state: u32,
 }
 
 /// Every TCP connection of this device.
@@ -66,6 +68,7 @@ fn rows(table: &[u8], ipv4: bool) -> Vec<Connection> {
                 local: (address(4), port(row, 8)).into(),
                 remote: (address(12), port(row, 16)).into(),
                 process: number(row, 20),
+                state: number(row, 0),
             };
         }
         let address = |at: usize| {
@@ -76,6 +79,7 @@ fn rows(table: &[u8], ipv4: bool) -> Vec<Connection> {
             local: (address(0), port(row, 20)).into(),
             remote: (address(24), port(row, 44)).into(),
             process: number(row, 52),
+            state: number(row, 48),
         }
     };
     table.get(4..).unwrap_or_default().chunks_exact(length).take(count).map(row).collect()
