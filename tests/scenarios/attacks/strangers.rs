@@ -4,7 +4,6 @@ use e2e::browser;
 use e2e::device::Device;
 use e2e::interactive::Interactive;
 use e2e::wait::until;
-use protocol::overview::Overview;
 use protocol::session::SessionState;
 
 use super::super::fixture::{CURL, FILE_VAULT, sign_in_device};
@@ -105,23 +104,27 @@ async fn other_user_cannot_keep_the_service_from_answering() {
     let device = Device::new();
     let _agent = device.start_agent().await;
     let script = format!(
-        "import resource, socket, time\n\
+        "import os, resource, socket, sys, time\n\
+         sys.stdout = sys.stderr\n\
          resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))\n\
          kept = []\n\
          for i in range(600):\n\
          \x20s = socket.socket(socket.AF_UNIX)\n\
          \x20s.settimeout(2)\n\
          \x20try:\n\
+         \x20\x20os.seteuid(65400 + i % 20)\n\
          \x20\x20s.connect('{}')\n\
          \x20\x20if i % 2: s.sendall(b'GET /v1/status HTTP/1.1\\r\\nhost: localhost\\r\\n\\r\\n' * 20)\n\
          \x20\x20else: s.sendall(b'GET /v1/sta')\n\
          \x20\x20kept.append(s)\n\
          \x20except OSError: pass\n\
+         \x20os.seteuid(0)\n\
          print('done', len(kept), flush=True)\n\
          time.sleep(60)\n",
         device.agent_socket().display()
     );
-    let process = start_as_other_user(&device, &script);
+    // Root can be any user, as whoever has subordinate user IDs can be many.
+    let process = device.start("/usr/bin/python3".as_ref(), &["-c", &script]);
     until("connections that do nothing", async || {
         let said = process.log();
         if said.contains("done") { Ok(()) } else { Err(said) }
@@ -146,30 +149,41 @@ async fn socket_that_is_not_of_its_folders_user_is_not_believed() {
     }
     std::os::unix::fs::chown(device.path("run/user/65533"), Some(65533), Some(65533)).unwrap();
     let agent = device.start_agent().await;
-    let script = format!(
-        "import os, socket\n\
-         s = socket.socket(socket.AF_UNIX)\n\
-         s.bind('{0}/fake.sock')\n\
-         s.listen(16)\n\
-         os.symlink('{0}/fake.sock', '{1}/broker.sock')\n\
-         print('listens', flush=True)\n\
-         while True:\n\
-         \x20c, _ = s.accept()\n\
-         \x20print('asked', flush=True)\n\
-         \x20c.close()\n",
-        fake.display(),
-        run.display()
-    );
-    let process = start_as_other_user(&device, &script);
-    until("a fake broker", async || {
-        let said = process.log();
-        if said.contains("listens") { Ok(()) } else { Err(said) }
-    })
-    .await;
-    let before: Overview = device.status().await;
-    assert!(before.sign_in.is_none() || !process.log().contains("asked"));
+    let listening = async |place: &std::path::Path, link: &str| {
+        let script = format!(
+            "import os, socket\n\
+             s = socket.socket(socket.AF_UNIX)\n\
+             s.bind('{0}')\n\
+             s.listen(16)\n\
+             {link}\n\
+             print('listens at {0}', flush=True)\n\
+             while True:\n\
+             \x20c, _ = s.accept()\n\
+             \x20print('asked', flush=True)\n\
+             \x20c.close()\n",
+            place.display(),
+        );
+        let process = start_as_other_user(&device, &script);
+        until("a fake broker", async || {
+            let said = process.log();
+            // Both append to one log.
+            if said.contains(&format!("listens at {}", place.display())) { Ok(()) } else { Err(said) }
+        })
+        .await;
+        process
+    };
+    let socket = run.join("broker.sock");
+    let elsewhere = fake.join("fake.sock");
+    let link = format!("os.symlink('{}', '{}')", elsewhere.display(), socket.display());
+    let process = listening(&elsewhere, &link).await;
     drop(device.report().await);
     assert!(!process.log().contains("asked"), "the link was followed: {}", process.log());
+    process.kill().await;
+    // The same program is asked where its own broker belongs.
+    fs_err::remove_file(&socket).unwrap();
+    let process = listening(&socket, "").await;
+    drop(device.report().await);
+    assert!(process.log().contains("asked"), "no broker was looked for: {}", process.log());
     process.kill().await;
     agent.stop().await;
 }

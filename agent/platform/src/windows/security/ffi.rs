@@ -167,15 +167,8 @@ pub(super) fn owner(path: &Path) -> io::Result<Sid> {
             &raw mut descriptor,
         )
     };
-    if code != ERROR_SUCCESS {
-        return Err(error(code));
-    }
-    // SAFETY: Windows allocated the descriptor with LocalAlloc, and only `Local` has it. The owner is null or a SID
-    // inside the descriptor, which lives until the end of the block.
-    unsafe {
-        let _descriptor = Local::owned(descriptor)?;
-        Sid::copy(owner)
-    }
+    // SAFETY: Windows has written all three.
+    unsafe { found_owner(code, owner, descriptor) }
 }
 
 /// The owner of an open pipe.
@@ -194,10 +187,20 @@ pub(super) fn pipe_owner(pipe: BorrowedHandle<'_>) -> io::Result<Sid> {
             &raw mut descriptor,
         )
     };
+    // SAFETY: Windows has written all three.
+    unsafe { found_owner(code, owner, descriptor) }
+}
+
+/// The owner that a function for security information has found.
+///
+/// # Safety
+/// The three are what the function gave: where it succeeded, Windows allocated the descriptor with `LocalAlloc`, nothing
+/// else has it, and the owner is null or a SID inside it.
+unsafe fn found_owner(code: u32, owner: PSID, descriptor: *mut c_void) -> io::Result<Sid> {
     if code != ERROR_SUCCESS {
         return Err(error(code));
     }
-    // SAFETY: as for the owner of a file.
+    // SAFETY: the caller promises that only `Local` has the descriptor, which lives until the end of the block.
     unsafe {
         let _descriptor = Local::owned(descriptor)?;
         Sid::copy(owner)
