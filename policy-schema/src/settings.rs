@@ -13,7 +13,7 @@ pub use choices::{
 };
 
 use crate::areas::{concatenate, count};
-use crate::value::{Choice, Format, FromValue, Kind, Literal, Secret, Value};
+use crate::value::{Choice, Format, FromValue, Kind, Literal, Secret, Value, application};
 
 mod choices;
 #[macro_use]
@@ -162,6 +162,14 @@ macro_rules! policy {
         }
     };
 }
+impl Policy {
+    /// What `AllowedApplications` names: the programs that the user has to confirm first, or the others.
+    pub fn applications(&self, to_confirm: bool) -> impl Iterator<Item = &str> {
+        let named = self.allowed_applications.iter().map(|item| application(item));
+        named.filter(move |(_, confirm)| *confirm == to_confirm).map(|(named, _)| named)
+    }
+}
+
 sign_in! { policy [] app updates reporting network general }
 
 /// Whether a setting of the type `T` always has a value to give.

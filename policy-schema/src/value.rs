@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::message::{did_you_mean, excerpt, one_of, without_query};
 use crate::raw::{Notation, RawValue};
 
+pub(crate) use format::application;
 pub use format::{Format, Reason};
 
 mod advice;

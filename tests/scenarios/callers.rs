@@ -49,6 +49,73 @@ async fn only_allowed_programs_get_tokens_and_every_caller_is_listed() {
     assert_eq!(log.matches("may not have tokens").count(), 2, "once for each program: {log}");
 }
 
+/// An administrator names a program that the user has to agree to: no token before that, one question at a time, and a
+/// new question after a sign-out.
+#[tokio::test]
+async fn program_to_confirm_gets_tokens_once_the_user_allowed_it_in_the_browser() {
+    let mut fixture = sign_in_device(FILE_VAULT).await;
+    let shown = fixture.device.path("shown");
+    let browser = fixture.device.path("browser");
+    let script = format!(
+        "#!/bin/sh\ncase \"$1\" in */confirm/*) echo \"$1\" >> '{}' ;; *) exec '{}' \"$1\" ;; esac\n",
+        shown.display(),
+        e2e::process::program("scripted-browser").display()
+    );
+    fs_err::write(&browser, script).unwrap();
+    fs_err::set_permissions(&browser, std::fs::Permissions::from_mode(0o755)).unwrap();
+    fixture.device.set("BROWSER", &browser.display().to_string());
+    fixture.restart_broker().await;
+    fixture.login().await;
+    let copy = fixture.device.path("copy");
+    fs_err::copy(CURL, &copy).unwrap();
+    fixture.allow(&[&format!("confirm:{CURL}"), &format!("confirm:{}", copy.display())]).await;
+
+    // In the background nothing opens.
+    let refused = fixture.token_request_by(CURL.as_ref(), &[]).await;
+    assert!(refused.contains("broker.confirmation-needed") && refused.contains("interactive"), "{refused}");
+    assert!(!shown.exists());
+
+    let request = fixture.device.path("request");
+    fs_err::write(&request, "{\"interactive\": true}").unwrap();
+    let body = format!("@{}", request.display());
+    let client = e2e::browser::client();
+    let answer = async |number: usize, choice: &str| {
+        let address = e2e::wait::until("the page", async || {
+            let text = fs_err::read_to_string(&shown).unwrap_or_default();
+            text.lines().nth(number).map(ToOwned::to_owned).ok_or(text)
+        })
+        .await;
+        let page = client.get(&address).send().await.unwrap().text().await.unwrap();
+        assert!(page.contains("Allow this program?") && page.contains("in your name"), "{page}");
+        client.post(format!("{address}/{choice}")).send().await.unwrap().text().await.unwrap()
+    };
+    let asking = async |program: &std::path::Path| {
+        let socket = fixture.socket();
+        let json = "content-type: application/json";
+        let arguments =
+            ["-sS", "--unix-socket", &socket, "-H", json, "-d", &body, "http://localhost/v1/token"];
+        fixture.device.output_of(program, &arguments).await
+    };
+    let (declined, page) = tokio::join!(asking(CURL.as_ref()), answer(0, "decline"));
+    assert!(declined.contains("the user declined it"), "{declined}");
+    assert!(page.contains("Declined") && page.contains(CURL), "{page}");
+    let paused = asking(CURL.as_ref()).await;
+    assert!(paused.contains("when asked a moment ago"), "{paused}");
+
+    // Two requests at once get one page.
+    let (first, second, _) = tokio::join!(asking(&copy), asking(&copy), answer(1, "allow"));
+    assert!(first.contains("access_token") && second.contains("access_token"), "{first} {second}");
+    assert!(fixture.token_request_by(&copy, &[]).await.contains("access_token"));
+    fixture.restart_broker().await;
+    assert!(fixture.token_request_by(&copy, &[]).await.contains("access_token"));
+    assert_eq!(fs_err::read_to_string(&shown).unwrap().lines().count(), 2);
+
+    fixture.device.printed(&["logout"]).await;
+    fixture.login().await;
+    let refused = fixture.token_request_by(&copy, &[]).await;
+    assert!(refused.contains("broker.confirmation-needed"), "{refused}");
+}
+
 /// A script is run by its interpreter, which runs other scripts as well.
 #[tokio::test]
 async fn script_in_allowed_applications_is_refused() {

@@ -12,7 +12,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use askama::Template;
 use net::loopback::{self, Handler, Request, Response};
 use platform::{port, random};
 use policy_schema::settings::DeviceFlow;
@@ -24,6 +23,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::configuration::Configuration;
+use super::page::Page;
 
 /// How long the last page may take to reach the browser.
 const LAST_PAGE_LIMIT: Duration = Duration::from_secs(5);
@@ -74,16 +74,6 @@ impl Parameters {
 pub(super) struct RedirectResponse {
     pub(super) parameters: Parameters,
     pub(super) page: oneshot::Sender<Page>,
-}
-
-/// The page at the end.
-#[derive(Clone, Debug, Template)]
-#[template(path = "finished.html")]
-pub(super) struct Page {
-    pub(super) organization: Option<String>,
-    pub(super) heading: String,
-    pub(super) text: String,
-    pub(super) support: Option<String>,
 }
 
 /// Why it is not possible to listen at the redirect URI.
@@ -334,34 +324,9 @@ fn taken(configuration: &Configuration, reason: impl Into<String>) -> PortTaken 
 }
 
 fn over() -> Response {
-    let page = Page {
-        organization: None,
-        heading: "Nothing to do here".to_owned(),
-        text: "This address belongs to no sign-in that is going on. Close this window and begin again in the app."
-            .to_owned(),
-        support: None,
-    };
-    page.response(410)
-}
-
-impl Page {
-    fn response(&self, status: u16) -> Response {
-        let headers = [
-            ("content-type", "text/html; charset=utf-8"),
-            ("cache-control", "no-store"),
-            (
-                "content-security-policy",
-                "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-            ),
-            ("referrer-policy", "no-referrer"),
-            ("x-content-type-options", "nosniff"),
-        ];
-        let headers = headers.map(|(name, value)| (name, value.to_owned())).into();
-        match self.render() {
-            Ok(body) => Response { status, headers, body },
-            Err(error) => Response { status: 500, headers: Vec::new(), body: error.to_string() },
-        }
-    }
+    Page::over(
+        "This address belongs to no sign-in that is going on. Close this window and begin again in the app.",
+    )
 }
 
 #[cfg(test)]
@@ -376,18 +341,6 @@ mod tests {
         assert_eq!(families("http://localhost:18080"), [true, false]);
         assert_eq!(families("http://127.0.0.1:18080"), [true]);
         assert_eq!(families("http://[::1]:18080"), [false]);
-    }
-
-    #[test]
-    fn page_escapes_what_it_shows() {
-        let page = Page {
-            organization: Some("A & B <script>".to_owned()),
-            heading: "x".to_owned(),
-            text: "\"<b>\"".to_owned(),
-            support: None,
-        };
-        let html = page.render().unwrap();
-        assert!(!html.contains("<script>") && !html.contains("<b>"), "{html}");
     }
 
     #[test]

@@ -32,6 +32,17 @@ pub(super) struct Callers {
     records: Mutex<Vec<CallerRecord>>,
 }
 
+/// A program that may send requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Allowed {
+    /// Steward's own.
+    Own,
+    /// The managed app, or one that policy names.
+    Named,
+    /// One that policy names, with its path: it gets tokens once the user has confirmed it.
+    OnceConfirmed(String),
+}
+
 /// Policy does not let a program have tokens.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{application} may not have tokens: {reason}")]
@@ -54,7 +65,7 @@ impl Callers {
         Self { own: std::env::current_exe().ok(), records: Mutex::default() }
     }
 
-    /// Admits a caller or not, and remembers it. Gives whether it is Steward's own program.
+    /// Admits a caller or not, and remembers it.
     ///
     /// # Errors
     /// It is not one that policy allows.
@@ -65,7 +76,7 @@ impl Callers {
         peer: &Peer,
         admitted: &AtomicU64,
         route: &str,
-    ) -> Result<bool, CallerRefused> {
+    ) -> Result<Allowed, CallerRefused> {
         let program = peer.program();
         // The decision is valid for this connection, as long as policy and program stay what they are.
         let decided = admitted.load(Ordering::Relaxed);
@@ -73,22 +84,24 @@ impl Callers {
             && program.as_ref().is_ok_and(|program| !program.is_removed())
             && self.count(peer, route)
         {
-            return Ok(decided & 1 == 1);
+            return Ok(if decided & 1 == 1 { Allowed::Own } else { Allowed::Named });
         }
         let own = program.as_ref().is_ok_and(|program| self.is_own(program));
-        let reason = match &program {
-            Ok(_) if own => None,
-            Ok(program) => reason_to_refuse(configuration, paths, program),
-            Err(error) => Some(format!("the system does not tell which program it runs: {error}")),
+        let decision = match &program {
+            Ok(_) if own => Ok(Allowed::Own),
+            Ok(program) => decide(configuration, paths, program),
+            Err(error) => Err(format!("the system does not tell which program it runs: {error}")),
         };
-        if reason.is_none() {
+        // What the user has to confirm is looked up at each request.
+        if let Ok(Allowed::Own | Allowed::Named) = decision {
             admitted.store(configuration.number << 1 | u64::from(own), Ordering::Relaxed);
         }
+        let reason = decision.as_ref().err().cloned();
         let application =
             program.map_or_else(|_| "an unknown program".to_owned(), |program| shown(&program.path));
         let refusal = reason.clone().map(|reason| CallerRefused { application: application.clone(), reason });
         let new = self.remember(CallerRecord {
-            application,
+            application: application.clone(),
             route: route.to_owned(),
             allowed: reason.is_none(),
             reason,
@@ -97,16 +110,11 @@ impl Callers {
             first_at: clock::now(),
             last_at: clock::now(),
         });
-        match refusal {
-            None => Ok(own),
-            Some(refusal) => {
-                // Once for each application: one that asks in a loop must not fill the log.
-                if new {
-                    tracing::warn!("{}: {refusal}", Code::BrokerCallerRefused.as_str());
-                }
-                Err(refusal)
-            }
+        // Once for each application: one that asks in a loop must not fill the log.
+        if let Some(refusal) = refusal.as_ref().filter(|_| new) {
+            tracing::warn!("{}: {refusal}", Code::BrokerCallerRefused.as_str());
         }
+        decision.map_err(|reason| CallerRefused { application, reason })
     }
 
     /// Counts one more request of a process that was admitted before. Whether it was.
@@ -173,25 +181,34 @@ impl Callers {
     }
 }
 
-/// Why policy does not allow a program; `None` if it does.
-fn reason_to_refuse(configuration: &Configuration, paths: &Paths, program: &Program) -> Option<String> {
+/// Whether policy allows a program, or why not.
+fn decide(configuration: &Configuration, paths: &Paths, program: &Program) -> Result<Allowed, String> {
     let folder = |folder: &String| program.is_inside(&paths.under_root(folder.as_ref()));
     let named = |path: &String| program.is(path.as_ref());
+    // What stands in policy twice is to be confirmed. A file is known by the path that policy has, whatever path the
+    // program sees; within a folder its own path leads to it.
+    if let Some(path) = configuration.applications_to_confirm.iter().find(|path| named(path)) {
+        return Ok(Allowed::OnceConfirmed(path.clone()));
+    }
+    if configuration.applications_to_confirm.iter().any(folder) {
+        return Ok(Allowed::OnceConfirmed(shown(&program.path)));
+    }
     // A path costs one system call, a folder one for each of its parts.
     if configuration.applications.iter().any(named) || configuration.app_folders.iter().any(folder) {
-        return None;
+        return Ok(Allowed::Named);
     }
     if program.is_replaced() {
-        return Some("its program was replaced or removed since it started; start it again".to_owned());
+        return Err("its program was replaced or removed since it started; start it again".to_owned());
     }
-    let script = configuration.applications.iter().find(|path| is_script(path.as_ref()));
+    let every = || configuration.applications.iter().chain(&configuration.applications_to_confirm);
+    let script = every().find(|path| is_script(path.as_ref()));
     let script = script.map_or_else(String::new, |script| {
         format!(
             "; `AllowedApplications` names {script}, which is a script: a script is run by its interpreter, which runs \
              others as well, so a script can never be allowed"
         )
     });
-    Some(format!("it is neither the managed app nor one of `AllowedApplications`{script}"))
+    Err(format!("it is neither the managed app nor one of `AllowedApplications`{script}"))
 }
 
 /// A path comes from the caller's own view of the file system: nothing in it reaches a terminal as a command.

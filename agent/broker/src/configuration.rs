@@ -95,6 +95,9 @@ pub struct Configuration {
     pub app_folders: Vec<String>,
     /// `AllowedApplications`: more programs, and names of apps.
     pub applications: Vec<String>,
+    /// Programs and folders of `AllowedApplications` that the user has to confirm first.
+    #[serde(default)]
+    pub applications_to_confirm: Vec<String>,
     /// `OrganizationName`.
     pub organization: Option<String>,
     /// `SupportContact`.
@@ -107,9 +110,10 @@ pub struct Configuration {
 
 impl Configuration {
     /// What a policy says of sign-in. `app_folders` are the folders of the managed app and of those that
-    /// `AllowedApplications` names.
+    /// `AllowedApplications` names; `folders_to_confirm` those that it names for confirmation.
     #[must_use]
-    pub fn new(policy: &Policy, app_folders: Vec<String>) -> Self {
+    pub fn new(policy: &Policy, app_folders: Vec<String>, folders_to_confirm: Vec<String>) -> Self {
+        let applications = |confirm: bool| policy.applications(confirm).map(ToOwned::to_owned);
         Self {
             number: 0,
             identity_provider: policy.identity_provider,
@@ -129,7 +133,8 @@ impl Configuration {
             vault_fallback: policy.vault_fallback,
             device_flow: policy.device_flow,
             app_folders,
-            applications: policy.allowed_applications.clone(),
+            applications: applications(false).collect(),
+            applications_to_confirm: applications(true).chain(folders_to_confirm).collect(),
             organization: policy.organization_name.clone(),
             support_contact: policy.support_contact.clone(),
             log_level: policy.log_level,

@@ -7,14 +7,17 @@
 //! [`scheduler`]); a new refresh token is on disk before anybody sees the response ([`vault`]).
 //!
 //! Lock order: `beginning`, then an account's `turn`, then `vault`, then one of the short ones (`accounts`, `in_flight`,
-//! `sign_in`, `configuration`, the provider's cache, the callers). The short ones are never held across an `await`, and
+//! `sign_in`, `configuration`, the provider's cache, the callers, the confirmations). The short ones are never held across an `await`, and
 //! never two of them at once.
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod browser;
 mod callback;
 mod callers;
 pub mod configuration;
+mod confirmation;
+mod page;
 mod provider;
 mod renewal;
 mod routes;
@@ -51,6 +54,7 @@ pub use vault::SERVICE;
 use accounts::Accounts;
 use callers::Callers;
 use configuration::{Configuration, ConfigurationError};
+use confirmation::Confirmations;
 use renewal::InFlightRenewal;
 use session::Freshness;
 use sign_in::SignInHandle;
@@ -123,6 +127,7 @@ struct Broker {
     state_changed: Notify,
     provider: provider::Known,
     callers: Callers,
+    confirmations: Confirmations,
     /// The sign-in that is under way.
     sign_in: Mutex<Option<SignInHandle>>,
     /// The one that began last, for callers that want to know how it ended.
@@ -134,6 +139,7 @@ struct Broker {
 impl Broker {
     fn new(paths: Paths, set_log_level: fn(LogLevel)) -> Self {
         let vault = AsyncMutex::new(Vault::new(&paths));
+        let confirmations = Confirmations::new(&paths);
         Self {
             paths,
             set_log_level,
@@ -147,6 +153,7 @@ impl Broker {
             state_changed: Notify::new(),
             provider: provider::Known::default(),
             callers: Callers::new(),
+            confirmations,
             sign_in: Mutex::default(),
             last_sign_in: Mutex::default(),
             beginning: AsyncMutex::default(),

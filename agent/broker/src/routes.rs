@@ -16,6 +16,7 @@ use protocol::openapi;
 use protocol::session::SessionStatus;
 
 use super::Broker;
+use super::callers as programs;
 use super::configuration::{Configuration, ConfigurationError};
 use super::sign_in::SignInHandle;
 use super::sign_in_error::SignInError;
@@ -37,8 +38,7 @@ pub(super) fn api(broker: Arc<Broker>) -> Api<Arc<Broker>> {
 /// A program of the broker's own user that policy allows.
 struct Allowed {
     configuration: Arc<Configuration>,
-    /// It is Steward's own program.
-    own: bool,
+    program: programs::Allowed,
 }
 
 impl Admission<Arc<Broker>> for Allowed {
@@ -46,9 +46,9 @@ impl Admission<Arc<Broker>> for Allowed {
         let peer = owner(caller)?;
         let configuration = broker.configuration().map_err(|error| unconfigured(&error))?;
         let checked = broker.callers.check(&configuration, &broker.paths, peer, &caller.admitted, path);
-        let own = checked
+        let program = checked
             .map_err(|refused| Refusal { status: StatusCode::FORBIDDEN, problem: refused.problem() })?;
-        Ok(Self { configuration, own })
+        Ok(Self { configuration, program })
     }
 }
 
@@ -101,8 +101,12 @@ async fn token(
     let TokenRequest { interactive, account, scope, resource, id_token, renew, rejected } = request;
     let configuration = caller.configuration;
     let key = TokenKey::new(scope.as_deref(), resource);
+    if let programs::Allowed::OnceConfirmed(path) = &caller.program {
+        let confirmed = broker.confirm(&configuration, path, interactive).await;
+        confirmed.map_err(|error| Refusal { status: StatusCode::FORBIDDEN, problem: error.problem() })?;
+    }
     if renew {
-        if !caller.own {
+        if caller.program != programs::Allowed::Own {
             let message = "only Steward itself may renew a session early";
             return Err(Refusal::new(StatusCode::FORBIDDEN, message));
         }

@@ -3,12 +3,13 @@
 use jiff::{SignedDuration, Timestamp};
 use platform::clock::{Moment, SinceBoot};
 use platform::random::hex;
+use platform::secret::Secret;
 use policy_schema::{Extra, text};
 use protocol::broker::TokenResponse;
 use serde::{Deserialize, Serialize};
 
 use super::configuration::Configuration;
-use super::tokens::{Secret, TokenKey, Tokens};
+use super::tokens::{TokenKey, Tokens};
 
 pub(crate) use error::{AddressError, BeginError, Ended, RenewalMismatch};
 
@@ -241,16 +242,16 @@ impl Session {
 
     /// Whether this is the token that apps get now.
     pub(crate) fn gives(&self, key: &TokenKey, secret: &str) -> bool {
-        self.access_tokens.iter().any(|token| token.key == *key && **token.secret == *secret)
+        self.access_tokens.iter().any(|token| token.key == *key && token.secret.expose() == secret)
     }
 
     /// What an app gets; `None` if there is no such token.
     pub(crate) fn token_response(&self, key: &TokenKey, now: &Moment) -> Option<TokenResponse> {
         let token = self.access_tokens.iter().find(|token| token.key == *key)?;
         Some(TokenResponse {
-            access_token: token.secret.to_string(),
+            access_token: token.secret.expose().to_owned(),
             token_type: "Bearer".to_owned(),
-            id_token: self.id_token.to_string(),
+            id_token: self.id_token.expose().to_owned(),
             expires_in: token.left(now).max(0),
             id_token_expires_in: token.believed(now).duration_until(self.id_token_expires_at).as_secs(),
             id_token_renewed: token.with_id_token,

@@ -11,13 +11,14 @@ use protocol::broker::{DeviceCode, Method};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::callback::{Callback, Page, Parameters, RedirectResponse};
+use super::callback::{Callback, Parameters, RedirectResponse};
 use super::configuration::Configuration;
+use super::page::Page;
 use super::provider::{AuthorizationRequest, Check, DeviceRequest, Provider, ProviderError, Refusal};
 use super::session::Session;
 use super::sign_in_error::{PasteError, SignInError};
 use super::tokens::Tokens;
-use super::{Broker, OnDrop, locked};
+use super::{Broker, OnDrop, browser, locked};
 
 /// How long a user may take in the browser.
 const LIMIT: Duration = Duration::from_mins(5);
@@ -229,12 +230,7 @@ impl Broker {
         }
         let (url, cancel) = (handle.url.clone(), Arc::clone(&handle.cancel));
         tokio::spawn(async move {
-            let opened = tokio::task::spawn_blocking(move || webbrowser::open(&url)).await;
-            let reason = match opened {
-                Ok(Ok(())) => return,
-                Ok(Err(error)) => error.to_string(),
-                Err(error) => error.to_string(),
-            };
+            let Err(reason) = browser::open(url).await else { return };
             // A user who opened it by hand is not kept from going on.
             cancel.send_if_modified(|cancelled| {
                 let first = last.is_none() && cancelled.is_none();
@@ -369,6 +365,7 @@ fn page(configuration: &Configuration, result: &Result<Arc<Session>, SignInError
         organization: configuration.organization.clone(),
         heading,
         text,
+        choice: None,
         support: configuration.support_contact.clone(),
     }
 }

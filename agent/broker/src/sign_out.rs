@@ -102,6 +102,9 @@ impl Broker {
                 Err(reason) => remarks.push(not_ended(&reason)),
             }
         }
+        if locked(&self.accounts).sessions().next().is_none() {
+            self.confirmations.clear();
+        }
         Ok((end_session, remarks))
     }
 
@@ -146,7 +149,7 @@ impl Broker {
         let address = provider.end_session().map(|url| url.to_string());
         let mut refused = None;
         for (token, kind) in refresh_token.chain(access_tokens) {
-            match provider.revoke(token, kind).await {
+            match provider.revoke(token.expose(), kind).await {
                 Ok(true) => {}
                 Ok(false) => {
                     return Ok((

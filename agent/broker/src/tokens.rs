@@ -1,11 +1,8 @@
 //! Values that go between the provider and the session: which access token is meant, and what a provider gave.
 
 use jiff::Timestamp;
+use platform::secret::Secret;
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
-
-/// A token, overwritten in memory when it is dropped.
-pub(crate) type Secret = Zeroizing<String>;
 
 /// Which access token of a session: by default the one for everything that the sign-in asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -16,16 +16,18 @@ use std::time::Duration;
 
 use platform::paths::Paths;
 use platform::reserve::{self, Reserve};
+use platform::secret::Secret;
 use platform::vault as store;
 use platform::{file, posture, state};
 use policy_schema::settings::VaultFallback;
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::session::Session;
 pub(crate) use error::{Degraded, VaultError};
 use net::chain;
 use protocol::session::Kept;
-use sealed::{Header, Held, Key, KeyPlace, Slot, header, open, seal};
+use sealed::{Header, Held, KEY_BYTES, KeyPlace, Slot, header, open, seal};
 
 mod error;
 mod sealed;
@@ -156,8 +158,8 @@ impl Vault {
     ) -> Result<Prepared, VaultError> {
         // Asked for now: what cannot be sealed must not use up a refresh token.
         let context = self.context(account)?;
-        let before = self.keys.get(account).copied();
-        let usable = before.filter(|held| {
+        let before = self.keys.get(account).cloned();
+        let usable = before.clone().filter(|held| {
             !new_key && (held.place == KeyPlace::SecretStore || fallback == VaultFallback::EncryptedFile)
         });
         let taken = file::create_folder(&self.folder, file::Access::Private)
@@ -187,12 +189,13 @@ impl Vault {
         session: &Session,
     ) -> io::Result<(Kept, Option<Degraded>)> {
         let account = session.id();
-        prepared.reserve.fill(&seal(session, prepared.held, &prepared.context))?;
-        self.keys.insert(account.clone(), prepared.held);
+        prepared.reserve.fill(&seal(session, &prepared.held, &prepared.context))?;
+        let kept = prepared.held.place.kept();
+        self.keys.insert(account.clone(), prepared.held.clone());
         if let Some(before) = prepared.before.filter(|before| *before != prepared.held) {
             self.remove_key(&account, before.place, before.slot).await;
         }
-        Ok((prepared.held.place.kept(), prepared.degraded))
+        Ok((kept, prepared.degraded))
     }
 
     /// Forgets an account: its files and its keys.
@@ -239,9 +242,10 @@ impl Vault {
             Some(Slot::A) => Slot::B,
             Some(Slot::B) | None => Slot::A,
         };
-        let key: Key = platform::random::bytes();
+        let key = Secret::new(Zeroizing::new(platform::random::bytes::<KEY_BYTES>()).as_slice());
         let name = self.entry(account, slot);
-        let error = match self.ask_store(move || store::set(SERVICE, &name, &key)).await {
+        let stored = key.clone();
+        let error = match self.ask_store(move || store::set(SERVICE, &name, stored.bytes())).await {
             Ok(()) => return Ok((Held { place: KeyPlace::SecretStore, slot, key }, None)),
             Err(error) => error,
         };
@@ -253,7 +257,7 @@ impl Vault {
             });
         }
         file::create_folder(&self.folder, file::Access::Private)
-            .and_then(|()| file::replace(&self.key_path(account, slot), &key, file::Access::Private))
+            .and_then(|()| file::replace(&self.key_path(account, slot), key.bytes(), file::Access::Private))
             .map_err(|error| VaultError::unavailable(error.to_string()))?;
         Ok((Held { place: KeyPlace::File, slot, key }, Some(Degraded(error.to_string()))))
     }
@@ -272,14 +276,13 @@ impl Vault {
         });
     }
 
-    async fn stored_key(&mut self, account: &str, slot: Slot) -> Result<Option<Key>, VaultError> {
+    async fn stored_key(&mut self, account: &str, slot: Slot) -> Result<Option<Secret>, VaultError> {
         let name = self.entry(account, slot);
         match self.ask_store(move || store::get(SERVICE, &name)).await? {
             None => Ok(None),
-            Some(bytes) => bytes
-                .try_into()
+            Some(bytes) => key_of(bytes)
                 .map(Some)
-                .map_err(|_| VaultError::unavailable("the entry in the secret store is not a key")),
+                .ok_or_else(|| VaultError::unavailable("the entry in the secret store is not a key")),
         }
     }
 
@@ -310,9 +313,9 @@ impl Vault {
         }
     }
 
-    fn key_file(&self, account: &str, slot: Slot) -> Result<Option<Key>, VaultError> {
+    fn key_file(&self, account: &str, slot: Slot) -> Result<Option<Secret>, VaultError> {
         match fs_err::read(self.key_path(account, slot)) {
-            Ok(bytes) => Ok(bytes.try_into().ok()),
+            Ok(bytes) => Ok(key_of(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(VaultError::unavailable(error.to_string())),
         }
@@ -371,6 +374,12 @@ impl Prepared {
     pub(super) fn abandon(self) {
         self.reserve.give_back().unwrap_or_else(|error| tracing::warn!("{error}"));
     }
+}
+
+/// A key, if the bytes are as many as a key has. They are overwritten.
+fn key_of(bytes: Vec<u8>) -> Option<Secret> {
+    let bytes = Zeroizing::new(bytes);
+    (bytes.len() == KEY_BYTES).then(|| Secret::new(&bytes))
 }
 
 #[cfg(test)]

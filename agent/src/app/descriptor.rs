@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use broker::configuration::Configuration as SignInConfiguration;
 use platform::SYSTEM;
 use platform::paths::Paths;
 use policy_schema::{Code, Policy, Problem};
@@ -130,11 +131,16 @@ pub(crate) fn find(name: &str) -> Option<&'static Descriptor> {
     ALL.iter().find(|descriptor| descriptor.name == name)
 }
 
-/// The folders of the programs of the managed app and of the apps that `AllowedApplications` names.
-pub(crate) fn program_folders(policy: &Policy) -> Vec<String> {
-    let named = std::iter::once(&policy.app).chain(&policy.allowed_applications);
-    let systems = named.filter_map(|name| find(name)?.system());
-    systems.flat_map(|system| system.programs.clone()).collect()
+/// What sign-in depends on: policy, and the folders of the programs of the apps that it names.
+pub(crate) fn sign_in_configuration(policy: &Policy) -> SignInConfiguration {
+    let folders = |name: &str| find(name).and_then(Descriptor::system).map(|system| system.programs.clone());
+    let allowed = std::iter::once(policy.app.as_str()).chain(policy.applications(false));
+    let to_confirm = policy.applications(true);
+    SignInConfiguration::new(
+        policy,
+        allowed.filter_map(folders).flatten().collect(),
+        to_confirm.filter_map(folders).flatten().collect(),
+    )
 }
 
 /// The apps that policy names and this version does not know.
@@ -146,7 +152,8 @@ pub(crate) fn unknown(policy: &Policy) -> Vec<Problem> {
         problems.push(problem.key("App").using("nothing: no app is managed").hint(hint.clone()));
     }
     let is_path = |text: &str| text.contains(['/', '\\']);
-    for name in policy.allowed_applications.iter().filter(|name| !is_path(name) && find(name).is_none()) {
+    let named = [false, true].into_iter().flat_map(|to_confirm| policy.applications(to_confirm));
+    for name in named.filter(|name| !is_path(name) && find(name).is_none()) {
         let problem =
             Problem::new(Code::AppUnknown, format!("Steward knows no app `{name}`, so it gets no tokens"));
         problems.push(

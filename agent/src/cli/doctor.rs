@@ -96,7 +96,7 @@ pub(super) async fn installed(paths: &Paths) -> Subject {
 
 /// The sign-in settings of a policy.
 pub(super) fn configuration(policy: &Policy) -> Configuration {
-    Configuration::new(policy, descriptor::program_folders(policy))
+    descriptor::sign_in_configuration(policy)
 }
 
 fn of_files(paths: &Paths, files: &[PathBuf]) -> anyhow::Result<Subject> {

@@ -279,7 +279,11 @@ mod tests {
     fn subject(problems: Vec<Problem>) -> Subject {
         Subject {
             paths: Paths::new(Some("/nowhere".into())),
-            configuration: Configuration::new(&resolve(&[], &LastGood::default()).policy, Vec::new()),
+            configuration: Configuration::new(
+                &resolve(&[], &LastGood::default()).policy,
+                Vec::new(),
+                Vec::new(),
+            ),
             policy_problems: Vec::new(),
             settings: 0,
             addresses: Vec::new(),

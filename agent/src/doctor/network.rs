@@ -280,7 +280,7 @@ mod tests {
     fn inspection_is_certain_only_if_hosts_of_several_owners_have_the_same_unknown_issuer() {
         let policy = resolve(&[], &LastGood::default()).policy;
         let paths = Paths::new(Some("/nowhere".into()));
-        let subject = Subject::of_sign_in(paths, Configuration::new(&policy, Vec::new()));
+        let subject = Subject::of_sign_in(paths, Configuration::new(&policy, Vec::new(), Vec::new()));
         let untrusted = |host: &str, issuer: &str| {
             let evidence =
                 vec![format!("{host} presents a certificate for x"), format!("{ISSUED_BY}{issuer}")];

@@ -432,7 +432,7 @@ impl Service {
         self.state_problems.clear();
         self.state_problems.extend(self.store.save());
         let policy = &self.snapshot.resolved.policy;
-        let configuration = Configuration::new(policy, descriptor::program_folders(policy));
+        let configuration = descriptor::sign_in_configuration(policy);
         if let Err(error) = configuration.save(&self.paths) {
             self.state_problems.push(unwritable(Configuration::file(&self.paths).path(), &error));
         }

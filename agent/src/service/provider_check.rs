@@ -4,7 +4,6 @@
 //! Discovery document and keys are fetched once a day, and some time after policy has changed. The moment differs from
 //! device to device, so that a fleet does not ask in one instant.
 
-use broker::configuration::Configuration;
 use jiff::Timestamp;
 use platform::file::Access;
 use platform::state::StateFile;
@@ -72,7 +71,7 @@ impl Service {
     pub(super) fn check_provider(&mut self) {
         self.provider_check = self.provider_check.step(recurring::Event::Started);
         let policy = &self.snapshot.resolved.policy;
-        let configuration = Configuration::new(policy, descriptor::program_folders(policy));
+        let configuration = descriptor::sign_in_configuration(policy);
         let (check, events) = (provider::Check::new(self.paths.clone(), configuration), self.events.clone());
         tokio::spawn(async move {
             drop(events.send(Event::ProviderChecked(Box::new(check.run().await))).await);

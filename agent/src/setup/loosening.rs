@@ -25,7 +25,7 @@ pub(crate) fn loosenings(before: &Resolved, after: &Resolved) -> Vec<String> {
     check("SocialSignIn", is_weaker(old.social_sign_in, new.social_sign_in, &SocialSignIn::Blocked));
     check("AppSelfUpdate", updates_more(old.app_self_update, new.app_self_update));
     check("SessionMaximumHours", is_longer(old.session_maximum_hours, new.session_maximum_hours));
-    check("AllowedApplications", has_more(&old.allowed_applications, &new.allowed_applications));
+    check("AllowedApplications", allows_more_applications(old, new));
     check(
         "AdditionalTrustedCertificates",
         has_more(&old.additional_trusted_certificates, &new.additional_trusted_certificates),
@@ -54,6 +54,15 @@ fn allows_more_domains(old: &Policy, new: &Policy) -> bool {
         (Some(_), None) => true,
         (None, _) => false,
     }
+}
+
+/// A program that had to be confirmed, and has not to be any more, counts; the other way round it does not.
+fn allows_more_applications(old: &Policy, new: &Policy) -> bool {
+    let list = |policy: &Policy, to_confirm: bool| -> Vec<String> {
+        policy.applications(to_confirm).map(ToOwned::to_owned).collect()
+    };
+    let every = [list(old, false), list(old, true)].concat();
+    has_more(&list(old, false), &list(new, false)) || has_more(&every, &list(new, true))
 }
 
 fn has_more(old: &[String], new: &[String]) -> bool {
@@ -110,6 +119,11 @@ mod tests {
             ("SessionMaximumHours = 8", "SessionMaximumHours = 9"),
             ("SessionMaximumHours = 8", ""),
             ("", "AllowedApplications = [\"/usr/bin/curl\"]"),
+            ("", "AllowedApplications = [\"confirm:/usr/bin/curl\"]"),
+            (
+                "AllowedApplications = [\"confirm:/usr/bin/curl\"]",
+                "AllowedApplications = [\"/usr/bin/curl\"]",
+            ),
             ("", "VaultFallback = \"encrypted-file\""),
             ("ReportUrl = \"https://r.example/\"", ""),
             ("UpdatePinnedVersion = \"2.0.0\"", ""),
@@ -119,6 +133,10 @@ mod tests {
             assert_eq!(of(before, before), Vec::<String>::new(), "{before}");
         }
         for (before, after) in [
+            (
+                "AllowedApplications = [\"/usr/bin/curl\"]",
+                "AllowedApplications = [\"confirm:/usr/bin/curl\"]",
+            ),
             ("AllowedEmailDomains = [\"A.example\", \"b.example\"]", "AllowedEmailDomains = [\"a.example\"]"),
             ("", "AllowedEmailDomains = [\"a.example\"]"),
             ("", "SocialSignIn = \"allowed\""),

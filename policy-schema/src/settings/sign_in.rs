@@ -86,7 +86,9 @@ settings! {
         ///
         /// Programs besides the managed app and Steward itself that may request tokens: absolute paths, or names of
         /// managed apps. A script cannot be named: a policy that allows its interpreter allows every script. Name only programs
-        /// that users cannot write to. One item that is not valid makes the whole list invalid.
+        /// that users cannot write to. With `confirm:` before it, as in `confirm:/opt/example/bin/example`, a program gets its
+        /// first token once the user has allowed it on a page in the browser, and is asked about again after a sign-out.
+        /// One item that is not valid makes the whole list invalid.
         AllowedApplications => allowed_applications: Vec<String> =
             Setting::list(Format::Application, 100, &["/opt/example/bin/example"]).default(Literal::List(&[]));
         /// Session store without a keyring

@@ -1,7 +1,7 @@
 //! What to write instead of a wrong value, in the notation of the document that it stands in.
 
 use super::Kind;
-use super::format::Format;
+use super::format::{CONFIRM, Format, application};
 use crate::message::{excerpt, without_query};
 use crate::raw::{Notation, RawValue};
 
@@ -81,6 +81,13 @@ pub(super) fn split(text: &str, format: Format) -> Option<Vec<String>> {
         const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
         let starts: Vec<usize> = text.match_indices(BEGIN).map(|(at, _)| at).collect();
         return (starts.len() > 1).then(|| vec!["the first certificate".to_owned(), "the second".to_owned()]);
+    }
+    if format == Format::Application
+        && let (named, true) = application(text)
+    {
+        let mut items = split(named, format)?;
+        items.iter_mut().take(1).for_each(|first| first.insert_str(0, CONFIRM));
+        return Some(items);
     }
     let separators = SEPARATORS.iter().chain(more_separators(format)).enumerate();
     separators.filter(|(_, separator)| text.contains(**separator)).find_map(|(index, separator)| {

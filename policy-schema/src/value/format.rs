@@ -91,7 +91,9 @@ impl Format {
             Self::Claim => "the name of one claim, as `email`",
             Self::Version => "a version of three numbers, as `2.1.0`",
             Self::Name => "a name of lower-case letters, digits and hyphens",
-            Self::Application => "an absolute path of a program, or the name of a managed app",
+            Self::Application => {
+                "an absolute path of a program or the name of a managed app, perhaps with `confirm:` before it"
+            }
             Self::Window => "times of day, as `22:00-05:00` or `Mon-Fri 22:00-05:00`",
             Self::Certificate => "one certificate in PEM",
         }
@@ -122,7 +124,7 @@ impl Format {
             Self::Claim => r"^[!#-&(-+\--:<-\x5b\x5d-{}~]+$",
             Self::Version => r"^[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?$",
             Self::Name => "^[a-z0-9-]{1,64}$",
-            Self::Application => r"^(/.*|[A-Za-z]:\x5c.*|[a-z0-9-]{1,64})$",
+            Self::Application => r"^(confirm:)?(/.*|[A-Za-z]:\x5c.*|[a-z0-9-]{1,64})$",
             Self::Window => "^([A-Z][A-Za-z,-]* )?[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}$",
             Self::Certificate => {
                 r"^\s*-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----\s*$"
@@ -203,6 +205,7 @@ impl Format {
             Self::Version => text.parse::<semver::Version>().map(drop).map_err(|_| Reason::Form),
             Self::Name => when(is_name(text), Reason::Form),
             Self::Application => {
+                let (text, _) = application(text);
                 let windows = text.as_bytes().get(1..3) == Some(b":\\");
                 let mut parts = text.split(['/', '\\']);
                 // A program has one path: paths are compared, not resolved.
@@ -282,6 +285,14 @@ impl Format {
     }
 }
 
+/// What stands before an item of `AllowedApplications` that the user has to confirm.
+pub(super) const CONFIRM: &str = "confirm:";
+
+/// What an item of `AllowedApplications` names, and whether the user has to confirm it first.
+pub(crate) fn application(item: &str) -> (&str, bool) {
+    item.strip_prefix(CONFIRM).map_or((item, false), |named| (named, true))
+}
+
 fn when(condition: bool, otherwise: Reason) -> Result<(), Reason> {
     if condition { Ok(()) } else { Err(otherwise) }
 }
@@ -338,7 +349,7 @@ fn is_domain(text: &str) -> bool {
 }
 
 fn is_name(text: &str) -> bool {
-    text.len() <= 64
+    (1..=64).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 

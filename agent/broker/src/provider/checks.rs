@@ -25,7 +25,9 @@ impl Provider<'_> {
         let now = clock::now();
         let response = unchecked.response?;
         let mut user = match &response.id_token {
-            Some(token) => Some(self.verify(token, nonce, first, &response.access_token, now).await?),
+            Some(token) => {
+                Some(self.verify(token.expose(), nonce, first, response.access_token.expose(), now).await?)
+            }
             None if first => {
                 return Err(untrusted(
                     Check::IdToken,
@@ -35,7 +37,7 @@ impl Provider<'_> {
             None => None,
         };
         if first && let Some(user) = &mut user {
-            self.fetch_email(user, &response.access_token).await?;
+            self.fetch_email(user, response.access_token.expose()).await?;
         }
         let TokenResponse { access_token, id_token, refresh_token, lifetime, scopes } = response;
         Ok(Tokens {

@@ -4,14 +4,15 @@
 //! before as used, whatever else is wrong with the response.
 
 use net::http::{Fetched, HttpError};
+use platform::secret::Secret;
 use serde_json::Value;
 use url::Url;
+use zeroize::Zeroize as _;
 
 use super::documents::{self, Object};
 use super::error::{Check, ProviderError, Refusal, untrusted};
 use super::explain::unreachable;
 use super::{MAXIMUM_RESPONSE, Provider};
-use crate::tokens::Secret;
 
 /// The longest lifetime that is believed, in seconds: a year and some days.
 const LONGEST_LIFETIME: u64 = 400 * 24 * 3600;
@@ -45,9 +46,11 @@ impl Provider<'_> {
     /// # Errors
     /// No response came, or it is a refusal.
     pub(super) async fn request_tokens(&self, grant: &[(&str, &str)]) -> Result<Unchecked, ProviderError> {
-        let fetched = self.post(&self.token_endpoint, grant).await?;
+        let mut fetched = self.post(&self.token_endpoint, grant).await?;
         if (200..300).contains(&fetched.status) {
-            return Ok(read(&fetched.body));
+            let read = read(&fetched.body);
+            fetched.body.zeroize();
+            return Ok(read);
         }
         Err(refusal("the token endpoint", &fetched))
     }
@@ -121,6 +124,11 @@ fn read(body: &[u8]) -> Unchecked {
     };
     let refresh_token = refresh_token(&body);
     let response = tokens(&body, refresh_token.clone()).map_err(wrong);
+    for (_, value) in body {
+        if let Value::String(mut text) = value {
+            text.zeroize();
+        }
+    }
     Unchecked { refresh_token, response }
 }
 
@@ -128,7 +136,7 @@ fn read(body: &[u8]) -> Unchecked {
 fn refresh_token(body: &Object) -> Option<Secret> {
     let token = body.get("refresh_token")?.as_str().filter(|token| !token.is_empty())?;
     if token.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
-        return Some(token.to_owned().into());
+        return Some(token.into());
     }
     tracing::warn!("a refresh token with characters outside RFC 6749 was not used");
     None
@@ -156,8 +164,8 @@ fn tokens(body: &Object, refresh_token: Option<Secret>) -> Result<TokenResponse,
         Some(_) | None => None,
     };
     Ok(TokenResponse {
-        access_token: access_token.to_owned().into(),
-        id_token: id_token.map(|token| token.to_owned().into()),
+        access_token: access_token.into(),
+        id_token: id_token.map(Secret::from),
         refresh_token,
         lifetime: body.get("expires_in").and_then(seconds).unwrap_or(3600).min(LONGEST_LIFETIME),
         scopes: scopes.filter(|scopes: &Vec<String>| !scopes.is_empty()),
@@ -239,7 +247,7 @@ mod tests {
             json!({ "refresh_token": "r", "access_token": "a\n", "token_type": "mac", "expires_in": {} }),
         ] {
             let unchecked = read(body.to_string().as_bytes());
-            assert_eq!(unchecked.refresh_token().as_ref().map(|token| token.as_str()), Some("r"), "{body}");
+            assert_eq!(unchecked.refresh_token().as_ref().map(Secret::expose), Some("r"), "{body}");
             assert!(unchecked.response.is_err());
         }
         assert_eq!(read(br#"{"refresh_token": "r\u0000"}"#).refresh_token(), None);

@@ -78,7 +78,7 @@ impl Broker {
         key: &TokenKey,
     ) -> Result<Unchecked, TokenError> {
         let refresh_token = session.refresh_token.as_ref().ok_or(TokenError::NoRefreshToken)?;
-        let refusal = match provider.refresh(refresh_token, &session.requested_scopes, key).await {
+        let refusal = match provider.refresh(refresh_token.expose(), &session.requested_scopes, key).await {
             Ok(response) => return Ok(response),
             Err(ProviderError::InvalidGrant(refusal)) => refusal,
             Err(error) => return Err(renewal_error(error, key)),
@@ -87,7 +87,7 @@ impl Broker {
         let error = match saved.and_then(|saved| saved.refresh_token.clone().zip(Some(saved))) {
             Some((newer, saved)) if newer != *refresh_token => {
                 *session = saved;
-                match provider.refresh(&newer, &session.requested_scopes, key).await {
+                match provider.refresh(newer.expose(), &session.requested_scopes, key).await {
                     Ok(response) => return Ok(response),
                     Err(error) => error,
                 }

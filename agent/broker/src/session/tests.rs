@@ -8,7 +8,7 @@ use crate::tokens::User;
 pub(crate) fn configuration(more: &str) -> Configuration {
     let text = format!("Issuer = \"https://a.example\"\nClientId = \"client\"\n{more}");
     let source = Source { rank: 1, name: "test".to_owned(), contents: drop_in::read(text.as_bytes()) };
-    Configuration::new(&resolve(&[source], &LastGood::default()).policy, Vec::new())
+    Configuration::new(&resolve(&[source], &LastGood::default()).policy, Vec::new(), Vec::new())
 }
 
 fn at(seconds: i64) -> Timestamp {
@@ -32,9 +32,9 @@ fn session_between(issued: i64, expires: i64) -> Session {
 
 fn tokens(subject: &str, refresh_token: Option<&str>) -> Tokens {
     Tokens {
-        access_token: "new".to_owned().into(),
+        access_token: "new".into(),
         id_token: None,
-        refresh_token: refresh_token.map(|token| token.to_owned().into()),
+        refresh_token: refresh_token.map(Secret::from),
         expires_at: at(7200),
         scopes: None,
         user: Some(User {
@@ -105,12 +105,12 @@ fn renewal_keeps_what_the_response_leaves_out_and_refuses_another_user() {
     let configuration = configuration("");
     let renew = |key: &TokenKey, tokens| Session::sample().renew(&configuration, key, tokens, &moment(5));
     let renewed = renew(&TokenKey::default(), tokens("ada", None)).unwrap();
-    assert_eq!(renewed.refresh_token.as_deref().map(String::as_str), Some("refresh-canary"));
+    assert_eq!(renewed.refresh_token.as_ref().map(Secret::expose), Some("refresh-canary"));
     assert_eq!(renewed.email.as_deref(), Some("ada@example.com"));
-    assert_eq!(renewed.main().secret.as_str(), "new");
+    assert_eq!(renewed.main().secret.expose(), "new");
     assert_eq!(renewed.main().scopes, ["openid"]);
     let rotated = renew(&TokenKey::default(), tokens("ada", Some("next"))).unwrap();
-    assert_eq!(rotated.refresh_token.as_deref().map(String::as_str), Some("next"));
+    assert_eq!(rotated.refresh_token.as_ref().map(Secret::expose), Some("next"));
     assert!(renew(&TokenKey::default(), tokens("eve", None)).is_err());
 }
 
@@ -125,7 +125,7 @@ fn tokens_for_other_scopes_and_resources_are_kept_beside_the_main_one() {
         assert_eq!(session.token_response(&key, &moment(5)).unwrap().scope, "a b");
     }
     assert_eq!(session.access_tokens.len(), MAXIMUM_ACCESS_TOKENS);
-    assert_eq!(session.main().secret.as_str(), "a");
+    assert_eq!(session.main().secret.expose(), "a");
     let key = |number: u32| TokenKey::new(Some("a b"), Some(format!("https://{number}.example")));
     assert!(session.token_response(&key(0), &moment(5)).is_none());
     // One that is renewed is not the next to go.

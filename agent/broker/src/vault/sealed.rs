@@ -1,6 +1,7 @@
 //! PURE: the sealed file of a session. Version, place and slot of the key, nonce, ciphertext with its tag (AES-256-GCM).
 
 use platform::random;
+use platform::secret::Secret;
 use protocol::session::Kept;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
@@ -12,15 +13,16 @@ const VERSION: u8 = 1;
 /// A first byte above this is no version but damage.
 const LATEST_VERSION: u8 = 31;
 
-/// A key of AES-256.
-pub(super) type Key = [u8; 32];
+/// The length of a key of AES-256.
+pub(super) const KEY_BYTES: usize = 32;
 
 /// A key and where it lies. Two slots take turns, so that one key is there until the next is in use.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) place: KeyPlace,
     pub(super) slot: Slot,
-    pub(super) key: Key,
+    /// Of [`KEY_BYTES`] bytes.
+    pub(super) key: Secret,
 }
 
 /// Which kind of place the key of a file is in; the second byte of the file.
@@ -80,7 +82,7 @@ pub(super) fn header(sealed: &[u8]) -> Header {
 
 /// Version, place and slot of the key, nonce, ciphertext with its tag. What stands before is authenticated with the
 /// context.
-pub(super) fn seal(session: &Session, held: Held, context: &[u8]) -> Vec<u8> {
+pub(super) fn seal(session: &Session, held: &Held, context: &[u8]) -> Vec<u8> {
     let header = [VERSION, held.place as u8, held.slot as u8];
     let nonce: [u8; NONCE_LEN] = random::bytes();
     let mut text = Zeroizing::new(serde_json::to_vec(session).expect("a session has only strings and times"));
@@ -90,7 +92,7 @@ pub(super) fn seal(session: &Session, held: Held, context: &[u8]) -> Vec<u8> {
     [header.as_slice(), &nonce, &text].concat()
 }
 
-pub(super) fn open(sealed: &[u8], key: &Key, context: &[u8]) -> Option<Session> {
+pub(super) fn open(sealed: &[u8], key: &Secret, context: &[u8]) -> Option<Session> {
     let (header, rest) = sealed.split_first_chunk::<3>()?;
     let (nonce, text) = rest.split_first_chunk::<NONCE_LEN>()?;
     if header[0] != VERSION {
@@ -102,11 +104,11 @@ pub(super) fn open(sealed: &[u8], key: &Key, context: &[u8]) -> Option<Session> 
     serde_json::from_slice(opened).ok().filter(|session: &Session| !session.access_tokens.is_empty())
 }
 
-pub(super) fn cipher(key: &Key) -> LessSafeKey {
-    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("the key has the cipher's length"))
+fn cipher(key: &Secret) -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.bytes()).expect("the key has the cipher's length"))
 }
 
-pub(super) fn aad(header: [u8; 3], context: &[u8]) -> Aad<Vec<u8>> {
+fn aad(header: [u8; 3], context: &[u8]) -> Aad<Vec<u8>> {
     Aad::from([header.as_slice(), context].concat())
 }
 
@@ -114,35 +116,37 @@ pub(super) fn aad(header: [u8; 3], context: &[u8]) -> Aad<Vec<u8>> {
 mod tests {
     use super::*;
 
-    const HELD: Held = Held { place: KeyPlace::SecretStore, slot: Slot::A, key: [7; 32] };
+    fn held() -> Held {
+        Held { place: KeyPlace::SecretStore, slot: Slot::A, key: Secret::new(&[7; KEY_BYTES]) }
+    }
 
     #[test]
     fn sealed_session_opens_with_its_key_and_context_only() {
         let session = Session::sample();
-        let sealed = seal(&session, HELD, b"ada");
+        let sealed = seal(&session, &held(), b"ada");
         assert_eq!(header(&sealed), Header::Key(KeyPlace::SecretStore, Slot::A));
-        assert!(open(&sealed, &HELD.key, b"ada").is_some_and(|opened| opened.subject == session.subject));
-        assert!(open(&sealed, &[8; 32], b"ada").is_none());
-        assert!(open(&sealed, &HELD.key, b"eve").is_none());
+        assert!(open(&sealed, &held().key, b"ada").is_some_and(|opened| opened.subject == session.subject));
+        assert!(open(&sealed, &Secret::new(&[8; KEY_BYTES]), b"ada").is_none());
+        assert!(open(&sealed, &held().key, b"eve").is_none());
         let text = String::from_utf8_lossy(&sealed).into_owned();
         assert!(!text.contains("refresh-canary"));
     }
 
     #[test]
     fn every_changed_byte_and_every_shorter_file_is_refused() {
-        let sealed = seal(&Session::sample(), HELD, b"ada");
+        let sealed = seal(&Session::sample(), &held(), b"ada");
         for position in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[position] ^= 1;
-            assert!(open(&changed, &HELD.key, b"ada").is_none(), "byte {position}");
-            assert!(open(&sealed[..position], &HELD.key, b"ada").is_none());
+            assert!(open(&changed, &held().key, b"ada").is_none(), "byte {position}");
+            assert!(open(&sealed[..position], &held().key, b"ada").is_none());
         }
     }
 
     #[test]
     fn same_session_is_sealed_differently_each_time() {
-        let one = seal(&Session::sample(), HELD, b"ada");
-        assert_ne!(one, seal(&Session::sample(), HELD, b"ada"));
+        let one = seal(&Session::sample(), &held(), b"ada");
+        assert_ne!(one, seal(&Session::sample(), &held(), b"ada"));
     }
 
     #[test]

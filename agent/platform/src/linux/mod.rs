@@ -2,6 +2,7 @@
 
 pub mod app;
 pub(crate) mod fence;
+pub(crate) mod memory;
 pub mod native;
 pub(crate) mod paths;
 pub mod policy;

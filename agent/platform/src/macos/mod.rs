@@ -3,6 +3,7 @@
 pub mod app;
 pub(crate) mod fence;
 mod ffi;
+pub(crate) mod memory;
 pub mod native;
 pub(crate) mod paths;
 pub mod policy;

@@ -3,4 +3,5 @@
 pub mod file;
 pub mod install;
 pub mod ipc;
+pub(crate) mod memory;
 pub(crate) mod signal;

@@ -6,6 +6,7 @@ mod ffi;
 pub mod file;
 pub mod install;
 pub mod ipc;
+pub(crate) mod memory;
 pub mod native;
 pub(crate) mod paths;
 pub mod policy;

@@ -170,6 +170,12 @@ codes! {
         ///
         /// Fix: if it should have them, add its absolute path to `AllowedApplications`.
         BrokerCallerRefused = "broker.caller-refused", Note;
+        /// A program of `AllowedApplications` gets no token until the user confirms it.
+        ///
+        /// Cause: policy names it with `confirm:`, and the user was not asked, declined, or did not answer.
+        ///
+        /// Fix: use the program and allow it on the page that opens; or name it in policy without `confirm:`.
+        BrokerConfirmationNeeded = "broker.confirmation-needed", Note;
         /// The user's address is missing from the ID token or is not of an allowed domain.
         ///
         /// Cause: the e-mail claim is missing at the identity provider, or `AllowedEmailDomains` does not list the domain.
