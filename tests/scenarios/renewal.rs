@@ -108,20 +108,24 @@ async fn unreachable_provider_keeps_session() {
     assert_eq!(fixture.provider.logins(), 1);
 }
 
-/// Found by review: the response to a renewal failed a check (here: a foreign signature), and its new refresh token was
-/// dropped with it; the strict provider then took the next attempt with the old one for theft.
+/// Found by review and by trial: the response to a renewal failed a check, or had an unexpected form, and its new refresh
+/// token was dropped with it; the strict provider then took the next attempt with the old one for theft.
 #[tokio::test]
-async fn renewal_response_with_wrong_signature_keeps_session() {
+async fn refresh_token_of_unusable_renewal_response_is_kept() {
     let mut fixture = signed_in_device(Rotation::Strict).await;
-    fixture.provider.behave(|behaviour| {
-        behaviour.lifetime = 3600;
-        behaviour.fault = Some(ProviderFault::WrongSignature);
-    });
-    let refused = fixture.token().await.unwrap_err();
-    assert!(refused.contains("its signature is wrong"), "{refused}");
-    fixture.provider.behave(|behaviour| behaviour.fault = None);
-    fixture.restart_broker().await;
-    fixture.token().await.unwrap();
+    for (fault, expected) in [
+        (ProviderFault::WrongSignature, "its signature is wrong"),
+        (ProviderFault::NoAccessToken, "it has no access_token"),
+        (ProviderFault::ForeignTokenType, "not `Bearer`"),
+        (ProviderFault::RenewalOfAnotherIssuer, "issuer"),
+    ] {
+        fixture.provider.behave(|behaviour| behaviour.fault = Some(fault));
+        let refused = fixture.token().await.unwrap_err();
+        assert!(refused.contains(expected), "{fault:?}: {refused}");
+        fixture.provider.behave(|behaviour| behaviour.fault = None);
+        fixture.restart_broker().await;
+        fixture.token().await.unwrap();
+    }
     assert_eq!(fixture.provider.logins(), 1);
 }
 

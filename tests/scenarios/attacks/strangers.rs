@@ -98,6 +98,36 @@ async fn connections_of_another_user_to_the_redirect_port_harm_nothing() {
     process.kill().await;
 }
 
+/// A process without file descriptors said that the port was taken. The user's own browser, or a program of the user, can bring
+/// that about as well.
+#[tokio::test]
+async fn broker_without_file_descriptors_says_so_and_goes_on_when_there_are_some() {
+    let fixture = sign_in_device(FILE_VAULT).await;
+    fixture.login().await;
+    let mut login = Interactive::steward(&fixture.device, &["login", "--no-browser"]);
+    let address = login.next_address().await;
+    let process = fixture.broker.id();
+    let limit = async |number: &str| {
+        let process = process.to_string();
+        let output = fixture.device.run("/usr/bin/prlimit".as_ref(), &["--pid", &process, &format!("--nofile={number}:")]).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let open = fs_err::read_dir(format!("/proc/{process}/fd")).unwrap().count();
+    limit(&open.saturating_sub(2).to_string()).await;
+    let _waits = tokio::net::TcpStream::connect(("127.0.0.1", fixture.port)).await.unwrap();
+    until("a line of log", async || {
+        let log = fixture.broker.log();
+        if log.contains("Too many open files") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    limit("1024").await;
+    let redirect = browser::sign_in(&address).await;
+    let page = browser::client().get(&redirect).send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("You are signed in"), "{page}");
+    assert!(login.succeeds().await);
+    fixture.token().await.unwrap();
+}
+
 /// Answers that are never read, and requests that never end, took every connection of the service's API, root's too.
 #[tokio::test]
 async fn other_user_cannot_keep_the_service_from_answering() {

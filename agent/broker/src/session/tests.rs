@@ -69,6 +69,31 @@ fn token_is_given_out_while_valid_and_renewed_before_it_expires() {
     assert_eq!(short.freshness(&configuration(""), &other, &moment(50)), Freshness::Expired);
 }
 
+/// A device whose clock was ahead gave out tokens that had long expired, once the clock was right.
+#[test]
+fn lifetime_of_token_is_measured_by_the_clock_that_nobody_sets() {
+    let since = |id: &str, seconds: i64| Some(SinceBoot { id: id.to_owned(), seconds });
+    let left = |issued: (i64, Option<SinceBoot>), now: (i64, Option<SinceBoot>)| {
+        let mut session = session_between(issued.0, issued.0 + 3600);
+        session.access_tokens[0].since_boot = issued.1;
+        session.main().left(&Moment { wall: at(now.0), boot: now.1 })
+    };
+    let day = 86_400;
+    for (issued, now, expected, why) in [
+        ((day, since("a", 100)), (day + 600, since("a", 700)), 3000, "both clocks agree"),
+        ((day, since("a", 100)), (600, since("a", 700)), 3000, "the clock was a day ahead and was put right"),
+        ((day, since("a", 100)), (600, since("a", 5000)), -1300, "the same, after an hour and more"),
+        ((0, since("a", 100)), (day, since("a", 700)), 3600 - day, "the clock was a day behind: renewed early"),
+        ((day, since("a", 100)), (day + 600, since("b", 5)), 3000, "another start of the system"),
+        ((day, since("a", 100)), (600, since("b", 5)), 0, "issued in the future, and no other clock knows more"),
+        ((day, None), (day - 30, None), 3630, "a small step of the clock"),
+        ((day, None), (600, since("a", 5)), 0, "saved by a version that did not measure"),
+        ((day, since("a", 700)), (day + 600, since("a", 100)), 3000, "a clock since boot that goes back is ignored"),
+    ] {
+        assert_eq!(left(issued, now), expected, "{why}");
+    }
+}
+
 #[test]
 fn used_session_is_renewed_in_time_and_unused_one_once_a_day() {
     let session = session_between(1000, 4600);
