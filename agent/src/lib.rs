@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod app;
+mod cleanup;
 pub mod cli;
 mod doctor;
 mod health;

@@ -9,11 +9,13 @@ use jiff::Timestamp;
 use platform::directory::Reading;
 use platform::file::Access;
 use platform::paths::Paths;
+use platform::policy::VALUES_COME_ONE_BY_ONE;
 use platform::random::hex;
 use platform::state::{StateError, StateFile};
 use policy_schema::raw::Source;
 use policy_schema::resolve::source_of;
-use policy_schema::{Code, Extra, LastGood, Problem, Resolved, resolve};
+use policy_schema::settings::find;
+use policy_schema::{Code, Extra, LastGood, Problem, Resolved, SETTINGS, resolve};
 use protocol::status::SourceStatus;
 use ring::digest;
 
@@ -39,20 +41,28 @@ pub(crate) struct Store {
     unsaved: bool,
     /// Why nothing is remembered of before.
     lost: Option<StateError>,
-    /// The sources that the last read did not find any more.
-    vanished: BTreeSet<String>,
+    /// The sources that the last read did not find any more, and the settings that it did not find in theirs.
+    vanished: BTreeSet<(String, Option<&'static str>)>,
 }
 
 /// What a read of all sources gives.
 pub(crate) enum Read {
     /// The policy.
     Policy(Box<Snapshot>),
-    /// A source has vanished, and this is the first read that says so. A refresh of Group Policy or an exchange of files
+    /// Something has vanished, and this is the first read that says so. A refresh of Group Policy or an exchange of files
     /// can pass through such a moment, so read again before long.
-    Vanished {
-        /// The folder or key that it was in has vanished with it.
-        with_its_place: bool,
-    },
+    Vanished(Vanished),
+}
+
+/// What has vanished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Vanished {
+    /// A source.
+    Source,
+    /// Settings of a source whose values come and go one by one.
+    Values,
+    /// A source, with the folder or key that it was in.
+    Place,
 }
 
 impl Store {
@@ -81,15 +91,18 @@ impl Store {
     /// Reads everything again.
     pub(crate) fn read(&mut self, now: Timestamp) -> Read {
         let reading = platform::policy::read(&self.paths);
-        let there: BTreeSet<&str> = reading.sources.iter().map(|source| source.name.as_str()).collect();
-        let known = self.last_good.values.values().map(|remembered| source_of(&remembered.source));
-        let vanished: BTreeSet<String> =
-            known.filter(|name| !there.contains(name)).map(ToOwned::to_owned).collect();
+        let vanished: BTreeSet<_> = vanished(&reading, &self.last_good, VALUES_COME_ONE_BY_ONE).collect();
         let is_news = !vanished.is_subset(&self.vanished);
         self.vanished.clone_from(&vanished);
         if is_news {
-            let with_its_place = vanished.iter().any(|name| !platform::policy::place_exists(name));
-            return Read::Vanished { with_its_place };
+            let sources = || vanished.iter().filter(|(_, setting)| setting.is_none()).map(|(name, _)| name);
+            return Read::Vanished(if sources().next().is_none() {
+                Vanished::Values
+            } else if sources().all(|name| platform::policy::place_exists(name)) {
+                Vanished::Source
+            } else {
+                Vanished::Place
+            });
         }
         self.vanished.clear();
         let resolved = resolve(&reading.sources, &self.last_good);
@@ -161,6 +174,27 @@ impl Store {
     }
 }
 
+/// The sources that are not there any more, and where values come and go one by one, the settings that are not in their
+/// source any more.
+fn vanished(
+    reading: &Reading,
+    last_good: &LastGood,
+    one_by_one: bool,
+) -> impl Iterator<Item = (String, Option<&'static str>)> {
+    last_good.values.iter().filter_map(move |(key, remembered)| {
+        let name = source_of(&remembered.source);
+        let Some(source) = reading.sources.iter().find(|source| source.name == name) else {
+            return Some((name.to_owned(), None));
+        };
+        // What cannot be read is another matter.
+        let policy = source.contents.as_ref().ok().filter(|_| one_by_one)?;
+        let (setting, _) = find(SETTINGS, key)?;
+        let mut keys = policy.enforced.keys().chain(policy.recommended.keys());
+        let is_there = keys.any(|key| find(SETTINGS, key).is_some_and(|(found, _)| found.key == setting.key));
+        (!is_there).then(|| (name.to_owned(), Some(setting.key)))
+    })
+}
+
 fn last_good_file(paths: &Paths) -> StateFile<LastGood> {
     StateFile::new(private_folder(paths).join("last-good.json"), Access::Private)
 }
@@ -180,6 +214,8 @@ fn hash(resolved: &Resolved) -> String {
 
 #[cfg(test)]
 mod tests {
+    use policy_schema::read::drop_in;
+
     use super::*;
 
     fn store() -> (tempfile::TempDir, Paths) {
@@ -198,7 +234,7 @@ mod tests {
     fn read(store: &mut Store) -> Option<Snapshot> {
         match store.read("2026-11-20T08:00:00Z".parse().unwrap()) {
             Read::Policy(snapshot) => Some(*snapshot),
-            Read::Vanished { .. } => None,
+            Read::Vanished(_) => None,
         }
     }
 
@@ -251,14 +287,34 @@ mod tests {
         assert!(read(&mut store).is_some());
         let away = folders[2].with_extension("away");
         fs_err::rename(&folders[2], &away).unwrap();
-        assert!(matches!(store.read(Timestamp::UNIX_EPOCH), Read::Vanished { with_its_place: true }));
+        assert!(matches!(store.read(Timestamp::UNIX_EPOCH), Read::Vanished(Vanished::Place)));
         fs_err::rename(&away, &folders[2]).unwrap();
         assert_eq!(read(&mut store).unwrap().resolved.policy.update_mode.as_str(), "off");
         fs_err::remove_file(folders[2].join("50.toml")).unwrap();
-        assert!(matches!(store.read(Timestamp::UNIX_EPOCH), Read::Vanished { with_its_place: false }));
+        assert!(matches!(store.read(Timestamp::UNIX_EPOCH), Read::Vanished(Vanished::Source)));
         let snapshot = read(&mut store).unwrap();
         assert_eq!(snapshot.resolved.policy.update_mode.as_str(), "notify");
         assert_eq!(snapshot.resolved.policy.log_level.as_str(), "debug");
+    }
+
+    /// A refresh of Group Policy removes every value and writes it again.
+    #[test]
+    fn setting_that_has_vanished_from_its_source_is_news_where_values_come_one_by_one() {
+        let source =
+            |text: &str| Source { rank: 1, name: "key".to_owned(), contents: drop_in::read(text.as_bytes()) };
+        let reading = |text: &str| Reading { sources: vec![source(text)], passed_over: Vec::new() };
+        let before = "UpdateMode = \"off\"\nLogLevel = \"debug\"";
+        let resolved = resolve(&reading(before).sources, &LastGood::default());
+        let last_good = resolved.remember(&LastGood::default(), Timestamp::UNIX_EPOCH);
+        let gone = |text: &str, one_by_one: bool| -> Vec<_> {
+            vanished(&reading(text), &last_good, one_by_one).map(|(_, setting)| setting).collect()
+        };
+        assert_eq!(gone(before, true), []);
+        assert_eq!(gone("UPDATEMODE = \"of\"\nLogLevel = 5", true), [], "wrong values are there");
+        assert_eq!(gone("LogLevel = \"debug\"", true), [Some("UpdateMode")]);
+        assert_eq!(gone("LogLevel = \"debug\"", false), [], "a file is replaced as a whole");
+        let none = Reading { sources: Vec::new(), passed_over: Vec::new() };
+        assert!(vanished(&none, &last_good, true).all(|(_, setting)| setting.is_none()));
     }
 
     #[test]

@@ -15,7 +15,12 @@ pub(crate) fn private_folder(paths: &Paths) -> PathBuf {
 
 /// A state file could not be written.
 pub(crate) fn unwritable(path: &Path, error: &io::Error) -> Problem {
-    Problem::new(Code::AgentStateUnwritable, error.to_string()).at(path.display().to_string())
+    let problem = Problem::new(Code::AgentStateUnwritable, error.to_string()).at(path.display().to_string());
+    if error.kind() == io::ErrorKind::ResourceBusy {
+        let hint = "close the program that has the file open, a backup or a virus scanner for example; the agent tries again";
+        return problem.using("what was there before, until then").hint(hint.to_owned());
+    }
+    problem
 }
 
 /// A state file could not be read. `what` is in it.

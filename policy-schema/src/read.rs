@@ -5,6 +5,7 @@ pub mod drop_in;
 mod not_toml;
 pub mod property_list;
 pub mod registry;
+pub mod registry_file;
 pub mod registry_pol;
 
 use crate::problem::{Code, Problem};

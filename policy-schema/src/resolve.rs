@@ -268,7 +268,11 @@ fn resolve_one(
                 if *level == other.level && value.as_ref() != Some(overridden) {
                     problems.push(conflict(setting, other, overridden, value.as_ref(), source));
                 }
-                format!("{source} is stronger")
+                if *level == other.level {
+                    format!("{source} is stronger")
+                } else {
+                    format!("it is only recommended, and {source} enforces a value")
+                }
             }
             (Origin::LastGood { .. } | Origin::Strict | Origin::Default | Origin::Unset, Ok(_)) => {
                 "a stronger source has a value that is not valid; a weaker source never replaces it"
@@ -335,10 +339,10 @@ fn fall_back(setting: &Setting, last_good: &LastGood, wanted: bool) -> (Option<V
         return (Some(value), origin);
     }
     if let (true, Some(strict)) = (wanted, setting.strict) {
-        return (setting.kind.parse(&strict.to_raw()).ok(), Origin::Strict);
+        return (Some(strict.to_value()), Origin::Strict);
     }
     match setting.default {
-        Some(default) => (setting.kind.parse(&default.to_raw()).ok(), Origin::Default),
+        Some(default) => (Some(default.to_value()), Origin::Default),
         None => (None, Origin::Unset),
     }
 }

@@ -118,6 +118,17 @@ pub enum Literal {
 }
 
 impl Literal {
+    /// The same as a value. A test parses every literal of the settings, so none is checked again.
+    #[must_use]
+    pub(crate) fn to_value(self) -> Value {
+        match self {
+            Self::Boolean(value) => Value::Boolean(value),
+            Self::Integer(value) => Value::Integer(value),
+            Self::Text(text) => Value::Text(text.to_owned()),
+            Self::List(items) => Value::List(items.iter().map(|item| (*item).to_owned()).collect()),
+        }
+    }
+
     /// The same as a raw value.
     #[must_use]
     pub fn to_raw(self) -> RawValue {

@@ -16,7 +16,7 @@ async fn state_that_is_lost_is_reported_until_the_agent_ends() {
     agent.signal(Signal::SIGTERM);
     agent.wait_for_exit().await;
     let lost = [
-        ("managed-configuration.json", "{", "damaged"),
+        ("private/managed-configuration.json", "{", "damaged"),
         ("private/last-good.json", "", "damaged"),
         ("private/identity.json", "{\"version\": 99}", "v99"),
         ("private/update.json", "{\"version\": 99}", "v99"),

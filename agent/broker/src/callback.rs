@@ -83,6 +83,8 @@ pub(crate) struct PortTaken {
     redirect_uri: String,
     reason: String,
     device_flow: DeviceFlow,
+    /// The system keeps the port for itself.
+    reserved: bool,
 }
 
 impl PortTaken {
@@ -92,9 +94,18 @@ impl PortTaken {
             DeviceFlow::Fallback => ", `steward login --device` uses another device",
             DeviceFlow::Never => "",
         };
-        Problem::new(Code::SignInPortTaken, self.to_string()).hint(format!(
-            "finish the sign-in there or close the program, then try again; `steward login --paste` needs no port{device}"
-        ))
+        let (code, first) = if self.reserved {
+            let show = port::SHOW_RESERVED;
+            (
+                Code::SignInPortReserved,
+                format!("`{show}` shows the ranges, which may be others after a restart of the device"),
+            )
+        } else {
+            let first = "finish the sign-in there or close the program, then try again".to_owned();
+            (Code::SignInPortTaken, first)
+        };
+        Problem::new(code, self.to_string())
+            .hint(format!("{first}; `steward login --paste` needs no port{device}"))
     }
 }
 
@@ -256,7 +267,15 @@ async fn bind_within_limit(
             Err(error) => error,
         };
         if error.kind() != io::ErrorKind::AddrInUse {
-            return Err(taken(configuration, error.to_string()));
+            let range = tokio::task::spawn_blocking(move || port::reserved_range(port)).await.ok().flatten();
+            return Err(match range {
+                Some(range) => {
+                    let (first, last) = range.into_inner();
+                    let reason = format!("Windows keeps the ports {first} to {last} for itself ({error})");
+                    PortTaken { reserved: true, ..taken(configuration, reason) }
+                }
+                None => taken(configuration, error.to_string()),
+            });
         }
         let limit = match limit {
             Some(limit) => limit,
@@ -320,6 +339,7 @@ fn taken(configuration: &Configuration, reason: impl Into<String>) -> PortTaken 
         redirect_uri: configuration.redirect_uri.clone(),
         reason: reason.into(),
         device_flow: configuration.device_flow,
+        reserved: false,
     }
 }
 

@@ -32,11 +32,13 @@ mod vault;
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use net::client::CallError;
+use net::server::listen_later;
 use platform::lock::{Lock, LockError};
 use platform::paths::Paths;
 use platform::{clock, file, ipc, service};
@@ -70,6 +72,9 @@ pub enum StartError {
     /// Two brokers for one vault would use up each other's refresh tokens.
     #[error("another broker of yours runs already; stop it first")]
     Running(#[source] LockError),
+    /// The user has no folder for sessions.
+    #[error("no sessions can be kept")]
+    NoFolder(#[source] std::io::Error),
     /// The local API cannot be served.
     #[error("no local API at {}", path.display())]
     NoApi {
@@ -84,29 +89,83 @@ pub enum StartError {
 /// Runs the broker until `stop` ends. `set_log_level` gets the level that policy sets.
 ///
 /// # Errors
-/// Another broker of this user runs, or the local API cannot be served.
+/// Another broker of this user runs, the user has no folder, or the local API cannot be served.
 pub async fn run(
     paths: Paths,
     stop: impl Future<Output = ()>,
     set_log_level: fn(LogLevel),
 ) -> Result<(), StartError> {
+    paths.check_session_folder().map_err(StartError::NoFolder)?;
     // One broker for one vault, wherever its socket is: a second one would use up the first one's refresh tokens.
     let _lock = Lock::only_one(&paths.session_folder().join("broker.lock"), file::Access::Private)
         .map_err(StartError::Running)?;
     let socket = paths.broker_socket();
-    let listener = ipc::listen(&socket, ipc::Audience::Owner)
-        .map_err(|source| StartError::NoApi { path: socket.clone(), source })?;
+    let listener = match ipc::listen(&socket, ipc::Audience::Owner) {
+        Ok(listener) => Some(listener),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            tracing::error!("no local API, so no app gets a token: {error}; trying again every 10 seconds");
+            None
+        }
+        Err(source) => return Err(StartError::NoApi { path: socket, source }),
+    };
     let broker = Arc::new(Broker::new(paths, set_log_level));
     tokio::spawn(Arc::clone(&broker).run_scheduler());
     tokio::spawn(Arc::clone(&broker).tell_agent());
-    tokio::spawn(routes::api(Arc::clone(&broker)).serve(listener));
+    let api = routes::api(Arc::clone(&broker));
+    tokio::spawn({
+        let socket = socket.clone();
+        async move {
+            let listener = match listener {
+                Some(listener) => listener,
+                None => listen_later(&socket, ipc::Audience::Owner).await,
+            };
+            tracing::info!("answering at {}", socket.display());
+            api.serve(listener).await;
+        }
+    });
     service::ready("waiting for apps");
-    tracing::info!("answering at {}", socket.display());
     stop.await;
     service::stopping();
     ipc::remove(&socket).unwrap_or_else(|error| tracing::warn!("{error}"));
     broker.drain().await;
     Ok(())
+}
+
+/// Why sessions are not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum ForgetError {
+    /// It would write them again.
+    #[error("your broker runs; stop it first")]
+    Running(#[source] LockError),
+    /// The system refused.
+    #[error("the sessions could not be removed")]
+    Refused(#[source] std::io::Error),
+}
+
+/// Removes every saved session of the user who runs this, with their keys. Nothing ends at the identity provider. Gives what
+/// was removed.
+///
+/// # Errors
+/// A broker runs, or the system refused.
+pub async fn forget_sessions(paths: &Paths) -> Result<Vec<String>, ForgetError> {
+    paths.check_session_folder().map_err(ForgetError::Refused)?;
+    let folder = paths.session_folder();
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let lock = Lock::take(&folder.join("broker.lock"), file::Access::Private);
+    let lock = lock.map_err(|error| match error {
+        LockError::Held { .. } => ForgetError::Running(error),
+        LockError::Refused { source, .. } => ForgetError::Refused(source),
+    })?;
+    let mut vault = Vault::new(paths);
+    for account in vault.accounts() {
+        vault.forget(&account).await.map_err(ForgetError::Refused)?;
+    }
+    // Windows removes no file that is open.
+    drop(lock);
+    fs_err::remove_dir_all(&folder).map_err(ForgetError::Refused)?;
+    Ok(vec![folder.display().to_string()])
 }
 
 struct Broker {

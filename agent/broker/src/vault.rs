@@ -101,7 +101,7 @@ impl Vault {
         let interrupted = next.exists();
         // A renewal that was cut off after it was written, before it took its place.
         if interrupted && let Some(loaded) = self.open_file(account, &next).await? {
-            let moved = fs_err::rename(&next, &path).and_then(|()| file::sync_folder(&path));
+            let moved = file::rename(&next, &path).and_then(|()| file::sync_folder(&path));
             moved.map_err(|error| VaultError::unavailable(error.to_string()))?;
             return Ok(Some(loaded));
         }
@@ -136,7 +136,7 @@ impl Vault {
         // A store that has no key now may have it once it is unlocked: nothing is thrown away.
         let key = key.ok_or_else(|| {
             let reason = "the secret store has no key for the saved session".to_owned();
-            let hint = "unlock the keyring; if it was created again, `steward login` signs in again";
+            let hint = format!("{}; if it was created again, `steward login` signs in again", store::UNLOCK);
             VaultError::Unavailable { reason, using: None, hint }
         })?;
         let Some(session) = open(&sealed, &key, &context) else { return Ok(None) };
@@ -253,7 +253,7 @@ impl Vault {
             return Err(VaultError::Unavailable {
                 reason: error.to_string(),
                 using: Some("memory: after a restart the user signs in again"),
-                hint: "start or unlock the keyring, or set `VaultFallback` to `encrypted-file`",
+                hint: format!("{}, or set `VaultFallback` to `encrypted-file`", store::UNLOCK),
             });
         }
         file::create_folder(&self.folder, file::Access::Private)

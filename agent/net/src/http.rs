@@ -4,11 +4,13 @@
 //! broker, the doctor, updates and reports. Each task makes a client and drops it, so that an idle process holds no
 //! connection and no trust store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::body::Bytes;
+use hyper_util::client::proxy::matcher::Matcher;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use platform::clock;
@@ -20,6 +22,7 @@ use url::Url;
 
 use crate::certificate_observer::{self, CertificateObserver};
 use crate::chain;
+use crate::proxy::{Route, Routing, SystemRoutes};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const READ_LIMIT: Duration = Duration::from_secs(30);
@@ -148,6 +151,7 @@ impl Body {
 #[derive(Clone)]
 pub struct Http {
     client: Client,
+    routing: Routing,
 }
 
 impl Http {
@@ -156,13 +160,13 @@ impl Http {
     /// # Errors
     /// A proxy address or a certificate cannot be used.
     pub fn new(network: &Network) -> Result<Self, HttpError> {
-        let mut builder = Self::builder(network)?;
+        let (mut builder, routing) = Self::builder(network)?;
         let usable = network.certificates.iter().filter_map(|pem| trusted(pem).ok());
         let usable: Vec<Certificate> = usable.filter_map(|der| Certificate::from_der(&der).ok()).collect();
         if !usable.is_empty() {
             builder = builder.tls_certs_merge(usable);
         }
-        Ok(Self { client: builder.build().map_err(HttpError::Settings)? })
+        Ok(Self { client: builder.build().map_err(HttpError::Settings)?, routing })
     }
 
     /// Makes a client whose encrypted connections are observed: the observer knows which certificates servers
@@ -173,11 +177,12 @@ impl Http {
     pub fn observed(network: &Network) -> Result<(Self, CertificateObserver), HttpError> {
         let certificates = network.certificates.iter().filter_map(|pem| trusted(pem).ok());
         let (tls, observer) = certificate_observer::observe(certificates).map_err(HttpError::Trust)?;
-        let builder = Self::builder(network)?.tls_backend_preconfigured(tls);
-        Ok((Self { client: builder.build().map_err(HttpError::Settings)? }, observer))
+        let (builder, routing) = Self::builder(network)?;
+        let builder = builder.tls_backend_preconfigured(tls);
+        Ok((Self { client: builder.build().map_err(HttpError::Settings)?, routing }, observer))
     }
 
-    fn builder(network: &Network) -> Result<ClientBuilder, HttpError> {
+    fn builder(network: &Network) -> Result<(ClientBuilder, Routing), HttpError> {
         // Only the first call installs the provider; the others fail, which is fine.
         drop(rustls::crypto::ring::default_provider().install_default());
         let builder = Client::builder()
@@ -187,8 +192,13 @@ impl Http {
             .pool_max_idle_per_host(0)
             .user_agent(concat!("steward/", env!("CARGO_PKG_VERSION")));
         Ok(match (network.proxy_mode, &network.proxy_url) {
-            (ProxyMode::System, _) => builder,
-            (ProxyMode::Direct, _) => builder.no_proxy(),
+            (ProxyMode::System, _) => {
+                let routes = SystemRoutes::default();
+                let found = routes.clone();
+                let proxy = Proxy::custom(move |url| found.known(url)?.proxy);
+                (builder.proxy(proxy), Routing::System(routes))
+            }
+            (ProxyMode::Direct, _) => (builder.no_proxy(), Routing::Direct),
             (ProxyMode::Fixed, None) => return Err(HttpError::ProxyMissing),
             (ProxyMode::Fixed, Some(url)) => {
                 let bypass = ["localhost", "127.0.0.0/8", "::1"]
@@ -196,10 +206,21 @@ impl Http {
                     .chain(network.proxy_bypass.iter().map(String::as_str))
                     .collect::<Vec<_>>()
                     .join(",");
+                let exceptions = Arc::new(Matcher::builder().all(url.as_str()).no(bypass.as_str()).build());
                 let proxy = Proxy::all(url).map_err(HttpError::Settings)?;
-                builder.proxy(proxy.no_proxy(NoProxy::from_string(&bypass)))
+                let builder = builder.proxy(proxy.no_proxy(NoProxy::from_string(&bypass)));
+                match url.parse() {
+                    Ok(proxy) => (builder, Routing::Fixed { proxy, exceptions }),
+                    // The client has taken it, so this does not happen; then the doctor has less to show.
+                    Err(_) => (builder, Routing::Direct),
+                }
             }
         })
+    }
+
+    /// The way that requests to a server take, and who says so.
+    pub async fn route(&self, url: &Url) -> Route {
+        self.routing.route(url).await
     }
 
     /// Sends a GET and returns the response with any status, its body cut after `limit` bytes. Sends a bearer token if
@@ -212,7 +233,7 @@ impl Http {
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
-        receive(request, url, limit, Longer::IsCut).await
+        self.receive(request, url, limit, Longer::IsCut).await
     }
 
     /// Starts a GET. The caller reads the body piece by piece.
@@ -220,6 +241,7 @@ impl Http {
     /// # Errors
     /// No response came, or another status than 200.
     pub async fn open(&self, url: &Url) -> Result<Body, HttpError> {
+        self.route(url).await;
         let response =
             self.client.get(url.clone()).send().await.map_err(|source| unreachable(url, source))?;
         match response.status().as_u16() {
@@ -233,7 +255,7 @@ impl Http {
     /// # Errors
     /// No response came in time, or another status than 200, or it is too large.
     pub async fn get(&self, url: &Url, limit: usize) -> Result<Vec<u8>, HttpError> {
-        let fetched = receive(self.client.get(url.clone()), url, limit, Longer::IsError).await?;
+        let fetched = self.receive(self.client.get(url.clone()), url, limit, Longer::IsError).await?;
         match fetched.status {
             200 => Ok(fetched.body),
             status => Err(HttpError::Status { host: host(url), status }),
@@ -255,7 +277,7 @@ impl Http {
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
-        receive(request, url, limit, Longer::IsCut).await
+        self.receive(request, url, limit, Longer::IsCut).await
     }
 
     /// Posts a form, for a response of at most `limit` bytes.
@@ -265,7 +287,21 @@ impl Http {
     pub async fn post_form(&self, url: &Url, form: String, limit: usize) -> Result<Fetched, HttpError> {
         let request = self.client.post(url.clone()).body(form);
         let request = request.header("content-type", "application/x-www-form-urlencoded");
-        receive(request, url, limit, Longer::IsError).await
+        self.receive(request, url, limit, Longer::IsError).await
+    }
+}
+
+impl Http {
+    /// Sends a request the way that it has to take, and reads the response to its end.
+    async fn receive(
+        &self,
+        request: RequestBuilder,
+        url: &Url,
+        limit: usize,
+        longer: Longer,
+    ) -> Result<Fetched, HttpError> {
+        self.route(url).await;
+        receive(request, url, limit, longer).await
     }
 }
 

@@ -11,6 +11,7 @@ pub mod certificate_observer;
 pub mod client;
 pub mod http;
 pub mod loopback;
+pub mod proxy;
 pub mod server;
 
 pub use chain::chain;

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +26,21 @@ use crate::connections::{Activity, Connections, Place, Watched};
 
 /// A request may have this many bytes.
 const MAXIMUM_REQUEST: usize = 64 * 1024;
+/// How long to wait before a name that is taken is tried again.
+const LISTEN_PAUSE: Duration = Duration::from_secs(10);
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Listens as soon as that is possible, for a caller that has found it is not: another process has the name, for example.
+pub async fn listen_later(path: &Path, audience: ipc::Audience) -> ipc::Listener {
+    loop {
+        tokio::time::sleep(LISTEN_PAUSE).await;
+        match ipc::listen(path, audience) {
+            Ok(listener) => return listener,
+            Err(error) => tracing::debug!("still no local API: {error}"),
+        }
+    }
+}
 
 type Reply = Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;
 type Handler = Box<dyn Fn(&Caller, Bytes) -> Reply + Send + Sync>;

@@ -214,6 +214,14 @@ fn too_large(bytes: u64) -> ReadError {
     ReadError::new(ReadErrorKind::TooLarge, message).hint("remove it from the policy folder")
 }
 
+/// The name of a key below `HKEY_LOCAL_MACHINE`, from the name that administrators use.
+pub(crate) fn key_below_machine(name: &str) -> Option<&str> {
+    [r"HKLM\", r"HKEY_LOCAL_MACHINE\", r"HKLM:\"].iter().find_map(|hive| {
+        let start = name.get(..hive.len())?;
+        start.eq_ignore_ascii_case(hive).then(|| &name[hive.len()..])
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use policy_schema::raw::RawValue;

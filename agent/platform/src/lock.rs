@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::os::file::{self, Access};
 use crate::os::process;
+use crate::paths::folder_of;
 
 /// A lock that is held until this is dropped.
 #[derive(Debug)]
@@ -55,9 +56,7 @@ impl Lock {
     pub fn take(path: &Path, folder: Access) -> Result<Self, LockError> {
         let name = || path.display().to_string();
         let refused = |source| LockError::Refused { path: name(), source };
-        if let Some(above) = path.parent() {
-            file::create_folder(above, folder).map_err(refused)?;
-        }
+        file::create_folder(folder_of(path), folder).map_err(refused)?;
         // Whoever can open it can lock it.
         let mut file = file::open_lock(path).map_err(refused)?;
         match file.try_lock() {

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use listeners::{Protocol, SocketState};
@@ -34,6 +35,23 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
+
+/// Whether listening failed because the system has no addresses of that family, or no such family at all (`EAFNOSUPPORT`).
+#[must_use]
+pub fn lacks_family(error: &io::Error) -> bool {
+    // As Linux, macOS and Windows number it.
+    error.kind() == io::ErrorKind::AddrNotAvailable || matches!(error.raw_os_error(), Some(97 | 47 | 10047))
+}
+
+/// The range of ports that the system keeps for something else and that this one is in: Windows reserves some for Hyper-V, WSL
+/// and containers, and no program may listen there. May take a moment.
+#[must_use]
+pub fn reserved_range(port: u16) -> Option<RangeInclusive<u16>> {
+    tcp::reserved_ranges().into_iter().find(|range| range.contains(&port))
+}
+
+/// How an administrator sees the ranges.
+pub const SHOW_RESERVED: &str = "netsh int ipv4 show excludedportrange protocol=tcp";
 
 /// Whose a connection to a port of this device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

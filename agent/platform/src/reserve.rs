@@ -56,7 +56,7 @@ impl Reserve {
         self.file.set_len(bytes.len() as u64)?;
         self.file.sync_all()?;
         drop(self.file);
-        fs_err::rename(&self.place, &self.target)?;
+        file::rename(&self.place, &self.target)?;
         file::sync_folder(&self.target)
     }
 

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::os::file::{self, Access};
+use crate::paths::folder_of;
 
 /// Reads the content that an older version wrote; files of before versions have the version 0.
 pub type ReadOlder<T> = fn(version: u32, content: Value) -> Result<T, serde_json::Error>;
@@ -154,9 +155,7 @@ impl<T: Serialize + DeserializeOwned> StateFile<T> {
     /// # Errors
     /// The system refused; what was there before is then still there.
     pub fn save(&self, value: &T) -> io::Result<()> {
-        if let Some(folder) = self.path.parent() {
-            file::create_folder(folder, self.access)?;
-        }
+        file::create_folder(folder_of(&self.path), self.access)?;
         file::replace(&self.path, &self.to_bytes(value)?, self.access)
     }
 
@@ -190,7 +189,7 @@ pub fn move_aside(path: &Path, ending: &str) -> Option<PathBuf> {
     name.push(".");
     name.push(ending);
     let aside = path.with_file_name(name);
-    fs_err::rename(path, &aside).ok()?;
+    file::rename(path, &aside).ok()?;
     Some(aside)
 }
 

@@ -10,6 +10,9 @@ use crate::os::vault as os;
 /// The name of the store, for messages.
 pub const NAME: &str = os::NAME;
 
+/// How it is made usable, for messages.
+pub const UNLOCK: &str = os::UNLOCK;
+
 /// Why the store could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {

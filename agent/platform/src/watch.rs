@@ -1,11 +1,13 @@
 //! Hints that a source of policy may have changed. Portable; what an event of a folder means differs between operating
 //! systems, so each interprets it itself. The caller polls slowly as well, which covers what a watch misses.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::file::{self, Identity};
+use crate::paths::Paths;
 
 /// What may have happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +18,37 @@ pub enum Hint {
     Rearranged,
     /// Something was removed that may be back in a moment, or one of several changes has come.
     Unsettled,
+}
+
+/// A watch over one file, for apps whose configuration is a file. It calls `nudge` when the file may have changed.
+pub struct FileWatch {
+    folders: FolderWatch,
+    file: Arc<Mutex<PathBuf>>,
+}
+
+impl FileWatch {
+    /// Makes a watch that calls `nudge` from a thread of its own. Nothing is watched before [`FileWatch::arm`].
+    #[must_use]
+    pub fn new(nudge: impl Fn() + Send + 'static) -> Self {
+        let file = Arc::<Mutex<PathBuf>>::default();
+        let watched = Arc::clone(&file);
+        let interpret = move |event: &notify::Event| {
+            let file = watched.lock().unwrap_or_else(PoisonError::into_inner);
+            // A folder above it may have gone, or come.
+            let concerns = event.paths.iter().any(|path| file.starts_with(path));
+            (concerns && !event.kind.is_access()).then_some(Hint::Changed)
+        };
+        Self { folders: FolderWatch::new(interpret, move |_| nudge()), file }
+    }
+
+    /// Watches the file at a path; a location that is no path is not watched. Call it before each look at the file.
+    pub fn arm(&mut self, _: &Paths, location: Option<&str>) {
+        let file = location.map(PathBuf::from).filter(|file| file.is_absolute());
+        let folder = file.as_ref().and_then(|file| file.ancestors().skip(1).find(|above| above.is_dir()));
+        let folder: Vec<PathBuf> = folder.map(Path::to_owned).into_iter().collect();
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file.unwrap_or_default();
+        self.folders.arm(|| folder.clone());
+    }
 }
 
 /// Folders that come and go all the time are watched as they are after so many rounds.

@@ -95,6 +95,10 @@ pub struct AppStatus {
     /// The installed version as the operating system or the app names it; `null` if the app is not installed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed: Option<String>,
+    /// How often, since the agent started, somebody changed or removed what it had written for the app, and the agent put it
+    /// back.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub repaired: u64,
     /// What a newer version writes besides.
     #[serde(flatten)]
     pub extra: Extra,
@@ -159,6 +163,11 @@ pub struct SignInStatus {
     /// What a newer version writes besides.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A device where all is well, for tests.

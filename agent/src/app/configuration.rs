@@ -53,6 +53,23 @@ pub(crate) fn native_values(system: &System, resolved: &Resolved) -> Values {
         .collect()
 }
 
+/// What lies at the app's location and is not as policy wants it: names of values, or the file.
+pub(crate) fn unlike_policy(system: &System, resolved: &Resolved, observed: &Observed) -> Vec<String> {
+    match &observed.found {
+        Found::Registry(found) => {
+            let wanted = native_values(system, resolved);
+            let differs = |(name, there): &(&String, &RawValue)| {
+                wanted.get(*name).is_none_or(|wanted| !means_the_same(there, wanted))
+            };
+            found.iter().filter(differs).map(|(name, _)| name.clone()).collect()
+        }
+        Found::File(Some(_)) if render(system, resolved).is_none() => {
+            observed.location.clone().into_iter().collect()
+        }
+        Found::File(_) | Found::ManagedPreferences(_) | Found::Unreadable(_) => Vec::new(),
+    }
+}
+
 /// What is not as policy says and not the agent's to change, and whether the app has to be started again.
 pub(crate) fn problems(descriptor: &Descriptor, resolved: &Resolved, observed: &Observed) -> Vec<Problem> {
     let Some(system) = descriptor.system() else { return Vec::new() };

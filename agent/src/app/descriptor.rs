@@ -94,10 +94,25 @@ pub(crate) struct Installation {
     pub(crate) self_check: Vec<String>,
 }
 
+impl Configuration {
+    fn location(&self, paths: &Paths) -> String {
+        match self.format {
+            Format::Json => paths.under_root(self.path.as_ref()).display().to_string(),
+            Format::Registry | Format::ManagedPreferences => self.path.clone(),
+        }
+    }
+}
+
 impl Descriptor {
     /// The app on this operating system; `None` if it does not exist here.
     pub(crate) fn system(&self) -> Option<&System> {
         self.systems.get(SYSTEM).filter(|system| system.not_applicable.is_none())
+    }
+
+    /// Where it finds its managed configuration on this operating system.
+    pub(crate) fn location(&self, paths: &Paths) -> Option<String> {
+        let configuration = self.system()?.configuration.as_ref()?;
+        Some(configuration.location(paths))
     }
 
     /// The hosts that it has to reach, some as patterns with `*`.
@@ -120,10 +135,7 @@ impl Descriptor {
 /// The locations of the configurations of all apps on this operating system.
 pub(crate) fn locations(paths: &Paths) -> impl Iterator<Item = String> {
     let configurations = ALL.iter().filter_map(|app| app.system()?.configuration.as_ref());
-    configurations.map(|configuration| match configuration.format {
-        Format::Json => paths.under_root(configuration.path.as_ref()).display().to_string(),
-        Format::Registry | Format::ManagedPreferences => configuration.path.clone(),
-    })
+    configurations.map(|configuration| configuration.location(paths))
 }
 
 /// The app of a name.

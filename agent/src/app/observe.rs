@@ -50,12 +50,17 @@ impl Default for Found {
     }
 }
 
-/// Observes what the app finds.
-pub(crate) fn observe(paths: &Paths, descriptor: Option<&Descriptor>) -> Observed {
+/// Observes what the app finds. `unsaved` is the record that could not be saved so far, if there is one.
+pub(crate) fn observe(
+    paths: &Paths,
+    descriptor: Option<&Descriptor>,
+    unsaved: Option<&OwnershipRecord>,
+) -> Observed {
     let system = descriptor.and_then(Descriptor::system);
     let configuration = system.and_then(|system| system.configuration.as_ref());
     let mut lost = false;
-    let (ownership, problem) = match ownership::load(paths) {
+    let loaded = unsaved.map_or_else(|| ownership::load(paths), |record| Ok(Some(record.clone())));
+    let (ownership, problem) = match loaded {
         Ok(ownership) => (ownership, None),
         Err(error) => {
             lost = !error.is_in_place();
@@ -126,18 +131,18 @@ mod tests {
         let Some(configuration) = app.system().and_then(|system| system.configuration.as_ref()) else {
             return;
         };
-        assert_eq!(observe(&paths, Some(app)).found, Found::File(None));
+        assert_eq!(observe(&paths, Some(app), None).found, Found::File(None));
         fs_err::create_dir_all(paths.under_root(configuration.path.as_ref())).unwrap();
-        assert!(matches!(observe(&paths, Some(app)).found, Found::Unreadable(_)));
+        assert!(matches!(observe(&paths, Some(app), None).found, Found::Unreadable(_)));
     }
 
     #[test]
     fn damaged_record_is_told_and_owns_nothing() {
         let root = tempfile::tempdir().unwrap();
         let paths = Paths::new(Some(root.path().to_owned()));
-        fs_err::create_dir_all(paths.state()).unwrap();
+        fs_err::create_dir_all(paths.state().join("private")).unwrap();
         fs_err::write(ownership::file(&paths).path(), "{").unwrap();
-        let observed = observe(&paths, descriptor::find("lab-notes"));
+        let observed = observe(&paths, descriptor::find("lab-notes"), None);
         assert_eq!(observed.ownership, None);
         assert_eq!(observed.problem.unwrap().code, policy_schema::Code::AgentStateUnreadable);
     }

@@ -1,7 +1,11 @@
 //! The ownership record: what the agent wrote for an app, so that it never touches what somebody else wrote, and removes
-//! its own one day. A state file that every user may read.
+//! its own one day. A state file that only administrators can open: whoever can open a file can keep it from being replaced
+//! (Windows).
+//!
+//! It is saved before a change, so that what a crash leaves is known to be the agent's. Enforcement does not depend on that:
+//! where it cannot be saved, the agent keeps it in memory and tries again.
 
-use std::path::PathBuf;
+use std::io;
 
 use jiff::Timestamp;
 use platform::file::Access;
@@ -13,6 +17,9 @@ use policy_schema::raw::RawValue;
 use serde::{Deserialize, Serialize};
 
 use super::descriptor;
+use crate::state::private_folder;
+
+const NAME: &str = "managed-configuration.json";
 
 /// What the agent remembers of what it wrote or observed last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,10 +44,43 @@ pub(crate) struct OwnershipRecord {
     pub(crate) extra: Extra,
 }
 
+impl OwnershipRecord {
+    /// Before a file is written at a location for the first time.
+    pub(crate) fn of_file(location: &str) -> Self {
+        Self { location: location.to_owned(), ..Self::default() }
+    }
+
+    /// Before values change: both what was the agent's and what will be. Whatever is left by a crash, or by a system that
+    /// refuses, is then known to be the agent's own and put right in the next round.
+    pub(crate) fn before_change(
+        recorded: Option<&Self>,
+        location: &str,
+        ours: &Values,
+        now: Timestamp,
+    ) -> Self {
+        let mut before = Values::new();
+        if let Some(recorded) = recorded.filter(|record| record.location == location && !record.observed_only)
+        {
+            before.extend(recorded.before.clone().unwrap_or_default());
+            before.extend(recorded.values.clone().unwrap_or_default());
+        }
+        Self { before: Some(before), ..Self::after_change(location, ours, now) }
+    }
+
+    /// After values have changed.
+    pub(crate) fn after_change(location: &str, ours: &Values, now: Timestamp) -> Self {
+        Self { values: Some(ours.clone()), changed_at: Some(now), ..Self::of_file(location) }
+    }
+}
+
 /// Where it lies.
 pub(crate) fn file(paths: &Paths) -> StateFile<OwnershipRecord> {
-    let path: PathBuf = paths.state().join("managed-configuration.json");
-    StateFile::new(path, Access::Public)
+    StateFile::new(private_folder(paths).join(NAME), Access::Private)
+}
+
+/// Where it lay in the folder that every user can read.
+fn old_file(paths: &Paths) -> StateFile<OwnershipRecord> {
+    StateFile::new(paths.state().join(NAME), Access::Public)
 }
 
 /// The record of before; `None` if the agent has written nothing yet.
@@ -48,7 +88,10 @@ pub(crate) fn file(paths: &Paths) -> StateFile<OwnershipRecord> {
 /// # Errors
 /// It is there and gave nothing: then nobody knows what is the agent's.
 pub(crate) fn load(paths: &Paths) -> Result<Option<OwnershipRecord>, StateError> {
-    let record = file(paths).load()?;
+    let record = match file(paths).load()? {
+        Some(record) => Some(record),
+        None => old_file(paths).load()?,
+    };
     // What is recorded is removed one day: nothing but the locations of apps.
     let known = |record: &OwnershipRecord| {
         record.location.is_empty() || descriptor::locations(paths).any(|location| location == record.location)
@@ -60,8 +103,14 @@ pub(crate) fn load(paths: &Paths) -> Result<Option<OwnershipRecord>, StateError>
 ///
 /// # Errors
 /// The system refused.
-pub(crate) fn save(paths: &Paths, record: &OwnershipRecord) -> std::io::Result<()> {
-    file(paths).save(record)
+pub(crate) fn save(paths: &Paths, record: &OwnershipRecord) -> io::Result<()> {
+    file(paths).save(record)?;
+    let old = old_file(paths);
+    // It is not read any more; where it cannot be removed it does no harm.
+    if old.path().exists() {
+        drop(platform::file::remove(old.path()));
+    }
+    Ok(())
 }
 
 /// Whether the agent may write a value: nothing lies there, or what it wrote itself.

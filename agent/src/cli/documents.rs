@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use platform::directory::is_drop_in;
-use platform::paths::Paths;
+use platform::paths::{Paths, folder_of};
 use policy_schema::export::DOMAIN;
 use policy_schema::raw::{RawPolicy, ReadError, ReadErrorKind, Source};
 use policy_schema::read::{MAXIMUM_BYTES, document, may_be_shown};
@@ -100,6 +100,11 @@ impl Documents {
     }
 
     fn add_file(&mut self, paths: &Paths, path: &Path, number: u32) {
+        if let Some(contents) = path.to_str().and_then(platform::policy::read_named_key) {
+            let name = path.display().to_string();
+            self.sources.push(Source { rank: number.saturating_mul(1000), name, contents });
+            return;
+        }
         let is_input = path == Path::new("-");
         let name = if is_input { "standard input".to_owned() } else { path.display().to_string() };
         let bytes = match if is_input { read_input() } else { read_file(path) } {
@@ -125,11 +130,7 @@ impl Documents {
         path: &Path,
         policy: RawPolicy,
     ) -> Result<RawPolicy, ReadError> {
-        let Some(folder) =
-            path.parent().map(|parent| if parent == Path::new("") { Path::new(".") } else { parent })
-        else {
-            return Ok(policy);
-        };
+        let folder = folder_of(path);
         if !platform::policy::is_policy_folder(paths, folder) {
             return Ok(policy);
         }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
 use platform::file::{self, Access};
-use platform::paths::Paths;
+use platform::paths::{Paths, folder_of};
 use policy_schema::export::{AppPreferences, EXAMPLE, Format, export as files, policy_of, remarks};
 use policy_schema::raw::{RawPolicy, ReadErrorKind, Source};
 use policy_schema::read::drop_in;
@@ -209,7 +209,7 @@ fn write_some(
             let path = output.join(&artefact.path);
             let is_secret =
                 !public.iter().any(|bare| bare.path == artefact.path && bare.bytes == artefact.bytes);
-            fs_err::create_dir_all(path.parent().unwrap_or(output))?;
+            fs_err::create_dir_all(folder_of(&path))?;
             let access = if is_secret { Access::Private } else { Access::Public };
             file::replace(&path, &artefact.bytes, access)?;
             written.push(Written { path: artefact.path, is_secret });

@@ -26,6 +26,7 @@ macro_rules! err {
     }};
 }
 
+mod cleanup;
 mod doctor;
 mod documents;
 mod export;
@@ -45,6 +46,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use net::chain;
 use net::client::CallError;
 use platform::paths::Paths;
+use platform::role::Role;
 use platform::service::StopSignal;
 use policy_schema::counted;
 use serde_json::json;
@@ -126,6 +128,11 @@ enum Verb {
     Whoami,
     /// Sign out on this device, and at the identity provider if it offers that.
     Logout(sign_in::LogoutArguments),
+    /// Remove everything that Steward wrote on this device, before it is uninstalled (administrators only).
+    ///
+    /// Removes what Steward set for the managed app, and its own state: last good values, reports that wait, downloads. The
+    /// agent must not run. Policy stays, and so do installed versions of the app.
+    Cleanup(cleanup::Arguments),
     /// Print the version.
     Version,
     /// Print the completions of the command line for a shell: `steward completions bash`.
@@ -238,14 +245,14 @@ pub fn main() -> ExitCode {
 async fn dispatch(paths: Paths, verb: Verb, json: bool) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Agent => {
-            logging::start();
             platform::service::set_umask();
+            logging::start(&paths, Role::Agent);
             platform::service::protect_memory();
             let mut stop = StopSignal::new().context("cannot listen for signals")?;
             service::run(paths, stop.wait()).await?;
         }
         Verb::Broker { verb: None } => {
-            logging::start();
+            logging::start(&paths, Role::Broker);
             platform::service::protect_memory();
             let mut stop = StopSignal::new().context("cannot listen for signals")?;
             broker::run(paths, stop.wait(), logging::set_level).await?;
@@ -273,6 +280,7 @@ async fn dispatch(paths: Paths, verb: Verb, json: bool) -> anyhow::Result<ExitCo
         Verb::Token(arguments) => token::token(&paths, arguments, json).await?,
         Verb::Whoami => return sign_in::whoami(&paths, json).await,
         Verb::Logout(arguments) => sign_in::logout(&paths, arguments, json).await?,
+        Verb::Cleanup(arguments) => cleanup::cleanup(&paths, &arguments, json).await?,
         Verb::Version if json => out!("{}", json!({ "version": env!("CARGO_PKG_VERSION") })),
         Verb::Version => out!("steward {}", env!("CARGO_PKG_VERSION")),
         Verb::Completions { shell } => completions(shell, json)?,

@@ -44,8 +44,9 @@ pub(super) enum Verb {
     },
     /// Check policy files without installing them; the exit code is 1 if one has an error.
     Check {
-        /// TOML drop-ins, property lists, profiles, Registry.pol files, or folders of drop-ins; `-` reads standard
-        /// input. What a file is shows in its content. Together they are one policy; the last file is the strongest.
+        /// TOML drop-ins, property lists, profiles, .reg and Registry.pol files, or folders of drop-ins; on Windows also a
+        /// key, as `HKLM\SOFTWARE\Policies\Steward`; `-` reads standard input. What a file is shows in its content. Together
+        /// they are one policy; the last one is the strongest.
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },

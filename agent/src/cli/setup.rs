@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail, ensure};
 use clap::Subcommand;
 use platform::file::{self, Access};
-use platform::paths::Paths;
+use platform::paths::{Paths, folder_of};
 use policy_schema::export::{Artefact, policy_of, toml as drop_in_of};
 use policy_schema::raw::Source;
 use policy_schema::read::drop_in;
@@ -397,7 +397,7 @@ fn write(answers: &Answers, base: Base<'_>, output: &Path) -> anyhow::Result<Vec
     }
     for file in &files {
         let path = output.join(&file.path);
-        fs_err::create_dir_all(path.parent().context("the file has no folder")?)?;
+        fs_err::create_dir_all(folder_of(&path))?;
         fs_err::write(&path, &file.bytes)?;
     }
     written.extend(files.into_iter().map(|file| file.path));

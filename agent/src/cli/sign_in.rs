@@ -227,7 +227,7 @@ pub(super) async fn call<Request: Serialize, Response: serde::de::DeserializeOwn
 fn failed(paths: &Paths, error: CallError) -> anyhow::Error {
     match error {
         CallError::Absent { .. } => anyhow::anyhow!(
-            "no broker listens at {}\n  hint: it starts with the desktop session; `steward broker` starts one by hand",
+            "no broker listens at {}\n  hint: `steward broker` starts one by hand",
             paths.broker_socket().display()
         ),
         other @ (CallError::Silent { .. }

@@ -46,7 +46,7 @@ pub(super) async fn support_bundle(
     let redaction = Redaction::new(secrets(paths));
     let mut parts = documents(paths, &redaction).await;
     let mut logs: Vec<(String, String)> =
-        service::logs(LOG_BYTES).into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
+        service::logs(paths, LOG_BYTES).into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
     let subject = installed(paths).await;
     let folders = subject.app.and_then(|app| app.system()).into_iter().flat_map(|system| &system.logs);
     let of_app = folders.flat_map(|folder| newest(&paths.of_user(folder), LOGS));

@@ -66,13 +66,21 @@ async fn check_port(subject: &Subject) -> Finding {
             vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
         }
     };
-    let taken = families.iter().find_map(|address| {
+    let refused = families.iter().find_map(|address| {
         let refused = port::listen(SocketAddr::new(*address, number)).err()?;
-        (refused.kind() == std::io::ErrorKind::AddrInUse).then_some(*address)
+        // A device without IPv6 has only the other address.
+        let matters = families.len() == 1 || address.is_ipv4() || !port::lacks_family(&refused);
+        matters.then_some((*address, refused))
     });
-    let Some(address) = taken else {
+    let Some((address, refused)) = refused else {
         return Finding::pass("port", format!("{number} is free"));
     };
+    if refused.kind() != std::io::ErrorKind::AddrInUse {
+        return reserved_port(subject, number).await.unwrap_or_else(|| {
+            let summary = format!("no program can listen at {address} port {number}: {refused}");
+            Finding::new("port", Outcome::Failure, summary)
+        });
+    }
     if signing_in(subject).await {
         let summary =
             format!("a sign-in that waits in the browser uses {number}; `steward login` continues it");
@@ -100,6 +108,9 @@ pub(super) async fn watch_port(subject: &Subject) -> Finding {
                 && !subject.configuration.app_folders.iter().any(is_app)
         })
     };
+    if let Some(reserved) = reserved_port(subject, number).await {
+        return reserved;
+    }
     let Some(first) = stranger().await else { return Finding::pass("port", "no other program uses it") };
     tokio::time::sleep(SECOND_LOOK).await;
     match stranger().await {
@@ -114,6 +125,15 @@ fn redirect_port(subject: &Subject) -> Option<u16> {
 
 async fn holder(number: u16) -> Option<port::Holder> {
     tokio::task::spawn_blocking(move || port::holder(number)).await.ok().flatten()
+}
+
+/// What to say of a port that the system keeps for itself.
+async fn reserved_port(subject: &Subject, number: u16) -> Option<Finding> {
+    let range = tokio::task::spawn_blocking(move || port::reserved_range(number)).await.ok().flatten()?;
+    let (first, last) = range.into_inner();
+    let evidence = format!("the system keeps the ports {first} to {last} for itself, {number} among them");
+    let diagnosis = subject.diagnose(Cause::PortReserved, Confidence::Certain, evidence.clone());
+    Some(Finding::new("port", Outcome::Failure, evidence).because(diagnosis))
 }
 
 fn taken_port(subject: &Subject, holder: Option<port::Holder>, what: &str) -> Finding {

@@ -42,6 +42,8 @@ impl ProbeClient {
         url: &Url,
         token: Option<&str>,
     ) -> Result<Fetched, Diagnosis> {
+        // To ask the system for the proxy may take longer than the server itself.
+        self.http.route(url).await;
         match tokio::time::timeout(LIMIT, self.http.fetch(url, token, MAXIMUM_BYTES)).await {
             Ok(Ok(response)) if response.status == 407 => Err(subject.diagnose(
                 Cause::ProxyAuthentication,
@@ -237,6 +239,7 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
         }
     });
     let mut findings: Vec<Finding> = findings.collect();
+    findings.extend(ways(&client.http, &addresses).await);
     let patterns: Vec<&str> =
         app.iter().flat_map(|app| app.domains()).filter(|domain| domain.contains('*')).collect();
     if !patterns.is_empty() {
@@ -245,6 +248,25 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
         findings.push(Finding::skipped("network", summary).observed(patterns));
     }
     findings
+}
+
+/// Which proxy each server is reached through, and who says so.
+async fn ways(http: &Http, addresses: &[Url]) -> Option<Finding> {
+    let mut ways: Vec<(String, Vec<String>)> = Vec::new();
+    for url in addresses {
+        let way = http.route(url).await.to_string();
+        match ways.iter_mut().find(|(known, _)| *known == way) {
+            Some((_, hosts)) => hosts.push(host(url)),
+            None => ways.push((way, vec![host(url)])),
+        }
+    }
+    let summary = match &ways[..] {
+        [] => return None,
+        [(way, _)] => format!("every server is reached {way}"),
+        _ => "servers are reached in different ways".to_owned(),
+    };
+    let lines = ways.iter().map(|(way, hosts)| format!("{}: {way}", hosts.join(", ")));
+    Some(Finding::pass("proxy", summary).observed(lines))
 }
 
 fn sources(error: &HttpError) -> impl Iterator<Item = &(dyn Error + 'static)> {

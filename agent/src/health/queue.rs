@@ -121,7 +121,7 @@ impl Queue {
     /// Takes a report out of the queue and keeps its file. Where it is.
     pub(crate) fn put_aside(&mut self, path: &Path) -> io::Result<PathBuf> {
         let aside = path.with_extension("refused");
-        fs_err::rename(path, &aside)?;
+        file::rename(path, &aside)?;
         self.failures.remove(path);
         // One is enough to see what is wrong with it.
         for other in fs_err::read_dir(&self.folder)?.flatten().map(|entry| entry.path()) {

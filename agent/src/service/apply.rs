@@ -10,12 +10,14 @@ use super::event::Event;
 use super::observe::Observed;
 use super::plan::Step;
 use super::{Service, delivery, recurring};
+use crate::app::descriptor::Descriptor;
 use crate::app::observe::Found;
-use crate::app::ownership::OwnershipRecord;
+use crate::app::ownership::{self, OwnershipRecord};
 use crate::app::write;
 use crate::app::write::Change;
 use crate::health::report::ReportInputs;
 use crate::health::sinks::http::{self, Receiver};
+use crate::state::unwritable;
 use crate::update;
 
 /// When a step that failed is tried again, in seconds.
@@ -25,48 +27,81 @@ impl Service {
     /// Takes one step. `observed` then has what it changed, so that nothing has to be observed again.
     pub(super) fn apply(&mut self, step: Step, observed: &mut Observed) {
         let now = observed.now;
-        let record = observed.app.ownership.clone();
-        let (location, result) = match step {
+        match step {
             Step::WriteConfiguration { path, bytes } => {
-                let result = write::write(&self.paths, &path, &bytes, record.as_ref(), now);
-                let written = result.map(|record| (record, Changed::File(Some(bytes))));
-                (path.display().to_string(), written)
+                let location = path.display().to_string();
+                // Recorded first, so that it is found again even if this is the last step. When it changed is recorded
+                // afterwards: the app does not wait for that.
+                let known = observed.app.ownership.as_ref().map(|record| &record.location);
+                if known != Some(&location) {
+                    self.remember(OwnershipRecord::of_file(&location), observed);
+                }
+                let after = OwnershipRecord { changed_at: Some(now), ..OwnershipRecord::of_file(&location) };
+                let result = write::write(&path, &bytes);
+                self.outcome(&location, result, Changed::File(Some(bytes)), after, observed);
             }
             Step::RemoveConfiguration { path } => {
-                let result = write::remove(&self.paths, &path, now);
-                (path.display().to_string(), result.map(|record| (record, Changed::File(None))))
+                let after = OwnershipRecord { changed_at: Some(now), ..OwnershipRecord::default() };
+                let result = write::remove(&path);
+                self.outcome(&path.display().to_string(), result, Changed::File(None), after, observed);
             }
             Step::WriteValues { location, change } => {
-                let result = write::write_values(&self.paths, &location, &change, record.as_ref(), now);
-                (location, result.map(|record| (record, Changed::Values(change))))
+                let recorded = observed.app.ownership.as_ref();
+                let before = OwnershipRecord::before_change(recorded, &location, &change.ours, now);
+                self.remember(before, observed);
+                let after = OwnershipRecord::after_change(&location, &change.ours, now);
+                let result = write::write_values(&self.paths, &location, &change);
+                self.outcome(&location, result, Changed::Values(change), after, observed);
             }
-            Step::Record(record) => {
-                let location = record.location.clone();
-                let result = write::record(&self.paths, record);
-                (location, result.map(|record| (record, Changed::Nothing)))
+            Step::Record(record) => self.remember(record, observed),
+            Step::CheckForUpdate => self.check_for_update(),
+            Step::SendReport => self.send_report(observed),
+            Step::CheckProvider => self.check_provider(),
+        }
+    }
+
+    /// Saves an ownership record. One that cannot be saved is kept until it can be: nothing waits for it.
+    fn remember(&mut self, record: OwnershipRecord, observed: &mut Observed) {
+        self.unsaved_record = Some(record.clone());
+        observed.app.ownership = Some(record);
+        self.save_record();
+    }
+
+    /// Tries to save the record that could not be saved before.
+    pub(super) fn save_record(&mut self) {
+        let Some(record) = &self.unsaved_record else { return };
+        self.record_problem = match ownership::save(&self.paths, record) {
+            Ok(()) => {
+                self.unsaved_record = None;
+                None
             }
-            Step::CheckForUpdate => return self.check_for_update(),
-            Step::SendReport => return self.send_report(observed),
-            Step::CheckProvider => return self.check_provider(),
+            Err(error) => Some(unwritable(ownership::file(&self.paths).path(), &error)),
         };
-        self.outcome(&location, result, observed);
     }
 
     fn outcome(
         &mut self,
         location: &str,
-        result: io::Result<(OwnershipRecord, Changed)>,
+        result: io::Result<()>,
+        changed: Changed,
+        after: OwnershipRecord,
         observed: &mut Observed,
     ) {
         match result {
-            Ok((record, changed)) => {
-                if changed != Changed::Nothing {
+            Ok(()) => {
+                // The policy was in effect already, so somebody else has changed what the app finds.
+                if self.in_effect == self.snapshot.hash {
+                    self.repaired += 1;
+                    tracing::warn!(
+                        "somebody changed the app's managed configuration {location}; it was put back"
+                    );
+                } else {
                     tracing::info!("the app's managed configuration {location} was brought up to date");
-                    // Whether the app runs since before the change is observed in the next round, which begins now.
-                    self.app_retry = Some(observed.now);
                 }
+                // Whether the app runs since before the change is observed in the next round, which begins now.
+                self.retry_at = Some(observed.now);
                 changed.apply(location, observed);
-                observed.app.ownership = Some(record);
+                self.remember(after, observed);
             }
             Err(error) => {
                 let problem = Problem::new(Code::AppConfigurationUnwritable, error.to_string())
@@ -74,7 +109,7 @@ impl Service {
                     .using("the previous configuration; the agent tries again in a minute");
                 tracing::error!("{problem}");
                 self.app_problems.push(problem);
-                self.app_retry = Some(clock::after(observed.now, RETRY));
+                self.retry_at = Some(clock::after(observed.now, RETRY));
             }
         }
     }
@@ -101,6 +136,23 @@ impl Service {
         });
     }
 
+    /// A switch that a crash interrupted is finished before the feed is checked, and beside everything else.
+    pub(super) fn recover(&mut self) {
+        let installation =
+            self.descriptor().and_then(Descriptor::system).and_then(|system| system.installation.as_ref());
+        let Some(installation) = installation.filter(|_| update::is_interrupted(&self.paths)) else { return };
+        self.update_check = self.update_check.step(recurring::Event::Started);
+        let (paths, events) = (self.paths.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let problem = update::recover(&paths, installation).await;
+            drop(events.send(Event::UpdateRecovered(problem)).await);
+        });
+    }
+
+    pub(super) fn update_finished(&mut self, now: Timestamp, next: Timestamp) {
+        self.update_check = self.update_check.step(recurring::Event::Finished { now, next });
+    }
+
     fn send_report(&mut self, observed: &Observed) {
         let policy = &self.snapshot.resolved.policy;
         let Some(receiver) = Receiver::of(policy) else { return };
@@ -125,7 +177,6 @@ impl Service {
 /// What a step changed.
 #[derive(Debug, PartialEq, Eq)]
 enum Changed {
-    Nothing,
     /// What a file holds now.
     File(Option<Vec<u8>>),
     Values(Change),
@@ -142,7 +193,7 @@ impl Changed {
                 values.retain(|name, _| !change.gone.contains(name));
             }
             (Self::Values(change), _) => observed.app.left.retain(|name, _| !change.gone.contains(name)),
-            (Self::Nothing | Self::File(_), _) => {}
+            (Self::File(_), _) => {}
         }
     }
 }

@@ -8,10 +8,14 @@ use std::time::Duration;
 
 use platform::watch::Hint;
 
+use crate::policy::Vanished;
+
 /// After a read, the next one waits at least this long, and four times as long as the read took.
 const QUIET: Duration = Duration::from_millis(50);
 /// What has gone may be about to come back under the same name, as when an editor keeps a copy of the old file.
 const SETTLE: Duration = Duration::from_millis(400);
+/// Values that Group Policy has removed may take some seconds to be there again.
+const SETTLE_VALUES: Duration = Duration::from_secs(3);
 /// Changes that never stop coming are not waited for any longer than this.
 const LONGEST_SETTLE: Duration = Duration::from_secs(5);
 
@@ -33,11 +37,8 @@ pub(super) enum Event {
     Due,
     /// Policy was read, which took so long.
     Read { took: Duration },
-    /// A source has vanished. A second read in a moment decides, and later if its folder or key has vanished with it.
-    Vanished {
-        /// Whether it has.
-        with_its_place: bool,
-    },
+    /// Something has vanished. A second read decides, in a moment or later.
+    Vanished(Vanished),
 }
 
 impl Debounce {
@@ -63,8 +64,8 @@ impl Debounce {
                 Self::Quiet { .. } => (self, false),
             },
             Event::Read { took } => (Self::Quiet { until: now + QUIET.max(took * 4) }, false),
-            Event::Vanished { with_its_place } => {
-                (Self::Pending { at: now + second_read(with_its_place), latest: None }, false)
+            Event::Vanished(vanished) => {
+                (Self::Pending { at: now + second_read(vanished), latest: None }, false)
             }
         }
     }
@@ -78,9 +79,13 @@ impl Debounce {
     }
 }
 
-/// How long to wait before the second read of a source that has vanished.
-pub(super) fn second_read(with_its_place: bool) -> Duration {
-    if with_its_place { LONGEST_SETTLE } else { SETTLE }
+/// How long to wait before the second read after something has vanished.
+pub(super) fn second_read(vanished: Vanished) -> Duration {
+    match vanished {
+        Vanished::Source => SETTLE,
+        Vanished::Values => SETTLE_VALUES,
+        Vanished::Place => LONGEST_SETTLE,
+    }
 }
 
 #[cfg(test)]
@@ -152,12 +157,11 @@ mod tests {
 
     #[test]
     fn policy_that_has_vanished_is_read_again_in_a_moment() {
-        let (state, read) =
-            Debounce::Quiet { until: at(0) }.step(Event::Vanished { with_its_place: false }, at(1000));
-        assert_eq!((state.due(), read), (Some(at(1400)), false));
-        assert!(state.step(Event::Due, at(1400)).1);
-        let (state, _) =
-            Debounce::Quiet { until: at(0) }.step(Event::Vanished { with_its_place: true }, at(1000));
-        assert_eq!(state.due(), Some(at(6000)), "a folder may be away for longer");
+        for (vanished, due) in [(Vanished::Source, 1400), (Vanished::Values, 4000), (Vanished::Place, 6000)] {
+            let quiet = Debounce::Quiet { until: at(0) };
+            let (state, read) = quiet.step(Event::Vanished(vanished), at(1000));
+            assert_eq!((state.due(), read), (Some(at(due)), false), "{vanished:?}");
+            assert!(state.step(Event::Due, at(due)).1);
+        }
     }
 }

@@ -19,10 +19,14 @@ pub(super) enum Event {
     PolicyHint(Hint),
     /// The time has come for something.
     Due,
+    /// The local API can be used, or why it cannot.
+    LocalApi(Option<Problem>),
     /// An administrator wants policy to be read now. The sender is notified when it is in effect.
     ReloadPolicy(oneshot::Sender<()>),
     /// An administrator wants the feed to be checked now. The sender is notified when that is done.
     CheckForUpdate(oneshot::Sender<()>),
+    /// What the app finds may have changed.
+    AppChanged,
     /// A broker says that the state of its user's session has changed.
     SessionChanged,
     /// The brokers were asked.
@@ -43,12 +47,14 @@ pub(super) enum Event {
 pub(super) async fn next_event(
     events: &mut mpsc::Receiver<Event>,
     session_changed: &Notify,
+    app_changed: &Notify,
     stop: Pin<&mut impl Future<Output = ()>>,
     wake: Duration,
 ) -> Event {
     tokio::select! {
         event = events.recv() => event.unwrap_or(Event::Stop),
         () = session_changed.notified() => Event::SessionChanged,
+        () = app_changed.notified() => Event::AppChanged,
         () = stop => Event::Stop,
         () = tokio::time::sleep(wake) => Event::Due,
     }

@@ -6,36 +6,34 @@
 //! steps. Slow work runs as tasks that send an event at their end. Between events the process sleeps until something is due.
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::configuration::Configuration;
 use jiff::Timestamp;
+use net::server::listen_later;
 use platform::file::Access;
 use platform::lock::{Lock, LockError};
 use platform::paths::Paths;
 use platform::policy::Watch;
-use platform::state::StateFile;
 use platform::watch::Hint;
-use platform::{clock, file, ipc, random, service};
+use platform::{clock, file, ipc, native, random, service};
 use policy_schema::{Code, Problem};
-use protocol::policy::ResolvedPolicy;
-use protocol::status::{MAXIMUM_PROBLEMS, Status};
+use protocol::status::MAXIMUM_PROBLEMS;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::app::descriptor::{self, Descriptor};
+use crate::app::ownership::OwnershipRecord;
 use crate::health::queue::Queue;
 use crate::health::sources::sessions::{self, Sessions};
 use crate::policy::{self, Read, Snapshot};
-use crate::state::{private_folder, unwritable};
+use crate::state::private_folder;
 use crate::{logging, update};
 
 use debounce::Debounce;
 use delivery::Delivery;
 use event::{Event, next_event};
-use observe::{InstalledApp, Observed};
+use observe::InstalledApp;
 use provider_check::SignInFacts;
 use recurring::Recurring;
 use reporting::Fingerprint;
@@ -46,13 +44,16 @@ mod debounce;
 mod delivery;
 mod event;
 mod observe;
-mod plan;
+pub(crate) mod plan;
 mod provider_check;
+mod publish;
 mod recurring;
 mod reporting;
 mod routes;
 mod session_check;
 mod status;
+
+pub(crate) use publish::status_file;
 
 /// Policy is read this often even if nothing hints at a change. In seconds.
 const POLL: u64 = 15 * 60;
@@ -60,6 +61,8 @@ const POLL: u64 = 15 * 60;
 const LONGEST_WAIT: u64 = 24 * 60 * 60;
 /// A source that could not be read is read again this soon. In seconds.
 const RETRY: u64 = 60;
+/// What an app finds is looked at at most this often because somebody changes it. In seconds.
+const APP_PAUSE: u64 = 2;
 /// While an app has to be started again, its processes are listed this often. In seconds.
 const RESTART_CHECK: u64 = 60;
 
@@ -69,24 +72,15 @@ pub enum StartError {
     /// Two agents would work against each other.
     #[error("another agent runs already; stop it first")]
     Running(#[source] LockError),
-    /// The local API cannot be served.
-    #[error("no local API at {}", path.display())]
-    NoApi {
-        /// The socket or pipe.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
     /// There is no room for the agent's state.
     #[error("no folder for the agent's state")]
     NoState(#[source] std::io::Error),
 }
 
-/// Runs the machine service until `stop` ends.
+/// Runs the machine service until `stop` ends. Policy is applied before the local API opens, and without one.
 ///
 /// # Errors
-/// Another agent runs, or local API or state folder cannot be made.
+/// Another agent runs, or the state folder cannot be made.
 pub async fn run(paths: Paths, stop: impl Future<Output = ()>) -> Result<(), StartError> {
     let socket = paths.agent_socket();
     // A deleted socket must not let a second one start beside the first.
@@ -94,8 +88,12 @@ pub async fn run(paths: Paths, stop: impl Future<Output = ()>) -> Result<(), Sta
     // Where no other user can open it: whoever can open a lock can hold it.
     let lock = private_folder(&paths).join("agent.lock");
     let _lock = Lock::only_one(&lock, Access::Private).map_err(StartError::Running)?;
-    let listener = ipc::listen(&socket, ipc::Audience::Everybody)
-        .map_err(|source| StartError::NoApi { path: socket.clone(), source })?;
+    for (folder, access) in [(paths.state(), Access::Public), (private_folder(&paths), Access::Private)] {
+        // Whoever made it, an administrator by hand or the service.
+        file::correct_access(&folder, access).unwrap_or_else(|error| {
+            tracing::warn!("the access of {} could not be corrected: {error}", folder.display());
+        });
+    }
 
     let (sender, mut events) = mpsc::channel(64);
     let mut agent = Service::start(paths, sender.clone());
@@ -104,16 +102,32 @@ pub async fn run(paths: Paths, stop: impl Future<Output = ()>) -> Result<(), Sta
     let session_changed = Arc::new(Notify::new());
     let machine = Machine {
         published: agent.published.subscribe(),
-        events: sender,
+        events: sender.clone(),
         session_changed: Arc::clone(&session_changed),
     };
-    tokio::spawn(routes::api(machine).serve(listener));
+    let api = routes::api(machine);
+    match ipc::listen(&socket, ipc::Audience::Everybody) {
+        Ok(listener) => {
+            tokio::spawn(api.serve(listener));
+            tracing::info!("answering at {}", socket.display());
+        }
+        Err(error) => {
+            agent.handle(Event::LocalApi(Some(publish::no_api(&socket, &error))));
+            let socket = socket.clone();
+            tokio::spawn(async move {
+                let listener = listen_later(&socket, ipc::Audience::Everybody).await;
+                drop(sender.send(Event::LocalApi(None)).await);
+                api.serve(listener).await;
+            });
+        }
+    }
     service::ready(&format!("policy {}", agent.snapshot.hash));
-    tracing::info!("answering at {}", socket.display());
 
     let mut stop = pin!(stop);
     loop {
-        let event = next_event(&mut events, &session_changed, stop.as_mut(), agent.wake()).await;
+        let app_changed = Arc::clone(&agent.app_changed);
+        let event =
+            next_event(&mut events, &session_changed, &app_changed, stop.as_mut(), agent.wake()).await;
         if matches!(event, Event::Stop) {
             break;
         }
@@ -141,9 +155,18 @@ struct Service {
     poll_due: Timestamp,
     debounce: Debounce,
 
+    api_problem: Option<Problem>,
+    app_watch: native::Watch,
+    app_changed: Arc<Notify>,
+    app_looked_at: Timestamp,
+    /// How often what the app finds was put back.
+    repaired: u64,
     app_problems: Vec<Problem>,
-    app_retry: Option<Timestamp>,
+    retry_at: Option<Timestamp>,
     state_problems: Vec<Problem>,
+    /// What could not be saved about the app's configuration so far, and why not.
+    unsaved_record: Option<OwnershipRecord>,
+    record_problem: Option<Problem>,
 
     update_check: Recurring,
     update_outcome: Option<update::Outcome>,
@@ -175,16 +198,19 @@ impl Service {
         // A full channel means that a read is coming anyway.
         let mut watch = Watch::new(&paths, move |hint| drop(nudge.try_send(Event::PolicyHint(hint))));
         watch.arm(&paths);
+        let app_changed = Arc::new(Notify::new());
+        let told = Arc::clone(&app_changed);
+        let app_watch = native::Watch::new(move || told.notify_one());
         let mut store = policy::Store::open(paths.clone());
         let mut read = store.read(now);
-        if let Read::Vanished { with_its_place } = read {
+        if let Read::Vanished(vanished) = read {
             // The local API is not open yet, so nobody waits.
-            std::thread::sleep(debounce::second_read(with_its_place));
+            std::thread::sleep(debounce::second_read(vanished));
             read = store.read(now);
         }
         let snapshot = match read {
             Read::Policy(snapshot) => *snapshot,
-            Read::Vanished { .. } => store.preview(now),
+            Read::Vanished(_) => store.preview(now),
         };
         let (queue, identity_problem) = Queue::open(&private_folder(&paths), random::bytes());
         let lost: Vec<Problem> = identity_problem.into_iter().chain(update::take_up(&paths)).collect();
@@ -194,9 +220,16 @@ impl Service {
         let mut agent = Self {
             poll_due: next_poll(&snapshot),
             debounce: Debounce::Quiet { until: Duration::ZERO },
+            api_problem: None,
+            app_watch,
+            app_changed,
+            app_looked_at: now,
+            repaired: 0,
             app_problems: Vec::new(),
-            app_retry: None,
+            retry_at: None,
             state_problems: Vec::new(),
+            unsaved_record: None,
+            record_problem: None,
             update_check: Recurring::Waiting { due: now },
             update_outcome: None,
             update_problem: None,
@@ -266,6 +299,14 @@ impl Service {
                 let _ = done.send(());
                 return;
             }
+            Event::LocalApi(problem) => {
+                if let Some(problem) = &problem {
+                    tracing::error!("{}: {problem}", problem.code.as_str());
+                } else {
+                    tracing::info!("answering at {}", self.paths.agent_socket().display());
+                }
+                self.api_problem = problem;
+            }
             Event::CheckForUpdate(done) => {
                 if plan::updates(&self.snapshot.resolved, self.descriptor().and_then(Descriptor::system)) {
                     self.waiting_for_update.push(done);
@@ -273,6 +314,16 @@ impl Service {
                     self.update_check = self.update_check.step(recurring::Event::Requested { now });
                 } else {
                     let _ = done.send(());
+                }
+            }
+            // Its watch tells of the agent's own changes as well. Somebody who changes it again and again gets an answer every
+            // other second.
+            Event::AppChanged => {
+                let now = clock::now();
+                let again = clock::after(self.app_looked_at, APP_PAUSE);
+                if now < again && again < clock::after(now, LONGEST_WAIT) {
+                    self.retry_at = apply::earliest([self.retry_at, Some(again)]);
+                    return;
                 }
             }
             Event::SessionChanged => return self.observe_sessions(session_check::Event::Changed),
@@ -303,7 +354,7 @@ impl Service {
         let now = clock::now();
         let due = self.due();
         let planned = plan::wake(&self.snapshot.resolved, self.descriptor(), due);
-        let due = apply::earliest([Some(self.poll_due), planned, self.app_retry]);
+        let due = apply::earliest([Some(self.poll_due), planned, self.retry_at]);
         let wait = due.map_or(Duration::MAX, |due| clock::until(now, due)).min(Duration::from_secs(POLL));
         match self.debounce.due() {
             Some(moment) => wait.min(moment.saturating_sub(clock::monotonic())),
@@ -334,8 +385,8 @@ impl Service {
         }
         let snapshot = match self.store.read(now) {
             Read::Policy(snapshot) => *snapshot,
-            Read::Vanished { with_its_place } => {
-                self.debounced(debounce::Event::Vanished { with_its_place });
+            Read::Vanished(vanished) => {
+                self.debounced(debounce::Event::Vanished(vanished));
                 self.poll_due = clock::after(now, POLL);
                 return;
             }
@@ -355,23 +406,6 @@ impl Service {
     fn arm(&mut self) {
         self.watch.arm(&self.paths);
         self.armed = true;
-    }
-
-    /// A switch that a crash interrupted is finished before the feed is checked, and beside everything else.
-    fn recover(&mut self) {
-        let installation =
-            self.descriptor().and_then(Descriptor::system).and_then(|system| system.installation.as_ref());
-        let Some(installation) = installation.filter(|_| update::is_interrupted(&self.paths)) else { return };
-        self.update_check = self.update_check.step(recurring::Event::Started);
-        let (paths, events) = (self.paths.clone(), self.events.clone());
-        tokio::spawn(async move {
-            let problem = update::recover(&paths, installation).await;
-            drop(events.send(Event::UpdateRecovered(problem)).await);
-        });
-    }
-
-    fn update_finished(&mut self, now: Timestamp, next: Timestamp) {
-        self.update_check = self.update_check.step(recurring::Event::Finished { now, next });
     }
 
     fn log_problems(&self) {
@@ -396,20 +430,26 @@ impl Service {
         self.provider_check = self.provider_check.no_later_than(clock::after(latest, LONGEST_WAIT));
         self.delivery = self.delivery.no_later_than(latest);
         self.poll_due = self.poll_due.min(clock::after(now, POLL));
+        let descriptor = self.descriptor();
+        let location = descriptor.and_then(|app| app.location(&self.paths));
+        self.app_watch.arm(&self.paths, location.as_deref());
+        self.app_looked_at = now;
         let mut observed = observe::observe(
             &self.paths,
-            descriptor::find(&self.snapshot.resolved.policy.app),
+            descriptor,
             self.watch.failure(),
+            self.unsaved_record.as_ref(),
             &mut self.installed_app,
             now,
         );
         if observed.app.lost {
-            self.lost.extend(observed.app.problem.clone());
+            let problem = observed.app.problem.clone();
+            self.lost.extend(problem.map(|problem| self.explain_lost_record(problem, &observed)));
         }
         let due = self.due();
         let steps = plan::plan(&self.snapshot.resolved, self.descriptor(), &observed, due);
         self.app_problems.clear();
-        self.app_retry = None;
+        self.retry_at = None;
         for step in steps {
             self.apply(step, &mut observed);
         }
@@ -423,18 +463,7 @@ impl Service {
             problem.code == Code::AppRestartPending || problem.code == Code::AppConfigurationUnreadable
         };
         if self.published.borrow().status.problems.iter().any(waits) {
-            self.app_retry = self.app_retry.or(Some(clock::after(now, RESTART_CHECK)));
-        }
-    }
-
-    /// Makes durable what has changed with policy, once the app has its configuration.
-    fn save(&mut self) {
-        self.state_problems.clear();
-        self.state_problems.extend(self.store.save());
-        let policy = &self.snapshot.resolved.policy;
-        let configuration = descriptor::sign_in_configuration(policy);
-        if let Err(error) = configuration.save(&self.paths) {
-            self.state_problems.push(unwritable(Configuration::file(&self.paths).path(), &error));
+            self.retry_at = self.retry_at.or(Some(clock::after(now, RESTART_CHECK)));
         }
     }
 
@@ -454,47 +483,10 @@ impl Service {
     fn descriptor(&self) -> Option<&'static Descriptor> {
         descriptor::find(&self.snapshot.resolved.policy.app)
     }
-
-    fn publish(&mut self, observed: &Observed) {
-        let now = observed.now;
-        let mut status = self.status(observed);
-        self.report_if_changed(&status, now);
-        status.report = self.report_status();
-        let before = self.published.borrow().clone();
-        status.observed_at = before.status.observed_at;
-        if status != before.status {
-            status.observed_at = now;
-            let file = status_file(&self.paths);
-            if let Err(error) = file.save(&status) {
-                status.problems.insert(0, unwritable(file.path(), &error));
-                status.problem_count += 1;
-            }
-            // What went wrong with a setting later, such as an app that finds another value, belongs to it as well.
-            let mut problems = self.snapshot.problems.clone();
-            let later = status.problems.iter().filter(|problem| problem.key.is_some());
-            let later: Vec<Problem> = later.filter(|problem| !problems.contains(problem)).cloned().collect();
-            problems.extend(later);
-            let policy = ResolvedPolicy::new(&self.snapshot.resolved, &self.snapshot.last_good, problems);
-            self.published.send_replace(Arc::new(Published { status, policy }));
-        }
-        let managed = plan::updates(&self.snapshot.resolved, self.descriptor().and_then(Descriptor::system));
-        if !managed || self.update_check.due().is_some_and(|due| due > now) {
-            for done in self.waiting_for_update.drain(..) {
-                // The caller may have gone.
-                let _ = done.send(());
-            }
-        }
-    }
 }
 
 /// When to read policy even if nothing hints at a change: soon, if something could not be read.
 fn next_poll(snapshot: &Snapshot) -> Timestamp {
     let failed = snapshot.problems.iter().any(|problem| problem.code == Code::PolicyUnreadable);
     clock::after(snapshot.read_at, if failed { RETRY } else { POLL })
-}
-
-/// The last status, readable by every user, also when no agent runs.
-pub(crate) fn status_file(paths: &Paths) -> StateFile<Status> {
-    let path: &Path = &paths.state();
-    StateFile::new(path.join("status.json"), Access::Public)
 }

@@ -10,6 +10,7 @@ use semver::Version;
 
 use crate::app::descriptor::Descriptor;
 use crate::app::observe;
+use crate::app::ownership::OwnershipRecord;
 use crate::update;
 
 /// What is there, at one moment. Nothing after it reads the disk or asks a process.
@@ -70,6 +71,7 @@ pub(super) fn observe(
     paths: &Paths,
     descriptor: Option<&Descriptor>,
     watch_failure: Option<&str>,
+    unsaved: Option<&OwnershipRecord>,
     installed_app: &mut Option<InstalledApp>,
     now: Timestamp,
 ) -> Observed {
@@ -82,7 +84,7 @@ pub(super) fn observe(
         }
         None => InstalledApp::version(installed_app, paths, descriptor, now),
     };
-    let app = observe::observe(paths, descriptor);
+    let app = observe::observe(paths, descriptor, unsaved);
     let (quarantined, problem) = update::quarantined(paths);
     Observed {
         installed,

@@ -116,7 +116,7 @@ fn plan_configuration(
 }
 
 /// Another app was managed before: what it was told no longer holds.
-fn leave_old_location(observed: &observe::Observed) -> Vec<Step> {
+pub(crate) fn leave_old_location(observed: &observe::Observed) -> Vec<Step> {
     let Some(record) = &observed.ownership else { return Vec::new() };
     if record.location.is_empty() || observed.location.as_ref() == Some(&record.location) {
         return Vec::new();
@@ -172,12 +172,15 @@ fn plan_values(
     let names = system.configuration.iter().flat_map(|configuration| configuration.values.keys());
     for name in names {
         let there = found.get(name);
-        if !is_ours(name, there, record) {
+        let as_wanted =
+            wanted.get(name).zip(there).is_some_and(|(wanted, there)| means_the_same(there, wanted));
+        // With the record lost, what is as policy wants it was written by the agent, as far as can be known.
+        if !(is_ours(name, there, record) || observed.lost && as_wanted) {
             continue;
         }
         match wanted.get(name) {
             Some(value) => {
-                if there.is_none_or(|there| !means_the_same(there, value)) {
+                if !as_wanted {
                     change.set.insert(name.clone(), value.clone());
                 }
                 change.ours.insert(name.clone(), value.clone());
@@ -186,8 +189,22 @@ fn plan_values(
             None => {}
         }
     }
-    let nothing = change.set.is_empty() && change.gone.is_empty();
-    (!nothing).then(|| Step::WriteValues { location: location.to_owned(), change })
+    if !change.set.is_empty() || !change.gone.is_empty() {
+        return Some(Step::WriteValues { location: location.to_owned(), change });
+    }
+    // What somebody else has set by now is theirs, also if they set the same value later.
+    let recorded = record.and_then(|record| record.values.as_ref());
+    let differs = recorded.map_or(!change.ours.is_empty(), |recorded| *recorded != change.ours);
+    differs.then(|| {
+        let record = record.cloned().unwrap_or_default();
+        Step::Record(OwnershipRecord {
+            location: location.to_owned(),
+            values: Some(change.ours),
+            before: None,
+            observed_only: false,
+            ..record
+        })
+    })
 }
 
 /// What the MDM writes there is the app's; when it changes, the app has to be started again.
@@ -349,14 +366,50 @@ mod tests {
         let theirs = values(&[("DisableSocialLogin", RawValue::Int(0))]);
         let ours = values(&[("DisableSocialLogin", RawValue::Int(1))]);
         let resolved = policy("SocialSignIn = \"blocked\"");
-        for record in [None, Some(wrote(&ours))] {
-            let observed = observed_app(QUICK, Found::Registry(theirs.clone()), record);
-            assert_eq!(steps(&resolved, "amazon-quick", "windows", &observed), []);
-        }
+        let observed = observed_app(QUICK, Found::Registry(theirs.clone()), None);
+        assert_eq!(steps(&resolved, "amazon-quick", "windows", &observed), []);
+        // What was ours is theirs from then on: were it ours still, it would be removed with our policy once they set the
+        // same value as we did.
+        let observed = observed_app(QUICK, Found::Registry(theirs), Some(wrote(&ours)));
+        assert_eq!(
+            steps(&resolved, "amazon-quick", "windows", &observed),
+            [Step::Record(wrote(&Values::new()))]
+        );
+        let observed = observed_app(QUICK, Found::Registry(ours.clone()), Some(wrote(&Values::new())));
+        assert_eq!(steps(&policy("# nothing"), "amazon-quick", "windows", &observed), []);
         // The same value, but theirs: it stays when our policy is withdrawn.
         let observed = observed_app(QUICK, Found::Registry(ours.clone()), None);
         assert_eq!(steps(&resolved, "amazon-quick", "windows", &observed), []);
         assert_eq!(steps(&policy("# nothing"), "amazon-quick", "windows", &observed), []);
+    }
+
+    #[test]
+    fn value_that_somebody_deleted_is_set_again() {
+        let ours = values(&[("DisableSocialLogin", RawValue::Int(1))]);
+        let observed = observed_app(QUICK, Found::Registry(Values::new()), Some(wrote(&ours)));
+        let change = Change { set: ours.clone(), gone: Vec::new(), ours };
+        assert_eq!(
+            steps(&policy("SocialSignIn = \"blocked\""), "amazon-quick", "windows", &observed),
+            [Step::WriteValues { location: QUICK.to_owned(), change }]
+        );
+    }
+
+    /// Found by trial: with a damaged record, values stayed for good that nobody owned any more.
+    #[test]
+    fn lost_record_is_rebuilt_from_what_is_as_policy_wants_it() {
+        let found = values(&[
+            ("DisableAutoUpdates", RawValue::Str("major".to_owned())),
+            ("DisableSocialLogin", RawValue::Int(1)),
+        ]);
+        let resolved = policy("SocialSignIn = \"blocked\"\nAppSelfUpdate = \"none\"");
+        let mut observed = observed_app(QUICK, Found::Registry(found), None);
+        observed.app.lost = true;
+        let ours = values(&[("DisableSocialLogin", RawValue::Int(1))]);
+        assert_eq!(
+            steps(&resolved, "amazon-quick", "windows", &observed),
+            [Step::Record(wrote(&ours))],
+            "the other value is not as policy wants it, so nobody knows whose it is"
+        );
     }
 
     #[test]

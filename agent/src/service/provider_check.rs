@@ -80,7 +80,7 @@ impl Service {
 
     pub(super) fn provider_checked(&mut self, outcome: ProviderOutcome) {
         let now = outcome.finished_at;
-        let passing = [Code::SignInProviderUnreachable, Code::SignInPortTaken];
+        let passing = [Code::SignInProviderUnreachable, Code::SignInPortTaken, Code::SignInPortReserved];
         let again =
             outcome.problem.as_ref().is_some_and(|problem| passing.iter().any(|code| problem.code == *code));
         let pause = if again { RETRY } else { INTERVAL };

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use net::admission::{Admission, Caller, Refusal, StatusCode};
 use net::server::Api;
-use platform::ipc::Peer;
 use protocol::agent::{CHECK_FOR_UPDATE, POLICY, RELOAD_POLICY, SESSION_CHANGED, STATUS};
 use protocol::endpoint::Nothing;
 use protocol::policy::ResolvedPolicy;
@@ -47,13 +46,12 @@ impl Admission<Machine> for LocalUser {
     }
 }
 
-/// An administrator, or the user whom the service runs as.
+/// An administrator ([`platform::ipc::Peer::may_manage`]).
 struct Administrator;
 
 impl Admission<Machine> for Administrator {
     fn admit(_: &Machine, caller: &Caller, _: &'static str) -> Result<Self, Refusal> {
-        let may = |peer: &Peer| peer.is_administrator() || peer.is_owner();
-        caller.peer.as_ref().filter(|peer| may(peer)).map(|_| Self).ok_or_else(|| {
+        caller.peer.as_ref().filter(|peer| peer.may_manage()).map(|_| Self).ok_or_else(|| {
             let refusal = Refusal::new(StatusCode::FORBIDDEN, "only an administrator may do this");
             let hint = "run the command as root, on Windows as an administrator".to_owned();
             Refusal { problem: refusal.problem.hint(hint), ..refusal }

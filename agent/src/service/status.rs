@@ -58,6 +58,7 @@ impl Service {
             configuration: observed.app.location.clone().filter(|_| is_there),
             version: observed.installed.as_deref().and_then(|version| version.parse().ok()),
             installed: observed.installed.clone(),
+            repaired: self.repaired,
             extra: Extra::default(),
         }
     }
@@ -96,6 +97,23 @@ impl Service {
         policy.update_pinned_version.is_some() || policy.update_minimum_version.is_some()
     }
 
+    /// What became of the record of what the agent wrote for the app, which was lost.
+    pub(super) fn explain_lost_record(&self, problem: Problem, observed: &Observed) -> Problem {
+        let unknown = self.descriptor().and_then(Descriptor::system).map_or_else(Vec::new, |system| {
+            configuration::unlike_policy(system, &self.snapshot.resolved, &observed.app)
+        });
+        let location = observed.app.location.as_deref().unwrap_or_default();
+        if unknown.is_empty() {
+            return problem.using("what is as policy wants it, which counts as the agent's");
+        }
+        let names = unknown.join(", ");
+        problem
+            .using(format!(
+                "what is as policy wants it, which counts as the agent's; nobody knows who wrote {names}"
+            ))
+            .hint(format!("look at {location}, and remove what does not belong there"))
+    }
+
     /// An app that policy asks for and that is not there. One that the agent installs is the update's matter.
     fn missing_app(&self, observed: &Observed) -> Option<Problem> {
         let descriptor = self.descriptor()?;
@@ -122,6 +140,7 @@ impl Service {
                 .using("reading every 15 minutes")
                 .hint(Watch::HINT.to_owned())
         }));
+        problems.extend(self.api_problem.iter().cloned());
         problems.extend(self.app_problems.iter().cloned());
         problems.extend(observed.problems.iter().cloned());
         problems.extend(self.state_problems.iter().cloned());

@@ -11,6 +11,7 @@ use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
+use platform::paths::folder_of;
 use platform::{file, install as system};
 use tar::{Entry, EntryType};
 
@@ -197,7 +198,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), UnpackError> {
 }
 
 fn create_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |parent| file::create_folder(parent, file::Access::Public))
+    file::create_folder(folder_of(path), file::Access::Public)
 }
 
 /// The only entry of a folder, if it is a folder.

@@ -2,11 +2,11 @@
 //!
 //! A document that sets nothing is an error here: whoever names a file means a policy.
 
-use super::{drop_in, empty, foreign, property_list, registry_pol, syntax, utf16};
+use super::{drop_in, empty, foreign, property_list, registry_file, registry_pol, syntax, utf16};
 use crate::problem::Code;
 use crate::raw::{RawPolicy, ReadError};
 
-/// Reads a TOML drop-in, a property list, a profile or a Registry.pol. `domain` is the agent's preference domain.
+/// Reads a TOML drop-in, a property list, a profile, a .reg file or a Registry.pol. `domain` is the agent's preference domain.
 ///
 /// # Errors
 /// It is none of these, and the error says what it seems to be; or it cannot be read as what it is.
@@ -40,9 +40,8 @@ fn read_any(bytes: &[u8], domain: &str) -> Result<RawPolicy, ReadError> {
         );
         return Err(syntax("this is a signed profile", None).hint(hint));
     }
-    if start.starts_with("Windows Registry Editor") || start.starts_with("REGEDIT4") {
-        let hint = "check the policy that it was exported from, or the Registry.pol beside it";
-        return Err(syntax("this is a .reg file, which only Windows can read", Some(hint)));
+    if registry_file::HEADERS.iter().any(|header| start.starts_with(header)) {
+        return registry_file::read(&text_of(bytes, utf16.as_deref())?);
     }
     if start.starts_with("{\\rtf") {
         let hint = "save it as plain text: in TextEdit, Format > Make Plain Text";
@@ -70,6 +69,16 @@ fn read_any(bytes: &[u8], domain: &str) -> Result<RawPolicy, ReadError> {
         return Err(syntax("this is a property list of the old form (OpenStep)", Some(hint)));
     }
     drop_in::read(bytes)
+}
+
+/// The whole text of a document in UTF-16 or UTF-8.
+fn text_of<'b>(bytes: &'b [u8], utf16: Option<&'b str>) -> Result<std::borrow::Cow<'b, str>, ReadError> {
+    match utf16 {
+        Some(text) => Ok(text.into()),
+        None => std::str::from_utf8(bytes).map(Into::into).map_err(|_| {
+            syntax("the text is neither UTF-16 nor UTF-8", Some("export it again with the registry editor"))
+        }),
+    }
 }
 
 /// The form of a signed document, as OpenSSL calls it (RFC 5652, RFC 8551).
@@ -112,7 +121,7 @@ mod tests {
             (&b"\x30\x82\x0a\x00"[..], "signed profile"),
             (b"-----BEGIN CMS-----\nMII", "signed profile"),
             (b"MIME-Version: 1.0\nContent-Type: application/pkcs7-mime", "signed profile"),
-            (b"Windows Registry Editor Version 5.00\r\n", ".reg file"),
+            (b"Windows Registry Editor Version 5.00\r\n\r\nUpdateMode\r\n", "line 3: "),
             (b"\xff\xfeC\0o\0m\0p\0u\0t\0e\0r\0\r\0\n\0", "LGPO.exe"),
             (b"{\\rtf1\\ansi UpdateMode = \"off\"}", "RTF"),
             (b"{ UpdateMode = off; Scopes = (openid); }", "OpenStep"),

@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::{MAXIMUM_BYTES, RECOMMENDED};
+use crate::message::excerpt;
+use crate::problem::{Code, Problem};
 use crate::raw::{Notation, RawEntry, RawPolicy, RawValue, Table};
 use crate::settings::{SETTINGS, find};
 
@@ -58,10 +60,26 @@ pub struct Tree {
 pub fn read(tree: &Tree) -> RawPolicy {
     let mut policy =
         RawPolicy { notation: Notation::Registry, enforced: level(tree), ..RawPolicy::default() };
-    for (_, subkey) in tree.subkeys.iter().filter(|(name, _)| name.eq_ignore_ascii_case(RECOMMENDED)) {
+    policy.remarks.extend(too_deep(tree, ""));
+    for (name, subkey) in tree.subkeys.iter().filter(|(name, _)| name.eq_ignore_ascii_case(RECOMMENDED)) {
         policy.recommended.extend(level(subkey));
+        policy.remarks.extend(too_deep(subkey, &format!(r"{name}\")));
     }
     policy
+}
+
+/// Keys below the key of a list: whoever made them meant something, and nothing reads them.
+fn too_deep(tree: &Tree, start: &str) -> Vec<Problem> {
+    let is_list = |name: &str| find(SETTINGS, name).is_some();
+    let lists = tree.subkeys.iter().filter(|(name, _)| is_list(name));
+    let keys = lists.flat_map(|(name, list)| list.subkeys.iter().map(move |(below, key)| (name, below, key)));
+    keys.filter(|(_, _, key)| !key.values.is_empty())
+        .map(|(name, below, _)| {
+            Problem::new(Code::PolicyPassedOver, "nested too deep, so it is not read")
+                .at(format!(r"{start}{name}\{}", excerpt(below)))
+                .hint(format!("move its values into the key {name}"))
+        })
+        .collect()
 }
 
 /// What one value means by its type alone.

@@ -38,12 +38,7 @@ pub fn read(bytes: &[u8]) -> Result<RawPolicy, ReadError> {
         let (key, value) = rest.entry()?;
         file.apply(&key, value);
     }
-    let mut policy = registry::read(&file.tree);
-    if policy.is_empty() {
-        policy.remarks.push(file.why_nothing(entries));
-    }
-    policy.remarks.extend(file.remarks);
-    Ok(policy)
+    Ok(file.finish(entries))
 }
 
 /// The part of a key's name below another key; empty for that key itself.
@@ -57,7 +52,7 @@ fn below<'k>(key: &'k str, above: &str) -> Option<&'k str> {
 
 /// What the entries of a file have done so far.
 #[derive(Default)]
-struct File {
+pub(super) struct File {
     tree: Tree,
     /// An entry was for the agent's key or one below.
     touched: bool,
@@ -67,9 +62,42 @@ struct File {
 }
 
 impl File {
+    /// What the file says for the agent's key, after so many entries.
+    pub(super) fn finish(self, entries: usize) -> RawPolicy {
+        let mut policy = registry::read(&self.tree);
+        if policy.is_empty() {
+            policy.remarks.push(self.why_nothing(entries));
+        }
+        policy.remarks.extend(self.remarks);
+        policy
+    }
+
+    /// Makes a key, if it is the agent's or below.
+    pub(super) fn open(&mut self, key: &str) {
+        match below(key, KEY) {
+            Some(path) => {
+                self.touched = true;
+                descend(&mut self.tree, path);
+            }
+            None => self.note_other(key),
+        }
+    }
+
+    /// Deletes a key with all below it.
+    pub(super) fn delete_key(&mut self, key: &str) {
+        self.delete(key);
+        self.touched |= below(key, KEY).is_some();
+    }
+
+    fn note_other(&mut self, key: &str) {
+        if !self.others.iter().any(|other| other.eq_ignore_ascii_case(key)) && self.others.len() < 100 {
+            self.others.push(key.to_owned());
+        }
+    }
+
     /// Does what an entry says, in the order of the file as a device does: a second value of the same name replaces the
     /// first, and an instruction takes away what came before it.
-    fn apply(&mut self, key: &str, value: RegistryValue) {
+    pub(super) fn apply(&mut self, key: &str, value: RegistryValue) {
         let lower = value.name.to_ascii_lowercase();
         if lower.starts_with("**deletekeys") {
             // Relative to the key, which may be none.
@@ -81,10 +109,7 @@ impl File {
             return;
         }
         let Some(path) = below(key, KEY) else {
-            if !self.others.iter().any(|other| other.eq_ignore_ascii_case(key)) && self.others.len() < 100 {
-                self.others.push(key.to_owned());
-            }
-            return;
+            return self.note_other(key);
         };
         self.touched = true;
         let here = descend(&mut self.tree, path);

@@ -69,8 +69,12 @@ pub fn placeholder_in_address(text: &str) -> Option<&str> {
     })
 }
 
+/// What every form of a placeholder begins with.
+const BEGIN: &[u8] = b"$%{<#@[_!";
+
 fn find_part(text: &str, at: impl Fn(&str) -> Option<&str>) -> Option<&str> {
-    (0..text.len()).filter(|start| text.is_char_boundary(*start)).find_map(|start| at(&text[start..]))
+    let starts = text.bytes().enumerate().filter(|(_, byte)| BEGIN.contains(byte));
+    starts.map(|(start, _)| start).find_map(|start| at(&text[start..]))
 }
 
 /// Whether a text is nothing but such a part. A sentence may hold these characters.
@@ -174,6 +178,9 @@ fn placeholder_at(text: &str) -> Option<&str> {
         ("@", "@"),
         ("!", "!"),
     ];
+    if !text.bytes().next().is_some_and(|first| BEGIN.contains(&first)) {
+        return None;
+    }
     for (open, close) in PAIRS {
         let Some(rest) = text.strip_prefix(open) else { continue };
         let Some(end) = rest.find(close) else { continue };

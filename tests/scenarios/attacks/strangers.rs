@@ -109,7 +109,10 @@ async fn broker_without_file_descriptors_says_so_and_goes_on_when_there_are_some
     let process = fixture.broker.id();
     let limit = async |number: &str| {
         let process = process.to_string();
-        let output = fixture.device.run("/usr/bin/prlimit".as_ref(), &["--pid", &process, &format!("--nofile={number}:")]).await;
+        let output = fixture
+            .device
+            .run("/usr/bin/prlimit".as_ref(), &["--pid", &process, &format!("--nofile={number}:")])
+            .await;
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
     let open = fs_err::read_dir(format!("/proc/{process}/fd")).unwrap().count();

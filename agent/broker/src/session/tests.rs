@@ -83,12 +83,27 @@ fn lifetime_of_token_is_measured_by_the_clock_that_nobody_sets() {
         ((day, since("a", 100)), (day + 600, since("a", 700)), 3000, "both clocks agree"),
         ((day, since("a", 100)), (600, since("a", 700)), 3000, "the clock was a day ahead and was put right"),
         ((day, since("a", 100)), (600, since("a", 5000)), -1300, "the same, after an hour and more"),
-        ((0, since("a", 100)), (day, since("a", 700)), 3600 - day, "the clock was a day behind: renewed early"),
+        (
+            (0, since("a", 100)),
+            (day, since("a", 700)),
+            3600 - day,
+            "the clock was a day behind: renewed early",
+        ),
         ((day, since("a", 100)), (day + 600, since("b", 5)), 3000, "another start of the system"),
-        ((day, since("a", 100)), (600, since("b", 5)), 0, "issued in the future, and no other clock knows more"),
+        (
+            (day, since("a", 100)),
+            (600, since("b", 5)),
+            0,
+            "issued in the future, and no other clock knows more",
+        ),
         ((day, None), (day - 30, None), 3630, "a small step of the clock"),
         ((day, None), (600, since("a", 5)), 0, "saved by a version that did not measure"),
-        ((day, since("a", 700)), (day + 600, since("a", 100)), 3000, "a clock since boot that goes back is ignored"),
+        (
+            (day, since("a", 700)),
+            (day + 600, since("a", 100)),
+            3000,
+            "a clock since boot that goes back is ignored",
+        ),
     ] {
         assert_eq!(left(issued, now), expected, "{why}");
     }

@@ -15,7 +15,7 @@ pub(crate) enum VaultError {
         /// What happens instead.
         using: Option<&'static str>,
         /// What to do.
-        hint: &'static str,
+        hint: String,
     },
     /// The saved session was quarantined.
     #[error("the saved session is damaged, or belongs to another user or device")]
@@ -30,21 +30,25 @@ pub(crate) enum VaultError {
 
 impl VaultError {
     pub(super) fn unavailable(reason: impl Into<String>) -> Self {
-        let hint = "start or unlock the keyring; the saved session is kept";
+        let hint = format!("{}; the saved session is kept", platform::vault::UNLOCK);
         Self::Unavailable { reason: reason.into(), using: None, hint }
     }
 
     pub(super) fn no_room(error: &io::Error) -> Self {
         let reason = format!("the session cannot be saved: {error}");
-        let hint = "make room on the disk of your home folder; the saved session is kept";
-        Self::Unavailable { reason, using: None, hint }
+        let hint = if error.kind() == io::ErrorKind::ResourceBusy {
+            "close the program that has the file open, a backup or a virus scanner for example; the saved session is kept"
+        } else {
+            "make room on the disk of your home folder; the saved session is kept"
+        };
+        Self::Unavailable { reason, using: None, hint: hint.to_owned() }
     }
 
     /// The problem to show.
     pub(crate) fn problem(&self) -> Problem {
         match self {
             Self::Unavailable { using, hint, .. } => {
-                let problem = Problem::new(Code::VaultUnavailable, self.to_string()).hint((*hint).to_owned());
+                let problem = Problem::new(Code::VaultUnavailable, self.to_string()).hint(hint.clone());
                 using.map_or(problem.clone(), |using| problem.using(using))
             }
             Self::Corrupt { using } => Problem::new(Code::VaultCorrupt, self.to_string())

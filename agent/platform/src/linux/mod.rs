@@ -9,6 +9,7 @@ pub mod policy;
 pub mod posture;
 pub mod process;
 pub mod service;
+pub mod system_proxy;
 pub(crate) mod tcp;
 pub(crate) mod vault;
 

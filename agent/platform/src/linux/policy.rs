@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use notify::EventKind;
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
-use policy_schema::raw::{ReadError, ReadErrorKind};
+use policy_schema::raw::{RawPolicy, ReadError, ReadErrorKind};
 
 use crate::directory::{self, Reading, is_drop_in};
 use crate::paths::Paths;
@@ -15,6 +15,17 @@ use crate::watch::{FolderWatch, Hint};
 
 /// What the source is called on this operating system, for messages.
 pub const WHERE: &str = "a drop-in file in /etc/steward/policy.d/";
+
+/// Whether the values of a source come and go one by one: here a file is replaced as a whole.
+pub const VALUES_COME_ONE_BY_ONE: bool = false;
+
+/// The policy in a key of the Windows registry that an administrator names; `None` if it is no name of a key.
+#[must_use]
+pub fn read_named_key(name: &str) -> Option<Result<RawPolicy, ReadError>> {
+    crate::directory::key_below_machine(name)?;
+    let message = "this device has no registry; export the key to a .reg file on Windows, and check that";
+    Some(Err(ReadError::new(ReadErrorKind::Unreadable, message.to_owned())))
+}
 
 /// Reads every source.
 #[must_use]

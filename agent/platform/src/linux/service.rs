@@ -1,7 +1,13 @@
 //! The service manager: telling systemd the state of a service (`Type=notify`), and its logs. Without systemd, nothing
 //! happens.
 
+use std::path::PathBuf;
+
 use sd_notify::NotifyState;
+
+use crate::environment;
+use crate::paths::Paths;
+use crate::role::{Role, Severity};
 
 pub use crate::unix::signal::{StopSignal, set_umask};
 
@@ -30,10 +36,25 @@ fn notify(states: &[NotifyState<'_>]) {
     drop(sd_notify::notify(states));
 }
 
+/// Whether whoever keeps the log adds the time to each line: systemd's journal does (systemd.exec(5), `JOURNAL_STREAM`).
+#[must_use]
+pub fn log_has_times() -> bool {
+    environment::variable("JOURNAL_STREAM").is_some()
+}
+
+/// Where a process keeps its log besides standard error: nowhere, the journal has it.
+#[must_use]
+pub fn log_file(_: &Paths, _: Role) -> Option<PathBuf> {
+    None
+}
+
+/// Nothing: the journal has every line.
+pub fn report_event(_: Severity, _: &str) {}
+
 /// The last lines of the services' logs, by name: what the journal has and the user of this process may read. A
 /// log that cannot be read is left out.
 #[must_use]
-pub fn logs(bytes: u64) -> Vec<(&'static str, String)> {
+pub fn logs(_: &Paths, bytes: u64) -> Vec<(&'static str, String)> {
     let sources =
         [("agent.log", ["--unit", "steward-agent"]), ("broker.log", ["--user-unit", "steward-broker"])];
     let read = |unit: [&str; 2]| {

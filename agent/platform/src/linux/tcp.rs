@@ -3,6 +3,7 @@
 
 use std::io::{self, Read as _};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd as _;
 
 use nix::sys::socket::{
@@ -34,6 +35,11 @@ pub(crate) fn client_is_own(client: SocketAddr, server: SocketAddr) -> io::Resul
         Err(_) => in_table(client, server)?,
     };
     Ok(user.map(|user| user == nix::unistd::geteuid().as_raw()))
+}
+
+/// The ranges of ports that the system keeps for itself: none that a program could not ask for.
+pub(crate) fn reserved_ranges() -> Vec<RangeInclusive<u16>> {
+    Vec::new()
 }
 
 /// The user of the socket at the client's end.

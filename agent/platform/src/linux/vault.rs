@@ -4,5 +4,7 @@ pub(crate) use dbus_secret_service_keyring_store::Store;
 
 /// The name of the store, for messages.
 pub(crate) const NAME: &str = "Secret Service";
+/// How it is made usable, for messages.
+pub(crate) const UNLOCK: &str = "start or unlock the keyring";
 /// What an entry has besides its name.
 pub(crate) const MODIFIERS: &[(&str, &str)] = &[("label", "Steward session key")];

@@ -8,6 +8,7 @@ use policy_schema::raw::RawValue;
 
 use super::policy;
 use crate::paths::Paths;
+pub use crate::watch::FileWatch as Watch;
 
 /// Values by name.
 pub type Values = BTreeMap<String, RawValue>;

@@ -1,9 +1,10 @@
 //! The path of everything. `--root DIR` puts the whole layout below a folder, for tests.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::environment;
-use crate::paths::Paths;
+use crate::paths::{Paths, no_user_folder};
 
 /// The name of this operating system in app descriptors.
 pub const SYSTEM: &str = "macos";
@@ -52,6 +53,17 @@ impl Paths {
     pub fn session_folder(&self) -> PathBuf {
         let home = environment::directory("HOME").unwrap_or_else(|| PathBuf::from("/var/empty"));
         self.under_root(&home).join(SESSION)
+    }
+
+    /// Makes sure that the user has a folder for sessions.
+    ///
+    /// # Errors
+    /// There is none: why.
+    pub fn check_session_folder(&self) -> io::Result<()> {
+        match environment::directory("HOME") {
+            Some(_) => Ok(()),
+            None => Err(no_user_folder("HOME")),
+        }
     }
 }
 

@@ -16,8 +16,19 @@ use crate::watch::{FolderWatch, Hint};
 /// What the source is called on this operating system, for messages.
 pub const WHERE: &str = "a profile for the preference domain dev.steward.agent";
 
+/// Whether the values of a source come and go one by one: here a profile is replaced as a whole.
+pub const VALUES_COME_ONE_BY_ONE: bool = false;
+
 /// The preference domain of the agent.
 const DOMAIN: &str = "dev.steward.agent";
+
+/// The policy in a key of the Windows registry that an administrator names; `None` if it is no name of a key.
+#[must_use]
+pub fn read_named_key(name: &str) -> Option<Result<RawPolicy, ReadError>> {
+    crate::directory::key_below_machine(name)?;
+    let message = "this device has no registry; export the key to a .reg file on Windows, and check that";
+    Some(Err(ReadError::new(ReadErrorKind::Unreadable, message.to_owned())))
+}
 
 /// Reads every source.
 #[must_use]

@@ -1,7 +1,12 @@
 //! The service manager: launchd stops a service with a signal, and needs no reports.
 
+use std::path::{Path, PathBuf};
+
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::log_file;
+use crate::paths::Paths;
+use crate::role::{Role, Severity};
 pub use crate::unix::signal::{StopSignal, set_umask};
 
 /// Keeps this process's memory from the disk when it crashes. Other programs of its user cannot read it anyway, because
@@ -22,17 +27,27 @@ pub fn ready(_: &str) {}
 /// Nothing: launchd sees by itself that a service ends.
 pub fn stopping() {}
 
-/// The end of the services' logs, by name: where `packaging/macos` has launchd write them. A log that cannot
-/// be read is left out.
+/// Whether whoever keeps the log adds the time to each line: launchd does not.
 #[must_use]
-pub fn logs(bytes: u64) -> Vec<(&'static str, String)> {
-    let read = |path: &str| {
-        let text = String::from_utf8_lossy(&fs_err::read(path).ok()?).into_owned();
-        let from = text.len().saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX));
-        Some(text[text.ceil_char_boundary(from)..].to_owned())
-    };
-    [("agent.log", "/Library/Logs/Steward/agent.log")]
-        .into_iter()
-        .filter_map(|(name, path)| Some((name, read(path)?)))
-        .collect()
+pub fn log_has_times() -> bool {
+    false
+}
+
+/// Where a process keeps its log besides standard error: launchd lets a log grow for ever.
+#[must_use]
+pub fn log_file(paths: &Paths, role: Role) -> Option<PathBuf> {
+    Some(match role {
+        Role::Agent => paths.under_root(Path::new("/Library/Logs/Steward/agent.log")),
+        Role::Broker => paths.of_user("~/Library/Logs/Steward/broker.log"),
+    })
+}
+
+/// Nothing: the files have every line.
+pub fn report_event(_: Severity, _: &str) {}
+
+/// The end of the services' logs, by name. A log that cannot be read is left out.
+#[must_use]
+pub fn logs(paths: &Paths, bytes: u64) -> Vec<(&'static str, String)> {
+    let read = |role, name| Some((name, log_file::end_of(&log_file(paths, role)?, bytes)?));
+    [read(Role::Agent, "agent.log"), read(Role::Broker, "broker.log")].into_iter().flatten().collect()
 }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::process::{Command, Stdio};
 
 /// Whether the client of a connection is a process of the user who runs this one; `None` if it is not among them.
@@ -20,4 +21,9 @@ pub(crate) fn client_is_own(client: SocketAddr, server: SocketAddr) -> io::Resul
     let wanted = format!("n{client}->{server}");
     let found = String::from_utf8_lossy(&output.stdout).lines().any(|line| line == wanted);
     Ok(found.then_some(true))
+}
+
+/// The ranges of ports that the system keeps for itself: none that a program could not ask for.
+pub(crate) fn reserved_ranges() -> Vec<RangeInclusive<u16>> {
+    Vec::new()
 }

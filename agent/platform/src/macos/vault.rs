@@ -4,5 +4,7 @@ pub(crate) use apple_native_keyring_store::keychain::Store;
 
 /// The name of the store, for messages.
 pub(crate) const NAME: &str = "keychain";
+/// How it is made usable, for messages.
+pub(crate) const UNLOCK: &str = "unlock the login keychain";
 /// What an entry has besides its name.
 pub(crate) const MODIFIERS: &[(&str, &str)] = &[];

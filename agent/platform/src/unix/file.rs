@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use fs_err::OpenOptions;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 
-use crate::paths::beside;
+use crate::paths::{beside, folder_of};
 
 /// Who may read what is written. Only its owner may write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +41,21 @@ impl Access {
 /// Any step; the old file is then still there and nothing is left beside it.
 pub fn replace(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     let beside = beside(path);
-    let written = write_new(&beside, bytes, access.of_file()).and_then(|()| fs_err::rename(&beside, path));
+    let written = write_new(&beside, bytes, access.of_file()).and_then(|()| rename(&beside, path));
     if let Err(error) = written {
         // Best effort: the error that led here is the one to report.
         drop(fs_err::remove_file(&beside));
         return Err(error);
     }
     sync_folder(path)
+}
+
+/// Moves a file into the place of another.
+///
+/// # Errors
+/// The system refused.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs_err::rename(from, to)
 }
 
 /// Tells one state of a file from another, as far as the system records it: a replaced file has another mark.
@@ -137,6 +145,19 @@ pub fn create_folder(path: &Path, access: Access) -> io::Result<()> {
     })
 }
 
+/// Gives a folder that exists its access.
+///
+/// # Errors
+/// The system refused.
+pub fn correct_access(path: &Path, access: Access) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = fs_err::metadata(path)?.permissions().mode() & 0o7777;
+    if mode == access.of_folder() {
+        return Ok(());
+    }
+    fs_err::set_permissions(path, std::fs::Permissions::from_mode(access.of_folder()))
+}
+
 /// Opens a new file that no other user can open, for a download or the like.
 ///
 /// # Errors
@@ -154,6 +175,14 @@ pub(crate) fn open_lock(path: &Path) -> io::Result<std::fs::File> {
     let file = options.open(path)?;
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(Access::Private.of_file()))?;
     Ok(file.into_parts().0)
+}
+
+/// Opens a log for more, which only its owner can read, and makes it if there is none.
+pub(crate) fn open_log(path: &Path) -> io::Result<fs_err::File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(Access::Private.of_file());
+    options.options_mut().custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits());
+    options.open(path)
 }
 
 /// Opens a new file of an installed version, which every user may read and only its owner may write.
@@ -183,8 +212,7 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// # Errors
 /// The system refused.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    fs_err::File::open(folder)?.sync_all()
+    fs_err::File::open(folder_of(path))?.sync_all()
 }
 
 #[cfg(test)]

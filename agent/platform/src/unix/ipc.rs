@@ -9,6 +9,7 @@ use tokio::net::{TcpSocket, UnixListener, UnixStream};
 
 use super::file::{self, Access};
 use crate::os::process::Process;
+use crate::paths::folder_of;
 use crate::program::Program;
 
 /// One connection, as the side that listens has it.
@@ -81,6 +82,12 @@ impl Peer {
         self.user == 0
     }
 
+    /// Whether it may change what this machine service does: an administrator, or the user as whom the service runs.
+    #[must_use]
+    pub fn may_manage(&self) -> bool {
+        self.is_administrator() || self.is_owner()
+    }
+
     /// Whether its user is the one who runs this process.
     #[must_use]
     pub fn is_owner(&self) -> bool {
@@ -97,9 +104,7 @@ pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
         Audience::Everybody => (Access::Public, 0o666),
         Audience::Owner => (Access::Private, 0o600),
     };
-    if let Some(parent) = path.parent() {
-        file::create_folder(parent, folder)?;
-    }
+    file::create_folder(folder_of(path), folder)?;
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => {
             return Err(io::Error::new(
@@ -163,9 +168,8 @@ pub async fn connect(path: &Path, server: Server) -> io::Result<Connection> {
 fn owner_without_links(socket: &Path) -> io::Result<Option<u32>> {
     use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
     let examine = |path: &Path| fs_err::symlink_metadata(path);
-    let folder = socket.parent().unwrap_or(Path::new("/"));
-    let (socket, own, above) =
-        (examine(socket)?, examine(folder)?, examine(folder.parent().unwrap_or(folder))?);
+    let folder = folder_of(socket);
+    let (socket, own, above) = (examine(socket)?, examine(folder)?, examine(folder_of(folder))?);
     let plain = socket.file_type().is_socket() && own.is_dir() && above.is_dir();
     Ok((plain && own.uid() == above.uid() && socket.uid() == own.uid()).then_some(own.uid()))
 }

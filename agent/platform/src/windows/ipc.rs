@@ -72,6 +72,13 @@ impl Peer {
         self.rights.administrator
     }
 
+    /// Whether it may change what this machine service does: an administrator who is elevated. Where the service itself
+    /// runs without such rights, its user may.
+    #[must_use]
+    pub fn may_manage(&self) -> bool {
+        self.rights.administrator || self.rights.owner && !security::is_administrator().unwrap_or(true)
+    }
+
     /// Whether its user is the one who runs this process.
     #[must_use]
     pub fn is_owner(&self) -> bool {
@@ -110,8 +117,13 @@ impl Listener {
 /// Another process listens there (`AddrInUse`), or the system refused.
 pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
     let name = path.to_string_lossy().into_owned();
-    let owner = security::own_user()?;
-    let all = format!("D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;{owner})");
+    let all = "D:P(A;;GA;;;SY)(A;;GA;;;BA)";
+    // A service belongs to no person: not to the one who started it by hand either.
+    let all = if audience == Audience::Everybody && security::is_administrator()? {
+        all.to_owned()
+    } else {
+        format!("{all}(A;;GA;;;{})", security::own_user()?)
+    };
     let access = match audience {
         Audience::Owner => all,
         Audience::Everybody => format!("{all}(A;;{:#x};;;AU)", ffi::PIPE_RIGHTS),
@@ -163,11 +175,25 @@ pub async fn connect(path: &Path, server: Server) -> io::Result<Connection> {
     };
     let process = Process::open(ffi::pipe_server(&pipe)?);
     let is_right = match server {
-        Server::Trusted => match process.and_then(|process| security::rights(process.as_handle())) {
-            Ok(rights) => rights.owner || rights.administrator,
-            // The process of a service, or of somebody else.
-            Err(_) => security::is_pipe_of_administrators(pipe.as_handle()).map_err(|_| denied())?,
-        },
+        Server::Trusted => {
+            match process.and_then(|process| Ok((security::rights(process.as_handle())?, process))) {
+                Ok((rights, _)) if rights.administrator => true,
+                Ok((rights, process)) if rights.owner => {
+                    if !runs_own_program(&process) {
+                        let message = format!(
+                            "another program than this one listens at {} (process {})",
+                            path.display(),
+                            process.id()
+                        );
+                        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+                    }
+                    true
+                }
+                Ok(_) => false,
+                // The process of a service, or of somebody else.
+                Err(_) => security::is_pipe_of_administrators(pipe.as_handle()).map_err(|_| denied())?,
+            }
+        }
         Server::OfFolder => {
             // A process that may not be opened is another user's.
             let process = process.map_err(|_| denied())?;
@@ -176,6 +202,12 @@ pub async fn connect(path: &Path, server: Server) -> io::Result<Connection> {
         }
     };
     if is_right { Ok(pipe) } else { Err(denied()) }
+}
+
+/// Whether a process runs the program that this one runs, or did until an update replaced its file.
+fn runs_own_program(process: &Process) -> bool {
+    let (Ok(own), Ok(program)) = (std::env::current_exe(), process.program()) else { return false };
+    program.is(&own) || program.is_replaced() && program.path == own
 }
 
 /// Removes what a listener that has ended leaves behind: nothing, a pipe goes with its process.

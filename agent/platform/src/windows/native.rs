@@ -7,7 +7,7 @@ use policy_schema::raw::RawValue;
 use policy_schema::read::registry as read_registry;
 use windows_registry::{Key, LOCAL_MACHINE};
 
-use super::registry::{is_absent, values};
+use super::registry::{KeyWatch, is_absent, open, open_above, values};
 use crate::paths::Paths;
 
 /// Values by name.
@@ -44,6 +44,29 @@ pub fn write(paths: &Paths, location: &str, values: &Values, removed: &[String])
         }
     }
     Ok(())
+}
+
+/// A watch over the key that an app reads. It calls `nudge` when a value there may have changed.
+pub struct Watch {
+    watch: Option<KeyWatch>,
+}
+
+impl Watch {
+    /// Makes a watch that calls `nudge` from a thread of its own. Nothing is watched before [`Watch::arm`]. Without a watch, the
+    /// slow poll finds what has changed.
+    #[must_use]
+    pub fn new(nudge: impl Fn() + Send + 'static) -> Self {
+        Self { watch: KeyWatch::new(nudge).ok() }
+    }
+
+    /// Watches the key at a location; one that is no key is not watched. Call it before each look at the key.
+    pub fn arm(&mut self, paths: &Paths, location: Option<&str>) {
+        let Some(watch) = &mut self.watch else { return };
+        match location.and_then(|location| subkey(location).ok()).map(|key| paths.key(key)) {
+            Some(key) => watch.arm(open(key.clone()), open_above(&key)),
+            None => watch.arm(Ok(None), Ok(None)),
+        }
+    }
 }
 
 fn set(key: &Key, name: &str, value: &RawValue) -> io::Result<()> {

@@ -1,11 +1,12 @@
 //! The path of everything. `--root DIR` puts the whole layout below a folder, and its part of the registry below a key
 //! that is named after the folder, for tests and the demo.
 
+use std::io;
 use std::path::PathBuf;
 
 use super::security;
 use crate::environment;
-use crate::paths::Paths;
+use crate::paths::{Paths, no_user_folder};
 
 /// The name of this operating system in app descriptors.
 pub const SYSTEM: &str = "windows";
@@ -53,11 +54,23 @@ impl Paths {
             .collect()
     }
 
-    /// The folder of the user's saved session.
+    /// The folder of the user's saved session. Where the user has none ([`Paths::check_session_folder`]), a path at which nothing
+    /// can be.
     #[must_use]
     pub fn session_folder(&self) -> PathBuf {
-        let data = environment::directory("LOCALAPPDATA").unwrap_or_else(std::env::temp_dir);
+        let data = environment::directory(USER_DATA).unwrap_or_else(|| PathBuf::from(r"\\?\no user folder"));
         self.under_root(&data).join("Steward")
+    }
+
+    /// Makes sure that the user has a folder for sessions.
+    ///
+    /// # Errors
+    /// There is none: why.
+    pub fn check_session_folder(&self) -> io::Result<()> {
+        match environment::directory(USER_DATA) {
+            Some(_) => Ok(()),
+            None => Err(no_user_folder(USER_DATA)),
+        }
     }
 
     fn pipe(&self, name: &str) -> PathBuf {
@@ -72,4 +85,6 @@ impl Paths {
     }
 }
 
+/// What names the folder of the user's data that stays on this device.
+const USER_DATA: &str = "LOCALAPPDATA";
 const PIPES: &str = r"\\.\pipe\";

@@ -6,8 +6,10 @@ use policy_schema::raw::{RawPolicy, ReadError, ReadErrorKind};
 use policy_schema::read::registry::{Tree, read as read_tree};
 use windows_registry::{Key, LOCAL_MACHINE};
 
-use super::registry::{self, KeyWatch, NamedKey, is_absent};
+use super::group_policy;
+use super::registry::{self, KeyWatch, is_absent};
 use crate::directory::Reading;
+use crate::directory::key_below_machine;
 use crate::no_drop_ins::only;
 pub use crate::no_drop_ins::{is_policy_folder, place_exists, read_folder};
 use crate::paths::Paths;
@@ -16,14 +18,23 @@ use crate::watch::Hint;
 /// What the source is called on this operating system, for messages.
 pub const WHERE: &str = r"HKLM\SOFTWARE\Policies\Steward, by Group Policy or Intune";
 
+/// Whether the values of a source come and go one by one. A refresh of Group Policy can take all of them away for some seconds.
+pub const VALUES_COME_ONE_BY_ONE: bool = true;
+
 /// The policy key.
 const KEY: &str = r"SOFTWARE\Policies\Steward";
-/// Groups of values: `Recommended`, and a list inside it.
-const MAXIMUM_DEPTH: usize = 2;
+/// Groups of values: `Recommended`, a list inside it, and what is nested too deep, to tell of it.
+const MAXIMUM_DEPTH: usize = 3;
 
-/// Reads every source.
+/// Reads every source, while Group Policy does not write if that can be had: where it writes for long, or does not let this
+/// process in, values that it has just removed may be missing.
 #[must_use]
 pub fn read(paths: &Paths) -> Reading {
+    let reading = paths.clone();
+    group_policy::paused(move || read_now(&reading)).unwrap_or_else(|| read_now(paths))
+}
+
+fn read_now(paths: &Paths) -> Reading {
     let key = paths.key(KEY);
     let name = format!(r"HKLM\{key}");
     let contents = match read_key(&key) {
@@ -33,6 +44,18 @@ pub fn read(paths: &Paths) -> Reading {
         }
     };
     only(name, contents)
+}
+
+/// The policy in a key that an administrator names, as `HKLM\SOFTWARE\Policies\Steward`; `None` if it is no name of a key.
+#[must_use]
+pub fn read_named_key(name: &str) -> Option<Result<RawPolicy, ReadError>> {
+    let key = key_below_machine(name)?;
+    let unreadable = |text: String| ReadError::new(ReadErrorKind::Unreadable, text);
+    Some(match read_key(key) {
+        Ok(Some(policy)) => Ok(policy),
+        Ok(None) => Err(unreadable("there is no such key, or it has no values".to_owned())),
+        Err(error) => Err(unreadable(format!("cannot be read: {error}"))),
+    })
 }
 
 /// The policy in a key; `None` if there is no key, or no value in it or below.
@@ -62,11 +85,6 @@ fn tree(key: &Key, depth: usize) -> io::Result<Tree> {
     Ok(Tree { values, subkeys })
 }
 
-/// The keys above a key, the nearest first.
-fn ancestors(key: String) -> impl Iterator<Item = String> {
-    std::iter::successors(Some(key), |key| Some(key.rsplit_once('\\')?.0.to_owned())).skip(1)
-}
-
 /// A watch over the policy key, and over the nearest key above it that exists.
 pub struct Watch {
     watch: Result<KeyWatch, String>,
@@ -86,9 +104,8 @@ impl Watch {
     /// Watches what exists now. Call it before each read: a notification comes only once.
     pub fn arm(&mut self, paths: &Paths) {
         let Ok(watch) = &mut self.watch else { return };
-        let own = open(paths.key(KEY));
-        let above = ancestors(paths.key(KEY)).map(open).find_map(Result::transpose).transpose();
-        watch.arm(own, above);
+        let key = paths.key(KEY);
+        watch.arm(registry::open(key.clone()), registry::open_above(&key));
     }
 
     /// Why changes are not noticed at once.
@@ -98,14 +115,5 @@ impl Watch {
             Ok(watch) => watch.failure(),
             Err(error) => Some(error),
         }
-    }
-}
-
-/// A key to watch; `None` if it does not exist.
-fn open(name: String) -> Result<Option<NamedKey>, String> {
-    match LOCAL_MACHINE.open(&name) {
-        Ok(key) => Ok(Some((name, key))),
-        Err(error) if is_absent(error.code().0) => Ok(None),
-        Err(error) => Err(format!(r"HKLM\{name}: {error}")),
     }
 }

@@ -6,7 +6,7 @@ mod watch;
 use std::io;
 
 use policy_schema::read::registry::RegistryValue;
-use windows_registry::Key;
+use windows_registry::{Key, LOCAL_MACHINE};
 
 pub(super) use ffi::subkeys;
 pub(super) use watch::{KeyWatch, NamedKey};
@@ -28,6 +28,27 @@ pub(super) fn values(key: &Key) -> io::Result<Vec<RegistryValue>> {
         }
     }
     Err(io::Error::new(io::ErrorKind::ResourceBusy, "the key keeps changing"))
+}
+
+/// A key of `HKEY_LOCAL_MACHINE` to watch; `None` if it does not exist.
+///
+/// # Errors
+/// Why it cannot be opened.
+pub(super) fn open(name: String) -> Result<Option<NamedKey>, String> {
+    match LOCAL_MACHINE.open(&name) {
+        Ok(key) => Ok(Some((name, key))),
+        Err(error) if is_absent(error.code().0) => Ok(None),
+        Err(error) => Err(format!(r"HKLM\{name}: {error}")),
+    }
+}
+
+/// The nearest key above a key that exists.
+///
+/// # Errors
+/// Why it cannot be opened.
+pub(super) fn open_above(name: &str) -> Result<Option<NamedKey>, String> {
+    let above = std::iter::successors(Some(name), |key| Some(key.rsplit_once('\\')?.0)).skip(1);
+    above.map(|key| open(key.to_owned())).find_map(Result::transpose).transpose()
 }
 
 /// Whether an error says that a key or value does not exist, or is just being deleted (winerror.h, as HRESULT).

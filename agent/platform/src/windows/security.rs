@@ -38,6 +38,26 @@ pub(super) fn own_user() -> io::Result<String> {
     Token::own()?.user()?.text()
 }
 
+/// Whether this process runs as LocalSystem, or as an administrator and is elevated.
+pub(super) fn is_administrator() -> io::Result<bool> {
+    let token = Token::own()?;
+    Ok(token.user()? == Sid::local_system()? || token.has_group(&Sid::administrators()?)?)
+}
+
+/// Whether this process runs as LocalSystem, as services do.
+pub(super) fn is_local_system() -> io::Result<bool> {
+    Ok(Token::own()?.user()? == Sid::local_system()?)
+}
+
+/// Gives a folder an access list, and what is in it inherits it, unless it has it already. Whether it had another one.
+pub(super) fn correct_access(path: &Path, wanted: &Descriptor) -> io::Result<bool> {
+    if ffi::access_of(path)? == wanted.text()? {
+        return Ok(false);
+    }
+    ffi::set_access(path, wanted)?;
+    Ok(true)
+}
+
 /// Whether the owner of a file or folder is LocalSystem, the group of administrators, or the user who runs this
 /// process.
 pub(super) fn is_trustworthy(path: &Path) -> io::Result<bool> {

@@ -1,10 +1,24 @@
 //! Requests to stop: from a user at the console, or from Windows when it shuts down.
 
+mod ffi;
+
 use std::io;
+use std::os::windows::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use tokio::signal::windows::{
     CtrlBreak, CtrlC, CtrlClose, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown,
 };
+
+use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
+
+use crate::paths::Paths;
+use crate::role::{Role, Severity};
+use crate::{environment, log_file};
+
+/// The name of the agent in the event log.
+const SOURCE: &str = "Steward";
 
 /// A request to stop, of the system or of a user at the console.
 pub struct StopSignal {
@@ -54,8 +68,48 @@ pub fn set_umask() {}
 /// Nothing: Windows writes no image of a crashed process unless an administrator has asked for it.
 pub fn protect_memory() {}
 
-/// The services' logs: none are kept on Windows yet.
+/// Whether whoever keeps the log adds the time to each line: nobody keeps one.
 #[must_use]
-pub fn logs(_: u64) -> Vec<(&'static str, String)> {
-    Vec::new()
+pub fn log_has_times() -> bool {
+    false
+}
+
+/// Where a process keeps its log besides standard error, which a service does not have.
+#[must_use]
+pub fn log_file(paths: &Paths, role: Role) -> Option<PathBuf> {
+    Some(match role {
+        Role::Agent => paths.state().join(r"private\logs\agent.log"),
+        Role::Broker => paths.session_folder().join(r"logs\broker.log"),
+    })
+}
+
+/// Tells the event log `Application`, as the source `Steward`. The text can be read whether or not the source is registered:
+/// then Windows says so before it. What cannot be told is in the log file.
+pub fn report_event(severity: Severity, text: &str) {
+    drop(ffi::report_event(severity, text));
+}
+
+/// The end of the services' logs, by name, and what the event log has of the agent. A log that cannot be read is left out.
+#[must_use]
+pub fn logs(paths: &Paths, bytes: u64) -> Vec<(&'static str, String)> {
+    let read = |role, name| Some((name, log_file::end_of(&log_file(paths, role)?, bytes)?));
+    [read(Role::Agent, "agent.log"), read(Role::Broker, "broker.log"), event_log()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// The latest entries of the event log, as Windows' own program prints them.
+fn event_log() -> Option<(&'static str, String)> {
+    let system = environment::directory("SystemRoot").unwrap_or_else(|| PathBuf::from(r"C:\Windows"));
+    let query = format!("/q:*[System[Provider[@Name='{SOURCE}']]]");
+    let output = Command::new(system.join(r"System32\wevtutil.exe"))
+        .args(["qe", "Application", &query, "/f:text", "/rd:true", "/c:500"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .creation_flags(CREATE_NO_WINDOW)
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    (!text.trim().is_empty()).then_some(("event-log.txt", text))
 }

@@ -68,19 +68,21 @@ impl Check {
 
 fn problem(issuer: Option<&str>, redirect_uri: &str, finding: &Finding) -> Problem {
     let diagnosis = finding.diagnoses.first();
-    let is_of_port = diagnosis.is_some_and(|diagnosis| diagnosis.id == Cause::PortTaken);
+    let is = |cause: Cause| diagnosis.is_some_and(|diagnosis| diagnosis.id == cause);
     let unreachable = finding.diagnoses.is_empty() || finding.diagnoses.iter().any(Diagnosis::is_of_network);
-    let code = match (is_of_port, unreachable) {
-        (true, _) => Code::SignInPortTaken,
-        (false, true) => Code::SignInProviderUnreachable,
-        (false, false) => Code::SignInDiscoveryInvalid,
+    let of_port = match (is(Cause::PortTaken), is(Cause::PortReserved)) {
+        (true, _) => Some(Code::SignInPortTaken),
+        (false, true) => Some(Code::SignInPortReserved),
+        (false, false) => None,
     };
+    let other = if unreachable { Code::SignInProviderUnreachable } else { Code::SignInDiscoveryInvalid };
+    let code = of_port.unwrap_or(other);
     let evidence = diagnosis.and_then(|diagnosis| diagnosis.evidence.last());
     let message = match evidence.filter(|evidence| **evidence != finding.summary) {
         Some(evidence) => format!("{} ({})", finding.summary, evidence.trim()),
         None => finding.summary.clone(),
     };
-    let place = if is_of_port { redirect_uri } else { issuer.unwrap_or_default() };
+    let place = if of_port.is_some() { redirect_uri } else { issuer.unwrap_or_default() };
     let place = without_query(place).into_owned();
     Problem::new(code, message).at(place).hint(diagnosis.map(|diagnosis| diagnosis.fix.clone()))
 }

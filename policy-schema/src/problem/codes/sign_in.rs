@@ -38,6 +38,13 @@ codes! {
         ///
         /// Fix: finish or close it, then try again.
         SignInPortTaken = "sign-in.port-taken", Error;
+        /// Windows keeps the port of the redirect URI for itself, so no program can listen there.
+        ///
+        /// Cause: Hyper-V, WSL or containers have reserved a range of ports that it is in (error 10013).
+        ///
+        /// Fix: `netsh int ipv4 show excludedportrange protocol=tcp` shows the ranges, which may be others after a restart of
+        /// the device. Until then, `steward login --paste` needs no port.
+        SignInPortReserved = "sign-in.port-reserved", Error;
         /// No browser could be opened.
         ///
         /// Cause: no desktop session, or none is installed.

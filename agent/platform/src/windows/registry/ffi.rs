@@ -146,7 +146,7 @@ pub(super) enum Scope {
 pub(super) struct Notification {
     // Fields are dropped in this order: first the key.
     _key: Key,
-    _signal: Arc<Signal>,
+    signal: Arc<Signal>,
 }
 
 impl Notification {
@@ -173,10 +173,15 @@ impl Notification {
             )
         };
         if code == ERROR_SUCCESS {
-            Ok(Self { _key: key, _signal: Arc::clone(signal) })
+            Ok(Self { _key: key, signal: Arc::clone(signal) })
         } else {
             Err(error(code))
         }
+    }
+
+    /// What it sets.
+    pub(super) fn signal(&self) -> &Arc<Signal> {
+        &self.signal
     }
 }
 

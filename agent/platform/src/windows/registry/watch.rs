@@ -1,9 +1,12 @@
 //! A watch over keys of the registry. Windows notifies once per request, so [`KeyWatch::arm`] requests anew before each
 //! read; a thread waits for the notifications and calls `nudge`.
+//!
+//! Each request has a signal of its own. A key that was deleted and made again under its name is another key, so every call
+//! of [`KeyWatch::arm`] requests everything anew; the signals of before, which closing their keys sets as well, are waited for
+//! no longer.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use windows_registry::Key;
 
@@ -15,44 +18,44 @@ pub(in crate::os) type NamedKey = (String, Key);
 /// A watch over one key with everything in it, and over the subkeys of another.
 pub(in crate::os) struct KeyWatch {
     shared: Arc<Shared>,
-    own: Option<Armed>,
-    above: Option<Armed>,
+    armed: Vec<Notification>,
     failure: Option<String>,
 }
 
 struct Shared {
     stop: Signal,
-    own: Notice,
-    above: Notice,
-}
-
-struct Notice {
-    signal: Arc<Signal>,
-    /// Whether the notification has come since it was last requested.
-    came: AtomicBool,
-}
-
-struct Armed {
-    name: String,
-    _notification: Notification,
+    /// What is waited for has changed.
+    changed: Signal,
+    awaited: Mutex<Vec<Arc<Signal>>>,
 }
 
 impl KeyWatch {
     /// Starts the thread that calls `nudge`.
     pub(in crate::os) fn new(nudge: impl Fn() + Send + 'static) -> io::Result<Self> {
-        let notice =
-            || Ok::<_, io::Error>(Notice { signal: Arc::new(Signal::new()?), came: AtomicBool::new(true) });
-        let shared = Arc::new(Shared { stop: Signal::new()?, own: notice()?, above: notice()? });
+        let (stop, changed) = (Signal::new()?, Signal::new()?);
+        let shared = Arc::new(Shared { stop, changed, awaited: Mutex::default() });
         let waiting = Arc::clone(&shared);
         std::thread::Builder::new().name("policy-watch".to_owned()).spawn(move || {
-            let signals = [&waiting.stop, &*waiting.own.signal, &*waiting.above.signal];
-            while let Ok(index @ (1 | 2)) = Signal::wait_for_one(&signals) {
-                let notice = if index == 1 { &waiting.own } else { &waiting.above };
-                notice.came.store(true, Ordering::Release);
-                nudge();
+            // One that has come is spent: Windows sets it once per request.
+            let mut spent: Vec<Arc<Signal>> = Vec::new();
+            loop {
+                let mut awaited = waiting.awaited();
+                spent.retain(|signal| awaited.iter().any(|awaited| Arc::ptr_eq(signal, awaited)));
+                awaited.retain(|signal| !spent.iter().any(|spent| Arc::ptr_eq(signal, spent)));
+                let own = [&waiting.stop, &waiting.changed];
+                let signals: Vec<&Signal> =
+                    own.into_iter().chain(awaited.iter().map(|signal| &**signal)).collect();
+                match Signal::wait_for_one(&signals) {
+                    Ok(1) => {}
+                    Ok(index @ 2..) => {
+                        spent.push(Arc::clone(&awaited[index - 2]));
+                        nudge();
+                    }
+                    Ok(_) | Err(_) => return,
+                }
             }
         })?;
-        Ok(Self { shared, own: None, above: None, failure: None })
+        Ok(Self { shared, armed: Vec::new(), failure: None })
     }
 
     /// Requests a notification of the next change: of everything in the first key, of the subkeys of the second.
@@ -62,11 +65,23 @@ impl KeyWatch {
         own: Result<Option<NamedKey>, String>,
         above: Result<Option<NamedKey>, String>,
     ) {
-        let results = [
-            own.and_then(|own| arm(&mut self.own, own, Scope::Tree, &self.shared.own)),
-            above.and_then(|above| arm(&mut self.above, above, Scope::Subkeys, &self.shared.above)),
-        ];
-        self.failure = results.into_iter().find_map(Result::err);
+        let mut requested = Vec::new();
+        self.failure = None;
+        for (key, scope) in [(own, Scope::Tree), (above, Scope::Subkeys)] {
+            match key.and_then(|key| key.map(|key| request(key, scope)).transpose()) {
+                Ok(notification) => requested.extend(notification),
+                Err(failure) => {
+                    self.failure.get_or_insert(failure);
+                }
+            }
+        }
+        *self.shared.lock() =
+            requested.iter().map(|notification| Arc::clone(notification.signal())).collect();
+        if let Err(error) = self.shared.changed.set() {
+            self.failure.get_or_insert(error.to_string());
+        }
+        // The keys of before are closed now, and nobody waits for their signals.
+        self.armed = requested;
     }
 
     /// Why changes are not noticed at once.
@@ -82,27 +97,19 @@ impl Drop for KeyWatch {
     }
 }
 
-fn arm(
-    armed: &mut Option<Armed>,
-    wanted: Option<NamedKey>,
-    scope: Scope,
-    notice: &Notice,
-) -> Result<(), String> {
-    let same = armed.as_ref().map(|armed| &armed.name) == wanted.as_ref().map(|(name, _)| name);
-    if same && !notice.came.load(Ordering::Acquire) {
-        return Ok(());
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Signal>>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    // Closing a key sends its notification as well: that is one nudge too many, and then quiet. The new key is opened
-    // even if the name is the same, for the old one may have been deleted and created again.
-    let before = armed.take();
-    notice.came.store(false, Ordering::Release);
-    if let Some((name, key)) = wanted {
-        let requested = Notification::request(key, scope, &notice.signal);
-        let notification = requested.map_err(|error| format!(r"HKLM\{name}: {error}"))?;
-        *armed = Some(Armed { name, _notification: notification });
+
+    fn awaited(&self) -> Vec<Arc<Signal>> {
+        self.lock().clone()
     }
-    drop(before);
-    Ok(())
+}
+
+fn request((name, key): NamedKey, scope: Scope) -> Result<Notification, String> {
+    let requested = Signal::new().and_then(|signal| Notification::request(key, scope, &Arc::new(signal)));
+    requested.map_err(|error| format!(r"HKLM\{name}: {error}"))
 }
 
 #[cfg(test)]
@@ -126,12 +133,51 @@ mod tests {
         for number in 0..3 {
             watch.arm(open(), Ok(None));
             assert_eq!(watch.failure(), None);
-            // Closing the key of before may have nudged as well.
-            while received.try_recv().is_ok() {}
             key.set_u32("Value", number).unwrap();
             received.recv_timeout(LIMIT).unwrap();
         }
         assert_eq!(super::super::values(&key).unwrap().len(), 1);
+        CURRENT_USER.remove_tree(&name).unwrap();
+    }
+
+    /// Found by trial: an import that deletes the key first made the watch deaf, for the key that was watched was gone.
+    #[test]
+    fn key_that_was_deleted_and_made_again_is_watched_once_the_key_above_has_told_so() {
+        let parent = format!(r"Software\Steward Test Again {}", std::process::id());
+        let name = format!(r"{parent}\Policy");
+        let above = CURRENT_USER.create(&parent).unwrap();
+        CURRENT_USER.create(&name).unwrap().set_u32("Value", 0).unwrap();
+        let own = || Ok(CURRENT_USER.open(&name).ok().map(|key| (name.clone(), key)));
+        let parent_key = || Ok(Some((parent.clone(), CURRENT_USER.open(&parent).unwrap())));
+        let (nudges, received) = channel();
+        let mut watch = KeyWatch::new(move || nudges.send(()).unwrap_or_default()).unwrap();
+        for number in 0..10 {
+            watch.arm(own(), parent_key());
+            above.remove_tree("Policy").unwrap();
+            let again = above.create("Policy").unwrap();
+            again.set_u32("Value", number).unwrap();
+            received.recv_timeout(LIMIT).unwrap();
+            watch.arm(own(), parent_key());
+            while received.recv_timeout(Duration::from_millis(100)).is_ok() {}
+            again.set_u32("Value", number + 100).unwrap();
+            received.recv_timeout(LIMIT).unwrap();
+        }
+        drop(watch);
+        CURRENT_USER.remove_tree(&parent).unwrap();
+    }
+
+    #[test]
+    fn watch_that_is_armed_again_and_again_does_not_nudge_by_itself() {
+        let name = format!(r"Software\Steward Test Quiet {}", std::process::id());
+        CURRENT_USER.create(&name).unwrap();
+        let open = || Ok(Some((name.clone(), CURRENT_USER.open(&name).unwrap())));
+        let (nudges, received) = channel();
+        let mut watch = KeyWatch::new(move || nudges.send(()).unwrap_or_default()).unwrap();
+        for _ in 0..20 {
+            watch.arm(open(), open());
+        }
+        assert!(received.recv_timeout(Duration::from_millis(300)).is_err());
+        drop(watch);
         CURRENT_USER.remove_tree(&name).unwrap();
     }
 

@@ -10,14 +10,16 @@ use std::ptr::{NonNull, null_mut};
 
 use windows_sys::Win32::Foundation::{ERROR_SUCCESS, LocalFree};
 use windows_sys::Win32::Security::Authorization::{
-    ConvertSidToStringSidW, ConvertStringSecurityDescriptorToSecurityDescriptorW, GetNamedSecurityInfoW,
-    GetSecurityInfo, SDDL_REVISION_1, SE_FILE_OBJECT, SE_KERNEL_OBJECT,
+    ConvertSecurityDescriptorToStringSecurityDescriptorW, ConvertSidToStringSidW,
+    ConvertStringSecurityDescriptorToSecurityDescriptorW, GetNamedSecurityInfoW, GetSecurityInfo,
+    SDDL_REVISION_1, SE_FILE_OBJECT, SE_KERNEL_OBJECT, SetNamedSecurityInfoW,
 };
 use windows_sys::Win32::Security::{
-    CheckTokenMembership, CopySid, CreateWellKnownSid, DuplicateToken, GetTokenInformation, IsValidSid,
-    OWNER_SECURITY_INFORMATION, PSID, SECURITY_ATTRIBUTES, SECURITY_MAX_SID_SIZE, SecurityIdentification,
-    TOKEN_DUPLICATE, TOKEN_QUERY, TOKEN_USER, TokenUser, WELL_KNOWN_SID_TYPE, WinBuiltinAdministratorsSid,
-    WinLocalSystemSid,
+    CheckTokenMembership, CopySid, CreateWellKnownSid, DACL_SECURITY_INFORMATION, DuplicateToken,
+    GetSecurityDescriptorDacl, GetTokenInformation, IsValidSid, OWNER_SECURITY_INFORMATION,
+    PROTECTED_DACL_SECURITY_INFORMATION, PSID, SECURITY_ATTRIBUTES, SECURITY_MAX_SID_SIZE,
+    SecurityIdentification, TOKEN_DUPLICATE, TOKEN_QUERY, TOKEN_USER, TokenUser, WELL_KNOWN_SID_TYPE,
+    WinBuiltinAdministratorsSid, WinLocalSystemSid,
 };
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
 
@@ -171,6 +173,58 @@ pub(super) fn owner(path: &Path) -> io::Result<Sid> {
     unsafe { found_owner(code, owner, descriptor) }
 }
 
+/// The access list of a file or folder, as text.
+pub(super) fn access_of(path: &Path) -> io::Result<String> {
+    let mut descriptor = null_mut();
+    // SAFETY: the path ends in NUL and lives as long as the call; what is null is optional.
+    let code = unsafe {
+        GetNamedSecurityInfoW(
+            wide(path).as_ptr(),
+            SE_FILE_OBJECT,
+            DACL_SECURITY_INFORMATION,
+            null_mut(),
+            null_mut(),
+            null_mut(),
+            null_mut(),
+            &raw mut descriptor,
+        )
+    };
+    if code != ERROR_SUCCESS {
+        return Err(error(code));
+    }
+    // SAFETY: Windows allocated the descriptor with `LocalAlloc`, and only `Local` has it.
+    Descriptor(unsafe { Local::owned(descriptor)? }).text()
+}
+
+/// Gives a file or folder an access list that inherits nothing from above. What is in a folder inherits it.
+pub(super) fn set_access(path: &Path, access: &Descriptor) -> io::Result<()> {
+    let (mut present, mut defaulted, mut list) = (0, 0, null_mut());
+    // SAFETY: `access` owns the descriptor, so it lives longer than the list, which is inside it. The path ends in NUL and
+    // lives as long as the call; what is null is optional, and not changed.
+    let code = unsafe {
+        succeeded(GetSecurityDescriptorDacl(
+            access.0.as_ptr(),
+            &raw mut present,
+            &raw mut list,
+            &raw mut defaulted,
+        ))?;
+        if present == 0 || list.is_null() {
+            // Without a list, everybody would have access.
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no access list"));
+        }
+        SetNamedSecurityInfoW(
+            wide(path).as_ptr(),
+            SE_FILE_OBJECT,
+            DACL_SECURITY_INFORMATION | PROTECTED_DACL_SECURITY_INFORMATION,
+            null_mut(),
+            null_mut(),
+            list,
+            null_mut(),
+        )
+    };
+    if code == ERROR_SUCCESS { Ok(()) } else { Err(error(code)) }
+}
+
 /// The owner of an open pipe.
 pub(super) fn pipe_owner(pipe: BorrowedHandle<'_>) -> io::Result<Sid> {
     let (mut owner, mut descriptor) = (null_mut(), null_mut());
@@ -226,6 +280,24 @@ impl Descriptor {
             ))?;
             Local::owned(descriptor).map(Self)
         }
+    }
+
+    /// The access list as text, in the form that Windows gives it.
+    pub(in crate::os) fn text(&self) -> io::Result<String> {
+        let mut text = null_mut();
+        // SAFETY: `self` owns the descriptor, which is only read. A text is allocated with `LocalAlloc` and ends in NUL, and
+        // only `LocalText` has the pointer.
+        let text = unsafe {
+            succeeded(ConvertSecurityDescriptorToStringSecurityDescriptorW(
+                self.0.as_ptr(),
+                SDDL_REVISION_1,
+                DACL_SECURITY_INFORMATION,
+                &raw mut text,
+                null_mut(),
+            ))?;
+            LocalText::owned(text)?
+        };
+        Ok(text.read())
     }
 
     /// The form in which functions that create something take it.
