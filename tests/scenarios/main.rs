@@ -29,3 +29,4 @@ mod token_response;
 mod truth;
 mod update;
 mod vault;
+mod windows;

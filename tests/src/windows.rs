@@ -57,10 +57,13 @@ impl Windows {
     /// A key below `HKEY_LOCAL_MACHINE`, in the device's part of the registry.
     #[must_use]
     pub fn key(&self, below: &str) -> String {
+        format!("SOFTWARE\\Steward Roots\\{}\\{below}", self.label())
+    }
+
+    /// The root as one word.
+    fn label(&self) -> String {
         let root = self.path("");
-        let label: String =
-            root.trim_end_matches('\\').chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
-        format!("SOFTWARE\\Steward Roots\\{label}\\{below}")
+        root.trim_end_matches('\\').chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect()
     }
 
     /// The key of the agent's policy.
@@ -122,6 +125,123 @@ impl Windows {
         process
     }
 
+    /// Starts the machine service where nobody may be able to ask it.
+    #[must_use]
+    pub fn start_agent_without_api(&self) -> Process {
+        let root = self.path("");
+        self.device.start(&self.wine, &[&self.steward, "--root", &root, "agent"])
+    }
+
+    /// A pipe of this device's Steward.
+    #[must_use]
+    pub fn pipe(&self, name: &str) -> String {
+        format!("\\\\.\\pipe\\steward-{}-{name}", self.label())
+    }
+
+    /// Starts another program, that has a pipe or holds a file open (`fixtures/windows/other-program.c`), and waits until it has
+    /// it.
+    ///
+    /// # Panics
+    /// The compiler for Windows is missing.
+    pub async fn start_other_program(&self, what: &str, name: &str) -> Process {
+        let program = self.device.path("other-program.exe");
+        if !program.exists() {
+            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/windows/other-program.c");
+            let arguments = ["-O1", "-o", &program.display().to_string(), source];
+            let output = self.device.run("x86_64-w64-mingw32-gcc".as_ref(), &arguments).await;
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        let process = self.device.start(&self.wine, &[&program.display().to_string(), what, name]);
+        until("the other program", async || {
+            let log = process.log();
+            if log.contains("has it") { Ok(()) } else { Err(log) }
+        })
+        .await;
+        process
+    }
+
+    /// A file of the agent's state, as Windows programs see its path.
+    #[must_use]
+    pub fn state_file(&self, name: &str) -> Option<String> {
+        Some(format!("Z:{}", self.find(name)?).replace('/', "\\"))
+    }
+
+    /// The content of a file of the agent's state.
+    ///
+    /// # Panics
+    /// There is no such file.
+    #[must_use]
+    pub fn read_state_file(&self, name: &str) -> String {
+        fs_err::read_to_string(self.find(name).expect("the agent wrote it")).expect("it is a text")
+    }
+
+    /// The status that the agent wrote last, if there is one.
+    #[must_use]
+    pub fn status_file(&self) -> Option<Status> {
+        serde_json::from_str(&fs_err::read_to_string(self.find("status.json")?).ok()?).ok()
+    }
+
+    fn find(&self, name: &str) -> Option<String> {
+        walk(&self.device.path("")).into_iter().find(|path| path.ends_with(&format!("/{name}")))
+    }
+
+    /// Writes a file, and gives its path as Windows programs see it.
+    ///
+    /// # Panics
+    /// The disk is full.
+    #[must_use]
+    pub fn write(&self, name: &str, text: &str) -> String {
+        fs_err::write(self.device.path(name), text).expect("the disk has room");
+        self.path(name)
+    }
+
+    /// A path as this system sees it.
+    #[must_use]
+    pub fn real_path(&self, below: &str) -> PathBuf {
+        self.device.path(below)
+    }
+
+    /// Whether there is a file or folder.
+    #[must_use]
+    pub fn exists(&self, below: &str) -> bool {
+        self.device.path(below).exists()
+    }
+
+    /// Runs `steward` in a folder, which is made.
+    ///
+    /// # Panics
+    /// The disk is full.
+    pub async fn steward_in(&self, folder: &str, arguments: &[&str]) -> Output {
+        let folder = self.device.path(folder);
+        fs_err::create_dir_all(&folder).expect("the disk has room");
+        let (folder, wine, root) =
+            (folder.display().to_string(), self.wine.display().to_string(), self.path(""));
+        let first = ["--chdir", &folder, &wine, &self.steward, "--root", &root];
+        self.device.run("/usr/bin/env".as_ref(), &[&first, arguments].concat()).await
+    }
+
+    /// Sets the proxies in the Internet settings of the user: a list with exceptions, a script, or neither. They are the same for
+    /// all devices.
+    ///
+    /// # Panics
+    /// `reg.exe` refuses it.
+    pub async fn set_internet_settings(&self, proxies: Option<&str>, bypass: &str, script: Option<&str>) {
+        // A version, a number that counts changes, what is in use (1 nothing, 2 a list, 4 a script), three texts with their
+        // lengths, 32 bytes more.
+        let flags = 1 | u32::from(proxies.is_some()) << 1 | u32::from(script.is_some()) << 2;
+        let mut bytes: Vec<u8> = [0x46, 1, flags].into_iter().flat_map(u32::to_le_bytes).collect();
+        for text in [proxies.unwrap_or_default(), bypass, script.unwrap_or_default()] {
+            bytes.extend(u32::try_from(text.len()).expect("it is short").to_le_bytes());
+            bytes.extend(text.as_bytes());
+        }
+        bytes.extend([0; 32]);
+        let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let key =
+            "HKEY_CURRENT_USER\\Software\\Microsoft\\Windows\\CurrentVersion\\Internet Settings\\Connections";
+        let text = format!("REGEDIT4\n\n[{key}]\n\"DefaultConnectionSettings\"=hex:{}\n", hex.join(","));
+        self.import(text.as_bytes()).await;
+    }
+
     /// Starts the user's broker and waits until it responds.
     pub async fn start_broker(&self) -> Process {
         let root = self.path("");
@@ -176,6 +296,15 @@ impl Windows {
             if condition(&status) { Ok(status) } else { Err(status) }
         })
         .await
+    }
+
+    /// Waits until the status of the machine service meets a condition, and gives it.
+    ///
+    /// # Panics
+    /// It does not.
+    pub async fn machine_status_where(&self, what: &str, condition: impl Fn(&Status) -> bool) -> Status {
+        let met = |overview: &Overview| overview.status.as_ref().is_some_and(&condition);
+        self.status_where(what, met).await.status.expect("it meets the condition")
     }
 
     /// Waits until policy sets so many settings.

@@ -239,7 +239,9 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
         }
     });
     let mut findings: Vec<Finding> = findings.collect();
-    findings.extend(ways(&client.http, &addresses).await);
+    let issuer = subject.configuration.issuer.iter().filter_map(|issuer| issuer.parse().ok());
+    let servers: Vec<Url> = issuer.chain(addresses.iter().cloned()).collect();
+    findings.extend(ways(&client.http, &servers).await);
     let patterns: Vec<&str> =
         app.iter().flat_map(|app| app.domains()).filter(|domain| domain.contains('*')).collect();
     if !patterns.is_empty() {
@@ -256,6 +258,7 @@ async fn ways(http: &Http, addresses: &[Url]) -> Option<Finding> {
     for url in addresses {
         let way = http.route(url).await.to_string();
         match ways.iter_mut().find(|(known, _)| *known == way) {
+            Some((_, hosts)) if hosts.contains(&host(url)) => {}
             Some((_, hosts)) => hosts.push(host(url)),
             None => ways.push((way, vec![host(url)])),
         }
