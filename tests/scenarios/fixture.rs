@@ -16,7 +16,7 @@ pub(super) const FILE_VAULT: &str = "VaultFallback = \"encrypted-file\"\n";
 /// A device with an identity provider, policy and both processes.
 pub(super) struct SignInDevice {
     pub(super) broker: Process,
-    _agent: Process,
+    pub(super) agent: Process,
     pub(super) provider: Provider,
     pub(super) device: Device,
     /// The port of the redirect URI.
@@ -56,7 +56,7 @@ pub(super) async fn device_with_policy(
     device.push("50.toml", policy);
     let agent = device.start_agent().await;
     let broker = device.start_broker().await;
-    SignInDevice { device, port, provider, broker, _agent: agent }
+    SignInDevice { broker, agent, provider, device, port }
 }
 
 impl SignInDevice {

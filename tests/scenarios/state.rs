@@ -4,6 +4,8 @@ use e2e::device::Device;
 use nix::sys::signal::Signal;
 use policy_schema::Code;
 
+use super::fixture::{FILE_VAULT, sign_in_device};
+
 /// Found by trial: that the record of updates or of the app's configuration was lost was told in one report, or in none.
 #[tokio::test]
 async fn state_that_is_lost_is_reported_until_the_agent_ends() {
@@ -37,4 +39,30 @@ async fn state_that_is_lost_is_reported_until_the_agent_ends() {
             assert!(path.with_extension(aside).exists(), "{name}");
         }
     }
+}
+
+/// Before an uninstallation: the app's configuration goes with the agent's state, and the user's sessions with their keys.
+#[tokio::test]
+async fn cleanup_removes_configuration_state_and_sessions_and_refuses_while_their_processes_run() {
+    let mut fixture = sign_in_device(FILE_VAULT).await;
+    fixture.login().await;
+    let refused = async |arguments: &[&str], expected: &str| {
+        let output = fixture.device.steward(arguments).await;
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && errors.contains(expected), "{errors}");
+    };
+    refused(&["cleanup"], "the agent runs; stop it first").await;
+    refused(&["cleanup", "--sessions"], "your broker runs; stop it first").await;
+    let configuration = fixture.device.configuration_file();
+    assert!(configuration.exists() && !fixture.vault().is_empty());
+    fixture.kill_broker().await;
+    fixture.agent.signal(Signal::SIGTERM);
+    fixture.agent.wait_for_exit().await;
+    let printed = fixture.device.printed(&["cleanup"]).await;
+    assert!(printed.contains(&format!("Removed {}.", configuration.display())), "{printed}");
+    assert!(!configuration.exists() && !fixture.device.path("var/lib/steward").exists());
+    fixture.device.printed(&["cleanup", "--sessions"]).await;
+    assert!(!fixture.device.session_folder().exists());
+    let printed = fixture.device.printed(&["cleanup"]).await;
+    assert!(printed.contains("nothing to remove"), "{printed}");
 }

@@ -46,6 +46,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use net::chain;
 use net::client::CallError;
 use platform::paths::Paths;
+use platform::quoted;
 use platform::role::Role;
 use platform::service::StopSignal;
 use policy_schema::counted;
@@ -321,8 +322,8 @@ fn manual_pages(output: &Path, json: bool) -> anyhow::Result<()> {
         pages.sort();
         out!("{}", serde_json::to_string_pretty(&json!({ "folder": output, "files": pages }))?);
     } else {
-        let folder = output.display();
-        out!("The manual pages are in {folder}; `man -l {folder}/steward.1` shows the first.");
+        let first = quoted(&output.join("steward.1"));
+        out!("The manual pages are in {}; `man -l {first}` shows the first.", output.display());
     }
     Ok(())
 }

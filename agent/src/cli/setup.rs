@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Subcommand;
 use platform::file::{self, Access};
 use platform::paths::{Paths, folder_of};
+use platform::quoted;
 use policy_schema::export::{Artefact, policy_of, toml as drop_in_of};
 use policy_schema::raw::Source;
 use policy_schema::read::drop_in;
@@ -487,5 +488,5 @@ fn print_result(answers: &Answers, findings: &[Finding], offline: bool, output: 
     out!("  3-extension-access.md      what to enter in the Amazon Quick console");
     out!("  4-distribution.md          how policy and app get to devices");
     out!("  policy.toml, profiles/     the policy, in every form");
-    out!("\nNext: steward doctor --policy {}", output.join("policy.toml").display());
+    out!("\nNext: steward doctor --policy {}", quoted(&output.join("policy.toml")));
 }

@@ -101,7 +101,7 @@ choice! {
 choice! {
     /// Which proxy is used.
     ProxyMode {
-        /// The one that the system names (on Linux: `HTTPS_PROXY` and its kind in the service's environment).
+        /// The one that the environment or the system names.
         System = "system",
         /// None.
         Direct = "direct",

@@ -8,7 +8,10 @@ settings! {
     network: "Network" {
         /// Proxy mode
         ///
-        /// Which proxy the agent uses.
+        /// Which proxy is used. With `system`, the environment of the process is asked first (`HTTPS_PROXY` and its kind). Then,
+        /// on Windows, the agent takes WinHTTP's settings of the device, and the broker the Internet settings of its user, with
+        /// their exceptions and their automatic configuration; on macOS both take the network settings. `steward doctor` says
+        /// which proxy each server is reached through, and who says so.
         ProxyMode => proxy_mode: ProxyMode =
             Setting::choice(ProxyMode::CHOICES, "fixed").default(Literal::Text("system"));
         /// Proxy address

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::environment;
 use crate::paths::{Paths, no_user_folder};
+pub use crate::unix::shell::quoted;
 
 /// The name of this operating system in app descriptors.
 pub const SYSTEM: &str = "macos";

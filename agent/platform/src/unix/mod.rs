@@ -4,4 +4,5 @@ pub mod file;
 pub mod install;
 pub mod ipc;
 pub(crate) mod memory;
+pub(crate) mod shell;
 pub(crate) mod signal;

@@ -63,8 +63,8 @@ impl Watch {
     pub fn arm(&mut self, paths: &Paths, location: Option<&str>) {
         let Some(watch) = &mut self.watch else { return };
         match location.and_then(|location| subkey(location).ok()).map(|key| paths.key(key)) {
-            Some(key) => watch.arm(open(key.clone()), open_above(&key)),
-            None => watch.arm(Ok(None), Ok(None)),
+            Some(key) => watch.arm(|| open(key.clone()), || open_above(&key)),
+            None => watch.arm(|| Ok(None), || Ok(None)),
         }
     }
 }

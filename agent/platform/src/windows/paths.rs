@@ -2,7 +2,7 @@
 //! that is named after the folder, for tests and the demo.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::security;
 use crate::environment;
@@ -87,4 +87,12 @@ impl Paths {
 
 /// What names the folder of the user's data that stays on this device.
 const USER_DATA: &str = "LOCALAPPDATA";
+/// A path as one word of cmd and of PowerShell. No name of a file has a quotation mark in it.
+#[must_use]
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_./\\-:".contains(letter);
+    if !text.is_empty() && text.chars().all(is_plain) { text } else { format!("\"{text}\"") }
+}
+
 const PIPES: &str = r"\\.\pipe\";

@@ -105,7 +105,7 @@ impl Watch {
     pub fn arm(&mut self, paths: &Paths) {
         let Ok(watch) = &mut self.watch else { return };
         let key = paths.key(KEY);
-        watch.arm(registry::open(key.clone()), registry::open_above(&key));
+        watch.arm(|| registry::open(key.clone()), || registry::open_above(&key));
     }
 
     /// Why changes are not noticed at once.

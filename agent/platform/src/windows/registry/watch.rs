@@ -15,6 +15,9 @@ use super::ffi::{Notification, Scope, Signal};
 /// A key of `HKEY_LOCAL_MACHINE` that is open, with its name there.
 pub(in crate::os) type NamedKey = (String, Key);
 
+/// Keys that come and go all the time are watched as they are after so many rounds.
+const MAXIMUM_ROUNDS: usize = 5;
+
 /// A watch over one key with everything in it, and over the subkeys of another.
 pub(in crate::os) struct KeyWatch {
     shared: Arc<Shared>,
@@ -58,21 +61,32 @@ impl KeyWatch {
         Ok(Self { shared, armed: Vec::new(), failure: None })
     }
 
-    /// Requests a notification of the next change: of everything in the first key, of the subkeys of the second.
-    /// `None` is a key that does not exist, `Err` says why one could not be opened.
+    /// Requests a notification of the next change: of everything in the first key, of the subkeys of the second, which is the
+    /// nearest above it. They give `None` for a key that does not exist, `Err` says why one could not be opened.
+    ///
+    /// The key above comes first: one that is made before it is watched is then found, and one that is made later is told. Once
+    /// both are watched, another key may have become the nearest above, and then both are requested again.
     pub(in crate::os) fn arm(
         &mut self,
-        own: Result<Option<NamedKey>, String>,
-        above: Result<Option<NamedKey>, String>,
+        own: impl Fn() -> Result<Option<NamedKey>, String>,
+        above: impl Fn() -> Result<Option<NamedKey>, String>,
     ) {
         let mut requested = Vec::new();
-        self.failure = None;
-        for (key, scope) in [(own, Scope::Tree), (above, Scope::Subkeys)] {
-            match key.and_then(|key| key.map(|key| request(key, scope)).transpose()) {
-                Ok(notification) => requested.extend(notification),
-                Err(failure) => {
-                    self.failure.get_or_insert(failure);
+        for _ in 0..MAXIMUM_ROUNDS {
+            requested.clear();
+            self.failure = None;
+            let nearest = above();
+            let name = name_of(&nearest);
+            for (key, scope) in [(nearest, Scope::Subkeys), (own(), Scope::Tree)] {
+                match key.and_then(|key| key.map(|key| request(key, scope)).transpose()) {
+                    Ok(notification) => requested.extend(notification),
+                    Err(failure) => {
+                        self.failure.get_or_insert(failure);
+                    }
                 }
+            }
+            if name_of(&above()) == name {
+                break;
             }
         }
         *self.shared.lock() =
@@ -107,6 +121,10 @@ impl Shared {
     }
 }
 
+fn name_of(key: &Result<Option<NamedKey>, String>) -> Option<String> {
+    key.as_ref().ok()?.as_ref().map(|(name, _)| name.clone())
+}
+
 fn request((name, key): NamedKey, scope: Scope) -> Result<Notification, String> {
     let requested = Signal::new().and_then(|signal| Notification::request(key, scope, &Arc::new(signal)));
     requested.map_err(|error| format!(r"HKLM\{name}: {error}"))
@@ -131,7 +149,7 @@ mod tests {
         let (nudges, received) = channel();
         let mut watch = KeyWatch::new(move || nudges.send(()).unwrap_or_default()).unwrap();
         for number in 0..3 {
-            watch.arm(open(), Ok(None));
+            watch.arm(open, || Ok(None));
             assert_eq!(watch.failure(), None);
             key.set_u32("Value", number).unwrap();
             received.recv_timeout(LIMIT).unwrap();
@@ -152,12 +170,12 @@ mod tests {
         let (nudges, received) = channel();
         let mut watch = KeyWatch::new(move || nudges.send(()).unwrap_or_default()).unwrap();
         for number in 0..10 {
-            watch.arm(own(), parent_key());
+            watch.arm(own, parent_key);
             above.remove_tree("Policy").unwrap();
             let again = above.create("Policy").unwrap();
             again.set_u32("Value", number).unwrap();
             received.recv_timeout(LIMIT).unwrap();
-            watch.arm(own(), parent_key());
+            watch.arm(own, parent_key);
             while received.recv_timeout(Duration::from_millis(100)).is_ok() {}
             again.set_u32("Value", number + 100).unwrap();
             received.recv_timeout(LIMIT).unwrap();
@@ -174,7 +192,7 @@ mod tests {
         let (nudges, received) = channel();
         let mut watch = KeyWatch::new(move || nudges.send(()).unwrap_or_default()).unwrap();
         for _ in 0..20 {
-            watch.arm(open(), open());
+            watch.arm(open, open);
         }
         assert!(received.recv_timeout(Duration::from_millis(300)).is_err());
         drop(watch);
@@ -184,9 +202,9 @@ mod tests {
     #[test]
     fn key_that_cannot_be_opened_is_a_failure_and_missing_key_is_none() {
         let mut watch = KeyWatch::new(|| {}).unwrap();
-        watch.arm(Err("access denied".to_owned()), Ok(None));
+        watch.arm(|| Err("access denied".to_owned()), || Ok(None));
         assert_eq!(watch.failure(), Some("access denied"));
-        watch.arm(Ok(None), Ok(None));
+        watch.arm(|| Ok(None), || Ok(None));
         assert_eq!(watch.failure(), None);
     }
 }

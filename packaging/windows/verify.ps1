@@ -1,0 +1,102 @@
+# Checks on a real Windows what Wine cannot show. Run it as an administrator, on a test device with Steward and a policy, while a user is
+# signed in to Windows:
+#
+#   powershell -ExecutionPolicy Bypass -File verify.ps1 -Steward 'C:\Program Files\Steward\steward.exe'
+#
+# It changes nothing lasting: it starts an agent below a folder of its own, and removes that and its part of the registry at the end.
+param([string]$Steward = 'C:\Program Files\Steward\steward.exe')
+$ErrorActionPreference = 'Stop'
+$failed = 0
+$root = Join-Path $env:ProgramData "StewardVerify-$PID"
+$label = -join ($root.ToCharArray() | ForEach-Object { if ([char]::IsLetterOrDigit($_)) { $_ } else { '_' } })
+$key = "HKLM:\SOFTWARE\Steward Roots\$label"
+
+function Check([string]$name, [scriptblock]$test) {
+    try { $result = & $test } catch { $result = $_.Exception.Message }
+    if ($result -eq $true) { "ok    $name" } else { "FAIL  $name`n      $result"; $script:failed++ }
+}
+function Wait-For([scriptblock]$test) {
+    foreach ($attempt in 1..100) { if (& $test) { return $true }; Start-Sleep -Milliseconds 100 }
+    return $false
+}
+function Set-Policy([hashtable]$values) {
+    $policy = "$key\SOFTWARE\Policies\Steward"
+    New-Item -Path $policy -Force | Out-Null
+    foreach ($name in $values.Keys) { Set-ItemProperty -Path $policy -Name $name -Value $values[$name] }
+}
+function Status { & $Steward --root $root --json status | ConvertFrom-Json }
+
+New-Item -ItemType Directory -Path $root | Out-Null
+Set-Policy @{ SocialSignIn = 'blocked' }
+$agent = Start-Process -FilePath $Steward -ArgumentList '--root', "`"$root`"", 'agent' -PassThru -WindowStyle Hidden
+try {
+    Check 'the agent responds' { Wait-For { (Status).agent_running } }
+    Check 'folders give access to SYSTEM and administrators, and to no person' {
+        $state = Get-ChildItem -Path $root -Recurse -Directory -Filter Steward | Select-Object -First 1
+        $named = (Get-Acl $state.FullName).Access | ForEach-Object { $_.IdentityReference.Translate([Security.Principal.SecurityIdentifier]).Value }
+        $people = $named | Where-Object { $_ -like 'S-1-5-21-*' -or $_ -like 'S-1-12-1-*' }
+        if ($people) { "it names $people" } else { $true }
+    }
+    Check 'private state is closed to users' {
+        $private = Get-ChildItem -Path $root -Recurse -Directory -Filter private | Select-Object -First 1
+        $users = (Get-Acl $private.FullName).Access | Where-Object { $_.IdentityReference.Translate([Security.Principal.SecurityIdentifier]).Value -eq 'S-1-5-32-545' }
+        if ($users) { 'users have access' } else { $true }
+    }
+    Check 'a value is set for the app, and set again when somebody deletes it' {
+        $quick = "$key\SOFTWARE\Policies\Amazon\Quick"
+        $isSet = { (Get-ItemProperty -Path $quick -ErrorAction SilentlyContinue).DisableSocialLogin -eq 1 }
+        if (-not (Wait-For $isSet)) { return 'it is not set' }
+        Remove-ItemProperty -Path $quick -Name DisableSocialLogin
+        Wait-For $isSet
+    }
+    Check 'a change after the key was deleted and made again is noticed' {
+        foreach ($round in 1..10) {
+            Remove-Item -Path "$key\SOFTWARE\Policies\Steward" -Recurse
+            Set-Policy @{ SocialSignIn = 'blocked'; OrganizationName = "round $round" }
+            if (-not (Wait-For { (Status).status.policy.organization -eq "round $round" })) { return "round $round" }
+            Set-Policy @{ OrganizationName = "changed $round" }
+            if (-not (Wait-For { (Status).status.policy.organization -eq "changed $round" })) { return "change $round" }
+        }
+        $true
+    }
+    Check 'a file that another program holds does not keep policy from being applied' {
+        $file = Get-ChildItem -Path $root -Recurse -Filter sign-in.json | Select-Object -First 1
+        $held = [IO.File]::Open($file.FullName, 'Open', 'Read', 'Read')
+        try {
+            Set-Policy @{ AppSelfUpdate = 'none' }
+            Wait-For { (Get-ItemProperty -Path "$key\SOFTWARE\Policies\Amazon\Quick").DisableAutoUpdates -eq 'patch' }
+        } finally { $held.Close() }
+    }
+    Check 'another user is not an owner of the pipe, and cannot make an instance of it' {
+        $pipe = [IO.Directory]::GetFiles('\\.\pipe\') | Where-Object { $_ -like "*steward-$label-agent" }
+        if ($pipe) { $true } else { 'there is no such pipe' }
+    }
+    Check 'the owner of a connection to the redirect port is known' {
+        $listener = [Net.Sockets.TcpListener]::new([Net.IPAddress]::Loopback, 0); $listener.Start()
+        $client = [Net.Sockets.TcpClient]::new('127.0.0.1', $listener.LocalEndpoint.Port)
+        $row = Get-NetTCPConnection -LocalPort $client.Client.LocalEndPoint.Port -State Established
+        $client.Close(); $listener.Stop()
+        $row.OwningProcess -contains $PID
+    }
+    Check 'reserved ranges of ports are printed in a form that Steward reads' {
+        $lines = netsh int ipv4 show excludedportrange protocol=tcp | Where-Object { $_ -match '^\s*\d+\s+\d+\s*\*?\s*$' }
+        if ($lines -or $LASTEXITCODE -eq 0) { $true } else { 'netsh failed' }
+    }
+    Check 'the event log takes entries of the agent' {
+        Set-Policy @{ UpdateMode = 'automatik' }
+        Wait-For { Get-WinEvent -FilterHashtable @{ LogName = 'Application'; ProviderName = 'Steward' } -MaxEvents 1 -ErrorAction SilentlyContinue }
+    }
+    Check 'doctor names the proxy that Windows has' {
+        $policy = Join-Path $root 'policy.toml'
+        Set-Content -Path $policy -Value "App = `"lab-notes`"`nIssuer = `"https://login.microsoftonline.com/common/v2.0`"`nClientId = `"c`""
+        $found = (& $Steward --root $root --json doctor --policy $policy | ConvertFrom-Json).findings | Where-Object check -eq 'proxy'
+        if ($found.summary) { "      $($found.summary)" | Out-Host; $true } else { 'there is no such finding' }
+    }
+} finally {
+    Stop-Process -Id $agent.Id -Force
+    $agent.WaitForExit()
+    & $Steward --root $root cleanup | Out-Null
+    Remove-Item -Path $key -Recurse -ErrorAction SilentlyContinue
+    Remove-Item -Path $root -Recurse -Force -ErrorAction SilentlyContinue
+}
+if ($failed) { "$failed checks failed"; exit 1 } else { 'All checks passed' }
