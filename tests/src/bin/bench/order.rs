@@ -1,5 +1,5 @@
-//! Which functions the two services run: the order in which the linker places them, so that what is never run shares no
-//! page with what is (`cargo xtask dist`).
+//! Which functions the two services run, and `steward token`, which runs often: the order in which the linker places them, so
+//! that what is never run shares no page with what is (`cargo xtask dist`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,8 +11,8 @@ use e2e::receiver::Receiver;
 use nix::sys::signal::Signal;
 use protocol::endpoint::Nothing;
 
-/// Runs agent and broker under Callgrind through a sign-in, tokens, changes of policy and reports; prints the functions that
-/// ran, by their symbols.
+/// Runs agent and broker under Callgrind through a sign-in, tokens, changes of policy and reports, and `steward token` at last;
+/// prints the functions that ran, by their symbols, those of `steward token` first.
 pub(super) async fn print() -> anyhow::Result<()> {
     let (provider, receiver, device) = (Provider::start().await, Receiver::start().await, Device::new());
     let own = std::env::current_exe()?.display().to_string();
@@ -49,6 +49,12 @@ pub(super) async fn print() -> anyhow::Result<()> {
         device.machine_status_where("the new policy", |status| status.policy.hash != before).await;
     }
     receiver.report_where("a report of the session", |report| report.health.components.len() > 1).await;
+    let mut first = BTreeSet::new();
+    let command = callgrind(&device, "token");
+    let arguments: Vec<&str> = command.iter().map(String::as_str).collect();
+    let output = device.run(Path::new(VALGRIND), &arguments).await;
+    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    executed(&fs_err::read_to_string(device.path("token.callgrind"))?, &mut first);
     let mut ran = BTreeSet::new();
     for (service, mut process) in ["agent", "broker"].into_iter().zip(services) {
         process.signal(Signal::SIGTERM);
@@ -56,17 +62,25 @@ pub(super) async fn print() -> anyhow::Result<()> {
         executed(&fs_err::read_to_string(device.path(&format!("{service}.callgrind")))?, &mut ran);
     }
     anyhow::ensure!(ran.len() > 1000, "Callgrind saw {} functions only", ran.len());
-    for symbol in &ran {
+    for symbol in first.iter().chain(ran.difference(&first)) {
         println!("{symbol}");
     }
     Ok(())
 }
 
 fn under_callgrind(device: &Device, service: &str) -> Process {
-    let out = format!("--callgrind-out-file={}", device.path(&format!("{service}.callgrind")).display());
-    let (steward, root) = (program("steward").display().to_string(), device.root_text());
-    let options = ["--tool=callgrind", "--demangle=no", &out, &steward, service, "--root", &root];
-    device.start(Path::new("/usr/bin/valgrind"), &options)
+    let command = callgrind(device, service);
+    device.start(Path::new(VALGRIND), &command.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+const VALGRIND: &str = "/usr/bin/valgrind";
+
+/// The arguments of Valgrind for a verb of Steward.
+fn callgrind(device: &Device, verb: &str) -> [String; 7] {
+    let out = format!("--callgrind-out-file={}", device.path(&format!("{verb}.callgrind")).display());
+    let steward = program("steward").display().to_string();
+    let [tool, names, root] = ["--tool=callgrind", "--demangle=no", "--root"].map(ToOwned::to_owned);
+    [tool, names, out, steward, verb.to_owned(), root, device.root_text()]
 }
 
 /// The functions of our program that a profile has (Callgrind's format: `ob=` names the object that the next lines are
