@@ -36,6 +36,17 @@ const MAXIMUM_PAGES: usize = 4;
 /// How long the server stays open after the user has decided, so that the last page arrives whole.
 const LINGER: Duration = Duration::from_millis(300);
 
+/// How the user can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Interaction {
+    /// Not at all: the request is made in the background.
+    None,
+    /// On a page in the browser.
+    Browser,
+    /// The browser would open in another session of the user.
+    OtherSession,
+}
+
 /// Why a program gets no token although policy names it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{program} gets no token: {reason}")]
@@ -161,14 +172,19 @@ impl Broker {
         self: &Arc<Self>,
         configuration: &Configuration,
         program: &str,
-        interactive: bool,
+        interaction: Interaction,
     ) -> Result<(), NotConfirmed> {
         if self.confirmations.is_confirmed(program) {
             return Ok(());
         }
         let refused = |reason| NotConfirmed { program: program.to_owned(), reason };
-        if !interactive {
-            return Err(refused(Reason::NotAsked));
+        match interaction {
+            Interaction::None => return Err(refused(Reason::NotAsked)),
+            Interaction::OtherSession => {
+                let reason = "the broker runs in another session of the user, where its browser would open";
+                return Err(refused(Reason::NoPage(reason.to_owned())));
+            }
+            Interaction::Browser => {}
         }
         let mut answer = self.ask(configuration, program).map_err(refused)?;
         match answer.wait_for(Option::is_some).await.as_deref() {

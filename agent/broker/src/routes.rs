@@ -18,6 +18,7 @@ use protocol::session::SessionStatus;
 use super::Broker;
 use super::callers as programs;
 use super::configuration::{Configuration, ConfigurationError};
+use super::confirmation::Interaction;
 use super::sign_in::SignInHandle;
 use super::sign_in_error::SignInError;
 use super::token_error::TokenError;
@@ -39,6 +40,8 @@ pub(super) fn api(broker: Arc<Broker>) -> Api<Arc<Broker>> {
 struct Allowed {
     configuration: Arc<Configuration>,
     program: programs::Allowed,
+    /// A browser that the broker opens appears in the session that asks.
+    same_session: bool,
 }
 
 impl Admission<Arc<Broker>> for Allowed {
@@ -48,7 +51,7 @@ impl Admission<Arc<Broker>> for Allowed {
         let checked = broker.callers.check(&configuration, &broker.paths, peer, &caller.admitted, path);
         let program = checked
             .map_err(|refused| Refusal { status: StatusCode::FORBIDDEN, problem: refused.problem() })?;
-        Ok(Self { configuration, program })
+        Ok(Self { configuration, program, same_session: peer.is_in_own_session() })
     }
 }
 
@@ -102,7 +105,12 @@ async fn token(
     let configuration = caller.configuration;
     let key = TokenKey::new(scope.as_deref(), resource);
     if let programs::Allowed::OnceConfirmed(path) = &caller.program {
-        let confirmed = broker.confirm(&configuration, path, interactive).await;
+        let interaction = match (interactive, caller.same_session) {
+            (false, _) => Interaction::None,
+            (true, false) => Interaction::OtherSession,
+            (true, true) => Interaction::Browser,
+        };
+        let confirmed = broker.confirm(&configuration, path, interaction).await;
         confirmed.map_err(|error| Refusal { status: StatusCode::FORBIDDEN, problem: error.problem() })?;
     }
     if renew {
@@ -115,6 +123,12 @@ async fn token(
     }
     let request = || broker.token(&configuration, &key, account.as_deref(), id_token, rejected.as_deref());
     let response = match request().await {
+        Err(error) if interactive && error.ends_with_sign_in() && !caller.same_session => {
+            let refusal = token_refused(&error, &configuration);
+            let hint = "your broker runs in another session of yours, where its browser would open; `steward login` opens \
+                        one in this session";
+            return Err(Refusal { problem: refusal.problem.hint(hint.to_owned()), ..refusal });
+        }
         Err(error) if interactive && error.ends_with_sign_in() => {
             finish(&configuration, broker.sign_in(Method::Browser, true).await).await?;
             request().await
@@ -130,8 +144,11 @@ async fn login(
     request: LoginRequest,
 ) -> Result<LoginResponse, Refusal> {
     let LoginRequest { method, browser, wait, join } = request;
-    let handle = if join { broker.joined() } else { broker.sign_in(method, browser).await };
-    login_response(&broker, &caller.configuration, handle, wait).await
+    let other_session = browser && !caller.same_session;
+    let opens = browser && caller.same_session;
+    let handle = if join { broker.joined() } else { broker.sign_in(method, opens).await };
+    let response = login_response(&broker, &caller.configuration, handle, wait).await?;
+    Ok(LoginResponse { other_session, ..response })
 }
 
 async fn login_return(
@@ -159,7 +176,7 @@ async fn login_response(
     if wait {
         finish(configuration, Ok(handle)).await?;
     }
-    Ok(LoginResponse { authorization_url, device, session: broker.describe().await })
+    Ok(LoginResponse { authorization_url, device, other_session: false, session: broker.describe().await })
 }
 
 async fn logout(

@@ -148,6 +148,10 @@ pub struct LoginResponse {
     pub authorization_url: String,
     /// What the user needs to sign in on another device.
     pub device: Option<DeviceCode>,
+    /// The broker opened no browser, because it runs in another session of the user than the caller (Remote Desktop): the
+    /// caller opens the address itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub other_session: bool,
     /// The session as it is now.
     pub session: SessionStatus,
 }

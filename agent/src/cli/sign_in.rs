@@ -62,6 +62,11 @@ pub(super) async fn login(paths: &Paths, arguments: LoginArguments, json: bool) 
             let request = LoginRequest { method, browser, wait: false, join: false };
             let started = call(paths, &LOGIN, &request).await?;
             say(&announcement(&started, method, browser), !browser);
+            if started.other_session && method == Method::Browser {
+                let address = started.authorization_url.clone();
+                // Some browsers return only when they are closed; without one, the address is printed.
+                tokio::task::spawn_blocking(move || drop(webbrowser::open(&address)));
+            }
             if method == Method::Browser {
                 err!(
                     "Waiting up to {LIMIT_IN_MINUTES} minutes for you to finish there. Ctrl-C ends the sign-in."

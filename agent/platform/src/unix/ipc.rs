@@ -82,6 +82,12 @@ impl Peer {
         self.user == 0
     }
 
+    /// Whether a browser that this process opens appears where the peer's user looks: here a user has one desktop.
+    #[must_use]
+    pub fn is_in_own_session(&self) -> bool {
+        true
+    }
+
     /// Whether it may change what this machine service does: an administrator, or the user as whom the service runs.
     #[must_use]
     pub fn may_manage(&self) -> bool {

@@ -72,6 +72,15 @@ impl Peer {
         self.rights.administrator
     }
 
+    /// Whether a browser that this process opens appears where the peer's user looks: one user may have several sessions, at
+    /// the console and over Remote Desktop.
+    #[must_use]
+    pub fn is_in_own_session(&self) -> bool {
+        let own = ffi::session(std::process::id());
+        // Where the system does not say, it is as it nearly always is.
+        own.is_err() || ffi::session(self.process.id()).ok() == own.ok()
+    }
+
     /// Whether it may change what this machine service does: an administrator who is elevated. Where the service itself
     /// runs without such rights, its user may.
     #[must_use]

@@ -19,7 +19,7 @@ pub(super) async fn print() -> anyhow::Result<()> {
     let policy = |number: usize| {
         format!(
             "App = \"lab-notes\"\nIssuer = \"{}\"\nClientId = \"{CLIENT_ID}\"\nVaultFallback = \"encrypted-file\"\n\
-             RedirectUri = \"http://localhost:18081\"\nAllowedApplications = [{own:?}]\nProxyMode = \"direct\"\n\
+             RedirectUri = \"http://localhost:18081\"\nAllowedApplications = [{own:?}, \"/usr/libexec/valgrind/callgrind-amd64-linux\"]\nProxyMode = \"direct\"\n\
              ReportUrl = \"{}\"\nOrganizationName = \"{number}\"\n",
             provider.issuer(),
             receiver.url()
