@@ -8,7 +8,9 @@ use std::io;
 use platform::file::Access;
 use platform::lock::{Lock, LockError};
 use platform::paths::Paths;
+use platform::role::Role;
 use platform::state::StateError;
+use platform::{log_file, native, service};
 
 use crate::app::{observe, ownership, write};
 use crate::service::plan::{Step, leave_old_location};
@@ -51,7 +53,12 @@ pub(crate) fn of_machine(paths: &Paths) -> Result<Vec<String>, CleanupError> {
         LockError::Held { .. } => CleanupError::Running(error),
         LockError::Refused { path, source } => CleanupError::Refused { what: path, source },
     })?;
-    ownership::load(paths).map_err(CleanupError::NoRecord)?;
+    let record = ownership::peek(paths).map_err(CleanupError::NoRecord)?;
+    if let Some(record) = record.filter(|record| record.values.is_some() && !record.observed_only) {
+        // What cannot be read cannot be removed, and without the record nobody would know of it.
+        let read = native::read(paths, &record.location);
+        read.map_err(|source| CleanupError::Refused { what: record.location.clone(), source })?;
+    }
     // Without an app, what was written for one is what was left of it.
     let observed = observe::observe(paths, None, None);
     for step in leave_old_location(&observed) {
@@ -69,6 +76,10 @@ pub(crate) fn of_machine(paths: &Paths) -> Result<Vec<String>, CleanupError> {
         };
         done.map_err(|source| CleanupError::Refused { what: what.clone(), source })?;
         removed.push(what);
+    }
+    if let Some(log) = service::log_file(paths, Role::Agent) {
+        let what = log.display().to_string();
+        log_file::remove(&log).map_err(|source| CleanupError::Refused { what, source })?;
     }
     // Windows removes no file that is open.
     drop(lock);

@@ -4,11 +4,11 @@
 use std::fmt::{self, Write as _};
 use std::sync::OnceLock;
 
-use platform::clock;
+use platform::file::{self, Access};
 use platform::log_file::LogFile;
 use platform::paths::Paths;
 use platform::role::{Role, Severity};
-use platform::service;
+use platform::{clock, service};
 use policy_schema::settings::LogLevel;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -21,6 +21,8 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::state::private_folder;
+
 static LEVEL: OnceLock<Handle<LevelFilter, Registry>> = OnceLock::new();
 
 /// Starts the log. Called once, by the processes that stay.
@@ -32,7 +34,14 @@ pub(crate) fn start(paths: &Paths, role: Role) {
         .with_ansi(false)
         .with_target(false)
         .with_timer(Time { shown: !service::log_has_times() });
-    let opened = service::log_file(paths, role).map(|path| LogFile::open(&path));
+    let opened = service::log_file(paths, role).map(|path| {
+        if role == Role::Agent {
+            // Whose they are is checked before anything is written into them.
+            file::create_folder(&paths.state(), Access::Public)?;
+            file::create_folder(&private_folder(paths), Access::Private)?;
+        }
+        LogFile::open(&path)
+    });
     let (file, refused) = match opened {
         None => (None, None),
         Some(Ok(file)) => (Some(file), None),

@@ -102,6 +102,14 @@ async fn program_to_confirm_gets_tokens_once_the_user_allowed_it_in_the_browser(
     let paused = asking(CURL.as_ref()).await;
     assert!(paused.contains("when asked a moment ago"), "{paused}");
 
+    // Found by review: by signing the user out, the program was asked about again at once.
+    let socket = fixture.socket();
+    let json = "content-type: application/json";
+    let sign_out = ["-sS", "--unix-socket", &socket, "-H", json, "-d", "{}", "http://localhost/v1/logout"];
+    let refused = fixture.device.output_of(CURL.as_ref(), &sign_out).await;
+    assert!(refused.contains("broker.confirmation-needed"), "{refused}");
+    assert!(asking(CURL.as_ref()).await.contains("when asked a moment ago"));
+
     // Two requests at once get one page.
     let (first, second, _) = tokio::join!(asking(&copy), asking(&copy), answer(1, "allow"));
     assert!(first.contains("access_token") && second.contains("access_token"), "{first} {second}");

@@ -190,7 +190,7 @@ fn decide(configuration: &Configuration, paths: &Paths, program: &Program) -> Re
     if let Some(path) = configuration.applications_to_confirm.iter().find(|path| named(path)) {
         return Ok(Allowed::OnceConfirmed(path.clone()));
     }
-    if configuration.applications_to_confirm.iter().any(folder) {
+    if configuration.folders_to_confirm.iter().any(folder) {
         return Ok(Allowed::OnceConfirmed(shown(&program.path)));
     }
     // A path costs one system call, a folder one for each of its parts.

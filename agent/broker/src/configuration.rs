@@ -95,9 +95,12 @@ pub struct Configuration {
     pub app_folders: Vec<String>,
     /// `AllowedApplications`: more programs, and names of apps.
     pub applications: Vec<String>,
-    /// Programs and folders of `AllowedApplications` that the user has to confirm first.
+    /// Programs, and names of apps, of `AllowedApplications` that the user has to confirm first.
     #[serde(default)]
     pub applications_to_confirm: Vec<String>,
+    /// Folders of apps whose programs the user has to confirm first.
+    #[serde(default)]
+    pub folders_to_confirm: Vec<String>,
     /// `OrganizationName`.
     pub organization: Option<String>,
     /// `SupportContact`.
@@ -134,7 +137,8 @@ impl Configuration {
             device_flow: policy.device_flow,
             app_folders,
             applications: applications(false).collect(),
-            applications_to_confirm: applications(true).chain(folders_to_confirm).collect(),
+            applications_to_confirm: applications(true).collect(),
+            folders_to_confirm,
             organization: policy.organization_name.clone(),
             support_contact: policy.support_contact.clone(),
             log_level: policy.log_level,

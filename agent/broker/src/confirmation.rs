@@ -122,6 +122,14 @@ impl Confirmations {
         Self { file, state: Mutex::default() }
     }
 
+    /// What to say to a program that has to be confirmed before it may do anything else than request a token.
+    pub(super) fn check(&self, program: &str) -> Result<(), NotConfirmed> {
+        if self.is_confirmed(program) {
+            return Ok(());
+        }
+        Err(NotConfirmed { program: program.to_owned(), reason: Reason::NotAsked })
+    }
+
     fn is_confirmed(&self, program: &str) -> bool {
         let mut state = locked(&self.state);
         let confirmed = state.confirmed.get_or_insert_with(|| {
@@ -137,20 +145,24 @@ impl Confirmations {
     fn settle(&self, program: &str, outcome: &Result<(), Reason>) {
         let mut state = locked(&self.state);
         state.asking.remove(program);
-        if outcome.is_ok() {
-            let confirmed = state.confirmed.get_or_insert_default();
-            confirmed.programs.insert(program.to_owned());
-            self.save(confirmed);
-        } else {
-            state.refused_at.retain(|_, at| at.elapsed() < PAUSE);
-            state.refused_at.insert(program.to_owned(), Instant::now());
+        match outcome {
+            Ok(()) => {
+                let confirmed = state.confirmed.get_or_insert_default();
+                confirmed.programs.insert(program.to_owned());
+                self.save(confirmed);
+            }
+            Err(Reason::Declined | Reason::NoAnswer) => {
+                state.refused_at.retain(|_, at| at.elapsed() < PAUSE);
+                state.refused_at.insert(program.to_owned(), Instant::now());
+            }
+            // Nobody was asked.
+            Err(Reason::NoPage(_) | Reason::NotAsked | Reason::Paused) => {}
         }
     }
 
-    /// Forgets what users agreed to and what they declined.
+    /// Forgets what users agreed to. What they declined is not asked again any sooner.
     pub(super) fn clear(&self) {
         let mut state = locked(&self.state);
-        state.refused_at.clear();
         let confirmed = state.confirmed.get_or_insert_default();
         confirmed.programs.clear();
         if self.file.path().exists() {

@@ -41,7 +41,8 @@ use net::client::CallError;
 use net::server::listen_later;
 use platform::lock::{Lock, LockError};
 use platform::paths::Paths;
-use platform::{clock, file, ipc, service};
+use platform::role::Role;
+use platform::{clock, file, ipc, log_file, service};
 use policy_schema::settings::LogLevel;
 use policy_schema::{Extra, Problem};
 use protocol::endpoint::Nothing;
@@ -102,7 +103,7 @@ pub async fn run(
     let socket = paths.broker_socket();
     let listener = match ipc::listen(&socket, ipc::Audience::Owner) {
         Ok(listener) => Some(listener),
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+        Err(error) if ipc::NAMES_CAN_BE_TAKEN && error.kind() == ErrorKind::AddrInUse => {
             tracing::error!("no local API, so no app gets a token: {error}; trying again every 10 seconds");
             None
         }
@@ -137,6 +138,9 @@ pub enum ForgetError {
     /// It would write them again.
     #[error("your broker runs; stop it first")]
     Running(#[source] LockError),
+    /// The secret store did not remove a key. What it opened is gone.
+    #[error("a session was removed, but not its key; {}, and try again", platform::vault::UNLOCK)]
+    KeyLeft,
     /// The system refused.
     #[error("the sessions could not be removed")]
     Refused(#[source] std::io::Error),
@@ -160,7 +164,12 @@ pub async fn forget_sessions(paths: &Paths) -> Result<Vec<String>, ForgetError> 
     })?;
     let mut vault = Vault::new(paths);
     for account in vault.accounts() {
-        vault.forget(&account).await.map_err(ForgetError::Refused)?;
+        if !vault.forget(&account).await.map_err(ForgetError::Refused)? {
+            return Err(ForgetError::KeyLeft);
+        }
+    }
+    if let Some(log) = service::log_file(paths, Role::Broker) {
+        log_file::remove(&log).map_err(ForgetError::Refused)?;
     }
     // Windows removes no file that is open.
     drop(lock);

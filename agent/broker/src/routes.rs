@@ -51,6 +51,12 @@ impl Admission<Arc<Broker>> for Allowed {
         let checked = broker.callers.check(&configuration, &broker.paths, peer, &caller.admitted, path);
         let program = checked
             .map_err(|refused| Refusal { status: StatusCode::FORBIDDEN, problem: refused.problem() })?;
+        if let programs::Allowed::OnceConfirmed(program) = &program
+            && path != TOKEN.path
+        {
+            let checked = broker.confirmations.check(program);
+            checked.map_err(|error| Refusal { status: StatusCode::FORBIDDEN, problem: error.problem() })?;
+        }
         Ok(Self { configuration, program, same_session: peer.is_in_own_session() })
     }
 }

@@ -79,7 +79,7 @@ impl Broker {
             chosen.sort_unstable();
             chosen.dedup();
         }
-        let (mut end_session, mut remarks) = (None, Vec::new());
+        let (mut end_session, mut remarks, mut signed_out) = (None, Vec::new(), false);
         for id in chosen {
             let known = locked(&self.accounts).get(&id).map(|known| Arc::clone(&known.turn));
             let turn = known.unwrap_or_default();
@@ -90,6 +90,7 @@ impl Broker {
                 continue;
             }
             locked(&self.accounts).remove(&id);
+            signed_out = true;
             self.session_changed();
             tracing::info!("signed out");
             let (Some(configuration), Some(session)) = (&configuration, session) else { continue };
@@ -102,7 +103,7 @@ impl Broker {
                 Err(reason) => remarks.push(not_ended(&reason)),
             }
         }
-        if locked(&self.accounts).sessions().next().is_none() {
+        if signed_out && locked(&self.accounts).sessions().next().is_none() {
             self.confirmations.clear();
         }
         Ok((end_session, remarks))

@@ -199,20 +199,24 @@ impl Vault {
     }
 
     /// Forgets an account: its files and its keys.
-    pub(super) async fn forget(&mut self, account: &str) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The system refused. Gives whether its keys were removed as well: without its file, one that was not opens nothing.
+    pub(super) async fn forget(&mut self, account: &str) -> io::Result<bool> {
         let path = self.path(account);
         let place = self.place_of_key(account).map(|(place, _)| place);
         file::remove(&path)?;
         file::remove(&reserve::place(&path))?;
         file::remove(&path.with_extension("damaged"))?;
         let held = self.keys.remove(account).map(|held| held.place);
+        let mut without_key = true;
         for slot in [Slot::A, Slot::B] {
             file::remove(&self.key_path(account, slot))?;
             if place.or(held) == Some(KeyPlace::SecretStore) {
-                self.remove_key(account, KeyPlace::SecretStore, slot).await;
+                without_key &= self.remove_key(account, KeyPlace::SecretStore, slot).await;
             }
         }
-        Ok(())
+        Ok(without_key)
     }
 
     /// Where the key of the saved session lies, as its file says.
@@ -262,7 +266,8 @@ impl Vault {
         Ok((Held { place: KeyPlace::File, slot, key }, Some(Degraded(error.to_string()))))
     }
 
-    async fn remove_key(&mut self, account: &str, place: KeyPlace, slot: Slot) {
+    /// Whether it was removed.
+    async fn remove_key(&mut self, account: &str, place: KeyPlace, slot: Slot) -> bool {
         let name = self.entry(account, slot);
         let removed = match place {
             KeyPlace::SecretStore => {
@@ -271,9 +276,13 @@ impl Vault {
             KeyPlace::File => file::remove(&self.key_path(account, slot)).map_err(|error| error.to_string()),
         };
         // It opens nothing any more, and is written over by the next but one.
-        removed.unwrap_or_else(|error| {
-            tracing::warn!("a key that is no longer needed could not be deleted: {error}");
-        });
+        match removed {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!("a key that is no longer needed could not be deleted: {error}");
+                false
+            }
+        }
     }
 
     async fn stored_key(&mut self, account: &str, slot: Slot) -> Result<Option<Secret>, VaultError> {

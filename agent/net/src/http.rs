@@ -22,7 +22,7 @@ use url::Url;
 
 use crate::certificate_observer::{self, CertificateObserver};
 use crate::chain;
-use crate::proxy::{Route, Routing, SystemRoutes};
+use crate::proxy::{Route, Routing, proxy_of_system};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const READ_LIMIT: Duration = Duration::from_secs(30);
@@ -192,12 +192,7 @@ impl Http {
             .pool_max_idle_per_host(0)
             .user_agent(concat!("steward/", env!("CARGO_PKG_VERSION")));
         Ok(match (network.proxy_mode, &network.proxy_url) {
-            (ProxyMode::System, _) => {
-                let routes = SystemRoutes::default();
-                let found = routes.clone();
-                let proxy = Proxy::custom(move |url| found.known(url)?.proxy);
-                (builder.proxy(proxy), Routing::System(routes))
-            }
+            (ProxyMode::System, _) => (builder.proxy(Proxy::custom(proxy_of_system)), Routing::System),
             (ProxyMode::Direct, _) => (builder.no_proxy(), Routing::Direct),
             (ProxyMode::Fixed, None) => return Err(HttpError::ProxyMissing),
             (ProxyMode::Fixed, Some(url)) => {

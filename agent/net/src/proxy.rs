@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper_util::client::proxy::matcher::Matcher;
@@ -57,7 +57,7 @@ impl fmt::Display for Route {
 #[derive(Clone)]
 pub(crate) enum Routing {
     /// By the system.
-    System(SystemRoutes),
+    System,
     /// None goes through a proxy.
     Direct,
     /// By policy.
@@ -68,7 +68,7 @@ impl Routing {
     /// The way to a server.
     pub(crate) async fn route(&self, url: &Url) -> Route {
         match self {
-            Self::System(routes) => routes.find(url).await,
+            Self::System => SYSTEM.find(url).await,
             Self::Direct => Route::direct("`ProxyMode` is `direct`"),
             Self::Fixed { proxy, exceptions } => {
                 let goes_through = url.as_str().parse().is_ok_and(|uri| exceptions.intercept(&uri).is_some());
@@ -84,9 +84,18 @@ impl Routing {
     }
 }
 
-/// What the system said about servers, for the client that asks in the middle of a request.
-#[derive(Clone, Default)]
-pub(crate) struct SystemRoutes(Arc<Mutex<HashMap<String, (Duration, Route)>>>);
+/// What the system said about servers, for every client of this process.
+static SYSTEM: LazyLock<SystemRoutes> = LazyLock::new(SystemRoutes::default);
+/// More servers than this are forgotten together.
+const MAXIMUM_SERVERS: usize = 200;
+
+#[derive(Default)]
+struct SystemRoutes(Mutex<HashMap<String, (Duration, Route)>>);
+
+/// The proxy that the system named for a server, for the client that asks in the middle of a request: however long that is ago.
+pub(crate) fn proxy_of_system(url: &Url) -> Option<Url> {
+    SYSTEM.lock().get(&server(url))?.1.proxy.clone()
+}
 
 impl SystemRoutes {
     /// Asks for the way to a server, if it is not known.
@@ -101,12 +110,16 @@ impl SystemRoutes {
             Ok(Err(_)) | Err(_) => Route::direct("the system did not say in time which proxy to use"),
         };
         let found = (clock::monotonic(), route.clone());
-        self.lock().insert(server(url), found);
+        let mut known = self.lock();
+        if known.len() >= MAXIMUM_SERVERS {
+            known.clear();
+        }
+        known.insert(server(url), found);
         route
     }
 
     /// The way, if it is known.
-    pub(crate) fn known(&self, url: &Url) -> Option<Route> {
+    fn known(&self, url: &Url) -> Option<Route> {
         let now = clock::monotonic();
         let known = self.lock();
         let (at, route) = known.get(&server(url))?;
@@ -154,8 +167,8 @@ fn environment_route(
     variable: impl Fn(&str) -> Option<String>,
 ) -> Option<Route> {
     let names: &[&str] = match url.scheme() {
-        "https" => &["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"],
-        _ => &["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"],
+        "https" => &["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"],
+        _ => &["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"],
     };
     let (name, value) = names.iter().find_map(|name| Some((*name, variable(name)?)))?;
     if matcher.intercept(&url.as_str().parse().ok()?).is_none() {

@@ -37,7 +37,8 @@ impl Write for LogFile {
     fn write(&mut self, entry: &[u8]) -> io::Result<usize> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.bytes + entry.len() as u64 > MAXIMUM_BYTES && state.bytes > 0 {
-            state.rotate()?;
+            // Where that fails, the entry is written all the same; the next one tries again.
+            drop(state.rotate());
         }
         state.file.write_all(entry)?;
         state.bytes += entry.len() as u64;
@@ -51,10 +52,10 @@ impl Write for LogFile {
 
 impl State {
     fn rotate(&mut self) -> io::Result<()> {
-        fs_err::rename(&self.path, old(&self.path)).or_else(|_| {
+        if fs_err::rename(&self.path, old(&self.path)).is_err() {
             // Another program has one of the two open. Then the log begins anew: it must not fill the disk.
-            self.file.set_len(0)
-        })?;
+            fs_err::OpenOptions::new().write(true).truncate(true).open(&self.path)?;
+        }
         self.file = file::open_log(&self.path)?;
         self.bytes = self.file.metadata()?.len();
         Ok(())
@@ -64,6 +65,15 @@ impl State {
 /// Where the entries before are.
 fn old(path: &Path) -> PathBuf {
     path.with_extension("old.log")
+}
+
+/// Removes a log with the part that was moved aside.
+///
+/// # Errors
+/// The system refused.
+pub fn remove(path: &Path) -> io::Result<()> {
+    file::remove(path)?;
+    file::remove(&old(path))
 }
 
 /// The end of a log, also of the part that was moved aside; `None` if it cannot be read.

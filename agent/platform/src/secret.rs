@@ -31,7 +31,7 @@ impl Secret {
     /// Keeps bytes. Whoever has them still is responsible for those.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
-        let page = memory::PAGE_BYTES;
+        let page = memory::page_bytes();
         let size = secret.len().max(1).next_multiple_of(page);
         let mut bytes = vec![0; size + page].into_boxed_slice();
         let offset = bytes.as_ptr().align_offset(page);
@@ -114,14 +114,15 @@ mod tests {
 
     #[test]
     fn secret_of_any_length_is_kept_alone_in_whole_locked_pages() {
-        for length in [0, 1, 32, memory::PAGE_BYTES, memory::PAGE_BYTES + 1] {
+        let page = memory::page_bytes();
+        for length in [0, 1, 32, page, page + 1] {
             let text: String = "abc".chars().cycle().take(length).collect();
             let secret = Secret::from(text.as_str());
             assert_eq!((secret.expose(), secret.bytes()), (text.as_str(), text.as_bytes()));
             assert!(secret.is_locked(), "{length} bytes");
             let pages = &secret.0.bytes[secret.0.pages.clone()];
-            assert_eq!(pages.as_ptr().align_offset(memory::PAGE_BYTES), 0);
-            assert_eq!(pages.len() % memory::PAGE_BYTES, 0);
+            assert_eq!(pages.as_ptr().align_offset(page), 0);
+            assert_eq!(pages.len() % page, 0);
             assert_eq!(secret, serde_json::from_str(&serde_json::to_string(&secret).unwrap()).unwrap());
         }
     }

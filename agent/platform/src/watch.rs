@@ -34,7 +34,7 @@ impl FileWatch {
         let watched = Arc::clone(&file);
         let interpret = move |event: &notify::Event| {
             let file = watched.lock().unwrap_or_else(PoisonError::into_inner);
-            // A folder above it may have gone, or come.
+            // Its folder may have gone.
             let concerns = event.paths.iter().any(|path| file.starts_with(path));
             (concerns && !event.kind.is_access()).then_some(Hint::Changed)
         };
@@ -43,11 +43,12 @@ impl FileWatch {
 
     /// Watches the file at a path; a location that is no path is not watched. Call it before each look at the file.
     pub fn arm(&mut self, _: &Paths, location: Option<&str>) {
-        let file = location.map(PathBuf::from).filter(|file| file.is_absolute());
-        let folder = file.as_ref().and_then(|file| file.ancestors().skip(1).find(|above| above.is_dir()));
-        let folder: Vec<PathBuf> = folder.map(Path::to_owned).into_iter().collect();
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file.unwrap_or_default();
-        self.folders.arm(|| folder.clone());
+        let file = location.map(PathBuf::from).filter(|file| file.is_absolute()).unwrap_or_default();
+        // Not the folders above: in `/etc`, something happens all the time.
+        let folder =
+            || file.parent().filter(|folder| folder.is_dir()).map(Path::to_owned).into_iter().collect();
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&file);
+        self.folders.arm(folder);
     }
 }
 

@@ -88,9 +88,24 @@ fn old_file(paths: &Paths) -> StateFile<OwnershipRecord> {
 /// # Errors
 /// It is there and gave nothing: then nobody knows what is the agent's.
 pub(crate) fn load(paths: &Paths) -> Result<Option<OwnershipRecord>, StateError> {
-    let record = match file(paths).load()? {
+    read(paths, StateFile::load)
+}
+
+/// The same; one that gives nothing stays where it is.
+///
+/// # Errors
+/// As for [`load`].
+pub(crate) fn peek(paths: &Paths) -> Result<Option<OwnershipRecord>, StateError> {
+    read(paths, StateFile::peek)
+}
+
+fn read(
+    paths: &Paths,
+    load: impl Fn(&StateFile<OwnershipRecord>) -> Result<Option<OwnershipRecord>, StateError>,
+) -> Result<Option<OwnershipRecord>, StateError> {
+    let record = match load(&file(paths))? {
         Some(record) => Some(record),
-        None => old_file(paths).load()?,
+        None => load(&old_file(paths))?,
     };
     // What is recorded is removed one day: nothing but the locations of apps.
     let known = |record: &OwnershipRecord| {

@@ -89,8 +89,8 @@ impl Service {
     ) {
         match result {
             Ok(()) => {
-                // The policy was in effect already, so somebody else has changed what the app finds.
-                if self.in_effect == self.snapshot.hash {
+                // It was in line with this policy already, so somebody else has changed what the app finds.
+                if self.app_in_line == self.snapshot.hash && changed.differs_from(&observed.app.found) {
                     self.repaired += 1;
                     tracing::warn!(
                         "somebody changed the app's managed configuration {location}; it was put back"
@@ -183,6 +183,15 @@ enum Changed {
 }
 
 impl Changed {
+    /// Whether something else was found.
+    fn differs_from(&self, found: &Found) -> bool {
+        match (self, found) {
+            (Self::File(content), Found::File(found)) => content != found,
+            (Self::Values(change), _) => !change.set.is_empty() || !change.gone.is_empty(),
+            (Self::File(_), _) => true,
+        }
+    }
+
     /// Makes it true of what was observed.
     fn apply(self, location: &str, observed: &mut Observed) {
         let here = observed.app.location.as_deref() == Some(location);

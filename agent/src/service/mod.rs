@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use net::server::listen_later;
 use platform::file::Access;
-use platform::lock::{Lock, LockError};
+use platform::lock::Lock;
 use platform::paths::Paths;
 use platform::policy::Watch;
 use platform::watch::Hint;
@@ -23,6 +23,7 @@ use protocol::status::MAXIMUM_PROBLEMS;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::app::descriptor::{self, Descriptor};
+use crate::app::observe::Found;
 use crate::app::ownership::OwnershipRecord;
 use crate::health::queue::Queue;
 use crate::health::sources::sessions::{self, Sessions};
@@ -42,6 +43,7 @@ use routes::{Machine, Published};
 mod apply;
 mod debounce;
 mod delivery;
+mod error;
 mod event;
 mod observe;
 pub(crate) mod plan;
@@ -53,6 +55,7 @@ mod routes;
 mod session_check;
 mod status;
 
+pub use error::StartError;
 pub(crate) use publish::status_file;
 
 /// Policy is read this often even if nothing hints at a change. In seconds.
@@ -66,17 +69,6 @@ const APP_PAUSE: u64 = 2;
 /// While an app has to be started again, its processes are listed this often. In seconds.
 const RESTART_CHECK: u64 = 60;
 
-/// Why the machine service does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Two agents would work against each other.
-    #[error("another agent runs already; stop it first")]
-    Running(#[source] LockError),
-    /// There is no room for the agent's state.
-    #[error("no folder for the agent's state")]
-    NoState(#[source] std::io::Error),
-}
-
 /// Runs the machine service until `stop` ends. Policy is applied before the local API opens, and without one.
 ///
 /// # Errors
@@ -87,7 +79,7 @@ pub async fn run(paths: Paths, stop: impl Future<Output = ()>) -> Result<(), Sta
     file::create_folder(&paths.state(), Access::Public).map_err(StartError::NoState)?;
     // Where no other user can open it: whoever can open a lock can hold it.
     let lock = private_folder(&paths).join("agent.lock");
-    let _lock = Lock::only_one(&lock, Access::Private).map_err(StartError::Running)?;
+    let lock = Lock::only_one(&lock, Access::Private).map_err(StartError::Running)?;
     for (folder, access) in [(paths.state(), Access::Public), (private_folder(&paths), Access::Private)] {
         // Whoever made it, an administrator by hand or the service.
         file::correct_access(&folder, access).unwrap_or_else(|error| {
@@ -110,6 +102,10 @@ pub async fn run(paths: Paths, stop: impl Future<Output = ()>) -> Result<(), Sta
         Ok(listener) => {
             tokio::spawn(api.serve(listener));
             tracing::info!("answering at {}", socket.display());
+        }
+        // Without a lock, the socket is all that keeps a second agent away.
+        Err(source) if lock.is_none() && source.kind() == std::io::ErrorKind::AddrInUse => {
+            return Err(StartError::NoApi { path: socket, source });
         }
         Err(error) => {
             agent.handle(Event::LocalApi(Some(publish::no_api(&socket, &error))));
@@ -134,7 +130,10 @@ pub async fn run(paths: Paths, stop: impl Future<Output = ()>) -> Result<(), Sta
         agent.handle(event);
     }
     service::stopping();
-    ipc::remove(&socket).unwrap_or_else(|error| tracing::warn!("{error}"));
+    // Another process's place is its own.
+    if agent.api_problem.is_none() {
+        ipc::remove(&socket).unwrap_or_else(|error| tracing::warn!("{error}"));
+    }
     Ok(())
 }
 
@@ -159,6 +158,8 @@ struct Service {
     app_watch: native::Watch,
     app_changed: Arc<Notify>,
     app_looked_at: Timestamp,
+    /// The hash of the policy that the app's configuration was brought in line with.
+    app_in_line: String,
     /// How often what the app finds was put back.
     repaired: u64,
     app_problems: Vec<Problem>,
@@ -224,6 +225,7 @@ impl Service {
             app_watch,
             app_changed,
             app_looked_at: now,
+            app_in_line: String::new(),
             repaired: 0,
             app_problems: Vec::new(),
             retry_at: None,
@@ -321,7 +323,7 @@ impl Service {
             Event::AppChanged => {
                 let now = clock::now();
                 let again = clock::after(self.app_looked_at, APP_PAUSE);
-                if now < again && again < clock::after(now, LONGEST_WAIT) {
+                if now < again && again <= clock::after(now, APP_PAUSE) {
                     self.retry_at = apply::earliest([self.retry_at, Some(again)]);
                     return;
                 }
@@ -452,6 +454,9 @@ impl Service {
         self.retry_at = None;
         for step in steps {
             self.apply(step, &mut observed);
+        }
+        if self.app_problems.is_empty() && !matches!(observed.app.found, Found::Unreadable(_)) {
+            self.app_in_line.clone_from(&self.snapshot.hash);
         }
         self.save();
         if self.in_effect != self.snapshot.hash {

@@ -80,7 +80,12 @@ impl Service {
 pub(super) fn no_api(socket: &Path, error: &std::io::Error) -> Problem {
     let problem = Problem::new(Code::AgentApiUnavailable, error.to_string()).at(socket.display().to_string());
     let problem = problem.using("none; `steward status` shows what the agent has written to its status file");
-    problem.hint("end the program that has its place; the agent tries again every 10 seconds".to_owned())
+    let hint = if error.kind() == std::io::ErrorKind::AddrInUse {
+        "end the program that has its place; the agent tries again every 10 seconds"
+    } else {
+        "make its folder usable; the agent tries again every 10 seconds"
+    };
+    problem.hint(hint.to_owned())
 }
 
 /// The last status, readable by every user, also when no agent runs.

@@ -3,7 +3,7 @@
 
 use super::registry::{REG_BINARY, REG_DWORD, REG_EXPAND_SZ, REG_MULTI_SZ, REG_SZ, RegistryValue};
 use super::registry_pol::File;
-use super::syntax;
+use super::{may_be_shown, syntax};
 use crate::message::excerpt;
 use crate::raw::{RawPolicy, ReadError};
 
@@ -31,20 +31,24 @@ pub fn read(text: &str) -> Result<RawPolicy, ReadError> {
             continue;
         }
         // Bytes go on in the next line.
-        while line.ends_with('\\') && !line.ends_with("\"\\") && !line.starts_with('[') {
+        while line.ends_with('\\') && line.contains("=hex") {
             line.pop();
             match lines.next() {
                 Some((more, _)) => line.push_str(more.trim()),
                 None => break,
             }
         }
-        let wrong = |what: &str| syntax(format!("line {number}: {what}: `{}`", excerpt(&line)), Some(HINT));
+        let wrong = |what: &str| {
+            let shown = if may_be_shown(&line) { format!(": `{}`", excerpt(&line)) } else { String::new() };
+            syntax(format!("line {number}: {what}{shown}"), Some(HINT))
+        };
         entries += 1;
         if let Some(rest) = line.strip_prefix('[') {
-            let Some((name, after)) = rest.rsplit_once(']') else { return Err(wrong("the key has no `]`")) };
-            if !is_comment(after) {
-                return Err(wrong("after the key there is more"));
-            }
+            // The name itself may have brackets in it.
+            let ends = rest.match_indices(']').map(|(at, _)| (&rest[..at], &rest[at + 1..]));
+            let Some((name, _)) = ends.clone().find(|(_, after)| is_comment(after)) else {
+                return Err(wrong("the key has no `]` at its end"));
+            };
             if let Some(deleted) = name.strip_prefix('-') {
                 file.delete_key(&of_machine(deleted));
                 key = None;
@@ -69,12 +73,16 @@ pub fn read(text: &str) -> Result<RawPolicy, ReadError> {
 
 const HINT: &str = "export the key again with the registry editor, or compare the line with `Steward.reg` of `steward export`";
 
-/// The name of a key below the machine's hive; one of another hive keeps it.
+/// The name of a key below the machine's hive; one of another hive, or of none, keeps its whole name.
 fn of_machine(key: &str) -> String {
     let hive = MACHINE
         .iter()
         .find(|hive| key.get(..hive.len()).is_some_and(|start| start.eq_ignore_ascii_case(hive)));
-    key[hive.map_or(0, |hive| hive.len())..].to_owned()
+    match hive {
+        Some(hive) => key[hive.len()..].to_owned(),
+        // The registry editor does not import it.
+        None => format!("\\{key}"),
+    }
 }
 
 fn is_comment(text: &str) -> bool {
@@ -207,6 +215,20 @@ mod tests {
             assert!(error.message.starts_with(&format!("line {number}: ")), "{line}: {}", error.message);
         }
         assert!(read(&format!("{START}\"A\"=\"b\"\n")).unwrap_err().message.contains("below no key"));
+    }
+
+    #[test]
+    fn secret_in_a_line_that_is_not_understood_is_not_shown() {
+        for line in ["\"ClientSecret\"=\"GOCSPX-canary", "\"ReportEnrollmentToken\"=canary"] {
+            let error = read(&format!("{START}{KEY}\n{line}\n")).unwrap_err();
+            assert!(!error.message.contains("canary"), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn comment_after_a_key_is_no_part_of_its_name_and_joins_no_line() {
+        let found = values(&format!("{KEY} ; see [below]\n\"A\"=dword:1 ; a path c:\\\n\"B\"=\"b\"\n"));
+        assert_eq!(found, [("A".to_owned(), RawValue::Int(1)), ("B".to_owned(), text("b"))]);
     }
 
     #[test]

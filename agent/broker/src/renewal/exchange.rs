@@ -100,7 +100,7 @@ impl Broker {
     async fn settle_failure(&self, prepared: Option<Prepared>, error: &TokenError, session: &Session) {
         match error {
             TokenError::Provider(ProviderError::InvalidGrant(_)) => {
-                let forgotten = self.vault.lock().await.forget(&session.id()).await;
+                let forgotten = self.vault.lock().await.forget(&session.id()).await.map(drop);
                 forgotten.unwrap_or_else(|error| tracing::warn!("{error}"));
             }
             // The response may have got lost: the room stays, and tells the next start to renew at once.

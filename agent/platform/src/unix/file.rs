@@ -145,17 +145,18 @@ pub fn create_folder(path: &Path, access: Access) -> io::Result<()> {
     })
 }
 
-/// Gives a folder that exists its access.
+/// Takes from a folder that exists what is more than its access. What an administrator has tightened stays.
 ///
 /// # Errors
 /// The system refused.
 pub fn correct_access(path: &Path, access: Access) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = fs_err::metadata(path)?.permissions().mode() & 0o7777;
-    if mode == access.of_folder() {
+    let excess = mode & 0o777 & !access.of_folder();
+    if excess == 0 {
         return Ok(());
     }
-    fs_err::set_permissions(path, std::fs::Permissions::from_mode(access.of_folder()))
+    fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode & !excess))
 }
 
 /// Opens a new file that no other user can open, for a download or the like.
@@ -231,6 +232,22 @@ mod tests {
             assert_eq!(fs_err::metadata(&path).unwrap().permissions().mode() & 0o777, access.of_file());
         }
         assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn access_that_is_too_wide_is_narrowed_and_one_that_was_tightened_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        for (before, access, after) in [
+            (0o777, Access::Public, 0o755),
+            (0o750, Access::Public, 0o750),
+            (0o2755, Access::Private, 0o2700),
+            (0o700, Access::Private, 0o700),
+        ] {
+            fs_err::set_permissions(folder.path(), std::fs::Permissions::from_mode(before)).unwrap();
+            correct_access(folder.path(), access).unwrap();
+            let mode = fs_err::metadata(folder.path()).unwrap().permissions().mode() & 0o7777;
+            assert_eq!(mode, after, "{before:o} {access:?}");
+        }
     }
 
     #[test]

@@ -38,6 +38,9 @@ impl Listener {
     }
 }
 
+/// Whether a stranger can take the name of an API: here it lies in a folder of its owner.
+pub const NAMES_CAN_BE_TAKEN: bool = false;
+
 /// Who may connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {

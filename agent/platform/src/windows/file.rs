@@ -66,12 +66,19 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// Tries again for a while what fails because another program has a file open.
 fn patiently<T>(what: &str, path: &Path, mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let begun = clock::monotonic();
+    // It may have been let go between the two calls.
+    let mut tried_once = false;
     loop {
         match act() {
-            Err(error) if is_held(&error) && clock::monotonic().saturating_sub(begun) < PATIENCE => {
+            // A folder that is read-only, or not the caller's, is refused with the same error: nobody waits for that.
+            Err(error)
+                if is_held(&error)
+                    && clock::monotonic().saturating_sub(begun) < PATIENCE
+                    && (is_open_elsewhere(path) || !tried_once) =>
+            {
+                tried_once = true;
                 std::thread::sleep(PATIENCE_PAUSE);
             }
-            // A folder that is read-only, or not the caller's, is refused with the same error: then it stays the error.
             Err(error) if is_held(&error) && is_open_elsewhere(path) => {
                 let message = format!("another program has {} open: {error}", path.display());
                 return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));

@@ -26,6 +26,9 @@ const ERROR_PIPE_BUSY: i32 = 231;
 const TRIES: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(25);
 
+/// Whether a stranger can take the name of an API: any process may make any pipe.
+pub const NAMES_CAN_BE_TAKEN: bool = true;
+
 /// Who may connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {

@@ -5,7 +5,9 @@ use std::io;
 mod ffi;
 
 /// The size of a page.
-pub(crate) const PAGE_BYTES: usize = 4096;
+pub(crate) fn page_bytes() -> usize {
+    4096
+}
 
 /// Keeps these bytes out of the page file (`VirtualLock`).
 ///

@@ -51,7 +51,8 @@ pub(super) fn is_local_system() -> io::Result<bool> {
 
 /// Gives a folder an access list, and what is in it inherits it, unless it has it already. Whether it had another one.
 pub(super) fn correct_access(path: &Path, wanted: &Descriptor) -> io::Result<bool> {
-    if ffi::access_of(path)? == wanted.text()? {
+    // Windows adds that what is inside inherits it.
+    if ffi::access_of(path)?.replacen("D:PAI", "D:P", 1) == wanted.text()? {
         return Ok(false);
     }
     ffi::set_access(path, wanted)?;

@@ -6,7 +6,7 @@ codes! {
         ///
         /// Cause: a full or read-only disk, or, on Windows, a program that keeps the file open.
         ///
-        /// Fix: make room in the folder that the message names. The agent works on and tries again with the next change.
+        /// Fix: make room in the folder that the message names. The agent works on and tries again every 10 seconds.
         AgentStateUnwritable = "agent.state-unwritable", Error;
         /// The agent could not read its own state.
         ///

@@ -120,13 +120,8 @@ async fn table(
     row("cached token, connection kept open", kept_open(socket).await?, kept_open(&echo).await?, 2.0);
     row("cached token, connecting", connecting(socket).await?, connecting(&echo).await?, 1.5);
     let root = device.root_text();
-    let token = processes(&program("steward"), &["--root", &root, "token"]).await?;
-    row(
-        "`steward token` as a process (floor: `true`)",
-        token,
-        processes(Path::new("/bin/true"), &[]).await?,
-        1.6,
-    );
+    let (token, floor) = in_turn(|| token_command(&root), || Command::new("/bin/true")).await?;
+    row("`steward token` as a process (floor: `true`)", token, floor, 1.6);
 
     // Everything that a change causes has happened before the wait below ends.
     let floor = Command::new(std::env::current_exe()?)
@@ -288,20 +283,28 @@ fn echo_server(listener: std::os::unix::net::UnixListener, response: Bytes) -> a
     })
 }
 
-async fn processes(program: &Path, arguments: &[&str]) -> anyhow::Result<Duration> {
-    let mut times = Vec::new();
+fn token_command(root: &str) -> Command {
+    let mut command = Command::new(program("steward"));
+    command.args(["--root", root, "token"]);
+    command
+}
+
+/// Two programs in turn, so that what else the machine does meets both.
+async fn in_turn(
+    ours: impl Fn() -> Command,
+    theirs: impl Fn() -> Command,
+) -> anyhow::Result<(Duration, Duration)> {
+    let (mut ours_took, mut theirs_took) = (Vec::new(), Vec::new());
     for _ in 0..PROCESSES {
-        let begun = Instant::now();
-        let status = Command::new(program)
-            .args(arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .await?;
-        anyhow::ensure!(status.success(), "{}: {status}", program.display());
-        times.push(begun.elapsed());
+        for (mut command, times) in [(ours(), &mut ours_took), (theirs(), &mut theirs_took)] {
+            let begun = Instant::now();
+            let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().await?;
+            let program = command.as_std().get_program().display();
+            anyhow::ensure!(status.success(), "{program}: {status}");
+            times.push(begun.elapsed());
+        }
     }
-    Ok(median(times))
+    Ok((median(ours_took), median(theirs_took)))
 }
 
 /// The floor for idling: a runtime that waits on inotify.

@@ -14,7 +14,7 @@ use platform::environment;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-use super::{REQUESTS, connect, connecting, median, processes, request_token};
+use super::{REQUESTS, connect, connecting, in_turn, median, request_token, token_command};
 
 const CLIENTS: usize = 8;
 /// How long a renewal hangs.
@@ -134,8 +134,12 @@ pub(super) async fn compare(
     line("the same, 8 clients at once", micros(ours_each), micros(theirs_each));
     line("the same, responses a second", format!("{ours_rate:.0}"), format!("{theirs_rate:.0}"));
     let root = device.root_text();
-    let ours = processes(&program("steward"), &["--root", &root, "token"]).await?;
-    let theirs = median(theirs_as_processes(&oidc_agent).await?);
+    let theirs = || {
+        let mut command = oidc_agent.command("oidc-token".as_ref());
+        command.arg(ACCOUNT);
+        command
+    };
+    let (ours, theirs) = in_turn(|| token_command(&root), theirs).await?;
     line("as a process: `steward token`, `oidc-token`", micros(ours), micros(theirs));
 
     // One client needs a renewal, which hangs; another one needs the cached token.
@@ -203,18 +207,6 @@ async fn survives(device: &Device, broker: &Process) -> anyhow::Result<bool> {
     trap.remove().await?;
     let _broker = device.start_broker().await;
     renew("openid").await
-}
-
-async fn theirs_as_processes(oidc_agent: &OidcAgent) -> anyhow::Result<Vec<Duration>> {
-    let mut times = Vec::new();
-    for _ in 0..super::PROCESSES {
-        let begun = Instant::now();
-        let status =
-            oidc_agent.command("oidc-token".as_ref()).arg(ACCOUNT).stdout(Stdio::null()).status().await?;
-        ensure!(status.success(), "oidc-token: {status}");
-        times.push(begun.elapsed());
-    }
-    Ok(times)
 }
 
 /// Eight clients, each on its own thread, with a connection for each request.

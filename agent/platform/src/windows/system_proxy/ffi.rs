@@ -19,6 +19,8 @@ use super::super::ffi::{succeeded, wide};
 
 /// How long each step of finding and fetching a script may take, in milliseconds.
 const LIMIT: i32 = 5000;
+/// `ERROR_WINHTTP_LOGIN_FAILURE` (winhttp.h).
+const LOGIN_FAILURE: i32 = 12015;
 /// The longest text that is read, in UTF-16 units.
 const MAXIMUM_TEXT: usize = 64 * 1024;
 
@@ -62,10 +64,23 @@ pub(super) fn of_device() -> io::Result<Option<Named>> {
 
 /// What a script says about an address: one that is found in the network, or one at an address. `None` if it says that no
 /// proxy is needed.
+///
+/// Who serves the script is told who asks only if it demands that and an administrator has named its address: whoever answers
+/// a search in the network must not get the user's credentials.
 pub(super) fn automatic(url: &str, detect: bool, script: Option<&str>) -> io::Result<Option<Named>> {
+    match ask(url, detect, script, false) {
+        Err(error) if error.raw_os_error() == Some(LOGIN_FAILURE) && script.is_some() => {
+            ask(url, false, script, true)
+        }
+        result => result,
+    }
+}
+
+fn ask(url: &str, detect: bool, script: Option<&str>, log_on: bool) -> io::Result<Option<Named>> {
     let url = wide(Path::new(OsStr::new(url)));
     let script = script.map(|script| wide(Path::new(OsStr::new(script))));
-    let mut options = WINHTTP_AUTOPROXY_OPTIONS { fAutoLogonIfChallenged: 1, ..Default::default() };
+    let mut options =
+        WINHTTP_AUTOPROXY_OPTIONS { fAutoLogonIfChallenged: i32::from(log_on), ..Default::default() };
     if let Some(script) = &script {
         options.dwFlags |= WINHTTP_AUTOPROXY_CONFIG_URL;
         options.lpszAutoConfigUrl = script.as_ptr();
