@@ -43,7 +43,7 @@ async fn state_that_is_lost_is_reported_until_the_agent_ends() {
 
 /// Before an uninstallation: the app's configuration goes with the agent's state, and the user's sessions with their keys.
 #[tokio::test]
-async fn cleanup_removes_configuration_state_and_sessions_and_refuses_while_their_processes_run() {
+async fn cleanup_removes_everything_and_refuses_while_services_run() {
     let mut fixture = sign_in_device(FILE_VAULT).await;
     fixture.login().await;
     let refused = async |arguments: &[&str], expected: &str| {

@@ -32,9 +32,9 @@ pub(super) struct Callers {
     records: Mutex<Vec<CallerRecord>>,
 }
 
-/// A program that may send requests.
+/// What a program that may send requests may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Allowed {
+pub(super) enum Permission {
     /// Steward's own.
     Own,
     /// The managed app, or one that policy names.
@@ -76,7 +76,7 @@ impl Callers {
         peer: &Peer,
         admitted: &AtomicU64,
         route: &str,
-    ) -> Result<Allowed, CallerRefused> {
+    ) -> Result<Permission, CallerRefused> {
         let program = peer.program();
         // The decision is valid for this connection, as long as policy and program stay what they are.
         let decided = admitted.load(Ordering::Relaxed);
@@ -84,16 +84,16 @@ impl Callers {
             && program.as_ref().is_ok_and(|program| !program.is_removed())
             && self.count(peer, route)
         {
-            return Ok(if decided & 1 == 1 { Allowed::Own } else { Allowed::Named });
+            return Ok(if decided & 1 == 1 { Permission::Own } else { Permission::Named });
         }
         let own = program.as_ref().is_ok_and(|program| self.is_own(program));
         let decision = match &program {
-            Ok(_) if own => Ok(Allowed::Own),
+            Ok(_) if own => Ok(Permission::Own),
             Ok(program) => decide(configuration, paths, program),
             Err(error) => Err(format!("the system does not tell which program it runs: {error}")),
         };
         // What the user has to confirm is looked up at each request.
-        if let Ok(Allowed::Own | Allowed::Named) = decision {
+        if let Ok(Permission::Own | Permission::Named) = decision {
             admitted.store(configuration.number << 1 | u64::from(own), Ordering::Relaxed);
         }
         let reason = decision.as_ref().err().cloned();
@@ -182,20 +182,20 @@ impl Callers {
 }
 
 /// Whether policy allows a program, or why not.
-fn decide(configuration: &Configuration, paths: &Paths, program: &Program) -> Result<Allowed, String> {
+fn decide(configuration: &Configuration, paths: &Paths, program: &Program) -> Result<Permission, String> {
     let folder = |folder: &String| program.is_inside(&paths.under_root(folder.as_ref()));
     let named = |path: &String| program.is(path.as_ref());
     // What stands in policy twice is to be confirmed. A file is known by the path that policy has, whatever path the
     // program sees; within a folder its own path leads to it.
     if let Some(path) = configuration.applications_to_confirm.iter().find(|path| named(path)) {
-        return Ok(Allowed::OnceConfirmed(path.clone()));
+        return Ok(Permission::OnceConfirmed(path.clone()));
     }
     if configuration.folders_to_confirm.iter().any(folder) {
-        return Ok(Allowed::OnceConfirmed(shown(&program.path)));
+        return Ok(Permission::OnceConfirmed(shown(&program.path)));
     }
     // A path costs one system call, a folder one for each of its parts.
     if configuration.applications.iter().any(named) || configuration.app_folders.iter().any(folder) {
-        return Ok(Allowed::Named);
+        return Ok(Permission::Named);
     }
     if program.is_replaced() {
         return Err("its program was replaced or removed since it started; start it again".to_owned());

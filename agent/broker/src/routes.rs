@@ -16,7 +16,7 @@ use protocol::openapi;
 use protocol::session::SessionStatus;
 
 use super::Broker;
-use super::callers as programs;
+use super::callers::Permission;
 use super::configuration::{Configuration, ConfigurationError};
 use super::confirmation::Interaction;
 use super::sign_in::SignInHandle;
@@ -39,7 +39,7 @@ pub(super) fn api(broker: Arc<Broker>) -> Api<Arc<Broker>> {
 /// A program of the broker's own user that policy allows.
 struct Allowed {
     configuration: Arc<Configuration>,
-    program: programs::Allowed,
+    permission: Permission,
     /// A browser that the broker opens appears in the session that asks.
     same_session: bool,
 }
@@ -49,15 +49,15 @@ impl Admission<Arc<Broker>> for Allowed {
         let peer = owner(caller)?;
         let configuration = broker.configuration().map_err(|error| unconfigured(&error))?;
         let checked = broker.callers.check(&configuration, &broker.paths, peer, &caller.admitted, path);
-        let program = checked
+        let permission = checked
             .map_err(|refused| Refusal { status: StatusCode::FORBIDDEN, problem: refused.problem() })?;
-        if let programs::Allowed::OnceConfirmed(program) = &program
+        if let Permission::OnceConfirmed(program) = &permission
             && path != TOKEN.path
         {
             let checked = broker.confirmations.check(program);
             checked.map_err(|error| Refusal { status: StatusCode::FORBIDDEN, problem: error.problem() })?;
         }
-        Ok(Self { configuration, program, same_session: peer.is_in_own_session() })
+        Ok(Self { configuration, permission, same_session: peer.is_in_own_session() })
     }
 }
 
@@ -110,7 +110,7 @@ async fn token(
     let TokenRequest { interactive, account, scope, resource, id_token, renew, rejected } = request;
     let configuration = caller.configuration;
     let key = TokenKey::new(scope.as_deref(), resource);
-    if let programs::Allowed::OnceConfirmed(path) = &caller.program {
+    if let Permission::OnceConfirmed(path) = &caller.permission {
         let interaction = match (interactive, caller.same_session) {
             (false, _) => Interaction::None,
             (true, false) => Interaction::OtherSession,
@@ -120,7 +120,7 @@ async fn token(
         confirmed.map_err(|error| Refusal { status: StatusCode::FORBIDDEN, problem: error.problem() })?;
     }
     if renew {
-        if caller.program != programs::Allowed::Own {
+        if caller.permission != Permission::Own {
             let message = "only Steward itself may renew a session early";
             return Err(Refusal::new(StatusCode::FORBIDDEN, message));
         }

@@ -2,7 +2,7 @@
 //!
 //! In: the network settings of policy, and an address. Out: a [`Route`]. Called by the HTTP client before each request, and by
 //! the doctor, which shows it. With `ProxyMode` = `system`, the environment of the process is asked first, as programs do
-//! everywhere, then the system ([`platform::proxy`]). What the system said about a server holds for some minutes: to ask it
+//! everywhere, then the system ([`platform::proxy`]). A route of the system holds for some minutes, because to ask for one
 //! may take seconds. This device itself is always reached directly.
 
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use url::Url;
 
 use crate::chain;
 
-/// How long what the system said holds.
+/// How long a route of the system holds.
 const LIFETIME: Duration = Duration::from_mins(5);
 /// How long the system may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -29,7 +29,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 pub struct Route {
     /// The proxy; `None` is the direct way.
     pub proxy: Option<Url>,
-    /// Who says so, for people.
+    /// Where the choice comes from, for messages.
     pub source: String,
 }
 
@@ -84,7 +84,7 @@ impl Routing {
     }
 }
 
-/// What the system said about servers, for every client of this process.
+/// The routes that the system named, for every client of this process.
 static SYSTEM: LazyLock<SystemRoutes> = LazyLock::new(SystemRoutes::default);
 /// More servers than this are forgotten together.
 const MAXIMUM_SERVERS: usize = 200;
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_system_said_is_kept_for_each_server() {
+    async fn route_of_system_is_kept_for_each_server() {
         let routes = SystemRoutes::default();
         let address = url("http://localhost:7/a");
         assert_eq!(routes.known(&address), None);

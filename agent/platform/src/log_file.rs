@@ -76,9 +76,16 @@ pub fn remove(path: &Path) -> io::Result<()> {
     file::remove(&old(path))
 }
 
+/// The ends of the logs that can be read, by name.
+pub fn ends(
+    files: [(&'static str, Option<PathBuf>); 2],
+    bytes: u64,
+) -> impl Iterator<Item = (&'static str, String)> {
+    files.into_iter().filter_map(move |(name, path)| Some((name, end_of(&path?, bytes)?)))
+}
+
 /// The end of a log, also of the part that was moved aside; `None` if it cannot be read.
-#[must_use]
-pub fn end_of(path: &Path, bytes: u64) -> Option<String> {
+fn end_of(path: &Path, bytes: u64) -> Option<String> {
     let now = fs_err::read(path).ok()?;
     let before = fs_err::read(old(path)).unwrap_or_default();
     let text = String::from_utf8_lossy(&[before, now].concat()).into_owned();

@@ -8,6 +8,6 @@ pub struct SystemProxy {
     pub proxies: String,
     /// Hosts that are reached without a proxy, as patterns with `*`; `<local>` is every name without a dot.
     pub bypass: String,
-    /// Where the settings come from, for people.
+    /// Where the settings come from, for messages.
     pub source: String,
 }

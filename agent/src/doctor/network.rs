@@ -241,7 +241,7 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = findings.collect();
     let issuer = subject.configuration.issuer.iter().filter_map(|issuer| issuer.parse().ok());
     let servers: Vec<Url> = issuer.chain(addresses.iter().cloned()).collect();
-    findings.extend(ways(&client.http, &servers).await);
+    findings.extend(routes(&client.http, &servers).await);
     let patterns: Vec<&str> =
         app.iter().flat_map(|app| app.domains()).filter(|domain| domain.contains('*')).collect();
     if !patterns.is_empty() {
@@ -253,22 +253,22 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
 }
 
 /// Which proxy each server is reached through, and who says so.
-async fn ways(http: &Http, addresses: &[Url]) -> Option<Finding> {
-    let mut ways: Vec<(String, Vec<String>)> = Vec::new();
+async fn routes(http: &Http, addresses: &[Url]) -> Option<Finding> {
+    let mut routes: Vec<(String, Vec<String>)> = Vec::new();
     for url in addresses {
-        let way = http.route(url).await.to_string();
-        match ways.iter_mut().find(|(known, _)| *known == way) {
+        let route = http.route(url).await.to_string();
+        match routes.iter_mut().find(|(known, _)| *known == route) {
             Some((_, hosts)) if hosts.contains(&host(url)) => {}
             Some((_, hosts)) => hosts.push(host(url)),
-            None => ways.push((way, vec![host(url)])),
+            None => routes.push((route, vec![host(url)])),
         }
     }
-    let summary = match &ways[..] {
+    let summary = match &routes[..] {
         [] => return None,
-        [(way, _)] => format!("every server is reached {way}"),
+        [(route, _)] => format!("every server is reached {route}"),
         _ => "servers are reached in different ways".to_owned(),
     };
-    let lines = ways.iter().map(|(way, hosts)| format!("{}: {way}", hosts.join(", ")));
+    let lines = routes.iter().map(|(route, hosts)| format!("{}: {route}", hosts.join(", ")));
     Some(Finding::pass("proxy", summary).observed(lines))
 }
 

@@ -48,6 +48,6 @@ pub fn report_event(_: Severity, _: &str) {}
 /// The end of the services' logs, by name. A log that cannot be read is left out.
 #[must_use]
 pub fn logs(paths: &Paths, bytes: u64) -> Vec<(&'static str, String)> {
-    let read = |role, name| Some((name, log_file::end_of(&log_file(paths, role)?, bytes)?));
-    [read(Role::Agent, "agent.log"), read(Role::Broker, "broker.log")].into_iter().flatten().collect()
+    let files = [("agent.log", log_file(paths, Role::Agent)), ("broker.log", log_file(paths, Role::Broker))];
+    log_file::ends(files, bytes).collect()
 }

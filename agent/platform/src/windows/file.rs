@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(
             private.contains(&owner),
             !security::is_administrator().unwrap(),
-            "no person has rights of her own"
+            "no user has rights of their own"
         );
     }
 
@@ -381,7 +381,7 @@ mod tests {
 
     /// Found by trial: a virus scanner, or a user, that had a readable file open kept policy from being enforced.
     #[test]
-    fn file_that_another_program_has_open_is_replaced_when_it_lets_go_and_named_if_it_does_not() {
+    fn held_file_is_replaced_when_it_is_released_and_named_otherwise() {
         use fs_err::os::windows::fs::OpenOptionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("status.json");

@@ -130,7 +130,7 @@ impl Listener {
 pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
     let name = path.to_string_lossy().into_owned();
     let all = "D:P(A;;GA;;;SY)(A;;GA;;;BA)";
-    // A service belongs to no person: not to the one who started it by hand either.
+    // A service belongs to no user, not even to the one who started it by hand.
     let all = if audience == Audience::Everybody && security::is_administrator()? {
         all.to_owned()
     } else {

@@ -92,11 +92,8 @@ pub fn report_event(severity: Severity, text: &str) {
 /// The end of the services' logs, by name, and what the event log has of the agent. A log that cannot be read is left out.
 #[must_use]
 pub fn logs(paths: &Paths, bytes: u64) -> Vec<(&'static str, String)> {
-    let read = |role, name| Some((name, log_file::end_of(&log_file(paths, role)?, bytes)?));
-    [read(Role::Agent, "agent.log"), read(Role::Broker, "broker.log"), event_log()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let files = [("agent.log", log_file(paths, Role::Agent)), ("broker.log", log_file(paths, Role::Broker))];
+    log_file::ends(files, bytes).chain(event_log()).collect()
 }
 
 /// The latest entries of the event log, as Windows' own program prints them.

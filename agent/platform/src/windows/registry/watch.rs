@@ -7,6 +7,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use windows_registry::Key;
 
@@ -15,6 +16,8 @@ use super::ffi::{Notification, Scope, Signal};
 /// A key of `HKEY_LOCAL_MACHINE` that is open, with its name there.
 pub(in crate::os) type NamedKey = (String, Key);
 
+/// How long to wait after waiting itself has failed.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Keys that come and go all the time are watched as they are after so many rounds.
 const MAXIMUM_ROUNDS: usize = 5;
 
@@ -54,7 +57,12 @@ impl KeyWatch {
                         spent.push(Arc::clone(&awaited[index - 2]));
                         nudge();
                     }
-                    Ok(_) | Err(_) => return,
+                    Ok(_) => return,
+                    // Changes may have been missed; the read that follows requests everything anew.
+                    Err(_) => {
+                        std::thread::sleep(PAUSE);
+                        nudge();
+                    }
                 }
             }
         })?;
@@ -133,7 +141,6 @@ fn request((name, key): NamedKey, scope: Scope) -> Result<Notification, String> 
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
-    use std::time::Duration;
 
     use windows_registry::CURRENT_USER;
 

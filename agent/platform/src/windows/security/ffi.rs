@@ -16,10 +16,10 @@ use windows_sys::Win32::Security::Authorization::{
 };
 use windows_sys::Win32::Security::{
     CheckTokenMembership, CopySid, CreateWellKnownSid, DACL_SECURITY_INFORMATION, DuplicateToken,
-    GetSecurityDescriptorDacl, GetTokenInformation, IsValidSid, OWNER_SECURITY_INFORMATION,
-    PROTECTED_DACL_SECURITY_INFORMATION, PSID, SECURITY_ATTRIBUTES, SECURITY_MAX_SID_SIZE,
-    SecurityIdentification, TOKEN_DUPLICATE, TOKEN_QUERY, TOKEN_USER, TokenUser, WELL_KNOWN_SID_TYPE,
-    WinBuiltinAdministratorsSid, WinLocalSystemSid,
+    GetSecurityDescriptorDacl, GetSecurityDescriptorOwner, GetTokenInformation, IsValidSid,
+    OBJECT_SECURITY_INFORMATION, OWNER_SECURITY_INFORMATION, PROTECTED_DACL_SECURITY_INFORMATION, PSID,
+    SECURITY_ATTRIBUTES, SECURITY_MAX_SID_SIZE, SecurityIdentification, TOKEN_DUPLICATE, TOKEN_QUERY,
+    TOKEN_USER, TokenUser, WELL_KNOWN_SID_TYPE, WinBuiltinAdministratorsSid, WinLocalSystemSid,
 };
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
 
@@ -155,33 +155,30 @@ impl Token {
 
 /// The owner of a file or folder.
 pub(super) fn owner(path: &Path) -> io::Result<Sid> {
-    let (mut owner, mut descriptor) = (null_mut(), null_mut());
-    // SAFETY: the path ends in NUL and lives as long as the call; what is null is optional.
-    let code = unsafe {
-        GetNamedSecurityInfoW(
-            wide(path).as_ptr(),
-            SE_FILE_OBJECT,
-            OWNER_SECURITY_INFORMATION,
-            &raw mut owner,
-            null_mut(),
-            null_mut(),
-            null_mut(),
-            &raw mut descriptor,
-        )
-    };
-    // SAFETY: Windows has written all three.
-    unsafe { found_owner(code, owner, descriptor) }
+    let descriptor = descriptor_of(path, OWNER_SECURITY_INFORMATION)?;
+    let (mut owner, mut defaulted) = (null_mut(), 0);
+    // SAFETY: `descriptor` owns the descriptor, so it lives longer than the owner, which is inside it. Windows has written the
+    // owner: null, or a SID.
+    unsafe {
+        succeeded(GetSecurityDescriptorOwner(descriptor.0.as_ptr(), &raw mut owner, &raw mut defaulted))?;
+        Sid::copy(owner)
+    }
 }
 
 /// The access list of a file or folder, as text.
 pub(super) fn access_of(path: &Path) -> io::Result<String> {
+    descriptor_of(path, DACL_SECURITY_INFORMATION)?.text()
+}
+
+/// Parts of the security descriptor of a file or folder.
+fn descriptor_of(path: &Path, parts: OBJECT_SECURITY_INFORMATION) -> io::Result<Descriptor> {
     let mut descriptor = null_mut();
     // SAFETY: the path ends in NUL and lives as long as the call; what is null is optional.
     let code = unsafe {
         GetNamedSecurityInfoW(
             wide(path).as_ptr(),
             SE_FILE_OBJECT,
-            DACL_SECURITY_INFORMATION,
+            parts,
             null_mut(),
             null_mut(),
             null_mut(),
@@ -193,7 +190,7 @@ pub(super) fn access_of(path: &Path) -> io::Result<String> {
         return Err(error(code));
     }
     // SAFETY: Windows allocated the descriptor with `LocalAlloc`, and only `Local` has it.
-    Descriptor(unsafe { Local::owned(descriptor)? }).text()
+    unsafe { Local::owned(descriptor) }.map(Descriptor)
 }
 
 /// Gives a file or folder an access list that inherits nothing from above. What is in a folder inherits it.
@@ -241,20 +238,11 @@ pub(super) fn pipe_owner(pipe: BorrowedHandle<'_>) -> io::Result<Sid> {
             &raw mut descriptor,
         )
     };
-    // SAFETY: Windows has written all three.
-    unsafe { found_owner(code, owner, descriptor) }
-}
-
-/// The owner that a function for security information has found.
-///
-/// # Safety
-/// The three are what the function gave: where it succeeded, Windows allocated the descriptor with `LocalAlloc`, nothing
-/// else has it, and the owner is null or a SID inside it.
-unsafe fn found_owner(code: u32, owner: PSID, descriptor: *mut c_void) -> io::Result<Sid> {
     if code != ERROR_SUCCESS {
         return Err(error(code));
     }
-    // SAFETY: the caller promises that only `Local` has the descriptor, which lives until the end of the block.
+    // SAFETY: Windows allocated the descriptor with `LocalAlloc`, and only `Local` has it, until the end of the block. The owner
+    // is null or a SID inside it.
     unsafe {
         let _descriptor = Local::owned(descriptor)?;
         Sid::copy(owner)
