@@ -127,7 +127,21 @@ async fn broker_without_file_descriptors_says_so_and_goes_on_when_there_are_some
     let redirect = browser::sign_in(&address).await;
     let page = browser::client().get(&redirect).send().await.unwrap().text().await.unwrap();
     assert!(page.contains("You are signed in"), "{page}");
-    assert!(login.succeeds().await);
+    // It began to wait before or while there were none.
+    let shown = login.remaining_output().await;
+    assert!(shown.contains("Signed in as") || shown.contains("Too many open files"), "{shown}");
+    fixture.token().await.unwrap();
+    // A caller that cannot be identified for want of them was told that its own process had ended.
+    until("a refusal that says why", async || {
+        let open = |number: &usize| fs_err::symlink_metadata(format!("/proc/{process}/fd/{number}")).is_ok();
+        let second_free = (0..1024).filter(|number| !open(number)).nth(1).unwrap();
+        limit(&second_free.to_string()).await;
+        let result = fixture.token().await;
+        limit("1024").await;
+        let result = format!("{result:?}");
+        if result.contains("Too many open files") { Ok(()) } else { Err(result) }
+    })
+    .await;
     fixture.token().await.unwrap();
 }
 

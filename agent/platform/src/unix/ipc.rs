@@ -54,14 +54,15 @@ pub enum Audience {
 #[derive(Clone, Debug)]
 pub struct Peer {
     user: u32,
-    process: Option<Process>,
+    /// Or why it is not known, such as a want of file descriptors.
+    process: Result<Process, String>,
 }
 
 impl Peer {
     /// Process ID when it connected.
     #[must_use]
     pub fn process(&self) -> Option<u32> {
-        self.process.as_ref().map(Process::id)
+        self.process.as_ref().ok().map(Process::id)
     }
 
     /// Equal for connections of the same user, also under the subordinate IDs that belong to it.
@@ -75,7 +76,7 @@ impl Peer {
     /// # Errors
     /// The process has ended, or the system does not say.
     pub fn program(&self) -> io::Result<Program> {
-        self.process.as_ref().ok_or_else(|| io::Error::other("the process has ended"))?.program()
+        self.process.as_ref().map_err(|reason| io::Error::other(reason.clone()))?.program()
     }
 
     /// Whether it runs as root. The user who runs this process is not an administrator for that reason alone
@@ -199,7 +200,10 @@ pub(crate) fn use_port_exclusively(socket: &TcpSocket) -> io::Result<()> {
 
 fn peer(stream: &UnixStream) -> io::Result<Peer> {
     let credentials = stream.peer_cred()?;
-    let process = credentials.pid().and_then(|process| Process::of_peer(stream, process).ok());
+    let process = match credentials.pid() {
+        Some(id) => Process::of_peer(stream, id).map_err(|error| error.to_string()),
+        None => Err("the system does not name its process".to_owned()),
+    };
     Ok(Peer { user: credentials.uid(), process })
 }
 
@@ -284,7 +288,7 @@ mod tests {
         for (user, administrator, owner) in
             [(0, true, own == 0), (own, own == 0, true), (own + 1, false, false)]
         {
-            let peer = Peer { user, process: None };
+            let peer = Peer { user, process: Err(String::new()) };
             assert_eq!((peer.is_administrator(), peer.is_owner()), (administrator, owner), "{user} of {own}");
         }
     }
