@@ -117,7 +117,9 @@ impl Listener {
         let next = ffi::create_pipe(&self.name, &Descriptor::parse(&self.access)?, false)?;
         let stream = std::mem::replace(&mut self.next, next);
         // A caller that cannot be identified is refused where it matters who it is.
-        let peer = peer(&stream).ok();
+        let peer = peer(&stream)
+            .inspect_err(|error| tracing::debug!("a caller could not be identified: {error}"))
+            .ok();
         Ok((stream, peer))
     }
 }
