@@ -206,7 +206,7 @@ fn hanging_brokers(device: &Device, count: usize) {
     for user in 2000..2000 + count {
         let folder = device.path(&format!("run/user/{user}/steward"));
         fs_err::create_dir_all(&folder).unwrap();
-        let listener = UnixListener::bind(folder.join("broker.sock")).unwrap();
+        let listener = UnixListener::bind(folder.join("session.sock")).unwrap();
         tokio::spawn(async move {
             let mut connections = Vec::new();
             while let Ok((connection, _)) = listener.accept().await {

@@ -101,7 +101,9 @@ pub async fn run(
     let _lock = Lock::only_one(&paths.session_folder().join("broker.lock"), file::Access::Private)
         .map_err(StartError::Running)?;
     let socket = paths.broker_socket();
-    let listener = match ipc::listen(&socket, ipc::Audience::Owner) {
+    let inherited = ipc::inherited();
+    let is_own = inherited.is_none();
+    let listener = match inherited.map_or_else(|| ipc::listen(&socket, ipc::Audience::Owner), Ok) {
         Ok(listener) => Some(listener),
         Err(error) if ipc::NAMES_CAN_BE_TAKEN && error.kind() == ErrorKind::AddrInUse => {
             tracing::error!("no local API, so no app gets a token: {error}; trying again every 10 seconds");
@@ -109,7 +111,7 @@ pub async fn run(
         }
         Err(source) => return Err(StartError::NoApi { path: socket, source }),
     };
-    let broker = Arc::new(Broker::new(paths, set_log_level));
+    let broker = Arc::new(Broker::new(paths.clone(), set_log_level));
     tokio::spawn(Arc::clone(&broker).run_scheduler());
     tokio::spawn(Arc::clone(&broker).tell_agent());
     let api = routes::api(Arc::clone(&broker));
@@ -124,10 +126,20 @@ pub async fn run(
             api.serve(listener).await;
         }
     });
+    let session_socket = paths.session_socket();
+    if let Some(socket) = &session_socket {
+        match ipc::listen(socket, ipc::Audience::OwnerAndAgent) {
+            Ok(listener) => drop(tokio::spawn(routes::session_api(Arc::clone(&broker)).serve(listener))),
+            // Sign-in and tokens do not depend on it.
+            Err(error) => tracing::error!("the machine service cannot see the session: {error}"),
+        }
+    }
     service::ready("waiting for apps");
     stop.await;
     service::stopping();
-    ipc::remove(&socket).unwrap_or_else(|error| tracing::warn!("{error}"));
+    for socket in session_socket.iter().chain(is_own.then_some(&socket)) {
+        ipc::remove(socket).unwrap_or_else(|error| tracing::warn!("{error}"));
+    }
     broker.drain().await;
     Ok(())
 }

@@ -36,6 +36,11 @@ pub(super) fn api(broker: Arc<Broker>) -> Api<Arc<Broker>> {
         .on(&OPENAPI, document)
 }
 
+/// What the machine service wants to know.
+pub(super) fn session_api(broker: Arc<Broker>) -> Api<Arc<Broker>> {
+    Api::new(broker).on(&SESSION, session)
+}
+
 /// A program of the broker's own user that policy allows.
 struct Allowed {
     configuration: Arc<Configuration>,

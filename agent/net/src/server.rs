@@ -114,6 +114,8 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
                     continue;
                 }
             };
+            let peer =
+                peer.inspect_err(|error| tracing::debug!("a caller could not be identified: {error}")).ok();
             let Some(place) = connections.place(peer.as_ref()) else { continue };
             let id = place.id();
             let task = tokio::spawn(serve_connection(stream, peer, Arc::clone(&routes), place));

@@ -1,4 +1,5 @@
-//! What a process is, and how much an entry of its log matters. For the logs, which each system keeps in its own way.
+//! What a process is, whether the system starts it, and how much an entry of its log matters. For what each system keeps in its
+//! own way.
 
 /// A process that stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,4 +19,20 @@ pub enum Severity {
     Warning,
     /// Something has happened.
     Information,
+}
+
+/// Whether the system starts a process by itself: the machine service with the device, the broker with a user's session or
+/// with the first request of an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Startup {
+    /// It does.
+    Automatic,
+    /// It is installed, and somebody turned it off.
+    Disabled,
+    /// Nobody can start it, not even by hand.
+    Masked,
+    /// Nothing that would start it is installed.
+    NotInstalled,
+    /// The system does not say: why.
+    Unknown(String),
 }

@@ -1,5 +1,6 @@
 //! Since when an app has been running. Looked at only while that matters: after its configuration has changed.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -25,7 +26,7 @@ impl Program {
         }
     }
 
-    /// Whether a process runs it, by the path of what it runs, else by its name.
+    /// Whether a process runs it, by the path of the program, else by its name.
     fn is(&self, exe: Option<&Path>, name: &str) -> bool {
         match self {
             Self::Below(folder) => exe.is_some_and(|exe| exe.starts_with(folder)),
@@ -40,18 +41,25 @@ impl Program {
 /// When the oldest of an app's processes started, whichever user runs it; `None` if none runs.
 pub(super) fn oldest(programs: &[Program]) -> Option<Timestamp> {
     let mut system = System::new().ok()?;
-    let exe = ProcessRefreshKind::nothing().with_exe(UpdateKind::Always);
-    system.refresh_processes_specifics(ProcessesToUpdate::All, true, exe);
+    let wanted = ProcessRefreshKind::nothing().with_exe(UpdateKind::Always).with_cmd(UpdateKind::Always);
+    system.refresh_processes_specifics(ProcessesToUpdate::All, true, wanted);
     let started = system
         .processes()
         .values()
         .filter(|process| {
             let name = process.name().to_string_lossy();
-            programs.iter().any(|program| program.is(process.exe(), &name))
+            let path = process.exe().or_else(|| claimed_program(process.cmd()));
+            programs.iter().any(|program| program.is(path, &name))
         })
         .map(sysinfo::Process::start_time)
         .min()?;
     Timestamp::from_second(i64::try_from(started).ok()?).ok()
+}
+
+/// The path by which a process was started, as it says itself: on Linux, what another user's process runs is told only to those
+/// who may trace it, which the agent's unit may not. Whoever hides a process so hides it from nobody but themselves.
+fn claimed_program(command: &[OsString]) -> Option<&Path> {
+    command.first().map(Path::new).filter(|path| path.is_absolute())
 }
 
 #[cfg(test)]

@@ -80,7 +80,10 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     /// Run the machine service in the foreground.
-    Agent,
+    Agent {
+        #[command(subcommand)]
+        verb: Option<AgentVerb>,
+    },
     /// Run the broker of the current user in the foreground, or show its callers or its API.
     Broker {
         #[command(subcommand)]
@@ -147,6 +150,13 @@ enum Verb {
         #[arg(short, long, value_name = "DIR")]
         output: PathBuf,
     },
+}
+
+#[derive(Subcommand)]
+enum AgentVerb {
+    /// Check for an update and install it, as the machine service requested: its unit for updates runs this.
+    #[command(hide = true)]
+    PerformUpdate,
 }
 
 #[derive(Subcommand)]
@@ -245,7 +255,12 @@ pub fn main() -> ExitCode {
 
 async fn dispatch(paths: Paths, verb: Verb, json: bool) -> anyhow::Result<ExitCode> {
     match verb {
-        Verb::Agent => {
+        Verb::Agent { verb: Some(AgentVerb::PerformUpdate) } => {
+            platform::service::set_umask();
+            logging::start(&paths, Role::Agent);
+            crate::update::perform(&paths).await?;
+        }
+        Verb::Agent { verb: None } => {
             platform::service::set_umask();
             logging::start(&paths, Role::Agent);
             platform::service::protect_memory();

@@ -10,7 +10,6 @@ use super::event::Event;
 use super::observe::Observed;
 use super::plan::Step;
 use super::{Service, delivery, recurring};
-use crate::app::descriptor::Descriptor;
 use crate::app::observe::Found;
 use crate::app::ownership::{self, OwnershipRecord};
 use crate::app::write;
@@ -119,32 +118,32 @@ impl Service {
         let Some(descriptor) = self.descriptor() else { return };
         let Some(system) = descriptor.system() else { return };
         let feed = policy.update_feed.as_ref().or(system.feed.as_ref()).and_then(|feed| feed.parse().ok());
-        let (Some(feed), Some(installation)) = (feed, &system.installation) else { return };
+        let Some(feed) = feed.filter(|_| system.installation.is_some()) else { return };
         self.update_check = self.update_check.step(recurring::Event::Started);
         let job = update::Job {
-            paths: self.paths.clone(),
-            policy,
+            rules: (&policy).into(),
+            network: (&policy).into(),
             feed,
             app: descriptor.name.clone(),
-            installation: installation.clone(),
             device_id: self.device_id.clone(),
         };
-        let events = self.events.clone();
+        let (paths, events) = (self.paths.clone(), self.events.clone());
         tokio::spawn(async move {
-            let outcome = update::run(job).await;
+            let outcome = update::run(&paths, job).await;
             drop(events.send(Event::UpdateFinished(outcome)).await);
         });
     }
 
     /// A switch that a crash interrupted is finished before the feed is checked, and beside everything else.
     pub(super) fn recover(&mut self) {
-        let installation =
-            self.descriptor().and_then(Descriptor::system).and_then(|system| system.installation.as_ref());
-        let Some(installation) = installation.filter(|_| update::is_interrupted(&self.paths)) else { return };
+        let Some(app) = self.descriptor().map(|descriptor| descriptor.name.clone()) else { return };
+        if !update::is_interrupted(&self.paths) {
+            return;
+        }
         self.update_check = self.update_check.step(recurring::Event::Started);
         let (paths, events) = (self.paths.clone(), self.events.clone());
         tokio::spawn(async move {
-            let problem = update::recover(&paths, installation).await;
+            let problem = update::recover(&paths, &app).await;
             drop(events.send(Event::UpdateRecovered(problem)).await);
         });
     }

@@ -1,9 +1,11 @@
 //! What can happen to the machine service: one closed enum, and the wait for the next one.
 
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::{self, Future};
 use std::pin::Pin;
 use std::time::Duration;
 
+use platform::service;
 use platform::watch::Hint;
 use policy_schema::Problem;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -43,7 +45,7 @@ pub(super) enum Event {
     Stop,
 }
 
-/// Waits for the next event, at most for `wake`.
+/// Waits for the next event, at most for `wake`. Meanwhile the service manager hears that the loop turns.
 pub(super) async fn next_event(
     events: &mut mpsc::Receiver<Event>,
     session_changed: &Notify,
@@ -57,5 +59,15 @@ pub(super) async fn next_event(
         () = app_changed.notified() => Event::AppChanged,
         () = stop => Event::Stop,
         () = tokio::time::sleep(wake) => Event::Due,
+        never = report_alive() => match never {},
+    }
+}
+
+/// Tells the service manager at once, and again and again, that the loop has come this far.
+async fn report_alive() -> Infallible {
+    let Some(interval) = service::watchdog_interval() else { return future::pending().await };
+    loop {
+        service::alive();
+        tokio::time::sleep(interval).await;
     }
 }

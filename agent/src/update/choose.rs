@@ -1,6 +1,6 @@
 //! PURE: whether a release is for this device now.
 //!
-//! In: a release of the feed, what is installed, policy and the time. Out: a [`Decision`]. Called by [`super::run`].
+//! In: a release of the feed, what is installed, the rules of policy and the time. Out: a [`Decision`]. Called by [`super::run`].
 
 use std::collections::BTreeSet;
 
@@ -9,6 +9,7 @@ use policy_schema::Policy;
 use policy_schema::settings::UpdateMode;
 use ring::digest;
 use semver::Version;
+use serde::{Deserialize, Serialize};
 
 use super::feed::Release;
 
@@ -25,6 +26,33 @@ pub(crate) enum Decision {
     Install,
 }
 
+/// What policy says about updates of the app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UpdateRules {
+    /// `UpdateMode`.
+    mode: UpdateMode,
+    /// `UpdatePinnedVersion`.
+    pinned: Option<Version>,
+    /// `UpdateMinimumVersion`.
+    minimum: Option<Version>,
+    /// `UpdateDeferDays`.
+    defer_days: u32,
+    /// `UpdateRolloutPercent`.
+    rollout_percent: u32,
+}
+
+impl From<&Policy> for UpdateRules {
+    fn from(policy: &Policy) -> Self {
+        Self {
+            mode: policy.update_mode,
+            pinned: policy.update_pinned_version.clone(),
+            minimum: policy.update_minimum_version.clone(),
+            defer_days: policy.update_defer_days,
+            rollout_percent: policy.update_rollout_percent,
+        }
+    }
+}
+
 /// What distinguishes this device in a rollout.
 pub(crate) struct Device<'a> {
     pub(crate) id: &'a str,
@@ -39,12 +67,12 @@ pub(crate) fn choose(
     release: &Release,
     installed: Option<&Version>,
     quarantined: &BTreeSet<Version>,
-    policy: &Policy,
+    rules: &UpdateRules,
     device: &Device<'_>,
     now: Timestamp,
 ) -> Decision {
     let version = &release.version;
-    if let Some(pin) = policy.update_pinned_version.as_ref().filter(|pin| *pin != version) {
+    if let Some(pin) = rules.pinned.as_ref().filter(|pin| *pin != version) {
         return Decision::Stay(format!("pinned to {pin}; the feed offers {version}"));
     }
     if let Some(installed) = installed.filter(|installed| *installed >= version) {
@@ -56,23 +84,23 @@ pub(crate) fn choose(
     if let Some(reason) = held_by_vendor(release, installed, device) {
         return Decision::Stay(reason);
     }
-    let urgent = match (installed, &policy.update_minimum_version) {
+    let urgent = match (installed, &rules.minimum) {
         (None, _) => true,
         (Some(installed), Some(minimum)) => installed < minimum,
         (Some(_), None) => false,
     };
     if !urgent {
-        if let Some(reason) = deferred(release, policy.update_defer_days, now) {
+        if let Some(reason) = deferred(release, rules.defer_days, now) {
             return Decision::Stay(reason);
         }
-        if bucket(device, version) >= policy.update_rollout_percent * 100 {
-            let percent = policy.update_rollout_percent;
+        if bucket(device, version) >= rules.rollout_percent * 100 {
+            let percent = rules.rollout_percent;
             return Decision::Stay(format!(
                 "{version} is rolled out to {percent} % of devices, not yet to this one"
             ));
         }
     }
-    match policy.update_mode {
+    match rules.mode {
         UpdateMode::Off => Decision::Stay("updates are off".to_owned()),
         UpdateMode::Notify => Decision::Announce,
         UpdateMode::Automatic => Decision::Install,
@@ -171,7 +199,7 @@ mod tests {
             &release,
             installed.as_ref(),
             &quarantined,
-            &policy,
+            &UpdateRules::from(&policy),
             &Device { id: device, app: "app", system: Some("6.1.0-18-amd64") },
             now,
         )

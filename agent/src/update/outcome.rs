@@ -1,11 +1,16 @@
 //! PURE: from the result of a check to what the status shows and when the next check is due. The only place of `update`
 //! that makes a [`Problem`].
 
+use std::io;
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use net::chain;
 use net::http::HttpError;
+use platform::state::StateError;
 use policy_schema::{Code, Problem};
 use semver::Version;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::download::DownloadError;
@@ -21,7 +26,7 @@ const RETRY: u64 = 900;
 const SPREAD: u64 = 1800;
 
 /// What a check of the feed led to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     /// The version that the feed offers.
     pub(crate) offered: Option<Version>,
@@ -56,6 +61,30 @@ pub(super) enum UpdateError {
     Download { url: Url, source: DownloadError },
     #[error(transparent)]
     Install(#[from] InstallError),
+    #[error("the app cannot be installed on this system")]
+    NoInstallation,
+    #[error(transparent)]
+    Unit(UnitError),
+}
+
+/// The unit did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UnitError {
+    #[error("the request to the unit {unit} cannot be written to {}", path.display())]
+    Request { unit: String, path: PathBuf, source: io::Error },
+    #[error("the unit {unit} did not check for updates")]
+    Run { unit: String, source: io::Error },
+    #[error("the unit {unit} left no result")]
+    Result { unit: String, source: Option<StateError> },
+}
+
+impl UnitError {
+    /// The name of the unit.
+    fn unit(&self) -> &str {
+        match self {
+            Self::Request { unit, .. } | Self::Run { unit, .. } | Self::Result { unit, .. } => unit,
+        }
+    }
 }
 
 impl Outcome {
@@ -129,7 +158,7 @@ impl UpdateError {
     /// Whether the same check may succeed soon. A feed, an archive and a version change seldom; a network does.
     fn is_temporary(&self) -> bool {
         match self {
-            Self::Unreachable(_) => true,
+            Self::Unreachable(_) | Self::Unit(_) => true,
             Self::Download { source, .. } => match source {
                 DownloadError::Create(_)
                 | DownloadError::NoSpace { .. }
@@ -138,7 +167,7 @@ impl UpdateError {
                 | DownloadError::Write(_) => true,
                 DownloadError::TooShort { .. } | DownloadError::TooLong { .. } | DownloadError::Hash => false,
             },
-            Self::Feed(_) | Self::Install(_) => false,
+            Self::Feed(_) | Self::Install(_) | Self::NoInstallation => false,
         }
     }
 
@@ -152,8 +181,17 @@ impl UpdateError {
                 .using("the version that is installed; nothing was downloaded"),
             Self::Download { url, source } => download_problem(url, source),
             Self::Install(error) => install_problem(error),
+            Self::NoInstallation => Problem::new(Code::UpdateInstallFailed, chain(self)),
+            Self::Unit(error) => unit_problem(error),
         }
     }
+}
+
+/// What to report if the unit that installs did not do its work.
+pub(super) fn unit_problem(error: &UnitError) -> Problem {
+    Problem::new(Code::UpdateInstallFailed, chain(error))
+        .using("the version that is installed")
+        .hint(format!("see why: `journalctl --unit {}`", error.unit()))
 }
 
 fn download_problem(url: &Url, error: &DownloadError) -> Problem {
@@ -201,7 +239,6 @@ pub(super) fn install_problem(error: &InstallError) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
 
     use super::*;
 

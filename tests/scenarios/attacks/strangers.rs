@@ -219,7 +219,7 @@ async fn socket_that_is_not_of_its_folders_user_is_not_believed() {
         .await;
         process
     };
-    let socket = run.join("broker.sock");
+    let socket = run.join("session.sock");
     let elsewhere = fake.join("fake.sock");
     let link = format!("os.symlink('{}', '{}')", elsewhere.display(), socket.display());
     let process = listening(&elsewhere, &link).await;

@@ -10,6 +10,9 @@ pub use crate::unix::shell::quoted;
 /// The name of this operating system in app descriptors.
 pub const SYSTEM: &str = "linux";
 
+/// The name of the socket for the machine service.
+const SESSION_SOCKET: &str = "session.sock";
+
 /// The disk of the system.
 pub const SYSTEM_DISK: &str = "/";
 
@@ -38,21 +41,22 @@ impl Paths {
     /// The broker's local API of the user who runs this process.
     #[must_use]
     pub fn broker_socket(&self) -> PathBuf {
-        let runtime = match self.root() {
-            None => environment::directory("XDG_RUNTIME_DIR"),
-            Some(_) => None,
-        };
-        runtime
-            .unwrap_or_else(|| self.runtime_folders().join(nix::unistd::geteuid().to_string()))
-            .join("steward/broker.sock")
+        self.runtime_folder().join("broker.sock")
     }
 
-    /// The local APIs of all users who may have a broker running. A folder that cannot be listed has none.
+    /// Where the broker tells the machine service how the session is doing. Not at its API: systemd listens there, and would
+    /// start a broker because somebody wants to know whether one runs.
     #[must_use]
-    pub fn broker_sockets(&self) -> Vec<PathBuf> {
+    pub fn session_socket(&self) -> Option<PathBuf> {
+        Some(self.runtime_folder().join(SESSION_SOCKET))
+    }
+
+    /// Where the brokers of all users tell how their sessions are doing. A folder that cannot be listed has none.
+    #[must_use]
+    pub fn session_sockets(&self) -> Vec<PathBuf> {
         let Ok(folders) = fs_err::read_dir(self.runtime_folders()) else { return Vec::new() };
         folders
-            .filter_map(|folder| Some(folder.ok()?.path().join("steward/broker.sock")))
+            .filter_map(|folder| Some(folder.ok()?.path().join("steward").join(SESSION_SOCKET)))
             .filter(|socket| socket.exists())
             .collect()
     }
@@ -76,6 +80,16 @@ impl Paths {
     /// Never: every user has `/run/user/UID`.
     pub fn check_session_folder(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn runtime_folder(&self) -> PathBuf {
+        let runtime = match self.root() {
+            None => environment::directory("XDG_RUNTIME_DIR"),
+            Some(_) => None,
+        };
+        runtime
+            .unwrap_or_else(|| self.runtime_folders().join(nix::unistd::geteuid().to_string()))
+            .join("steward")
     }
 
     fn runtime_folders(&self) -> PathBuf {

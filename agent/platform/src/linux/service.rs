@@ -1,13 +1,21 @@
-//! The service manager: telling systemd the state of a service (`Type=notify`), and its logs. Without systemd, nothing
-//! happens.
+//! The service manager: telling systemd the state of a service (`Type=notify`), sockets and units of systemd's, and logs.
+//! Without systemd, nothing happens.
 
+mod ffi;
+
+use std::io;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use nix::sys::socket::{getsockopt, sockopt};
 use sd_notify::NotifyState;
 
 use crate::environment;
 use crate::paths::Paths;
-use crate::role::{Role, Severity};
+use crate::role::{Role, Severity, Startup};
 
 pub use crate::unix::signal::{StopSignal, set_umask};
 
@@ -29,6 +37,87 @@ pub fn ready(status: &str) {
 /// Reports that the service is stopping.
 pub fn stopping() {
     notify(&[NotifyState::Stopping]);
+}
+
+/// How often systemd wants to hear that the service's loop still turns: twice in the time after which it ends the service
+/// (`WatchdogSec`). `None` if it does not watch.
+#[must_use]
+pub fn watchdog_interval() -> Option<Duration> {
+    sd_notify::watchdog_enabled().map(|limit| limit / 2)
+}
+
+/// Reports that the service's loop still turns.
+pub fn alive() {
+    notify(&[NotifyState::Watchdog]);
+}
+
+/// The socket at which systemd listened until it started this process (socket activation, `sd_listen_fds(3)`). It is given
+/// once.
+pub(crate) fn inherited_socket() -> Option<UnixListener> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let first = sd_notify::listen_fds().ok()?.next().filter(|_| !TAKEN.swap(true, Ordering::Relaxed))?;
+    let socket = ffi::take(first)?;
+    let listens = getsockopt(&socket, sockopt::AcceptConn).unwrap_or_default();
+    listens.then(|| UnixListener::from(socket))
+}
+
+/// The unit that checks for updates and installs them with the rights for that, which the agent's own unit does not have. The
+/// agent's unit names it; a process that a person started has none, and installs by itself.
+#[must_use]
+pub fn update_unit() -> Option<String> {
+    environment::variable("STEWARD_UPDATE_UNIT")
+}
+
+/// How systemd starts a process (systemctl(1), `is-enabled`).
+#[must_use]
+pub fn startup(role: Role) -> Startup {
+    let (scope, unit) = match role {
+        Role::Agent => ("--system", "steward-agent.service"),
+        // What one user has turned off only that user's systemd knows.
+        Role::Broker if environment::directory("XDG_RUNTIME_DIR").is_some() => {
+            ("--user", "steward-broker.socket")
+        }
+        Role::Broker => ("--global", "steward-broker.socket"),
+    };
+    let mut command = std::process::Command::new("systemctl");
+    let output = command.args([scope, "is-enabled", unit]).env("LC_ALL", "C").stdin(Stdio::null()).output();
+    match output {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Startup::Unknown("this system has no systemd".to_owned())
+        }
+        Err(error) => Startup::Unknown(error.to_string()),
+        Ok(output) => {
+            startup_of(&String::from_utf8_lossy(&output.stdout), &String::from_utf8_lossy(&output.stderr))
+        }
+    }
+}
+
+/// What `systemctl is-enabled` means by its output.
+fn startup_of(state: &str, errors: &str) -> Startup {
+    match state.trim() {
+        "enabled" | "enabled-runtime" | "alias" | "static" | "linked" | "generated" => Startup::Automatic,
+        "disabled" | "indirect" => Startup::Disabled,
+        "masked" | "masked-runtime" => Startup::Masked,
+        "not-found" => Startup::NotInstalled,
+        "" if errors.contains("No such file") => Startup::NotInstalled,
+        state => Startup::Unknown(format!("{state} {}", errors.trim()).trim().to_owned()),
+    }
+}
+
+/// Starts a unit of `Type=oneshot` and waits until it has ended.
+///
+/// # Errors
+/// It cannot be started, or it failed.
+pub async fn run_unit(unit: &str) -> io::Result<()> {
+    let mut command = tokio::process::Command::new("systemctl");
+    command.args(["start", "--quiet", unit]).stdin(Stdio::null()).stdout(Stdio::null());
+    let output = command.stderr(Stdio::piped()).output().await?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let line = text.lines().next().unwrap_or("it failed");
+    Err(io::Error::other(format!("{unit} did not run: {line}")))
 }
 
 fn notify(states: &[NotifyState<'_>]) {
@@ -68,4 +157,26 @@ pub fn logs(_: &Paths, bytes: u64) -> Vec<(&'static str, String)> {
             .filter(|text| !text.trim().is_empty() && !text.starts_with("-- No entries"))
     };
     sources.into_iter().filter_map(|(name, unit)| Some((name, read(unit)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_of_a_unit_says_whether_it_starts() {
+        let missing = "Failed to get unit file state for steward-agent.service: No such file or directory\n";
+        for (state, errors, expected) in [
+            ("enabled\n", "", Startup::Automatic),
+            ("enabled-runtime\n", "", Startup::Automatic),
+            ("disabled\n", "", Startup::Disabled),
+            ("masked\n", "", Startup::Masked),
+            ("masked-runtime\n", "", Startup::Masked),
+            ("", missing, Startup::NotInstalled),
+            ("not-found\n", "", Startup::NotInstalled),
+            ("", "Failed to connect to bus\n", Startup::Unknown("Failed to connect to bus".to_owned())),
+        ] {
+            assert_eq!(startup_of(state, errors), expected, "{state}{errors}");
+        }
+    }
 }

@@ -39,9 +39,15 @@ impl Paths {
         self.session_folder().join("broker.sock")
     }
 
+    /// None: the machine service asks the broker at its API, which nobody else serves.
+    #[must_use]
+    pub fn session_socket(&self) -> Option<PathBuf> {
+        None
+    }
+
     /// The local APIs of all users who may have a broker running. A folder that cannot be listed has none.
     #[must_use]
-    pub fn broker_sockets(&self) -> Vec<PathBuf> {
+    pub fn session_sockets(&self) -> Vec<PathBuf> {
         let Ok(homes) = fs_err::read_dir(self.under_root(Path::new("/Users"))) else { return Vec::new() };
         homes
             .filter_map(|home| Some(home.ok()?.path().join(SESSION).join("broker.sock")))

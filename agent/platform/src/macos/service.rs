@@ -1,12 +1,15 @@
 //! The service manager: launchd stops a service with a signal, and needs no reports.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::log_file;
 use crate::paths::Paths;
-use crate::role::{Role, Severity};
+use crate::role::{Role, Severity, Startup};
 pub use crate::unix::signal::{StopSignal, set_umask};
 
 /// Keeps this process's memory from the disk when it crashes. Other programs of its user cannot read it anyway, because
@@ -26,6 +29,66 @@ pub fn ready(_: &str) {}
 
 /// Nothing: launchd sees by itself that a service ends.
 pub fn stopping() {}
+
+/// Never: launchd does not watch the loop of a service.
+#[must_use]
+pub fn watchdog_interval() -> Option<Duration> {
+    None
+}
+
+/// Nothing: nobody watches.
+pub fn alive() {}
+
+/// None: launchd starts the broker with the session.
+pub(crate) fn inherited_socket() -> Option<std::os::unix::net::UnixListener> {
+    None
+}
+
+/// None: the agent has the rights to install updates itself.
+#[must_use]
+pub fn update_unit() -> Option<String> {
+    None
+}
+
+/// Fails: there are no units here.
+///
+/// # Errors
+/// Always.
+pub fn run_unit(_: &str) -> impl Future<Output = io::Result<()>> + Send {
+    std::future::ready(Err(io::ErrorKind::Unsupported.into()))
+}
+
+/// How launchd starts a process (launchctl(1), `print-disabled`).
+#[must_use]
+pub fn startup(role: Role) -> Startup {
+    let user = nix::unistd::getuid();
+    let (file, domain, label) = match role {
+        Role::Agent => {
+            ("/Library/LaunchDaemons/dev.steward.agent.plist", "system".to_owned(), "dev.steward.agent")
+        }
+        Role::Broker => {
+            ("/Library/LaunchAgents/dev.steward.broker.plist", format!("gui/{user}"), "dev.steward.broker")
+        }
+    };
+    if !Path::new(file).exists() {
+        return Startup::NotInstalled;
+    }
+    let output =
+        Command::new("/bin/launchctl").args(["print-disabled", &domain]).stdin(Stdio::null()).output();
+    match output {
+        Ok(output) if is_disabled(&String::from_utf8_lossy(&output.stdout), label) => Startup::Disabled,
+        Ok(_) => Startup::Automatic,
+        Err(error) => Startup::Unknown(error.to_string()),
+    }
+}
+
+/// Whether a list of launchd's, with lines such as `"dev.steward.agent" => disabled`, has a label as disabled. Older systems write
+/// `true`.
+fn is_disabled(list: &str, label: &str) -> bool {
+    let label = format!("\"{label}\" => ");
+    let states = list.lines().filter_map(|line| line.trim().strip_prefix(&label));
+    states.into_iter().any(|state| matches!(state.trim(), "disabled" | "true"))
+}
 
 /// Whether whoever keeps the log adds the time to each line: launchd does not.
 #[must_use]

@@ -9,7 +9,9 @@ use tokio::process::Command;
 use super::file;
 use crate::trial;
 
-/// The user that runs a program for its check when the agent is root.
+/// The user that runs a program for its check when the agent is root: the package's own, which owns nothing.
+const CHECK_USER: &str = "steward-check";
+/// Where the package is not installed (`nobody`).
 const NOBODY: u32 = 65534;
 
 /// Points a link at another target in one step: it always leads to the old or to the new one.
@@ -46,7 +48,9 @@ pub async fn try_start(program: &Path, arguments: &[String]) -> io::Result<()> {
     let mut command = Command::new(program);
     command.args(arguments).env_clear().current_dir("/");
     if nix::unistd::geteuid().is_root() {
-        command.uid(NOBODY).gid(NOBODY);
+        let user = nix::unistd::User::from_name(CHECK_USER).ok().flatten();
+        let (user, group) = user.map_or((NOBODY, NOBODY), |user| (user.uid.as_raw(), user.gid.as_raw()));
+        command.uid(user).gid(group);
     }
     trial::run_to_success(command).await
 }

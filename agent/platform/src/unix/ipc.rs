@@ -26,14 +26,14 @@ const PAUSE: Duration = Duration::from_millis(25);
 pub struct Listener(UnixListener);
 
 impl Listener {
-    /// The next connection, and its peer if the kernel says who that is.
+    /// The next connection, and its peer, or why the kernel does not say who that is.
     ///
     /// # Errors
     /// The system refused, for example for want of file descriptors; a later call may succeed.
-    pub async fn accept(&mut self) -> io::Result<(Stream, Option<Peer>)> {
+    pub async fn accept(&mut self) -> io::Result<(Stream, io::Result<Peer>)> {
         let (stream, _) = self.0.accept().await?;
         // A caller that cannot be identified is refused where it matters who it is.
-        let peer = peer(&stream).ok();
+        let peer = peer(&stream);
         Ok((stream, peer))
     }
 }
@@ -48,6 +48,8 @@ pub enum Audience {
     Everybody,
     /// The user who runs this process.
     Owner,
+    /// The same, and the machine service.
+    OwnerAndAgent,
 }
 
 /// The process that connected, as the kernel names it.
@@ -113,6 +115,9 @@ pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
     let (folder, mode) = match audience {
         Audience::Everybody => (Access::Public, 0o666),
         Audience::Owner => (Access::Private, 0o600),
+        // The folder keeps everybody out but root, whom its mode does not bind. The agent's unit has the right to pass folders,
+        // not the right to open what is closed.
+        Audience::OwnerAndAgent => (Access::Private, 0o666),
     };
     file::create_folder(folder_of(path), folder)?;
     match std::os::unix::net::UnixStream::connect(path) {
@@ -130,6 +135,15 @@ pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
     })?;
     fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     Ok(Listener(listener))
+}
+
+/// The socket at which the service manager listened for this process, if it did: it stays when the process ends, and the
+/// next caller starts another.
+#[must_use]
+pub fn inherited() -> Option<Listener> {
+    let socket = crate::os::service::inherited_socket()?;
+    socket.set_nonblocking(true).ok()?;
+    UnixListener::from_std(socket).ok().map(Listener)
 }
 
 /// Whose process has to listen, so that its answers count.

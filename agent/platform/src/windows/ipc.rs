@@ -36,6 +36,8 @@ pub enum Audience {
     Everybody,
     /// The user who runs this process.
     Owner,
+    /// The same, and the machine service.
+    OwnerAndAgent,
 }
 
 /// The process that connected, as Windows names it.
@@ -107,19 +109,17 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// The next connection, and its peer if Windows says who that is.
+    /// The next connection, and its peer, or why Windows does not say who that is.
     ///
     /// # Errors
     /// The system refused; a later call may succeed.
-    pub async fn accept(&mut self) -> io::Result<(Stream, Option<Peer>)> {
+    pub async fn accept(&mut self) -> io::Result<(Stream, io::Result<Peer>)> {
         self.next.connect().await?;
         // The next instance exists before this one is served, so a caller always finds the pipe.
         let next = ffi::create_pipe(&self.name, &Descriptor::parse(&self.access)?, false)?;
         let stream = std::mem::replace(&mut self.next, next);
         // A caller that cannot be identified is refused where it matters who it is.
-        let peer = peer(&stream)
-            .inspect_err(|error| tracing::debug!("a caller could not be identified: {error}"))
-            .ok();
+        let peer = peer(&stream);
         Ok((stream, peer))
     }
 }
@@ -139,7 +139,7 @@ pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
         format!("{all}(A;;GA;;;{})", security::own_user()?)
     };
     let access = match audience {
-        Audience::Owner => all,
+        Audience::Owner | Audience::OwnerAndAgent => all,
         Audience::Everybody => format!("{all}(A;;{:#x};;;AU)", ffi::PIPE_RIGHTS),
     };
     let taken =
@@ -156,6 +156,12 @@ pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
         io::Error::new(error.kind(), format!("failed to listen at {name}: {error}"))
     })?;
     Ok(Listener { name, access, next })
+}
+
+/// None: Windows listens at no pipe for a process that does not run.
+#[must_use]
+pub fn inherited() -> Option<Listener> {
+    None
 }
 
 /// Whose process has to listen, so that its answers count.

@@ -43,9 +43,15 @@ impl Paths {
         self.pipe(&format!("broker-{}", security::own_user().unwrap_or_default()))
     }
 
+    /// None: the machine service asks the broker at its API, which nobody else serves.
+    #[must_use]
+    pub fn session_socket(&self) -> Option<PathBuf> {
+        None
+    }
+
     /// The local APIs of all users who may have a broker running. Pipes that cannot be listed are none.
     #[must_use]
-    pub fn broker_sockets(&self) -> Vec<PathBuf> {
+    pub fn session_sockets(&self) -> Vec<PathBuf> {
         let Ok(pipes) = fs_err::read_dir(PIPES) else { return Vec::new() };
         let start = self.pipe("broker-");
         pipes

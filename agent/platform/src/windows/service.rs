@@ -6,6 +6,7 @@ use std::io;
 use std::os::windows::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use tokio::signal::windows::{
     CtrlBreak, CtrlC, CtrlClose, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown,
@@ -14,7 +15,7 @@ use tokio::signal::windows::{
 use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
 
 use crate::paths::Paths;
-use crate::role::{Role, Severity};
+use crate::role::{Role, Severity, Startup};
 use crate::{environment, log_file};
 
 /// The name of the agent in the event log.
@@ -67,6 +68,35 @@ pub fn set_umask() {}
 
 /// Nothing: Windows writes no image of a crashed process unless an administrator has asked for it.
 pub fn protect_memory() {}
+
+/// Never: Windows does not watch the loop of a service.
+#[must_use]
+pub fn watchdog_interval() -> Option<Duration> {
+    None
+}
+
+/// Nothing: nobody watches.
+pub fn alive() {}
+
+/// None: the agent has the rights to install updates itself.
+#[must_use]
+pub fn update_unit() -> Option<String> {
+    None
+}
+
+/// Fails: there are no units here.
+///
+/// # Errors
+/// Always.
+pub fn run_unit(_: &str) -> impl Future<Output = io::Result<()>> + Send {
+    std::future::ready(Err(io::ErrorKind::Unsupported.into()))
+}
+
+/// How Windows starts a process.
+#[must_use]
+pub fn startup(_: Role) -> Startup {
+    Startup::Unknown("there is no service for Windows yet".to_owned())
+}
 
 /// Whether whoever keeps the log adds the time to each line: nobody keeps one.
 #[must_use]

@@ -34,7 +34,7 @@ impl Sessions {
 
 /// Asks every broker of the device.
 pub(crate) async fn observe(paths: &Paths) -> Sessions {
-    let sockets = paths.broker_sockets();
+    let sockets = paths.session_sockets();
     let mut calls = JoinSet::new();
     for (number, socket) in sockets.into_iter().enumerate() {
         calls.spawn(async move { (number, session(socket).await) });
@@ -90,7 +90,7 @@ mod tests {
         let paths = Paths::new(Some(root.path().to_owned()));
         let mut listeners = Vec::new();
         for user in 1000..1050 {
-            let socket = paths.under_root(format!("/run/user/{user}/steward/broker.sock").as_ref());
+            let socket = paths.under_root(format!("/run/user/{user}/steward/session.sock").as_ref());
             listeners.push(ipc::listen(&socket, ipc::Audience::Owner).unwrap());
         }
         let begun = tokio::time::Instant::now();
