@@ -10,6 +10,7 @@ use std::time::Duration;
 use broker::SERVICE;
 use net::chain;
 use net::client::call;
+use platform::role::{Role, Startup};
 use platform::{port, random, service, vault};
 use policy_schema::settings::VaultFallback;
 use policy_schema::{Code, Component, Open};
@@ -202,16 +203,52 @@ fn check_agent(subject: &Subject) -> Option<Finding> {
     if subject.before_roll_out {
         return None;
     }
-    Some(match &subject.status {
-        Some(status) => Finding::pass("agent", format!("runs, version {}", status.agent_version)),
-        None => Finding::new("agent", Outcome::Failure, "the machine service does not run").because(
-            subject.diagnose(
-                Cause::AgentNotRunning,
-                Confidence::Certain,
-                format!("start it: {}", service::START),
-            ),
+    let startup = match subject.paths.root() {
+        None => service::startup(Role::Agent),
+        Some(_) => Startup::Unknown("the device is a folder".to_owned()),
+    };
+    let running = subject.status.as_ref().map(|status| status.agent_version.as_str());
+    Some(agent_finding(subject, &startup, running))
+}
+
+/// What the machine service's start and the version that runs mean, if one runs.
+fn agent_finding(subject: &Subject, startup: &Startup, running: Option<&str>) -> Finding {
+    const ON_DISK: &str = env!("CARGO_PKG_VERSION");
+    let obstacle = match startup {
+        Startup::Automatic | Startup::Unknown(_) => None,
+        Startup::Disabled => Some((Cause::AgentDisabled, "is disabled")),
+        Startup::Masked => Some((Cause::AgentMasked, "is masked")),
+        Startup::NotInstalled => Some((Cause::AgentNotInstalled, "is not installed")),
+    };
+    let because = |outcome, summary: String, cause, evidence: String| {
+        let diagnosis = subject.diagnose(cause, Confidence::Certain, evidence);
+        Finding::new("agent", outcome, summary).because(diagnosis)
+    };
+    match (running, obstacle) {
+        (Some(version), None) if version != ON_DISK => because(
+            Outcome::Warning,
+            format!("version {version} runs, and {ON_DISK} is on the disk"),
+            Cause::AgentOutdated,
+            format!("this program is version {ON_DISK}"),
         ),
-    })
+        (Some(version), None) => Finding::pass("agent", format!("runs, version {version}")),
+        (Some(version), Some((cause, state))) => because(
+            Outcome::Warning,
+            format!("runs, version {version}, and does not start with the device"),
+            cause,
+            format!("the service {state}"),
+        ),
+        (None, Some((cause, state))) => {
+            let summary = "the machine service does not run".to_owned();
+            because(Outcome::Failure, summary, cause, format!("the service {state}"))
+        }
+        (None, None) => because(
+            Outcome::Failure,
+            "the machine service does not run".to_owned(),
+            Cause::AgentNotRunning,
+            format!("start it: {}", service::START),
+        ),
+    }
 }
 
 fn check_app(subject: &Subject) -> Vec<Finding> {
@@ -313,6 +350,29 @@ mod tests {
             expected_email: None,
             error_text: None,
             sign_in: false,
+        }
+    }
+
+    #[test]
+    fn service_that_will_not_start_again_or_is_outdated_is_diagnosed() {
+        let own = env!("CARGO_PKG_VERSION");
+        let unknown = || Startup::Unknown(String::new());
+        let cases = [
+            (Startup::Automatic, Some(own), Outcome::Pass, None),
+            (unknown(), Some(own), Outcome::Pass, None),
+            (Startup::Automatic, Some("0.0.1"), Outcome::Warning, Some(Cause::AgentOutdated)),
+            (Startup::Disabled, Some(own), Outcome::Warning, Some(Cause::AgentDisabled)),
+            (Startup::Automatic, None, Outcome::Failure, Some(Cause::AgentNotRunning)),
+            (unknown(), None, Outcome::Failure, Some(Cause::AgentNotRunning)),
+            (Startup::Disabled, None, Outcome::Failure, Some(Cause::AgentDisabled)),
+            (Startup::Masked, None, Outcome::Failure, Some(Cause::AgentMasked)),
+            (Startup::NotInstalled, None, Outcome::Failure, Some(Cause::AgentNotInstalled)),
+        ];
+        let subject = subject(Vec::new());
+        for (startup, running, outcome, cause) in cases {
+            let finding = agent_finding(&subject, &startup, running);
+            let found = finding.diagnoses.first().and_then(|diagnosis| diagnosis.id.known());
+            assert_eq!((finding.outcome, found), (outcome, cause), "{startup:?} {running:?}");
         }
     }
 

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use broker::documents;
 use net::chain;
 use net::client::{CallError, call};
+use platform::role::{Role, Startup};
+use platform::service;
 use policy_schema::Problem;
 use policy_schema::settings::IdentityProvider;
 use protocol::broker::{LOGIN, LoginRequest, SESSION, TOKEN, TokenRequest, TokenResponse};
@@ -28,9 +30,17 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
         Ok(session) => session,
         Err(CallError::Absent { address, .. }) => {
             let evidence = format!("no process listens at {address}");
+            let starts = match subject.paths.root() {
+                None => service::startup(Role::Broker),
+                Some(_) => Startup::Unknown(String::new()),
+            };
+            let cause = match starts {
+                Startup::Disabled | Startup::Masked | Startup::NotInstalled => Cause::BrokerNotStarted,
+                Startup::Automatic | Startup::Unknown(_) => Cause::BrokerNotRunning,
+            };
             return vec![
                 Finding::new("broker", Outcome::Warning, "your broker does not run")
-                    .because(subject.diagnose(Cause::BrokerNotRunning, Confidence::Certain, evidence)),
+                    .because(subject.diagnose(cause, Confidence::Certain, evidence)),
             ];
         }
         Err(error) => return vec![Finding::new("broker", Outcome::Failure, chain(&error))],
