@@ -11,6 +11,7 @@ mod exports;
 mod external_provider;
 mod fixture;
 mod frozen;
+mod packages;
 mod platforms;
 mod policy;
 mod policy_documents;

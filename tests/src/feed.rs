@@ -57,6 +57,16 @@ impl Feed {
         format!("{}/latest.yml", self.base)
     }
 
+    /// Writes everything into a folder, for another web server.
+    ///
+    /// # Panics
+    /// The disk is full.
+    pub fn save(&self, folder: &std::path::Path) {
+        for (name, bytes) in &*self.files.lock().expect("no task panics") {
+            fs_err::write(folder.join(name), bytes).expect("the disk has room");
+        }
+    }
+
     /// Publishes a version of the sample app.
     pub fn publish(&self, version: &str) {
         self.release(version, None, "", "");

@@ -1,10 +1,11 @@
 //! All checks and tests, one step after the other. `cargo xtask ci` runs them all, `cargo xtask test` the tests.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::steps::Steps;
 use crate::tools::{self, cargo, run};
-use crate::{cross, generate, tidy};
+use crate::{cross, dist, generate, tidy};
 
 /// Runs every check and every test; stops at the first that fails. At the end it prints what each step took, also after
 /// a failure. `tasks` are the names that follow `cargo xtask`.
@@ -115,6 +116,8 @@ fn tests(steps: &mut Steps, more: &[String]) -> anyhow::Result<()> {
     let wine = cross::wine()?;
     steps.begin("tests of the platform crate on Windows");
     cross::test_on_windows(&wine)?;
+    steps.begin("packages for Linux");
+    let container = container()?;
     steps.begin("all other tests");
     let mut command = Command::new(nextest);
     command
@@ -124,5 +127,30 @@ fn tests(steps: &mut Steps, more: &[String]) -> anyhow::Result<()> {
         .env("STEWARD_PYTHON", python)
         .env("STEWARD_WINDOWS", windows)
         .env("STEWARD_WINE", wine);
+    if let Some(Container { root, packages }) = container {
+        command.env("STEWARD_CONTAINER", root).env("STEWARD_PACKAGES", packages);
+    }
     run(tools::without_proxies(&mut command))
+}
+
+/// What the scenarios of packages need.
+struct Container {
+    /// A small Debian.
+    root: PathBuf,
+    /// Packages of three versions.
+    packages: PathBuf,
+}
+
+/// Builds packages, has them read by tools of others, and prepares a device to install them on. `None` where containers
+/// cannot run; that is printed.
+fn container() -> anyhow::Result<Option<Container>> {
+    let binary = dist::binary()?;
+    let packages = dist::packages_of_versions(&binary)?;
+    let root = tools::debian_root()?;
+    if let Some(reason) = tools::no_containers(&root)? {
+        println!("SKIPPED: no container runs here, so the packages are not installed: {reason}");
+        return Ok(None);
+    }
+    dist::piuparts(&packages, &root)?;
+    Ok(Some(Container { root, packages }))
 }

@@ -7,6 +7,7 @@
 
 mod ci;
 mod cross;
+mod dist;
 mod generate;
 mod steps;
 mod tidy;
@@ -27,9 +28,6 @@ struct Arguments {
     #[command(subcommand)]
     task: Task,
 }
-
-/// The setting of Cargo that says whether a binary has the names of its functions.
-const STRIP: &str = "CARGO_PROFILE_RELEASE_STRIP";
 
 #[derive(Subcommand)]
 enum Task {
@@ -77,8 +75,21 @@ enum Task {
         /// `oidc-agent` measures against that only.
         part: Option<String>,
     },
-    /// Build the binary for release into `target/dist`.
-    Dist,
+    /// Build packages into `dist` in the build folder.
+    Dist {
+        /// For which systems.
+        #[arg(value_enum, default_value = "all")]
+        system: dist::System,
+        /// The version of the packages, instead of that of the workspace.
+        #[arg(long)]
+        version: Option<String>,
+        /// Package this program instead of building one.
+        #[arg(long)]
+        binary: Option<PathBuf>,
+        /// Have the packages read by other tools, and build them twice: the bytes must be the same.
+        #[arg(long)]
+        check: bool,
+    },
     /// Build the agent, and the platform crate's tests, for Windows. Clippy's findings are errors.
     Windows,
     /// Check the whole workspace for macOS, as far as that goes without a Mac. Clippy's findings are errors.
@@ -102,7 +113,7 @@ fn main() -> anyhow::Result<()> {
         }
         Task::Fuzz { seconds } => fuzz(seconds),
         Task::Bench { part } => bench(part),
-        Task::Dist => dist(),
+        Task::Dist { system, version, binary, check } => dist::dist(system, version, binary, check),
         Task::Windows => {
             cross::build_tests_for_windows()?;
             println!("{}", cross::build_for_windows()?.join("steward.exe").display());
@@ -165,30 +176,6 @@ fn fuzz(seconds: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds the binary that is deployed. On Linux it is linked twice: the first one runs, to see which functions the services
-/// need, and in the second one these lie together. The system keeps 64 KiB around each function that runs in memory, so
-/// this saves a third of it. It needs the linker that Rust brings for x86-64 (LLD).
-fn release() -> anyhow::Result<()> {
-    let agent = ["--release", "--package", "agent", "--locked"];
-    if (std::env::consts::OS, std::env::consts::ARCH) != ("linux", "x86_64") {
-        return run(cargo().arg("build").args(agent));
-    }
-    // Each by itself: built together, the agent would get features of libraries that only the lab asks for.
-    run(cargo().arg("build").args(agent).env(STRIP, "none"))?;
-    lab()?;
-    tools::debian_packages(&[("valgrind", "valgrind")])?;
-    let folder = tools::target_folder()?.join("release");
-    let order = folder.join("order.txt");
-    let mut command = Command::new(folder.join("bench"));
-    command.arg("order").stdout(fs_err::File::create(&order)?.into_parts().0);
-    run(tools::without_proxies(&mut command))?;
-    let ordered = format!("-Clink-arg=-Wl,--symbol-ordering-file={}", order.display());
-    let options = ["-Cstrip=symbols", &ordered, "-Clink-arg=-Wl,--no-warn-symbol-ordering"];
-    let mut command = cargo();
-    command.arg("rustc").args(agent).args(["--bin", "steward", "--"]).args(options);
-    run(command.env(STRIP, "none"))
-}
-
 /// Builds the programs that measure.
 fn lab() -> anyhow::Result<()> {
     let programs = ["--package", "e2e", "--bin", "scripted-browser", "--bin", "bench"];
@@ -196,7 +183,7 @@ fn lab() -> anyhow::Result<()> {
 }
 
 fn bench(part: Option<String>) -> anyhow::Result<()> {
-    release()?;
+    dist::release()?;
     lab()?;
     tools::debian_packages(&[
         ("oidc-agent", "oidc-agent-cli"),
@@ -207,16 +194,6 @@ fn bench(part: Option<String>) -> anyhow::Result<()> {
     let python = tools::python_packages()?;
     let mut command = Command::new(tools::target_folder()?.join("release/bench"));
     run(tools::without_proxies(command.args(part).env("STEWARD_PYTHON", python)))
-}
-
-fn dist() -> anyhow::Result<()> {
-    release()?;
-    let target = tools::target_folder()?;
-    let folder = target.join("dist");
-    fs_err::create_dir_all(&folder)?;
-    fs_err::copy(target.join("release/steward"), folder.join("steward"))?;
-    println!("{}", folder.join("steward").display());
-    Ok(())
 }
 
 fn demo(more: &[String]) -> anyhow::Result<()> {

@@ -143,6 +143,37 @@ pub(crate) fn python_packages() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
+/// A small Debian with systemd, to install packages on. Scenarios change it in memory only.
+pub(crate) fn debian_root() -> anyhow::Result<PathBuf> {
+    let root = cache()?.join("debian");
+    let include = "systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,procps,python3-minimal,rpm,ca-certificates";
+    let made_with = root.join("made-with");
+    if fs_err::read_to_string(&made_with).is_ok_and(|made_with| made_with == include) {
+        return Ok(root);
+    }
+    debian_packages(&[("mmdebstrap", "mmdebstrap"), ("systemd-nspawn", "systemd-container")])?;
+    println!("making a small Debian in {}", root.display());
+    if root.exists() {
+        fs_err::remove_dir_all(&root)?;
+    }
+    let mut command = Command::new("mmdebstrap");
+    command.args(["--quiet", "--variant=minbase", &format!("--include={include}"), "bookworm"]);
+    run(command.arg(&root))?;
+    // Last: half an installation must not pass for a whole one next time.
+    fs_err::write(made_with, include)?;
+    Ok(root)
+}
+
+/// Why no container runs on this machine, if that is so.
+pub(crate) fn no_containers(root: &Path) -> anyhow::Result<Option<String>> {
+    debian_packages(&[("systemd-nspawn", "systemd-container"), ("nsenter", "util-linux")])?;
+    let mut command = Command::new("systemd-nspawn");
+    command.args(["--quiet", "--volatile=overlay", "--register=no", "--keep-unit", "--private-network"]);
+    let output = command.arg("--directory").arg(root).arg("/bin/true").stdin(Stdio::null()).output()?;
+    let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Ok((!output.status.success()).then_some(reason))
+}
+
 /// The folder that survives between runs, outside the repository.
 ///
 /// # Errors
