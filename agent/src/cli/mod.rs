@@ -84,6 +84,9 @@ enum Verb {
         #[command(subcommand)]
         verb: Option<AgentVerb>,
     },
+    /// Run the machine service under the service control manager of Windows, which starts this.
+    #[command(hide = true)]
+    Service,
     /// Run the broker of the current user in the foreground, or show its callers or its API.
     Broker {
         #[command(subcommand)]
@@ -229,6 +232,12 @@ pub fn main() -> ExitCode {
         Err(error) => return fail(&format!("--root: {error}"), json),
     };
     let paths = Paths::new(root);
+    if matches!(verb, Verb::Service) {
+        return match platform::service::dispatch(move |stop| run_service(paths, stop)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&format!("the service control manager did not start this: {error}"), json),
+        };
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("the event loop cannot be started: {error}"), json),
@@ -253,6 +262,25 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Runs the machine service on the thread of the service control manager. Gives whether it ended well.
+fn run_service(paths: Paths, mut stop: StopSignal) -> bool {
+    logging::start(&paths, Role::Agent);
+    platform::service::protect_memory();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("the event loop cannot be started: {error}");
+            return false;
+        }
+    };
+    let ended = runtime.block_on(service::run(paths, stop.wait()));
+    runtime.shutdown_background();
+    if let Err(error) = &ended {
+        tracing::error!("{}", chain(error));
+    }
+    ended.is_ok()
+}
+
 async fn dispatch(paths: Paths, verb: Verb, json: bool) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Agent { verb: Some(AgentVerb::PerformUpdate) } => {
@@ -267,6 +295,8 @@ async fn dispatch(paths: Paths, verb: Verb, json: bool) -> anyhow::Result<ExitCo
             let mut stop = StopSignal::new().context("cannot listen for signals")?;
             service::run(paths, stop.wait()).await?;
         }
+        // It has no event loop yet ([`main`]).
+        Verb::Service => {}
         Verb::Broker { verb: None } => {
             logging::start(&paths, Role::Broker);
             platform::service::protect_memory();

@@ -29,7 +29,7 @@ pub(super) enum Event {
     CheckForUpdate(oneshot::Sender<()>),
     /// What the app finds may have changed.
     AppChanged,
-    /// A broker says that the state of its user's session has changed.
+    /// A broker says that the state of its user's session has changed, or the system that a user has logged on or off.
     SessionChanged,
     /// The brokers were asked.
     SessionsObserved(Sessions),
@@ -56,6 +56,7 @@ pub(super) async fn next_event(
     tokio::select! {
         event = events.recv() => event.unwrap_or(Event::Stop),
         () = session_changed.notified() => Event::SessionChanged,
+        () = service::session_change() => Event::SessionChanged,
         () = app_changed.notified() => Event::AppChanged,
         () = stop => Event::Stop,
         () = tokio::time::sleep(wake) => Event::Due,

@@ -33,9 +33,9 @@ const RANDOM: &str = "#include <windows.h>\n\
     __declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE buffer, SIZE_T length) {\n\
     return SystemFunction036(buffer, (ULONG)length);\n}\n";
 
-/// Builds the agent for Windows and gives the folder that it lies in. Clippy's findings are errors.
+/// Builds the programs for Windows and gives the folder that they lie in. Clippy's findings are errors.
 pub(crate) fn build_for_windows() -> anyhow::Result<PathBuf> {
-    run(windows("build")?.args(["--package", "agent"]))?;
+    run(windows("build")?.args(["--package", "agent", "--package", "session"]))?;
     Ok(folder()?.join("target-windows").join(WINDOWS).join("debug"))
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -90,11 +90,21 @@ pub(crate) fn lock_holder(file: &std::fs::File) -> Option<String> {
     })
 }
 
+/// Whether a user sees what this process opens: here every process of a user's may ask for a window.
+pub(crate) fn has_desktop() -> bool {
+    true
+}
+
+/// Nothing: no program has a window because it is started.
+pub(crate) fn without_window(command: &mut Command) -> &mut Command {
+    command
+}
+
 /// Which package brought a program onto this device, as its package manager says. Takes some milliseconds.
 #[must_use]
 pub fn origin(program: &Path) -> Option<String> {
     let ask = |manager: &str, arguments: &[&str], program: &Path| {
-        let mut command = std::process::Command::new(manager);
+        let mut command = Command::new(manager);
         command.args(arguments).arg(program).stdin(Stdio::null()).stderr(Stdio::null());
         let output = command.output().ok().filter(|output| output.status.success())?;
         String::from_utf8_lossy(&output.stdout).lines().next().map(ToOwned::to_owned)

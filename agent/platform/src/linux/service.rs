@@ -26,6 +26,22 @@ pub fn protect_memory() {
     let _refused = nix::sys::prctl::set_dumpable(false);
 }
 
+/// Fails: systemd runs the machine service as an ordinary process.
+///
+/// # Errors
+/// Always.
+pub fn dispatch(_: impl FnOnce(StopSignal) -> bool + Send + 'static) -> io::Result<()> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "only Windows has a service control manager; systemd runs `steward agent`",
+    ))
+}
+
+/// Never ends: brokers say themselves when a session changes.
+pub fn session_change() -> std::future::Pending<()> {
+    std::future::pending()
+}
+
 /// How an administrator starts the machine service.
 pub const START: &str = "systemctl start steward-agent";
 

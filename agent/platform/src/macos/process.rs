@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::process::Command;
 
 use nix::sys::socket::{getsockopt, sockopt};
 use tokio::net::UnixStream;
@@ -49,11 +50,21 @@ impl Process {
     }
 }
 
+/// Whether a user sees what this process opens: here every process of a user's may ask for a window.
+pub(crate) fn has_desktop() -> bool {
+    true
+}
+
+/// Nothing: no program has a window because it is started.
+pub(crate) fn without_window(command: &mut Command) -> &mut Command {
+    command
+}
+
 /// Who signed a program, if its signature is good (codesign(1)).
 #[must_use]
 pub fn origin(program: &Path) -> Option<String> {
     let codesign = |arguments: &[&str]| {
-        let mut command = std::process::Command::new("/usr/bin/codesign");
+        let mut command = Command::new("/usr/bin/codesign");
         command.args(arguments).arg(program).stdin(std::process::Stdio::null()).output().ok()
     };
     codesign(&["--verify"]).filter(|output| output.status.success())?;

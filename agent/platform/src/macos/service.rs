@@ -21,6 +21,22 @@ pub fn protect_memory() {
     }
 }
 
+/// Fails: launchd runs the machine service as an ordinary process.
+///
+/// # Errors
+/// Always.
+pub fn dispatch(_: impl FnOnce(StopSignal) -> bool + Send + 'static) -> io::Result<()> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "only Windows has a service control manager; launchd runs `steward agent`",
+    ))
+}
+
+/// Never ends: brokers say themselves when a session changes.
+pub fn session_change() -> std::future::Pending<()> {
+    std::future::pending()
+}
+
 /// How an administrator starts the machine service.
 pub const START: &str = "launchctl kickstart system/dev.steward.agent";
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::net::TcpSocket;
 use tokio::net::windows::named_pipe::{NamedPipeClient, NamedPipeServer};
 
-use super::process::Process;
+use super::process::{Process, session};
 use super::security::{self, Descriptor, Rights};
 use crate::program::Program;
 
@@ -81,9 +81,9 @@ impl Peer {
     /// the console and over Remote Desktop.
     #[must_use]
     pub fn is_in_own_session(&self) -> bool {
-        let own = ffi::session(std::process::id());
+        let own = session(std::process::id());
         // Where the system does not say, it is as it nearly always is.
-        own.is_err() || ffi::session(self.process.id()).ok() == own.ok()
+        own.is_err() || session(self.process.id()).ok() == own.ok()
     }
 
     /// Whether it may change what this machine service does: an administrator who is elevated. Where the service itself

@@ -4,8 +4,12 @@ mod ffi;
 
 use std::io;
 use std::os::windows::io::{AsHandle, BorrowedHandle, OwnedHandle};
+use std::os::windows::process::CommandExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
+
+use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
 
 use super::file::{self, FileId};
 use crate::program::Program;
@@ -53,6 +57,21 @@ impl AsHandle for Process {
     fn as_handle(&self) -> BorrowedHandle<'_> {
         self.handle.as_handle()
     }
+}
+
+/// The session that a process runs in.
+pub(super) fn session(process: u32) -> io::Result<u32> {
+    ffi::session(process)
+}
+
+/// Whether a user sees what this process opens: session 0 belongs to services.
+pub(crate) fn has_desktop() -> bool {
+    session(std::process::id()).is_ok_and(|session| session != 0)
+}
+
+/// Keeps a program of the console from opening one.
+pub(crate) fn without_window(command: &mut Command) -> &mut Command {
+    command.creation_flags(CREATE_NO_WINDOW)
 }
 
 /// Which MSIX package brought a program onto this device: only Windows itself writes to their folder.

@@ -1,32 +1,42 @@
-//! Requests to stop: from a user at the console, or from Windows when it shuts down.
+//! The machine service under the service control manager ([`scm`]), requests to stop of a user at the console, and logs.
 
 mod ffi;
+mod scm;
 
 use std::io;
 use std::os::windows::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::windows::{
     CtrlBreak, CtrlC, CtrlClose, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown,
 };
 
+use tokio::sync::Notify;
+use windows_registry::{CURRENT_USER, LOCAL_MACHINE};
 use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
 
 use crate::paths::Paths;
 use crate::role::{Role, Severity, Startup};
 use crate::{environment, log_file};
 
-/// The name of the agent in the event log.
+pub use scm::{dispatch, session_change};
+
+/// The name of the agent in the event log, and that of the value that starts the broker.
 const SOURCE: &str = "Steward";
+/// What Windows starts when a user logs on, for all users.
+const RUN: &str = r"SOFTWARE\Microsoft\Windows\CurrentVersion\Run";
+/// What the user has turned off of it.
+const APPROVED: &str = r"Software\Microsoft\Windows\CurrentVersion\Explorer\StartupApproved\Run";
 
 /// A request to stop, of the system or of a user at the console.
-pub struct StopSignal {
-    interrupt: CtrlC,
-    end: CtrlBreak,
-    close: CtrlClose,
-    shutdown: CtrlShutdown,
+pub struct StopSignal(Origin);
+
+enum Origin {
+    Console { interrupt: CtrlC, end: CtrlBreak, close: CtrlClose, shutdown: CtrlShutdown },
+    Service(Arc<Notify>),
 }
 
 impl StopSignal {
@@ -35,33 +45,45 @@ impl StopSignal {
     /// # Errors
     /// The system refused.
     pub fn new() -> io::Result<Self> {
-        Ok(Self {
+        Ok(Self(Origin::Console {
             interrupt: ctrl_c()?,
             end: ctrl_break()?,
             close: ctrl_close()?,
             shutdown: ctrl_shutdown()?,
-        })
+        }))
+    }
+
+    /// The one of the service control manager.
+    fn of_service(stop: Arc<Notify>) -> Self {
+        Self(Origin::Service(stop))
     }
 
     /// Waits for the request.
     pub async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.end.recv() => {}
-            _ = self.close.recv() => {}
-            _ = self.shutdown.recv() => {}
+        match &mut self.0 {
+            Origin::Console { interrupt, end, close, shutdown } => tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = end.recv() => {}
+                _ = close.recv() => {}
+                _ = shutdown.recv() => {}
+            },
+            Origin::Service(stop) => stop.notified().await,
         }
     }
 }
 
 /// How an administrator starts the machine service.
-pub const START: &str = "steward agent";
+pub const START: &str = "sc.exe start Steward";
 
-/// Nothing: in a console there is no service manager.
-pub fn ready(_: &str) {}
+/// Reports to the service control manager, if that started this process, that the service is ready.
+pub fn ready(_: &str) {
+    scm::ready();
+}
 
-/// Nothing: in a console there is no service manager.
-pub fn stopping() {}
+/// Reports the same way that the service is stopping.
+pub fn stopping() {
+    scm::stopping();
+}
 
 /// Nothing: Windows has no umask. Access is that of the folder ([`super::file`]).
 pub fn set_umask() {}
@@ -92,10 +114,27 @@ pub fn run_unit(_: &str) -> impl Future<Output = io::Result<()>> + Send {
     std::future::ready(Err(io::ErrorKind::Unsupported.into()))
 }
 
-/// How Windows starts a process.
+/// How Windows starts a process: the service control manager the machine service, a value of the registry the program that keeps
+/// the broker.
 #[must_use]
-pub fn startup(_: Role) -> Startup {
-    Startup::Unknown("there is no service for Windows yet".to_owned())
+pub fn startup(role: Role) -> Startup {
+    match role {
+        Role::Agent => scm::startup(),
+        Role::Broker => broker_startup(),
+    }
+}
+
+fn broker_startup() -> Startup {
+    let run = LOCAL_MACHINE.open(RUN).and_then(|key| key.get_string(SOURCE));
+    if run.is_err() {
+        return Startup::NotInstalled;
+    }
+    // What Task Manager writes when a user turns a program off: an odd first byte.
+    let approved = CURRENT_USER.open(APPROVED).and_then(|key| key.get_value(SOURCE));
+    match approved {
+        Ok(value) if value.first().is_some_and(|first| first & 1 == 1) => Startup::Disabled,
+        Ok(_) | Err(_) => Startup::Automatic,
+    }
 }
 
 /// Whether whoever keeps the log adds the time to each line: nobody keeps one.

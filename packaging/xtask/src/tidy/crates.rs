@@ -9,13 +9,14 @@ use super::Files;
 /// Which crates each crate may depend on. This is the design's picture of the house, and the only place that has it:
 /// arrows point down only, so a new arrow is a change of the design. Every crate of the workspace is listed, and two
 /// that design foresees.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("policy-schema", &[]),
     ("protocol", &["policy-schema"]),
     ("updates", &["policy-schema", "protocol"]),
     ("platform", &["policy-schema"]),
     ("net", &["platform", "protocol", "policy-schema"]),
     ("broker", &["net", "platform", "protocol", "policy-schema"]),
+    ("session", &["platform"]),
     ("agent", &["broker", "net", "platform", "protocol", "policy-schema", "updates"]),
     ("dashboard", &["protocol", "policy-schema", "updates"]),
     ("xtask", &["policy-schema"]),

@@ -14,7 +14,6 @@ use windows_sys::Win32::Storage::FileSystem::{
     CreateFileW, FILE_FLAG_OVERLAPPED, OPEN_EXISTING, SECURITY_IDENTIFICATION, SECURITY_SQOS_PRESENT,
 };
 use windows_sys::Win32::System::Pipes::{GetNamedPipeClientProcessId, GetNamedPipeServerProcessId};
-use windows_sys::Win32::System::RemoteDesktop::ProcessIdToSessionId;
 
 use super::super::ffi::{succeeded, wide};
 use super::super::security::Descriptor;
@@ -43,14 +42,6 @@ pub(super) fn pipe_client(pipe: &NamedPipeServer) -> io::Result<u32> {
     } else {
         Ok(process)
     }
-}
-
-/// The session that a process runs in.
-pub(super) fn session(process: u32) -> io::Result<u32> {
-    let mut session = 0;
-    // SAFETY: the number is a local variable of the type that is written.
-    succeeded(unsafe { ProcessIdToSessionId(process, &raw mut session) })?;
-    Ok(session)
 }
 
 /// The process that made a pipe.

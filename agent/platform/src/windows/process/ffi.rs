@@ -7,6 +7,7 @@ use std::os::windows::ffi::OsStringExt as _;
 use std::os::windows::io::{AsRawHandle as _, BorrowedHandle, OwnedHandle};
 use std::path::PathBuf;
 
+use windows_sys::Win32::System::RemoteDesktop::ProcessIdToSessionId;
 use windows_sys::Win32::System::Threading::{
     OpenProcess, PROCESS_QUERY_LIMITED_INFORMATION, QueryFullProcessImageNameW,
 };
@@ -17,6 +18,14 @@ use super::super::ffi::{LONGEST_PATH, owned, succeeded, units};
 pub(super) fn open_process(id: u32) -> io::Result<OwnedHandle> {
     // SAFETY: the function takes any number. The new handle is given to `owned` alone.
     unsafe { owned(OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, 0, id)) }
+}
+
+/// The session that a process runs in.
+pub(super) fn session(process: u32) -> io::Result<u32> {
+    let mut session = 0;
+    // SAFETY: the number is a local variable of the type that is written.
+    succeeded(unsafe { ProcessIdToSessionId(process, &raw mut session) })?;
+    Ok(session)
 }
 
 /// The path of the program that a process runs.

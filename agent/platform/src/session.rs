@@ -1,0 +1,68 @@
+//! Keeps the broker running in a user's session, where the system itself does not.
+//!
+//! In: the program `steward` that lies beside this one. Called by `steward-session`, which Windows starts at logon.
+
+use std::io;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::clock;
+use crate::os::process::{has_desktop, without_window};
+
+/// A broker that lived this long had started well: the next pause is the first again.
+const WELL: Duration = Duration::from_mins(1);
+/// The first pause before a broker is started again; each is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// No pause is longer.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// Runs the broker until it ends well, which it does when it is told to. One that ends otherwise is started again; so is one
+/// that found another broker of this user, in another session, which may end before this session does.
+///
+/// # Errors
+/// This session belongs to services, or the broker's program cannot be started.
+pub fn keep_broker() -> io::Result<()> {
+    if !has_desktop() {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "a broker belongs into the session of a user",
+        ));
+    }
+    let own = std::env::current_exe()?;
+    let program = own.with_file_name("steward").with_extension(std::env::consts::EXE_EXTENSION);
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let mut command = Command::new(&program);
+        command.args(&arguments).arg("broker");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let begun = clock::monotonic();
+        if without_window(&mut command).status()?.success() {
+            return Ok(());
+        }
+        let lived = clock::monotonic().saturating_sub(begun);
+        pause = next_pause(pause, lived);
+        std::thread::sleep(pause);
+    }
+}
+
+/// How long to wait after a broker that lived so long; `before` is the pause before it.
+fn next_pause(before: Duration, lived: Duration) -> Duration {
+    if lived >= WELL { FIRST_PAUSE } else { (before * 2).min(LONGEST_PAUSE) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_while_brokers_fail_and_shrink_after_one_that_lived() {
+        let short = Duration::from_millis(20);
+        let mut pause = FIRST_PAUSE;
+        for expected in [2, 4, 8, 16, 32, 60, 60] {
+            pause = next_pause(pause, short);
+            assert_eq!(pause.as_secs(), expected);
+        }
+        assert_eq!(next_pause(pause, WELL), FIRST_PAUSE);
+    }
+}
