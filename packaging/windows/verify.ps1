@@ -3,7 +3,8 @@
 #
 #   powershell -ExecutionPolicy Bypass -File verify.ps1 -Steward 'C:\Program Files\Steward\steward.exe'
 #
-# It changes nothing lasting: it starts an agent below a folder of its own, and removes that and its part of the registry at the end.
+# It changes nothing lasting: it starts an agent below a folder of its own, and removes that and its part of the registry at the
+# end. Where the package is installed, it restarts the service and ends the broker of this session, which comes back.
 param([string]$Steward = 'C:\Program Files\Steward\steward.exe')
 $ErrorActionPreference = 'Stop'
 $failed = 0
@@ -98,5 +99,58 @@ try {
     & $Steward --root $root cleanup | Out-Null
     Remove-Item -Path $key -Recurse -ErrorAction SilentlyContinue
     Remove-Item -Path $root -Recurse -Force -ErrorAction SilentlyContinue
+}
+# The installed package, as it is: these checks read, and end one broker.
+$folder = Split-Path $Steward
+if (Get-Service -Name Steward -ErrorAction SilentlyContinue) {
+    Check 'the service runs as LocalSystem, from the folder of the program' {
+        $service = Get-CimInstance Win32_Service -Filter "Name='Steward'"
+        if ($service.State -ne 'Running') { return "it is $($service.State)" }
+        if ($service.StartName -ne 'LocalSystem') { return "it runs as $($service.StartName)" }
+        if ($service.PathName -notlike "*$Steward*service") { return $service.PathName }
+        $true
+    }
+    Check 'the service starts delayed, and again after a failure' {
+        $start = sc.exe qc Steward | Out-String
+        $failure = sc.exe qfailure Steward | Out-String
+        $flag = sc.exe qfailureflag Steward | Out-String
+        if ($start -notmatch 'DELAYED') { return $start }
+        if (([regex]::Matches($failure, 'RESTART')).Count -lt 3) { return $failure }
+        if ($flag -notmatch 'TRUE') { return $flag }
+        $true
+    }
+    Check 'users cannot replace the programs' {
+        $writes = 'Write|Modify|FullControl|Delete|ChangePermissions|TakeOwnership'
+        $trusted = 'S-1-5-18', 'S-1-5-32-544', 'S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464', 'S-1-3-0'
+        $bad = Get-Item $folder, "$folder\*.exe" | ForEach-Object { (Get-Acl $_.FullName).Access } | Where-Object {
+            $_.AccessControlType -eq 'Allow' -and "$($_.FileSystemRights)" -match $writes -and
+            $trusted -notcontains $_.IdentityReference.Translate([Security.Principal.SecurityIdentifier]).Value
+        }
+        if ($bad) { "$($bad.IdentityReference) can write" } else { $true }
+    }
+    Check 'a broker runs in this session without a window, and comes back' {
+        $session = (Get-Process -Id $PID).SessionId
+        $brokers = { Get-CimInstance Win32_Process -Filter "Name='steward.exe' AND SessionId=$session" | Where-Object CommandLine -like '*broker*' }
+        $first = & $brokers | Select-Object -First 1
+        if (-not $first) { return 'there is none; log on after the installation' }
+        if ((Get-Process -Id $first.ProcessId).MainWindowHandle -ne 0) { return 'it has a window' }
+        Stop-Process -Id $first.ProcessId -Force
+        Wait-For { $now = & $brokers | Select-Object -First 1; $now -and $now.ProcessId -ne $first.ProcessId }
+    }
+    Check 'no broker runs in session 0' {
+        $found = Get-CimInstance Win32_Process -Filter "Name='steward.exe' AND SessionId=0" | Where-Object CommandLine -like '*broker*'
+        if ($found) { "process $($found.ProcessId)" } else { $true }
+    }
+    Check 'the service stops within its time, and starts again' {
+        $took = Measure-Command { Stop-Service Steward; Start-Service Steward }
+        if ($took.TotalSeconds -gt 60) { "$took" } else { (Get-Service Steward).Status -eq 'Running' }
+    }
+    Check 'the event log shows the text of an event of Steward' {
+        $event = Get-WinEvent -FilterHashtable @{ LogName = 'Application'; ProviderName = 'Steward' } -MaxEvents 1 -ErrorAction SilentlyContinue
+        if (-not $event) { return 'there is no event yet' }
+        if ($event.Message -match 'cannot be found') { $event.Message } else { $true }
+    }
+} else {
+    '-     the package is not installed, so the service was not checked'
 }
 if ($failed) { "$failed checks failed"; exit 1 } else { 'All checks passed' }

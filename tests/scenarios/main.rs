@@ -31,3 +31,4 @@ mod truth;
 mod update;
 mod vault;
 mod windows;
+mod windows_packages;

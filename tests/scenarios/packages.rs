@@ -9,7 +9,7 @@ use protocol::health::{ComponentName, State};
 /// The version under test, and what lies before and after it.
 const CURRENT: &str = env!("CARGO_PKG_VERSION");
 const OLDER: &str = "0.0.9";
-const NEWER: &str = "9999.0.0";
+const NEWER: &str = "99.0.0";
 
 const POLICY: &str = "App = \"lab-notes\"\nIssuer = \"https://login.example.com\"\nClientId = \"client\"\n\
                       AppSelfUpdate = \"none\"\nUpdateMode = \"off\"\n";

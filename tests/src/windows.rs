@@ -20,7 +20,12 @@ pub struct Windows {
     device: Device,
     wine: PathBuf,
     steward: String,
+    /// Everything is where the package puts it, not below a folder of the device.
+    installed: bool,
 }
+
+/// Where the package puts the programs.
+const PROGRAMS: &str = r"C:\Program Files\Steward";
 
 impl Default for Windows {
     fn default() -> Self {
@@ -35,17 +40,79 @@ impl Windows {
     /// Wine or the Windows build is missing.
     #[must_use]
     pub fn new() -> Self {
-        let given = |name: &str| {
-            environment::variable(name)
-                .unwrap_or_else(|| panic!("{name} is not set; `cargo xtask test` prepares Wine and sets it"))
-        };
         let steward = PathBuf::from(given("STEWARD_WINDOWS")).join("steward.exe");
-        let wine = PathBuf::from(given("STEWARD_WINE"));
+        Self::start("STEWARD_WINE", steward.display().to_string(), false)
+    }
+
+    /// Makes a device to install the package on: with a service manager and a registry of its own, for one scenario at a time.
+    /// What an earlier one left is removed.
+    ///
+    /// # Panics
+    /// Wine is missing.
+    pub async fn for_package() -> Self {
+        let device = Self::start("STEWARD_WINE_PACKAGES", format!(r"{PROGRAMS}\steward.exe"), true);
+        device.uninstall_everything().await;
+        device
+    }
+
+    fn start(wine: &str, steward: String, installed: bool) -> Self {
+        let wine = PathBuf::from(given(wine));
         // Wine's own services go on to run and keep what they write to open, so that must not be a pipe of a scenario.
         let mut first = std::process::Command::new(&wine);
         first.args(["cmd", "/c", "exit"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         assert!(first.status().is_ok_and(|status| status.success()), "Wine does not start");
-        Self { device: Device::new(), wine, steward: steward.display().to_string() }
+        Self { device: Device::new(), wine, steward, installed }
+    }
+
+    /// Installs, upgrades or removes with Windows Installer: `/i` or `/x` and a version, and properties. Gives the exit code, of
+    /// which Wine keeps the low byte.
+    pub async fn msiexec(&self, verb: &str, version: &str, properties: &[&str]) -> Option<i32> {
+        let package = format!("{}/steward-{version}-x64.msi", given("STEWARD_PACKAGES"));
+        let package = format!("Z:{package}").replace('/', "\\");
+        let log = self.path(&format!("msi-{version}.log"));
+        let arguments = [&["msiexec", verb, &package, "/qn", "/l*v", &log], properties].concat();
+        self.wine(&arguments).await.status.code()
+    }
+
+    /// What Windows Installer logged about a version.
+    #[must_use]
+    pub fn installer_log(&self, version: &str) -> String {
+        fs_err::read_to_string(self.device.path(&format!("msi-{version}.log"))).unwrap_or_default()
+    }
+
+    /// Removes every version, with state and policy.
+    async fn uninstall_everything(&self) {
+        let packages = fs_err::read_dir(given("STEWARD_PACKAGES")).expect("the packages were built");
+        for package in packages.flatten() {
+            let name = package.file_name().to_string_lossy().into_owned();
+            if let Some(version) =
+                name.strip_prefix("steward-").and_then(|name| name.strip_suffix("-x64.msi"))
+            {
+                self.msiexec("/x", version, &[]).await;
+            }
+        }
+        for key in
+            [r"HKLM\SOFTWARE\Policies\Steward", r"HKLM\SOFTWARE\Policies\Amazon", r"HKLM\SOFTWARE\Steward"]
+        {
+            self.wine(&["reg", "delete", key, "/f"]).await;
+        }
+        for folder in [r"%ProgramData%\Steward", r"C:\Steward", r"%LOCALAPPDATA%\Steward"] {
+            // A scenario may have left a file there.
+            self.wine(&["cmd", "/c", "del", "/q", folder]).await;
+            self.wine(&["cmd", "/c", "rmdir", "/s", "/q", folder]).await;
+        }
+    }
+
+    /// The command line of `steward` on this device.
+    fn command(&self, arguments: &[&str]) -> Vec<String> {
+        let root = if self.installed { Vec::new() } else { vec!["--root".to_owned(), self.path("")] };
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned());
+        [self.steward.clone()].into_iter().chain(root).chain(arguments).collect()
+    }
+
+    fn launch(&self, arguments: &[&str]) -> Process {
+        let command = self.command(arguments);
+        self.device.start(&self.wine, &command.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// A path as Windows programs see it.
@@ -57,6 +124,9 @@ impl Windows {
     /// A key below `HKEY_LOCAL_MACHINE`, in the device's part of the registry.
     #[must_use]
     pub fn key(&self, below: &str) -> String {
+        if self.installed {
+            return below.to_owned();
+        }
         format!("SOFTWARE\\Steward Roots\\{}\\{below}", self.label())
     }
 
@@ -89,8 +159,8 @@ impl Windows {
 
     /// Runs `steward` to its end.
     pub async fn steward(&self, arguments: &[&str]) -> Output {
-        let root = self.path("");
-        self.wine(&[&[self.steward.as_str(), "--root", &root], arguments].concat()).await
+        let command = self.command(arguments);
+        self.wine(&command.iter().map(String::as_str).collect::<Vec<_>>()).await
     }
 
     /// What `steward` prints as JSON.
@@ -119,8 +189,7 @@ impl Windows {
 
     /// Starts the machine service and waits until it responds.
     pub async fn start_agent(&self) -> Process {
-        let root = self.path("");
-        let process = self.device.start(&self.wine, &[&self.steward, "--root", &root, "agent"]);
+        let process = self.launch(&["agent"]);
         self.status_where("a response of the agent", |overview| overview.agent_running).await;
         process
     }
@@ -128,8 +197,7 @@ impl Windows {
     /// Starts the machine service where nobody may be able to ask it.
     #[must_use]
     pub fn start_agent_without_api(&self) -> Process {
-        let root = self.path("");
-        self.device.start(&self.wine, &[&self.steward, "--root", &root, "agent"])
+        self.launch(&["agent"])
     }
 
     /// A pipe of this device's Steward.
@@ -242,10 +310,26 @@ impl Windows {
         self.import(text.as_bytes()).await;
     }
 
+    /// The processes of a program, by ID.
+    pub async fn processes(&self, program: &str) -> Vec<u32> {
+        let output = self.wine(&["wmic", "process", "get", "name,processid"]).await.stdout;
+        let units = output.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+        let list = String::from_utf16_lossy(&units.collect::<Vec<_>>());
+        let of_program =
+            list.lines().filter_map(|line| line.trim().strip_prefix(program)?.trim().parse().ok());
+        of_program.collect()
+    }
+
+    /// Starts what Windows starts at logon, and waits until it has started the user's broker.
+    pub async fn start_session(&self) -> Process {
+        let process = self.device.start(&self.wine, &[&format!(r"{PROGRAMS}\steward-session.exe")]);
+        self.status_where("a response of the broker", |overview| overview.sign_in.is_some()).await;
+        process
+    }
+
     /// Starts the user's broker and waits until it responds.
     pub async fn start_broker(&self) -> Process {
-        let root = self.path("");
-        let process = self.device.start(&self.wine, &[&self.steward, "--root", &root, "broker"]);
+        let process = self.launch(&["broker"]);
         self.status_where("a response of the broker", |overview| overview.sign_in.is_some()).await;
         process
     }
@@ -253,9 +337,8 @@ impl Windows {
     /// Starts a `steward` that a user types into.
     #[must_use]
     pub fn interactive(&self, arguments: &[&str]) -> Interactive {
-        let root = self.path("");
-        let arguments = [&[self.steward.as_str(), "--root", &root], arguments].concat();
-        Interactive::start(&self.device, &self.wine, &arguments)
+        let command = self.command(arguments);
+        Interactive::start(&self.device, &self.wine, &command.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Runs a copy of `steward` at another path: a program that policy does not allow.
@@ -316,11 +399,20 @@ impl Windows {
 
 impl Drop for Windows {
     fn drop(&mut self) {
+        if self.installed {
+            // The next one begins with a removal.
+            return;
+        }
         let key = format!("HKLM\\{}", self.key("").trim_end_matches('\\'));
         let removal = std::process::Command::new(&self.wine).args(["reg", "delete", &key, "/f"]).output();
         // The prefix is a cache: what is left in it does no harm.
         drop(removal);
     }
+}
+
+fn given(name: &str) -> String {
+    environment::variable(name)
+        .unwrap_or_else(|| panic!("{name} is not set; `cargo xtask test` prepares Wine and sets it"))
 }
 
 /// Reads what a program printed as JSON.

@@ -15,12 +15,14 @@ const WELL: Duration = Duration::from_mins(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// No pause is longer.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// After so many failures in a row to start the program, it is not there any more. An upgrade takes it away for seconds.
+const FAILURES: u32 = 15;
 
-/// Runs the broker until it ends well, which it does when it is told to. One that ends otherwise is started again; so is one
-/// that found another broker of this user, in another session, which may end before this session does.
+/// Runs the broker, and again whenever it ends: whoever ends it for good ends this program, or the session, first. That includes
+/// one that found another broker of this user, in another session, which may end before this session does.
 ///
 /// # Errors
-/// This session belongs to services, or the broker's program cannot be started.
+/// This session belongs to services, or the broker's program cannot be started any more.
 pub fn keep_broker() -> io::Result<()> {
     if !has_desktop() {
         return Err(io::Error::new(
@@ -30,18 +32,17 @@ pub fn keep_broker() -> io::Result<()> {
     }
     let own = std::env::current_exe()?;
     let program = own.with_file_name("steward").with_extension(std::env::consts::EXE_EXTENSION);
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    let mut pause = FIRST_PAUSE;
+    let (mut pause, mut failures) = (FIRST_PAUSE, 0);
     loop {
         let mut command = Command::new(&program);
-        command.args(&arguments).arg("broker");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.arg("broker").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let begun = clock::monotonic();
-        if without_window(&mut command).status()?.success() {
-            return Ok(());
+        match without_window(&mut command).status() {
+            Ok(_) => failures = 0,
+            Err(error) if failures == FAILURES => return Err(error),
+            Err(_) => failures += 1,
         }
-        let lived = clock::monotonic().saturating_sub(begun);
-        pause = next_pause(pause, lived);
+        pause = next_pause(pause, clock::monotonic().saturating_sub(begun));
         std::thread::sleep(pause);
     }
 }

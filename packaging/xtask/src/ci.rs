@@ -1,6 +1,6 @@
 //! All checks and tests, one step after the other. `cargo xtask ci` runs them all, `cargo xtask test` the tests.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::steps::Steps;
@@ -116,8 +116,11 @@ fn tests(steps: &mut Steps, more: &[String]) -> anyhow::Result<()> {
     let wine = cross::wine()?;
     steps.begin("tests of the platform crate on Windows");
     cross::test_on_windows(&wine)?;
-    steps.begin("packages for Linux");
-    let container = container()?;
+    steps.begin("packages");
+    let packages = dist::packages_of_versions(&dist::binary()?, &cross::stripped_for_windows(&windows)?)?;
+    let wine_packages = cross::wine_for_packages()?;
+    steps.begin("container");
+    let container = container(&packages)?;
     steps.begin("all other tests");
     let mut command = Command::new(nextest);
     command
@@ -127,30 +130,21 @@ fn tests(steps: &mut Steps, more: &[String]) -> anyhow::Result<()> {
         .env("STEWARD_PYTHON", python)
         .env("STEWARD_WINDOWS", windows)
         .env("STEWARD_WINE", wine);
-    if let Some(Container { root, packages }) = container {
-        command.env("STEWARD_CONTAINER", root).env("STEWARD_PACKAGES", packages);
+    command.env("STEWARD_PACKAGES", packages).env("STEWARD_WINE_PACKAGES", wine_packages);
+    if let Some(root) = container {
+        command.env("STEWARD_CONTAINER", root);
     }
     run(tools::without_proxies(&mut command))
 }
 
-/// What the scenarios of packages need.
-struct Container {
-    /// A small Debian.
-    root: PathBuf,
-    /// Packages of three versions.
-    packages: PathBuf,
-}
-
-/// Builds packages, has them read by tools of others, and prepares a device to install them on. `None` where containers
-/// cannot run; that is printed.
-fn container() -> anyhow::Result<Option<Container>> {
-    let binary = dist::binary()?;
-    let packages = dist::packages_of_versions(&binary)?;
+/// Prepares a device with Linux to install packages on, and has a tool of others install one. `None` where containers cannot run;
+/// that is printed.
+fn container(packages: &Path) -> anyhow::Result<Option<PathBuf>> {
     let root = tools::debian_root()?;
     if let Some(reason) = tools::no_containers(&root)? {
-        println!("SKIPPED: no container runs here, so the packages are not installed: {reason}");
+        println!("SKIPPED: no container runs here, so the packages for Linux are not installed: {reason}");
         return Ok(None);
     }
-    dist::piuparts(&packages, &root)?;
-    Ok(Some(Container { root, packages }))
+    dist::piuparts(packages, &root)?;
+    Ok(Some(root))
 }

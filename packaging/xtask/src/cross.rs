@@ -39,6 +39,12 @@ pub(crate) fn build_for_windows() -> anyhow::Result<PathBuf> {
     Ok(folder()?.join("target-windows").join(WINDOWS).join("debug"))
 }
 
+/// Builds the programs for Windows as they are deployed.
+pub(crate) fn build_for_windows_release() -> anyhow::Result<PathBuf> {
+    run(windows("build")?.args(["--release", "--package", "agent", "--package", "session"]))?;
+    Ok(folder()?.join("target-windows").join(WINDOWS).join("release"))
+}
+
 /// Builds the platform crate's unit tests as Windows programs. Clippy's findings are errors.
 pub(crate) fn build_tests_for_windows() -> anyhow::Result<()> {
     run(windows("test")?.args(PLATFORM_TESTS).arg("--no-run"))
@@ -81,9 +87,18 @@ pub(crate) fn check_for_macos() -> anyhow::Result<()> {
 
 /// Prepares Wine with a prefix of its own, and gives the script that runs a Windows program in it.
 pub(crate) fn wine() -> anyhow::Result<PathBuf> {
+    wine_with_prefix("wine")
+}
+
+/// The same with another prefix: a package has one service and one place in the registry, which other scenarios must not meet.
+pub(crate) fn wine_for_packages() -> anyhow::Result<PathBuf> {
+    wine_with_prefix("wine-packages")
+}
+
+fn wine_with_prefix(name: &str) -> anyhow::Result<PathBuf> {
     tools::debian_packages(&[("wine", "wine"), MINGW])?;
-    let prefix = folder()?.join("wine");
-    let runner = folder()?.join("wine.sh");
+    let prefix = folder()?.join(name);
+    let runner = folder()?.join(format!("{name}.sh"));
     script(
         &runner,
         &format!(
@@ -103,6 +118,17 @@ pub(crate) fn wine() -> anyhow::Result<PathBuf> {
         run(Command::new(&runner).args(["winecfg", "-v", "win10"]))?;
     }
     Ok(runner)
+}
+
+/// The programs that were built for Windows, without what only a debugger needs; gives their folder.
+pub(crate) fn stripped_for_windows(built: &Path) -> anyhow::Result<PathBuf> {
+    let stripped = built.join("stripped");
+    fs_err::create_dir_all(&stripped)?;
+    for program in ["steward.exe", "steward-session.exe"] {
+        let mut strip = Command::new("x86_64-w64-mingw32-strip");
+        run(strip.arg("-o").arg(stripped.join(program)).arg(built.join(program)))?;
+    }
+    Ok(stripped)
 }
 
 fn windows(verb: &str) -> anyhow::Result<Command> {

@@ -86,6 +86,9 @@ enum Task {
         /// Package this program instead of building one.
         #[arg(long)]
         binary: Option<PathBuf>,
+        /// Package the programs for Windows in this folder instead of building them.
+        #[arg(long)]
+        windows: Option<PathBuf>,
         /// Have the packages read by other tools, and build them twice: the bytes must be the same.
         #[arg(long)]
         check: bool,
@@ -113,7 +116,9 @@ fn main() -> anyhow::Result<()> {
         }
         Task::Fuzz { seconds } => fuzz(seconds),
         Task::Bench { part } => bench(part),
-        Task::Dist { system, version, binary, check } => dist::dist(system, version, binary, check),
+        Task::Dist { system, version, binary, windows, check } => {
+            dist::dist(system, version, &dist::Built { binary, windows }, check)
+        }
         Task::Windows => {
             cross::build_tests_for_windows()?;
             println!("{}", cross::build_for_windows()?.join("steward.exe").display());

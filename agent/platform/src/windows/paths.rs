@@ -1,6 +1,8 @@
 //! The path of everything. `--root DIR` puts the whole layout below a folder, and its part of the registry below a key
 //! that is named after the folder, for tests and the demo.
 
+mod ffi;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -24,10 +26,11 @@ impl Paths {
         }
     }
 
-    /// The folder of what the agent keeps between starts.
+    /// The folder of what the agent keeps between starts. Windows itself says where: a service may have another environment than
+    /// users, and they have to find what it leaves.
     #[must_use]
     pub fn state(&self) -> PathBuf {
-        let data = environment::directory("ProgramData").unwrap_or_else(|| PathBuf::from(r"C:\ProgramData"));
+        let data = ffi::program_data().unwrap_or_else(|| PathBuf::from(r"C:\ProgramData"));
         self.under_root(&data).join("Steward")
     }
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 use super::stage::{Family, compress, files_of, stage};
-use super::{fresh, output, source_date};
+use super::{Compression, fresh, output, source_date};
 use crate::tools::{debian_packages, repository, run};
 
 const SUMMARY: &str = "fleet agent: policy, sign-in and health for desktop apps";
@@ -24,14 +24,28 @@ const MAINTAINER: &str = "The Steward developers <developers@steward.dev>";
 const SCRIPTS: &str = "packaging/linux";
 
 /// Builds both packages of a version into a folder and gives their paths.
-pub(super) fn build(binary: &Path, version: &str, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn build(
+    binary: &Path,
+    version: &str,
+    folder: &Path,
+    compression: Compression,
+) -> anyhow::Result<Vec<PathBuf>> {
     debian_packages(&[("dpkg-deb", "dpkg"), ("dpkg-shlibdeps", "dpkg-dev"), ("rpmbuild", "rpm")])?;
     let date = source_date()?;
-    Ok(vec![deb(binary, version, &date, folder)?, rpm(binary, version, &date, folder)?])
+    Ok(vec![
+        deb(binary, version, &date, folder, compression)?,
+        rpm(binary, version, &date, folder, compression)?,
+    ])
 }
 
 /// Builds the package for Debian and its descendants.
-fn deb(binary: &Path, version: &str, date: &str, folder: &Path) -> anyhow::Result<PathBuf> {
+fn deb(
+    binary: &Path,
+    version: &str,
+    date: &str,
+    folder: &Path,
+    compression: Compression,
+) -> anyhow::Result<PathBuf> {
     let root = folder.join("deb");
     stage(binary, Family::Debian, &root)?;
     let documents = root.join("usr/share/doc/steward");
@@ -82,7 +96,11 @@ fn deb(binary: &Path, version: &str, date: &str, folder: &Path) -> anyhow::Resul
 
     let package = folder.join(format!("steward_{version}_{architecture}.deb"));
     let mut build = Command::new("dpkg-deb");
-    build.args(["--root-owner-group", "-Zxz", "-z9", "--build"]).arg(&root).arg(&package);
+    let method: &[&str] = match compression {
+        Compression::Best => &["-Zxz", "-z9"],
+        Compression::None => &["-Znone"],
+    };
+    build.arg("--root-owner-group").args(method).arg("--build").arg(&root).arg(&package);
     run(build.env("SOURCE_DATE_EPOCH", date).stdout(std::process::Stdio::null()))?;
     Ok(package)
 }
@@ -120,7 +138,13 @@ fn copyright() -> anyhow::Result<String> {
 }
 
 /// Builds the package for distributions with RPM.
-fn rpm(binary: &Path, version: &str, date: &str, folder: &Path) -> anyhow::Result<PathBuf> {
+fn rpm(
+    binary: &Path,
+    version: &str,
+    date: &str,
+    folder: &Path,
+    compression: Compression,
+) -> anyhow::Result<PathBuf> {
     let root = folder.join("rpm");
     stage(binary, Family::Fedora, &root)?;
     let licences = root.join("usr/share/licenses/steward");
@@ -169,6 +193,10 @@ fn rpm(binary: &Path, version: &str, date: &str, folder: &Path) -> anyhow::Resul
             )?,
         ),
     )?;
+    let payload = match compression {
+        Compression::Best => "w19.zstdio",
+        Compression::None => "w1.gzdio",
+    };
     let mut command = Command::new("rpmbuild");
     command.args(["-bb", "--quiet"]);
     for (name, value) in [
@@ -176,7 +204,7 @@ fn rpm(binary: &Path, version: &str, date: &str, folder: &Path) -> anyhow::Resul
         ("_rpmdir", build.join("RPMS").display().to_string()),
         ("_build_name_fmt", "%%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm".to_owned()),
         ("_buildhost", "localhost".to_owned()),
-        ("_binary_payload", "w19.zstdio".to_owned()),
+        ("_binary_payload", payload.to_owned()),
         ("use_source_date_epoch_as_buildtime", "1".to_owned()),
         ("clamp_mtime_to_source_date_epoch", "1".to_owned()),
         ("source_date_epoch_from_changelog", "0".to_owned()),
@@ -201,9 +229,9 @@ fn capitalized(text: &str) -> String {
 /// Builds the packages and has them read by tools of others. Gives their paths.
 pub(super) fn check(binary: &Path, version: &str, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     debian_packages(&[("lintian", "lintian"), ("rpmlint", "rpmlint"), ("systemd-analyze", "systemd")])?;
-    let packages = build(binary, version, folder)?;
+    let packages = build(binary, version, folder, Compression::Best)?;
     let first: Vec<Vec<u8>> = packages.iter().map(fs_err::read).collect::<Result<_, _>>()?;
-    let again = build(binary, version, folder)?;
+    let again = build(binary, version, folder, Compression::Best)?;
     for (package, before) in again.iter().zip(&first) {
         ensure!(
             fs_err::read(package)? == *before,

@@ -2,7 +2,10 @@
 //! same commit. Called by `cargo xtask dist`, and by `ci`, which has them read back by tools of others.
 
 mod linux;
+mod msi_tables;
+mod msi_writer;
 mod stage;
+mod windows;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,6 +13,7 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
 
+use crate::cross;
 use crate::tools::{self, cargo, repository, run};
 
 /// Which packages.
@@ -17,8 +21,28 @@ use crate::tools::{self, cargo, repository, run};
 pub(crate) enum System {
     /// deb and rpm.
     Linux,
+    /// msi.
+    Windows,
     /// All of them.
     All,
+}
+
+/// Programs that were built elsewhere.
+#[derive(Debug, Default)]
+pub(crate) struct Built {
+    /// `steward` for this machine.
+    pub(crate) binary: Option<PathBuf>,
+    /// The folder of the programs for Windows.
+    pub(crate) windows: Option<PathBuf>,
+}
+
+/// How small a package is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compression {
+    /// For devices.
+    Best,
+    /// For scenarios, which only need the package soon.
+    None,
 }
 
 /// The setting of Cargo that says whether a binary has the names of its functions.
@@ -28,20 +52,34 @@ const STRIP: &str = "CARGO_PROFILE_RELEASE_STRIP";
 pub(crate) fn dist(
     system: System,
     version: Option<String>,
-    binary: Option<PathBuf>,
+    built: &Built,
     check: bool,
 ) -> anyhow::Result<()> {
     let version = version.map_or_else(version_of_workspace, Ok)?;
-    let binary = if let Some(binary) = binary {
+    let native = if let Some(binary) = &built.binary {
         fs_err::canonicalize(binary)?
     } else {
         release()?;
         tools::target_folder()?.join("release/steward")
     };
-    let packages = match system {
-        System::Linux | System::All if check => linux::check(&binary, &version, &folder()?)?,
-        System::Linux | System::All => linux::build(&binary, &version, &folder()?)?,
-    };
+    let folder = folder()?;
+    let mut packages = Vec::new();
+    if system != System::Windows {
+        packages.extend(if check {
+            linux::check(&native, &version, &folder)?
+        } else {
+            linux::build(&native, &version, &folder, Compression::Best)?
+        });
+    }
+    if system != System::Linux {
+        let built = built.windows.clone().map_or_else(cross::build_for_windows_release, Ok)?;
+        let programs = windows::Programs::in_folder(&built, native);
+        packages.push(if check {
+            windows::check(&programs, &version, &folder, Compression::Best)?
+        } else {
+            windows::build(&programs, &version, &folder, Compression::Best)?
+        });
+    }
     for package in packages {
         println!("{}", package.display());
     }
@@ -54,13 +92,19 @@ pub(crate) fn binary() -> anyhow::Result<PathBuf> {
     Ok(tools::target_folder()?.join("release/steward"))
 }
 
-/// Packages of this version, which tools of others read, of an older and of a newer one; gives their folder.
-pub(crate) fn packages_of_versions(binary: &Path) -> anyhow::Result<PathBuf> {
+/// Packages of this version, which tools of others read, of an older and of a newer one; gives their folder. `windows` is the
+/// folder of the programs for Windows.
+pub(crate) fn packages_of_versions(binary: &Path, windows: &Path) -> anyhow::Result<PathBuf> {
     let folder = tools::target_folder()?.join("dist-versions");
     fresh(&folder)?;
-    linux::check(binary, &version_of_workspace()?, &folder)?;
-    for version in ["0.0.9", "9999.0.0"] {
-        linux::build(binary, version, &folder)?;
+    let programs = windows::Programs::in_folder(windows, binary.to_owned());
+    let own = version_of_workspace()?;
+    linux::check(binary, &own, &folder)?;
+    // What is tested there is large and compresses slowly.
+    windows::check(&programs, &own, &folder, Compression::None)?;
+    for version in ["0.0.9", "99.0.0"] {
+        linux::build(binary, version, &folder, Compression::None)?;
+        windows::build(&programs, version, &folder, Compression::None)?;
     }
     Ok(folder)
 }
