@@ -117,6 +117,36 @@ pub struct Resolved {
     pub unread: BTreeSet<String>,
 }
 
+impl Resolved {
+    /// Whether a user's own choice counts for a setting: it may be overridden, and policy at most recommends a value. A value or
+    /// a source that cannot be understood may have enforced one.
+    #[must_use]
+    pub fn leaves_to_user(&self, key: &str) -> bool {
+        let may = SETTINGS.iter().any(|setting| setting.key == key && setting.user_may_override);
+        let origin = self.settings.iter().find(|setting| setting.key == key).map(|setting| &setting.origin);
+        let is_wrong = |problem: &Problem| {
+            problem.key.as_deref() == Some(key) && problem.severity == crate::problem::Severity::Error
+        };
+        may && self.unread.is_empty()
+            && !self.problems.iter().any(is_wrong)
+            && match origin {
+                // Whether it was recommended before it could not be understood any more, nobody knows.
+                Some(
+                    Origin::Policy { level: Level::Enforced, .. } | Origin::LastGood { .. } | Origin::Strict,
+                ) => false,
+                Some(Origin::Policy { level: Level::Recommended, .. } | Origin::Default | Origin::Unset)
+                | None => true,
+            }
+    }
+
+    /// Whether a source sets a setting, rightly.
+    #[must_use]
+    pub fn sets(&self, key: &str) -> bool {
+        let mut settings = self.settings.iter();
+        settings.any(|setting| setting.key == key && matches!(setting.origin, Origin::Policy { .. }))
+    }
+}
+
 /// Makes one policy of all sources.
 #[must_use]
 pub fn resolve(sources: &[Source], last_good: &LastGood) -> Resolved {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod at_logon;
 mod attacks;
 mod callers;
 mod certified_provider;

@@ -65,6 +65,11 @@ async fn first_request_of_an_app_starts_the_broker_and_a_report_does_not() {
     device.must("steward report").await;
     device.must("steward policy reload || true; steward report --format json").await;
     assert!(!broker_runs(&device).await, "a report started a broker");
+    // What a desktop runs at logon. Policy does not ask for a sign-in then.
+    let entry = "/etc/xdg/autostart/dev.steward.sign-in.desktop";
+    let logon = device.as_user(&format!("$(sed -n 's/^Exec=//p' {entry})")).await;
+    assert!(logon.success && logon.text.is_empty(), "{logon:?}");
+    assert!(!broker_runs(&device).await, "a logon started a broker");
     let whoami = device.as_user("steward whoami").await;
     assert!(whoami.text.contains("No user is signed in"), "{whoami:?}");
     assert!(broker_runs(&device).await);
@@ -180,6 +185,7 @@ async fn removal_keeps_state_purge_removes_it_and_reinstallation_repairs_damage(
     ] {
         device.must(&format!("test ! -e {gone}")).await;
     }
+    device.must("test ! -e /etc/xdg/autostart/dev.steward.sign-in.desktop").await;
     // Policy is the administrator's.
     device.must("test -e /etc/steward/policy.d/50-test.toml").await;
     let links = device.must("find /etc/systemd -name 'steward*'").await;

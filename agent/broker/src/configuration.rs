@@ -9,14 +9,20 @@ use std::path::PathBuf;
 
 use platform::file::Access;
 use platform::paths::Paths;
+use platform::preferences;
 use platform::state::StateFile;
 use policy_schema::settings::{DeviceFlow, IdentityProvider, LogLevel, VaultFallback};
-use policy_schema::{Code, Policy, Problem};
+use policy_schema::{Code, LastGood, Policy, Problem, Resolved, resolve};
 use protocol::diagnosis::Context;
 use serde::{Deserialize, Serialize};
 
 use net::chain;
 use net::http::Network;
+
+const SIGN_IN_AT_LOGON: &str = "SignInAtLogon";
+const LOG_LEVEL: &str = "LogLevel";
+/// The settings of sign-in that a user may override.
+const OVERRIDABLE: [&str; 2] = [SIGN_IN_AT_LOGON, LOG_LEVEL];
 
 /// Why nobody can sign in under this policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -107,6 +113,12 @@ pub struct Configuration {
     pub support_contact: Option<String>,
     /// `LogLevel`.
     pub log_level: LogLevel,
+    /// `SignInAtLogon`.
+    #[serde(default)]
+    pub sign_in_at_logon: bool,
+    /// The settings that are left to the user's own preferences.
+    #[serde(default)]
+    pub left_to_user: Vec<String>,
     /// How to reach the network.
     pub network: Network,
 }
@@ -142,8 +154,37 @@ impl Configuration {
             organization: policy.organization_name.clone(),
             support_contact: policy.support_contact.clone(),
             log_level: policy.log_level,
+            sign_in_at_logon: policy.sign_in_at_logon,
+            left_to_user: Vec::new(),
             network: Network::from(policy),
         }
+    }
+
+    /// The same, and which of its settings are left to the user.
+    #[must_use]
+    pub fn leaving_to_user(self, resolved: &Resolved) -> Self {
+        let left = OVERRIDABLE.into_iter().filter(|key| resolved.leaves_to_user(key));
+        Self { left_to_user: left.map(ToOwned::to_owned).collect(), ..self }
+    }
+
+    /// The same with the preferences of the user who runs this process, for what is left to them. A preference that cannot be
+    /// understood is none.
+    #[must_use]
+    fn with_preferences(mut self, paths: &Paths) -> Self {
+        if self.left_to_user.is_empty() {
+            return self;
+        }
+        let Some(source) = preferences::read(paths) else { return self };
+        let user = resolve(&[source], &LastGood::default());
+        let chosen = |key: &str| self.left_to_user.iter().any(|left| left == key) && user.sets(key);
+        let (at_logon, log_level) = (chosen(SIGN_IN_AT_LOGON), chosen(LOG_LEVEL));
+        if at_logon {
+            self.sign_in_at_logon = user.policy.sign_in_at_logon;
+        }
+        if log_level {
+            self.log_level = user.policy.log_level;
+        }
+        self
     }
 
     /// Where it lies: a state file that every user may read.
@@ -160,7 +201,7 @@ impl Configuration {
         Self::file(paths).save_if_changed(self).map(drop)
     }
 
-    /// Reads what the machine service left.
+    /// Reads what the machine service left, with the user's own preferences where it leaves the choice.
     ///
     /// # Errors
     /// It left nothing, or nothing that can be read.
@@ -168,7 +209,7 @@ impl Configuration {
         let file = Self::file(paths);
         let missing = |reason: String| ConfigurationError::Missing { path: file.path().to_owned(), reason };
         match file.peek() {
-            Ok(Some(configuration)) => Ok(configuration),
+            Ok(Some(configuration)) => Ok(configuration.with_preferences(paths)),
             Ok(None) => Err(missing("the machine service has left no policy for sign-in".to_owned())),
             Err(error) => Err(missing(chain(&error))),
         }

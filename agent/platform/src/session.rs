@@ -1,4 +1,4 @@
-//! Keeps the broker running in a user's session, where the system itself does not.
+//! Keeps the broker running in a user's session, and begins a sign-in if policy asks for one, where the system itself does not.
 //!
 //! In: the program `steward` that lies beside this one. Called by `steward-session`, which Windows starts at logon.
 
@@ -32,6 +32,10 @@ pub fn keep_broker() -> io::Result<()> {
     }
     let own = std::env::current_exe()?;
     let program = own.with_file_name("steward").with_extension(std::env::consts::EXE_EXTENSION);
+    let mut sign_in = Command::new(&program);
+    sign_in.args(["login", "--at-logon"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // It waits for the broker by itself. Without it, apps ask for the sign-in.
+    drop(without_window(&mut sign_in).spawn());
     let (mut pause, mut failures) = (FIRST_PAUSE, 0);
     loop {
         let mut command = Command::new(&program);

@@ -9,8 +9,9 @@ use clap::Subcommand;
 use net::client::{CallError, call};
 use platform::clock;
 use platform::paths::Paths;
+use platform::preferences;
 use policy_schema::resolve::{Level, Origin};
-use policy_schema::{LastGood, Open, Problem, SETTINGS, Setting, Severity};
+use policy_schema::{LastGood, Open, Problem, SETTINGS, Setting, Severity, resolve};
 use protocol::agent::{POLICY, RELOAD_POLICY};
 use protocol::endpoint::Nothing;
 use protocol::policy::{LastGoodValue, ResolvedPolicy, ResolvedSetting};
@@ -58,7 +59,7 @@ pub(super) async fn policy(paths: &Paths, verb: Verb, json: bool) -> anyhow::Res
     match verb {
         Verb::Show { diff: true, .. } => return diff(paths, json).await,
         Verb::Show { all, diff: false } => show(&load(paths).await?, all, json),
-        Verb::Explain { key } => return explain(&load(paths).await?, &key, json),
+        Verb::Explain { key } => return explain(paths, &load(paths).await?, &key, json),
         Verb::List { word } => list(word.as_deref(), json),
         Verb::Check { files } => return Ok(check(paths, &files, json)),
         Verb::Reload => {
@@ -207,18 +208,53 @@ fn explanation(setting: &Setting) -> String {
     lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ").trim().to_owned()
 }
 
-fn explain(policy: &ResolvedPolicy, key: &str, json: bool) -> anyhow::Result<ExitCode> {
+/// What the user who asks has chosen for a setting that a user may override, and whether it counts.
+fn preference<U>(paths: &Paths, setting: &Setting, origin: &Open<Origin, U>) -> Option<String> {
+    if !setting.user_may_override {
+        return None;
+    }
+    let Some(source) = preferences::read(paths) else {
+        return Some(format!("no choice; it would be in {}", preferences::WHERE));
+    };
+    let place = source.name.clone();
+    let own = resolve(&[source], &LastGood::default());
+    let problem = own
+        .problems
+        .iter()
+        .find(|problem| problem.key.as_deref() == Some(setting.key) || problem.key.is_none());
+    let chosen = own.settings.iter().find(|own| own.key == setting.key && own.origin.is_set_by_policy());
+    let counts = match origin {
+        Open::Known(Origin::Policy { level: Level::Recommended, .. } | Origin::Default | Origin::Unset) => {
+            "used instead of the value above"
+        }
+        Open::Known(Origin::Policy { .. } | Origin::LastGood { .. } | Origin::Strict) | Open::Unknown(_) => {
+            "not used, because policy enforces a value"
+        }
+    };
+    Some(match (problem, chosen.and_then(|own| own.value.as_ref())) {
+        (Some(problem), _) => format!("not used: {} (in {place})", problem.message),
+        (None, Some(value)) => format!("{} in {place}, {counts}", shown(&value.to_shown())),
+        (None, None) => format!("no choice in {place}"),
+    })
+}
+
+fn explain(paths: &Paths, policy: &ResolvedPolicy, key: &str, json: bool) -> anyhow::Result<ExitCode> {
     let Some(resolved) = policy.get(key) else {
         let names = SETTINGS.iter().map(|setting| setting.key);
         let close = policy_schema::nearest(key, names);
         let hint = close.map_or_else(String::new, |close| format!("\n  hint: did you mean `{close}`?"));
         anyhow::bail!("`{key}` is not the name of a setting{hint}");
     };
+    let setting = SETTINGS.iter().find(|setting| setting.key == resolved.key);
+    let preference = setting.and_then(|setting| preference(paths, setting, &resolved.origin));
     if json {
-        out!("{}", serde_json::to_string_pretty(resolved)?);
+        let mut document = serde_json::to_value(resolved)?;
+        if let (Some(members), Some(preference)) = (document.as_object_mut(), &preference) {
+            members.insert("preference".to_owned(), preference.as_str().into());
+        }
+        out!("{}", serde_json::to_string_pretty(&document)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let setting = SETTINGS.iter().find(|setting| setting.key == resolved.key);
     let value = resolved.value.as_ref().map_or_else(|| "not set".to_owned(), shown);
     out!("{} = {value}", resolved.key);
     let line = |label: &str, text: &str| out!("{}", hanging(&format!("  {label:<11}"), text));
@@ -257,6 +293,9 @@ fn explain(policy: &ResolvedPolicy, key: &str, json: bool) -> anyhow::Result<Exi
         let level = other.level.known().map_or("unknown", level_name);
         line("overridden", &format!("{value} in {} ({level})", other.source));
         line("", &format!("because {}", other.reason));
+    }
+    if let Some(preference) = preference {
+        line("your own", &preference);
     }
     if let Some(setting) = setting {
         out!("\n{}", setting.title());

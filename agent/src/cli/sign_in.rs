@@ -1,7 +1,9 @@
 //! `steward login`, `whoami`, `logout`, `broker callers`: requests to the broker.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
+use broker::configuration::Configuration;
 use clap::Args;
 use net::client::{self, CallError};
 use platform::paths::Paths;
@@ -12,12 +14,14 @@ use protocol::broker::{
     LoginReturnRequest, LogoutRequest, Method, SESSION,
 };
 use protocol::endpoint::{Endpoint, Nothing};
+use protocol::session::SessionState;
 use serde::Serialize;
 
 use super::hanging;
 use super::status::{ago, duration};
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(super) struct LoginArguments {
     /// Print the address instead of opening a browser.
     #[arg(long)]
@@ -28,6 +32,10 @@ pub(super) struct LoginArguments {
     /// Sign in on another device with a code (RFC 8628), if policy allows it.
     #[arg(long, conflicts_with = "no_browser")]
     device: bool,
+    /// Only if policy, or the user's own preference, asks for a sign-in at logon and no user is signed in. The system runs this
+    /// when a user logs on to the device.
+    #[arg(long, conflicts_with_all = ["no_browser", "paste", "device"])]
+    at_logon: bool,
 }
 
 #[derive(Args)]
@@ -43,11 +51,18 @@ pub(super) struct LogoutArguments {
     browser: bool,
 }
 
+/// How often, and how far apart, a broker is looked for that starts at the same time as this.
+const ATTEMPTS_AT_LOGON: u32 = 60;
+const PAUSE_AT_LOGON: Duration = Duration::from_secs(1);
+
 /// The broker waits for the user this long.
 const LIMIT_IN_MINUTES: u64 = 5;
 
 pub(super) async fn login(paths: &Paths, arguments: LoginArguments, json: bool) -> anyhow::Result<()> {
-    let LoginArguments { no_browser, paste, device } = arguments;
+    let LoginArguments { no_browser, paste, device, at_logon } = arguments;
+    if at_logon && !is_wanted_at_logon(paths).await {
+        return Ok(());
+    }
     let method = match (paste, device) {
         (true, _) => Method::Paste,
         (_, true) => Method::Device,
@@ -107,6 +122,23 @@ pub(super) async fn login(paths: &Paths, arguments: LoginArguments, json: bool) 
     out!("Signed in as {}.", ended.session.account.as_deref().unwrap_or("an unknown account"));
     super::policy::print_problems(&ended.session.problems);
     Ok(())
+}
+
+/// Whether a sign-in begins because the user logged on to the device. Where that is not wanted, nothing is started and nothing
+/// is said. The broker may start at the same time, and the network may take a while.
+async fn is_wanted_at_logon(paths: &Paths) -> bool {
+    let wanted = Configuration::load(paths)
+        .is_ok_and(|configuration| configuration.sign_in_at_logon && configuration.client().is_ok());
+    if !wanted {
+        return false;
+    }
+    for _ in 0..ATTEMPTS_AT_LOGON {
+        if let Ok(session) = client::call(&paths.broker_socket(), &SESSION, &Nothing {}).await {
+            return session.state == SessionState::SignedOut;
+        }
+        tokio::time::sleep(PAUSE_AT_LOGON).await;
+    }
+    false
 }
 
 /// What the user has to do, and how long the broker waits for it.

@@ -28,8 +28,8 @@ impl Service {
         self.state_problems.extend(self.store.save());
         self.save_record();
         self.state_problems.extend(self.record_problem.clone());
-        let policy = &self.snapshot.resolved.policy;
-        let configuration = descriptor::sign_in_configuration(policy);
+        let resolved = &self.snapshot.resolved;
+        let configuration = descriptor::sign_in_configuration(&resolved.policy).leaving_to_user(resolved);
         if let Err(error) = configuration.save(&self.paths) {
             self.state_problems.push(unwritable(Configuration::file(&self.paths).path(), &error));
         }

@@ -70,7 +70,8 @@ fn section(setting: &Setting) -> String {
         );
     }
     if setting.user_may_override {
-        text += "- A user may choose otherwise where the value is only recommended (a later version reads that choice).\n";
+        text += "- A user may choose otherwise unless the value is enforced: on Linux in `~/.config/steward/preferences.toml`, on Windows \
+                 in `HKCU\\SOFTWARE\\Steward`, on macOS with `defaults write dev.steward.agent`. `steward policy explain` shows it.\n";
     }
     if !setting.effective {
         text += "- Kept, but this version does not act on it yet (`policy.not-yet-effective`).\n";

@@ -190,6 +190,7 @@ mod tests {
         assert_eq!(found, [("C".to_owned(), text("c"))]);
     }
 
+    #[cfg(feature = "export")]
     #[test]
     fn own_export_is_read_back() {
         let before = "App = \"amazon-quick\"\nScopes = [\"openid\"]\nReportIntervalMinutes = 60\n";

@@ -251,6 +251,24 @@ fn key_in_two_spellings_is_duplicate_and_other_capitals_are_not() {
 }
 
 #[test]
+fn only_what_is_not_enforced_is_left_to_the_user() {
+    for (text, left) in [
+        ("UpdateMode = \"off\"", true),
+        ("[Recommended]\nSignInAtLogon = true", true),
+        ("SignInAtLogon = true", false),
+        ("SignInAtLogon = \"maybe\"", false),
+    ] {
+        let resolved = resolve_texts(&[text]);
+        assert_eq!(resolved.leaves_to_user("SignInAtLogon"), left, "{text}");
+        assert!(resolved.leaves_to_user("LogLevel"), "{text}");
+        assert!(!resolved.leaves_to_user("ClientId") && !resolved.leaves_to_user("no setting"));
+        assert_eq!(resolved.sets("SignInAtLogon"), text.contains("true"), "{text}");
+    }
+    // A source that cannot be read may enforce anything.
+    assert!(!resolve(&[broken(1)], &LastGood::default()).leaves_to_user("SignInAtLogon"));
+}
+
+#[test]
 fn setting_that_is_not_yet_effective_is_reported() {
     let resolved = resolve_texts(&["UpdateChannel = \"beta\""]);
     assert_eq!(codes(&resolved), ["policy.not-yet-effective"]);

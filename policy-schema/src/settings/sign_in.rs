@@ -75,8 +75,9 @@ settings! {
         DomainHint => domain_hint: Option<String> = Setting::text(Format::Domain, "example.com");
         /// Sign in at logon
         ///
-        /// Opens the sign-in when a user logs on to the device, rather than when an app first requests a token.
-        SignInAtLogon => sign_in_at_logon: bool = Setting::boolean(false).user_may_override().not_yet_effective();
+        /// Opens the sign-in when a user who is not signed in logs on to the device, rather than when an app first requests a
+        /// token.
+        SignInAtLogon => sign_in_at_logon: bool = Setting::boolean(false).user_may_override();
         /// Longest session
         ///
         /// After this number of hours a user must sign in again, even if the identity provider would allow a longer session.

@@ -7,6 +7,7 @@ pub mod native;
 pub(crate) mod paths;
 pub mod policy;
 pub mod posture;
+pub(crate) mod preferences;
 pub mod process;
 pub mod service;
 pub mod system_proxy;

@@ -13,6 +13,9 @@ pub const SYSTEM: &str = "linux";
 /// The name of the socket for the machine service.
 const SESSION_SOCKET: &str = "session.sock";
 
+/// Where a user's own preferences are, for messages.
+pub(crate) const PREFERENCES: &str = "~/.config/steward/preferences.toml";
+
 /// The disk of the system.
 pub const SYSTEM_DISK: &str = "/";
 

@@ -10,6 +10,10 @@ pub use crate::unix::shell::quoted;
 /// The name of this operating system in app descriptors.
 pub const SYSTEM: &str = "macos";
 
+/// Where a user's own preferences are, for messages.
+pub(crate) const PREFERENCES: &str =
+    "the domain dev.steward.agent of your preferences (`defaults write dev.steward.agent KEY ...`)";
+
 /// The disk of the system.
 pub const SYSTEM_DISK: &str = "/";
 

@@ -4,5 +4,6 @@ pub mod file;
 pub mod install;
 pub mod ipc;
 pub(crate) mod memory;
+pub(crate) mod preferences;
 pub(crate) mod shell;
 pub(crate) mod signal;

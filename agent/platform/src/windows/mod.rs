@@ -12,6 +12,7 @@ pub mod native;
 pub(crate) mod paths;
 pub mod policy;
 pub mod posture;
+pub(crate) mod preferences;
 pub mod process;
 mod registry;
 mod security;

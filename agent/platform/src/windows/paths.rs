@@ -13,6 +13,9 @@ use crate::paths::{Paths, no_user_folder};
 /// The name of this operating system in app descriptors.
 pub const SYSTEM: &str = "windows";
 
+/// Where a user's own preferences are, for messages.
+pub(crate) const PREFERENCES: &str = r"HKCU\SOFTWARE\Steward";
+
 /// The disk of the system.
 pub const SYSTEM_DISK: &str = "C:\\";
 

@@ -37,7 +37,7 @@ pub fn read(paths: &Paths) -> Reading {
 fn read_now(paths: &Paths) -> Reading {
     let key = paths.key(KEY);
     let name = format!(r"HKLM\{key}");
-    let contents = match read_key(&key) {
+    let contents = match read_key(LOCAL_MACHINE, &key) {
         Ok(policy) => policy.map(Ok),
         Err(error) => {
             Some(Err(ReadError::new(ReadErrorKind::Unreadable, format!("cannot be read: {error}"))))
@@ -51,7 +51,7 @@ fn read_now(paths: &Paths) -> Reading {
 pub fn read_named_key(name: &str) -> Option<Result<RawPolicy, ReadError>> {
     let key = key_below_machine(name)?;
     let unreadable = |text: String| ReadError::new(ReadErrorKind::Unreadable, text);
-    Some(match read_key(key) {
+    Some(match read_key(LOCAL_MACHINE, key) {
         Ok(Some(policy)) => Ok(policy),
         Ok(None) => Err(unreadable("there is no such key, or it has no values".to_owned())),
         Err(error) => Err(unreadable(format!("cannot be read: {error}"))),
@@ -59,8 +59,8 @@ pub fn read_named_key(name: &str) -> Option<Result<RawPolicy, ReadError>> {
 }
 
 /// The policy in a key; `None` if there is no key, or no value in it or below.
-fn read_key(key: &str) -> io::Result<Option<RawPolicy>> {
-    let tree = match LOCAL_MACHINE.open(key) {
+pub(super) fn read_key(part: &Key, key: &str) -> io::Result<Option<RawPolicy>> {
+    let tree = match part.open(key) {
         Ok(key) => tree(&key, MAXIMUM_DEPTH)?,
         Err(error) if is_absent(error.code().0) => return Ok(None),
         Err(error) => return Err(error.into()),
