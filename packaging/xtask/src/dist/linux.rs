@@ -90,7 +90,12 @@ fn deb(
         writeln!(sums, "{sum}")?;
     }
     fs_err::write(control.join("md5sums"), sums)?;
-    for file in ["control", "md5sums"] {
+    let mut configuration = String::new();
+    for file in files_of(&root.join("etc"))? {
+        writeln!(configuration, "/{}", file.strip_prefix(&root)?.display())?;
+    }
+    fs_err::write(control.join("conffiles"), configuration)?;
+    for file in ["control", "md5sums", "conffiles"] {
         fs_err::set_permissions(control.join(file), Permissions::from_mode(0o644))?;
     }
 
@@ -161,6 +166,7 @@ fn rpm(
         let kind = match path.as_str() {
             path if path.starts_with("usr/share/doc/") || path.starts_with("usr/share/man/") => "%doc ",
             path if path.starts_with("usr/share/licenses/") => "%license ",
+            path if path.starts_with("etc/") => "%config(noreplace) ",
             _ => "",
         };
         writeln!(files, "{kind}/{path}")?;

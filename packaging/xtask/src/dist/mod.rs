@@ -5,6 +5,7 @@ mod linux;
 mod msi_tables;
 mod msi_writer;
 mod stage;
+mod supply;
 mod windows;
 
 use std::path::{Path, PathBuf};
@@ -80,6 +81,7 @@ pub(crate) fn dist(
             windows::build(&programs, &version, &folder, Compression::Best)?
         });
     }
+    packages.extend(supply::write(&packages, &version, &folder)?);
     for package in packages {
         println!("{}", package.display());
     }
@@ -99,9 +101,13 @@ pub(crate) fn packages_of_versions(binary: &Path, windows: &Path) -> anyhow::Res
     fresh(&folder)?;
     let programs = windows::Programs::in_folder(windows, binary.to_owned());
     let own = version_of_workspace()?;
-    linux::check(binary, &own, &folder)?;
+    let mut packages = linux::check(binary, &own, &folder)?;
     // What is tested there is large and compresses slowly.
-    windows::check(&programs, &own, &folder, Compression::None)?;
+    packages.push(windows::check(&programs, &own, &folder, Compression::None)?);
+    supply::write(&packages, &own, &folder)?;
+    run(Command::new("sha256sum")
+        .args(["--check", "--strict", "--quiet", "SHA256SUMS"])
+        .current_dir(&folder))?;
     for version in ["0.0.9", "99.0.0"] {
         linux::build(binary, version, &folder, Compression::None)?;
         windows::build(&programs, version, &folder, Compression::None)?;
@@ -184,7 +190,9 @@ pub(crate) fn release() -> anyhow::Result<()> {
     command.arg("order").stdout(fs_err::File::create(&order)?.into_parts().0);
     run(tools::without_proxies(&mut command))?;
     let ordered = format!("-Clink-arg=-Wl,--symbol-ordering-file={}", order.display());
-    let options = ["-Cstrip=symbols", &ordered, "-Clink-arg=-Wl,--no-warn-symbol-ordering"];
+    // Functions with the same code are one function.
+    let once = "-Clink-arg=-Wl,--icf=all";
+    let options = ["-Cstrip=symbols", &ordered, once, "-Clink-arg=-Wl,--no-warn-symbol-ordering"];
     let mut command = cargo();
     command.arg("rustc").args(agent).args(["--bin", "steward", "--"]).args(options);
     run(command.env(STRIP, "none"))

@@ -93,7 +93,7 @@ fn components(files: &[File]) -> anyhow::Result<[Table; 5]> {
             text(key),
         ]
     };
-    let names = ["Program", "Session", "Completions", "Settings", "Events", "Logon"];
+    let names = ["Program", "Session", "Completions", "Licences", "Settings", "Events", "Logon"];
     let file_rows = files.iter().enumerate().map(|(index, file)| {
         let long = if file.short_name == file.name {
             file.name.to_owned()
@@ -120,6 +120,7 @@ fn components(files: &[File]) -> anyhow::Result<[Table; 5]> {
                 component("Program", BY_FILE, "", "steward.exe"),
                 component("Session", BY_FILE, "", "session.exe"),
                 component("Completions", BY_FILE, "", "steward.ps1"),
+                component("Licences", BY_FILE, "", "licences.txt"),
                 component("Settings", BY_REGISTRY, "", "Version"),
                 component("Events", BY_REGISTRY, "", "EventMessages"),
                 component("Logon", BY_REGISTRY + TRANSITIVE, "BROKERATLOGON <> \"0\"", "Logon"),

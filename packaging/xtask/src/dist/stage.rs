@@ -20,7 +20,7 @@ pub(super) enum Family {
 }
 
 /// Files of the repository: where from, where to.
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 11] = [
     ("packaging/linux/steward-agent.service", "usr/lib/systemd/system/steward-agent.service"),
     ("packaging/linux/steward-update.service", "usr/lib/systemd/system/steward-update.service"),
     ("packaging/linux/steward-broker.socket", "usr/lib/systemd/user/steward-broker.socket"),
@@ -29,6 +29,7 @@ const FILES: [(&str, &str); 10] = [
     ("packaging/linux/user.preset", "usr/lib/systemd/user-preset/50-steward.preset"),
     ("packaging/linux/steward.sysusers", "usr/lib/sysusers.d/steward.conf"),
     ("packaging/linux/steward.tmpfiles", "usr/lib/tmpfiles.d/steward.conf"),
+    ("packaging/linux/dev.steward.sign-in.desktop", "etc/xdg/autostart/dev.steward.sign-in.desktop"),
     ("mdm-profiles/REFERENCE.md", "usr/share/doc/steward/REFERENCE.md"),
     ("mdm-profiles/example.toml", "usr/share/doc/steward/example.toml"),
 ];
@@ -51,6 +52,9 @@ pub(super) fn stage(binary: &Path, family: Family, folder: &Path) -> anyhow::Res
         fs_err::create_dir_all(target.parent().unwrap_or(folder))?;
         fs_err::write(target, output(Command::new(binary).args(["completions", shell]))? + "\n")?;
     }
+    let licences = folder.join("usr/share/doc/steward/third-party-licences");
+    fs_err::write(&licences, super::supply::licences()?)?;
+    compress(&licences)?;
     let manual = folder.join("usr/share/man/man1");
     ensure!(
         Command::new(binary).args(["man", "--output"]).arg(&manual).output()?.status.success(),

@@ -40,6 +40,9 @@ pub(super) fn build(
         &completions,
         output(Command::new(&programs.native).args(["completions", "powershell"]))? + "\n",
     )?;
+    let licences = folder.join("licences.txt");
+    // As Notepad reads it on every Windows.
+    fs_err::write(&licences, super::supply::licences()?.replace('\n', "\r\n"))?;
     let file = |key, short_name, name, component, source: &Path| File {
         key,
         short_name,
@@ -51,6 +54,7 @@ pub(super) fn build(
         file("steward.exe", "steward.exe", "steward.exe", "Program", &programs.steward),
         file("session.exe", "STEWAR~1.EXE", "steward-session.exe", "Session", &programs.session),
         file("steward.ps1", "steward.ps1", "steward.ps1", "Completions", &completions),
+        file("licences.txt", "licences.txt", "licences.txt", "Licences", &licences),
     ];
     let package = folder.join(format!("steward-{version}-x64.msi"));
     let title = format!("Steward {version}");
@@ -62,6 +66,7 @@ pub(super) fn build(
     let cabinet = cabinet(&files, method, created)?;
     write(&package, &title, tables(version, &files)?, &cabinet, created)?;
     fs_err::remove_file(completions)?;
+    fs_err::remove_file(licences)?;
     Ok(package)
 }
 

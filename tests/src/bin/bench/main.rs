@@ -44,6 +44,7 @@ use tokio::time::Instant;
 
 mod oidc_agent;
 mod order;
+mod start;
 
 const POLICIES: usize = 60;
 const REQUESTS: usize = 3000;
@@ -122,6 +123,8 @@ async fn table(
     let root = device.root_text();
     let (token, floor) = in_turn(|| token_command(&root), || Command::new("/bin/true")).await?;
     row("`steward token` as a process (floor: `true`)", token, floor, 1.6);
+
+    start::print(device, &policy(0)).await?;
 
     // Everything that a change causes has happened before the wait below ends.
     let floor = Command::new(std::env::current_exe()?)
