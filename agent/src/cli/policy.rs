@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use broker::configuration::Configuration;
 use clap::Subcommand;
 use net::client::{CallError, call};
 use platform::clock;
@@ -209,7 +210,7 @@ fn explanation(setting: &Setting) -> String {
 }
 
 /// What the user who asks has chosen for a setting that a user may override, and whether it counts.
-fn preference<U>(paths: &Paths, setting: &Setting, origin: &Open<Origin, U>) -> Option<String> {
+fn preference(paths: &Paths, setting: &Setting) -> Option<String> {
     if !setting.user_may_override {
         return None;
     }
@@ -223,13 +224,12 @@ fn preference<U>(paths: &Paths, setting: &Setting, origin: &Open<Origin, U>) -> 
         .iter()
         .find(|problem| problem.key.as_deref() == Some(setting.key) || problem.key.is_none());
     let chosen = own.settings.iter().find(|own| own.key == setting.key && own.origin.is_set_by_policy());
-    let counts = match origin {
-        Open::Known(Origin::Policy { level: Level::Recommended, .. } | Origin::Default | Origin::Unset) => {
-            "used instead of the value above"
-        }
-        Open::Known(Origin::Policy { .. } | Origin::LastGood { .. } | Origin::Strict) | Open::Unknown(_) => {
-            "not used, because policy enforces a value"
-        }
+    // As the broker sees it.
+    let left = Configuration::load(paths).map(|configuration| configuration.left_to_user);
+    let counts = match left {
+        Ok(left) if left.iter().any(|left| left == setting.key) => "used instead of the value above",
+        Ok(_) => "not used, because policy enforces a value, or cannot be read",
+        Err(_) => "not used yet, because the agent has not run",
     };
     Some(match (problem, chosen.and_then(|own| own.value.as_ref())) {
         (Some(problem), _) => format!("not used: {} (in {place})", problem.message),
@@ -246,7 +246,7 @@ fn explain(paths: &Paths, policy: &ResolvedPolicy, key: &str, json: bool) -> any
         anyhow::bail!("`{key}` is not the name of a setting{hint}");
     };
     let setting = SETTINGS.iter().find(|setting| setting.key == resolved.key);
-    let preference = setting.and_then(|setting| preference(paths, setting, &resolved.origin));
+    let preference = setting.and_then(|setting| preference(paths, setting));
     if json {
         let mut document = serde_json::to_value(resolved)?;
         if let (Some(members), Some(preference)) = (document.as_object_mut(), &preference) {

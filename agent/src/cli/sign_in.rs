@@ -8,7 +8,7 @@ use clap::Args;
 use net::client::{self, CallError};
 use platform::paths::Paths;
 use platform::{clock, process};
-use policy_schema::Code;
+use policy_schema::{Code, Problem};
 use protocol::broker::{
     CALLERS, CallerRecord, LOGIN, LOGIN_CANCEL, LOGIN_RETURN, LOGOUT, LoginRequest, LoginResponse,
     LoginReturnRequest, LogoutRequest, Method, SESSION,
@@ -51,8 +51,8 @@ pub(super) struct LogoutArguments {
     browser: bool,
 }
 
-/// How often, and how far apart, a broker is looked for that starts at the same time as this.
-const ATTEMPTS_AT_LOGON: u32 = 60;
+/// How often, and how far apart, what starts at the same time as a logon is looked for.
+const ATTEMPTS_AT_LOGON: u32 = 120;
 const PAUSE_AT_LOGON: Duration = Duration::from_secs(1);
 
 /// The broker waits for the user this long.
@@ -75,7 +75,7 @@ pub(super) async fn login(paths: &Paths, arguments: LoginArguments, json: bool) 
         let mut browser = browser;
         loop {
             let request = LoginRequest { method, browser, wait: false, join: false };
-            let started = call(paths, &LOGIN, &request).await?;
+            let started = begin(paths, &request, at_logon).await?;
             say(&announcement(&started, method, browser), !browser);
             if started.other_session && method == Method::Browser {
                 let address = started.authorization_url.clone();
@@ -125,20 +125,48 @@ pub(super) async fn login(paths: &Paths, arguments: LoginArguments, json: bool) 
 }
 
 /// Whether a sign-in begins because the user logged on to the device. Where that is not wanted, nothing is started and nothing
-/// is said. The broker may start at the same time, and the network may take a while.
+/// is said. The machine service, the broker and the secret store may start at the same time as this.
 async fn is_wanted_at_logon(paths: &Paths) -> bool {
-    let wanted = Configuration::load(paths)
-        .is_ok_and(|configuration| configuration.sign_in_at_logon && configuration.client().is_ok());
-    if !wanted {
-        return false;
-    }
+    let mut signed_out = false;
     for _ in 0..ATTEMPTS_AT_LOGON {
-        if let Ok(session) = client::call(&paths.broker_socket(), &SESSION, &Nothing {}).await {
-            return session.state == SessionState::SignedOut;
+        match Configuration::load(paths) {
+            Ok(configuration) if !configuration.sign_in_at_logon || configuration.client().is_err() => {
+                return false;
+            }
+            Ok(_) => {
+                if let Ok(session) = client::call(&paths.broker_socket(), &SESSION, &Nothing {}).await {
+                    signed_out = session.state == SessionState::SignedOut;
+                    // A store that is still locked may hold a session.
+                    let is_locked = |problem: &Problem| problem.code == Code::VaultUnavailable;
+                    if !signed_out || !session.problems.iter().any(is_locked) {
+                        return signed_out;
+                    }
+                }
+            }
+            // The machine service has not come to it yet.
+            Err(_) => {}
         }
         tokio::time::sleep(PAUSE_AT_LOGON).await;
     }
-    false
+    signed_out
+}
+
+/// Begins a sign-in. At logon the network may take a while.
+async fn begin(paths: &Paths, request: &LoginRequest, at_logon: bool) -> anyhow::Result<LoginResponse> {
+    let mut attempts = if at_logon { ATTEMPTS_AT_LOGON } else { 0 };
+    loop {
+        let refused = match client::call(&paths.broker_socket(), &LOGIN, request).await {
+            Ok(started) => return Ok(started),
+            Err(error) => error,
+        };
+        let unreachable = |problem: &Problem| problem.code == Code::SignInProviderUnreachable;
+        let temporary = matches!(&refused, CallError::Refused(problem) if unreachable(problem));
+        if !temporary || attempts == 0 {
+            return Err(failed(paths, refused));
+        }
+        attempts -= 1;
+        tokio::time::sleep(PAUSE_AT_LOGON).await;
+    }
 }
 
 /// What the user has to do, and how long the broker waits for it.

@@ -129,12 +129,13 @@ fn broker_startup() -> Startup {
     if run.is_err() {
         return Startup::NotInstalled;
     }
-    // What Task Manager writes when a user turns a program off: an odd first byte.
-    let approved = CURRENT_USER.open(APPROVED).and_then(|key| key.get_value(SOURCE));
-    match approved {
-        Ok(value) if value.first().is_some_and(|first| first & 1 == 1) => Startup::Disabled,
-        Ok(_) | Err(_) => Startup::Automatic,
-    }
+    // What Task Manager writes when somebody turns a program off: an odd first byte. Which part of the registry it takes for a
+    // program that starts for all users, differs between versions of Windows.
+    let is_off = [LOCAL_MACHINE, CURRENT_USER].into_iter().any(|part| {
+        let approved = part.open(APPROVED).and_then(|key| key.get_value(SOURCE));
+        approved.is_ok_and(|value| value.first().is_some_and(|first| first & 1 == 1))
+    });
+    if is_off { Startup::Disabled } else { Startup::Automatic }
 }
 
 /// Whether whoever keeps the log adds the time to each line: nobody keeps one.
