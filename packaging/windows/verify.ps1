@@ -68,9 +68,19 @@ try {
             Wait-For { (Get-ItemProperty -Path "$key\SOFTWARE\Policies\Amazon\Quick").DisableAutoUpdates -eq 'patch' }
         } finally { $held.Close() }
     }
-    Check 'another user is not an owner of the pipe, and cannot make an instance of it' {
+    Check 'the pipe belongs to administrators, and no user can make an instance of it' {
         $pipe = [IO.Directory]::GetFiles('\\.\pipe\') | Where-Object { $_ -like "*steward-$label-agent" }
-        if ($pipe) { $true } else { 'there is no such pipe' }
+        if (-not $pipe) { return 'there is no such pipe' }
+        $client = [IO.Pipes.NamedPipeClientStream]::new('.', (Split-Path $pipe -Leaf), [IO.Pipes.PipeDirection]::InOut)
+        try { $client.Connect(2000); $access = $client.GetAccessControl() } finally { $client.Dispose() }
+        $trusted = 'S-1-5-18', 'S-1-5-32-544'
+        $owner = $access.GetOwner([Security.Principal.SecurityIdentifier]).Value
+        if ($trusted -notcontains $owner) { return "it belongs to $owner" }
+        $bad = $access.GetAccessRules($true, $false, [Security.Principal.SecurityIdentifier]) | Where-Object {
+            $_.AccessControlType -eq 'Allow' -and $trusted -notcontains $_.IdentityReference.Value -and
+            $_.PipeAccessRights.HasFlag([IO.Pipes.PipeAccessRights]::CreateNewInstance)
+        }
+        if ($bad) { "$($bad.IdentityReference) can make one" } else { $true }
     }
     Check 'the owner of a connection to the redirect port is known' {
         $listener = [Net.Sockets.TcpListener]::new([Net.IPAddress]::Loopback, 0); $listener.Start()

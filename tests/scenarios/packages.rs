@@ -175,6 +175,10 @@ async fn removal_keeps_state_purge_removes_it_and_reinstallation_repairs_damage(
     }
     device.install(CURRENT).await;
     device.other_agent(0).await;
+    // What an upgrade that failed leaves does not keep a later installation from starting it.
+    device.must("touch /run/steward.upgrade && dpkg --remove steward").await;
+    device.install(CURRENT).await;
+    device.other_agent(0).await;
 
     device.must("dpkg --purge steward").await;
     for gone in [
@@ -283,6 +287,10 @@ async fn rpm_is_installed_upgraded_and_removed() {
     assert!(
         device.as_user("test -e /etc/systemd/user/sockets.target.wants/steward-broker.socket").await.success
     );
+    // The user was signed in to the device before the installation.
+    let socket = "systemctl --user is-active steward-broker.socket";
+    assert!(device.as_user(socket).await.success);
+    assert!(device.as_user("steward whoami").await.text.contains("No user is signed in"));
     device.must(&rpm("--upgrade", CURRENT)).await;
     device.other_agent(first).await;
     let refused = device.run(&rpm("--upgrade", OLDER)).await;
@@ -293,6 +301,7 @@ async fn rpm_is_installed_upgraded_and_removed() {
     device.must("systemctl start steward-agent").await;
     device.must("rpm --verify --nodeps steward").await;
     device.must("rpm --erase steward").await;
+    assert!(!device.as_user(socket).await.success, "the socket of the user is left");
     assert!(!device.run("pgrep --exact steward").await.success, "the agent still runs");
     assert_eq!(device.must("find /etc/systemd -name 'steward*'").await, "");
     device.must("test -e /var/lib/steward/status.json").await;

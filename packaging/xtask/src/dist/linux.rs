@@ -47,6 +47,8 @@ fn deb(
     compression: Compression,
 ) -> anyhow::Result<PathBuf> {
     let root = folder.join("deb");
+    // Both package managers order what comes before a release by a tilde; a dash would come after it.
+    let version = &version.replace('-', "~");
     stage(binary, Family::Debian, &root)?;
     let documents = root.join("usr/share/doc/steward");
     let day = output(Command::new("date").args(["--utc", "--rfc-email", &format!("--date=@{date}")]))?;
@@ -174,7 +176,6 @@ fn rpm(
     for folder in ["usr/share/doc/steward", "usr/share/licenses/steward"] {
         writeln!(files, "%dir /{folder}")?;
     }
-    // Where a dash separates version and release, RPM wants a tilde for what comes before a release.
     let version = version.replace('-', "~");
     let spec = build.join("steward.spec");
     fs_err::write(

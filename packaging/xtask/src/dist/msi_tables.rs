@@ -24,7 +24,7 @@ const MESSAGES: &str = r"%SystemRoot%\Microsoft.NET\Framework64\v4.0.30319\Event
 /// Windows 10 of October 2018 (1809), and Server 2019.
 const OLDEST_BUILD: u32 = 17763;
 /// SYSTEM and administrators have full access to the programs, users run them: wherever an administrator puts them.
-const ACCESS: &str = "D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;0x1200a9;;;BU)";
+const ACCESS: &str = "O:BAG:BAD:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;0x1200a9;;;BU)";
 
 /// A text, or nothing if it is empty.
 fn text(text: &str) -> Value {
@@ -53,6 +53,7 @@ pub(super) fn tables(version: &str, files: &[File]) -> anyhow::Result<Vec<Table>
     tables.push(registry(version));
     tables.extend(service());
     tables.extend(protection());
+    tables.push(environment());
     tables.extend(upgrade(version));
     tables.extend(remembered());
     tables.extend(sequences());
@@ -77,6 +78,8 @@ fn properties(version: &str) -> Table {
             // Programs that run in the sessions of users go on until they log off; no session is disturbed, no device restarted.
             texts(&["MSIRESTARTMANAGERCONTROL", "Disable"]),
             texts(&["REBOOT", "ReallySuppress"]),
+            // Files are replaced whatever is there: one that somebody changed must not stay, or vanish with the old version.
+            texts(&["REINSTALLMODE", "amus"]),
             texts(&["SecureCustomProperties", "BROKERATLOGON;INSTALLFOLDER;NEWERFOUND;OLDERFOUND"]),
         ],
     }
@@ -275,6 +278,16 @@ fn protection() -> [Table; 2] {
     ]
 }
 
+/// `steward` is a command in every new console.
+fn environment() -> Table {
+    Table {
+        name: "Environment",
+        columns: "Environment:s72* Name:l255 Value:L255 Component_:s72",
+        // Set at installation, removed with the component (`-`), of the device (`*`): the folder after what is there.
+        rows: vec![texts(&["Path", "=-*PATH", "[~];[INSTALLFOLDER]", "Program"])],
+    }
+}
+
 fn upgrade(version: &str) -> [Table; 2] {
     let code = identifier("upgrade");
     let related = |minimum: &str, maximum: &str, attributes: i32, property: &str| -> Row {
@@ -402,11 +415,13 @@ fn sequences() -> [Table; 3] {
         ("EndBrokers", REMOVAL, 1951),
         ("DeleteServices", "", 2000),
         ("RemoveRegistryValues", "", 2600),
+        ("RemoveEnvironmentStrings", "", 3300),
         ("RemoveFiles", "", 3500),
         ("RemoveFolders", "", 3600),
         ("CreateFolders", "", 3700),
         ("InstallFiles", "", 4000),
         ("WriteRegistryValues", "", 5000),
+        ("WriteEnvironmentStrings", "", 5200),
         ("InstallServices", "", 5800),
         ("MsiConfigureServices", "", 5850),
         ("StartServices", "", 5900),

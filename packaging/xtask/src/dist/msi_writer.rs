@@ -46,7 +46,8 @@ pub(super) fn write(
     created: u64,
 ) -> anyhow::Result<()> {
     let mut package = Package::create(PackageType::Installer, Cursor::new(Vec::new()))?;
-    let content = Uuid::new_v5(&NAMESPACE, &[title.as_bytes(), cabinet].concat());
+    let rows = format!("{:?}", tables.iter().map(|table| (table.name, &table.rows)).collect::<Vec<_>>());
+    let content = Uuid::new_v5(&NAMESPACE, &[title.as_bytes(), rows.as_bytes(), cabinet].concat());
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(created);
     let summary = package.summary_info_mut();
     summary.set_title("Installation Database");

@@ -56,6 +56,12 @@ pub(super) fn build(
         file("steward.ps1", "steward.ps1", "steward.ps1", "Completions", &completions),
         file("licences.txt", "licences.txt", "licences.txt", "Licences", &licences),
     ];
+    let numbers: Vec<&str> = version.split('.').collect();
+    let is_number = |text: &&str| text.parse::<u16>().is_ok();
+    ensure!(
+        numbers.len() == 3 && numbers.iter().all(is_number),
+        "Windows Installer knows versions of three numbers only, such as 1.4.2, and this is {version}"
+    );
     let package = folder.join(format!("steward-{version}-x64.msi"));
     let title = format!("Steward {version}");
     let created = source_date()?.parse()?;
