@@ -139,7 +139,7 @@ impl Container {
     pub async fn as_user(&self, line: &str) -> Ran {
         let quoted = line.replace('\'', r"'\''");
         self.run(&format!(
-            "id={USER}; id=$(id --user {USER}); exec runuser --user {USER} -- env XDG_RUNTIME_DIR=/run/user/$id sh -c '{quoted}'"
+            "id=$(id --user {USER}); exec runuser --user {USER} -- env XDG_RUNTIME_DIR=/run/user/$id sh -c '{quoted}'"
         ))
         .await
     }

@@ -140,6 +140,10 @@ fn tests(steps: &mut Steps, more: &[String]) -> anyhow::Result<()> {
 /// Prepares a device with Linux to install packages on, and has a tool of others install one. `None` where containers cannot run;
 /// that is printed.
 fn container(packages: &Path) -> anyhow::Result<Option<PathBuf>> {
+    if !tools::is_root()? {
+        println!("SKIPPED: containers need root, so the packages for Linux are not installed");
+        return Ok(None);
+    }
     let root = tools::debian_root()?;
     if let Some(reason) = tools::no_containers(&root)? {
         println!("SKIPPED: no container runs here, so the packages for Linux are not installed: {reason}");

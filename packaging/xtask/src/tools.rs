@@ -143,6 +143,11 @@ pub(crate) fn python_packages() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
+/// Whether this runs as root.
+pub(crate) fn is_root() -> anyhow::Result<bool> {
+    Ok(Command::new("id").arg("-u").output()?.stdout == b"0\n")
+}
+
 /// A small Debian with systemd, to install packages on. Scenarios change it in memory only.
 pub(crate) fn debian_root() -> anyhow::Result<PathBuf> {
     let root = cache()?.join("debian");

@@ -17,29 +17,13 @@ use crate::environment;
 use crate::paths::Paths;
 use crate::role::{Role, Severity, Startup};
 
-pub use crate::unix::signal::{StopSignal, set_umask};
+pub use crate::unix::signal::{StopSignal, dispatch, session_change, set_umask};
 
 /// Keeps this process's memory from other programs of its user, which can then neither trace nor read it, and from the
 /// disk when it crashes (`PR_SET_DUMPABLE`). What it starts is not affected.
 pub fn protect_memory() {
     // Fails with no value of this type.
     let _refused = nix::sys::prctl::set_dumpable(false);
-}
-
-/// Fails: systemd runs the machine service as an ordinary process.
-///
-/// # Errors
-/// Always.
-pub fn dispatch(_: impl FnOnce(StopSignal) -> bool + Send + 'static) -> io::Result<()> {
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        "only Windows has a service control manager; systemd runs `steward agent`",
-    ))
-}
-
-/// Never ends: brokers say themselves when a session changes.
-pub fn session_change() -> std::future::Pending<()> {
-    std::future::pending()
 }
 
 /// How an administrator starts the machine service.

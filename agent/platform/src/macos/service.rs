@@ -1,16 +1,15 @@
 //! The service manager: launchd stops a service with a signal, and needs no reports.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::log_file;
+pub use crate::no_units::{alive, run_unit, update_unit, watchdog_interval};
 use crate::paths::Paths;
 use crate::role::{Role, Severity, Startup};
-pub use crate::unix::signal::{StopSignal, set_umask};
+pub use crate::unix::signal::{StopSignal, dispatch, session_change, set_umask};
 
 /// Keeps this process's memory from the disk when it crashes. Other programs of its user cannot read it anyway, because
 /// it is not made for debugging.
@@ -19,22 +18,6 @@ pub fn protect_memory() {
         // A limit can always be lowered.
         let _refused = setrlimit(Resource::RLIMIT_CORE, 0, hard);
     }
-}
-
-/// Fails: launchd runs the machine service as an ordinary process.
-///
-/// # Errors
-/// Always.
-pub fn dispatch(_: impl FnOnce(StopSignal) -> bool + Send + 'static) -> io::Result<()> {
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        "only Windows has a service control manager; launchd runs `steward agent`",
-    ))
-}
-
-/// Never ends: brokers say themselves when a session changes.
-pub fn session_change() -> std::future::Pending<()> {
-    std::future::pending()
 }
 
 /// How an administrator starts the machine service.
@@ -46,32 +29,9 @@ pub fn ready(_: &str) {}
 /// Nothing: launchd sees by itself that a service ends.
 pub fn stopping() {}
 
-/// Never: launchd does not watch the loop of a service.
-#[must_use]
-pub fn watchdog_interval() -> Option<Duration> {
-    None
-}
-
-/// Nothing: nobody watches.
-pub fn alive() {}
-
 /// None: launchd starts the broker with the session.
 pub(crate) fn inherited_socket() -> Option<std::os::unix::net::UnixListener> {
     None
-}
-
-/// None: the agent has the rights to install updates itself.
-#[must_use]
-pub fn update_unit() -> Option<String> {
-    None
-}
-
-/// Fails: there are no units here.
-///
-/// # Errors
-/// Always.
-pub fn run_unit(_: &str) -> impl Future<Output = io::Result<()>> + Send {
-    std::future::ready(Err(io::ErrorKind::Unsupported.into()))
 }
 
 /// How launchd starts a process (launchctl(1), `print-disabled`).

@@ -34,3 +34,17 @@ impl StopSignal {
 pub fn set_umask() {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
 }
+
+/// Fails: systemd and launchd run the machine service as an ordinary process.
+///
+/// # Errors
+/// Always.
+pub fn dispatch(_: impl FnOnce(StopSignal) -> bool + Send + 'static) -> io::Result<()> {
+    let message = "only Windows has a service control manager; elsewhere `steward agent` is the service";
+    Err(io::Error::new(io::ErrorKind::Unsupported, message))
+}
+
+/// Never ends: brokers say themselves when a session changes.
+pub fn session_change() -> std::future::Pending<()> {
+    std::future::pending()
+}

@@ -8,7 +8,6 @@ use std::os::windows::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::signal::windows::{
     CtrlBreak, CtrlC, CtrlClose, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown,
@@ -22,6 +21,7 @@ use crate::paths::Paths;
 use crate::role::{Role, Severity, Startup};
 use crate::{environment, log_file};
 
+pub use crate::no_units::{alive, run_unit, update_unit, watchdog_interval};
 pub use scm::{dispatch, session_change};
 
 /// The name of the agent in the event log, and that of the value that starts the broker.
@@ -90,29 +90,6 @@ pub fn set_umask() {}
 
 /// Nothing: Windows writes no image of a crashed process unless an administrator has asked for it.
 pub fn protect_memory() {}
-
-/// Never: Windows does not watch the loop of a service.
-#[must_use]
-pub fn watchdog_interval() -> Option<Duration> {
-    None
-}
-
-/// Nothing: nobody watches.
-pub fn alive() {}
-
-/// None: the agent has the rights to install updates itself.
-#[must_use]
-pub fn update_unit() -> Option<String> {
-    None
-}
-
-/// Fails: there are no units here.
-///
-/// # Errors
-/// Always.
-pub fn run_unit(_: &str) -> impl Future<Output = io::Result<()>> + Send {
-    std::future::ready(Err(io::ErrorKind::Unsupported.into()))
-}
 
 /// How Windows starts a process: the service control manager the machine service, a value of the registry the program that keeps
 /// the broker.

@@ -59,6 +59,10 @@ pub(crate) fn dist(
     let version = version.map_or_else(version_of_workspace, Ok)?;
     let native = if let Some(binary) = &built.binary {
         fs_err::canonicalize(binary)?
+    } else if system == System::Windows {
+        // Only its completions go into the package.
+        run(cargo().args(["build", "--package", "agent", "--locked"]))?;
+        tools::target_folder()?.join("debug/steward")
     } else {
         release()?;
         tools::target_folder()?.join("release/steward")
