@@ -142,7 +142,7 @@ fn windows(verb: &str) -> anyhow::Result<Command> {
 fn build(target: &str, target_folder: &str, verb: &str) -> anyhow::Result<Command> {
     let mut command = Command::new(real_cargo()?);
     command
-        .args([verb, "--locked", "-Zbuild-std=std,panic_unwind,test", "--target", target])
+        .args([verb, "--locked", "-Zbuild-std=std,panic_unwind,panic_abort,test", "--target", target])
         .args(["-Zwarnings", "--config", "build.warnings = 'deny'"])
         .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTC", debian_rust("rustc")?)
