@@ -12,6 +12,7 @@ use crate::settings::find;
 use crate::{LastGood, SETTINGS, resolve};
 
 pub mod admx;
+pub mod compliance;
 mod documentation;
 pub mod intune;
 pub mod jamf;
@@ -22,7 +23,7 @@ pub mod reference;
 pub mod registry;
 pub mod scripts;
 pub mod toml;
-mod xml;
+pub mod xml;
 
 /// The policy that the committed examples hold.
 pub const EXAMPLE: &str = include_str!("export/example.toml");
@@ -63,9 +64,9 @@ pub struct AppPreferences {
 pub enum Format {
     /// ADMX and ADML templates for Group Policy and Intune.
     Admx,
-    /// Profiles for macOS: the agent's domain and the app's.
+    /// Profiles for macOS: the agent's domain, the app's, and what the system lets the agent do.
     Mobileconfig,
-    /// What Intune imports: OMA-URI settings, preference file, scripts.
+    /// What Intune imports: OMA-URI settings, preference file, scripts, custom compliance.
     Intune,
     /// A .reg file and a Registry.pol.
     Registry,
@@ -120,8 +121,12 @@ impl Format {
     pub fn summary(self) -> &'static str {
         match self {
             Self::Admx => "ADMX and ADML templates for Group Policy and Intune",
-            Self::Mobileconfig => "profiles for macOS: the agent's settings, and the app's own",
-            Self::Intune => "OMA-URI settings (CSV, JSON), macOS preference file, scripts, .reg",
+            Self::Mobileconfig => {
+                "profiles for macOS: the agent's settings, the app's own, and what the system lets the agent do"
+            }
+            Self::Intune => {
+                "OMA-URI settings (CSV, JSON), macOS preference file, scripts, .reg, custom compliance"
+            }
             Self::Registry => "a .reg file, and a Registry.pol for Group Policy",
             Self::Jamf => "a custom schema for Jamf Pro",
             Self::Manifest => "a ProfileManifest for editors of profiles",
@@ -133,16 +138,21 @@ impl Format {
     }
 }
 
-/// Makes the files of one kind.
+/// Makes the files of one kind. `team` is the team identifier of whoever signed the program for macOS.
 #[must_use]
-pub fn export(format: Format, policy: &RawPolicy, apps: &[AppPreferences]) -> Vec<Artefact> {
+pub fn export(
+    format: Format,
+    policy: &RawPolicy,
+    apps: &[AppPreferences],
+    team: Option<&str>,
+) -> Vec<Artefact> {
     match format {
         Format::Admx => vec![
             Artefact::new("admx/Steward.admx", admx::admx()),
             Artefact::new("admx/en-US/Steward.adml", admx::adml()),
         ],
-        Format::Mobileconfig => mobileconfig::profiles(policy, apps),
-        Format::Intune => intune::files(policy),
+        Format::Mobileconfig => mobileconfig::profiles(policy, apps, team),
+        Format::Intune => [intune::files(policy), compliance::files(env!("CARGO_PKG_VERSION"))].concat(),
         Format::Registry => vec![
             Artefact::new(REG, registry::reg(policy)),
             Artefact::new("registry/Registry.pol", registry::pol(policy)),

@@ -81,7 +81,11 @@ async fn exported_property_lists_are_read_by_plistutil() {
 async fn launchd_jobs_run_existing_subcommands() {
     let device = Device::new();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/macos");
-    for (name, verb) in [("dev.steward.agent", "agent"), ("dev.steward.broker", "broker")] {
+    for (name, verb) in [
+        ("dev.steward.agent", ["agent"].as_slice()),
+        ("dev.steward.broker", &["broker"]),
+        ("dev.steward.sign-in", &["login", "--at-logon"]),
+    ] {
         let source = folder.join(format!("{name}.plist"));
         let target = device.path("converted.plist");
         let converted = device
@@ -92,8 +96,8 @@ async fn launchd_jobs_run_existing_subcommands() {
         assert_eq!(job["Label"].as_string(), Some(name));
         let arguments: Vec<_> =
             job["ProgramArguments"].as_array().unwrap().iter().filter_map(plist::Value::as_string).collect();
-        assert_eq!(arguments, ["/usr/local/bin/steward", verb]);
-        let help = device.steward(&[verb, "--help"]).await;
+        assert_eq!(arguments, [&["/Library/Application Support/Steward/bin/steward"], verb].concat());
+        let help = device.steward(&[verb, &["--help"]].concat()).await;
         assert!(help.status.success(), "{}", String::from_utf8_lossy(&help.stderr));
     }
 }

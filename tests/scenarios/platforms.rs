@@ -132,8 +132,10 @@ async fn preferences_in_xml_and_binary_mean_the_same_as_drop_in() {
         bytes
     })
     .await;
-    check_files("profile", "mobileconfig", |policy| mobileconfig::profiles(policy, &[])[0].bytes.clone())
-        .await;
+    check_files("profile", "mobileconfig", |policy| {
+        mobileconfig::profiles(policy, &[], None)[0].bytes.clone()
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -287,7 +287,10 @@ async fn values_that_nobody_could_verify_are_refused_or_marked() {
     );
     // The sheet about distribution names only files that are there.
     let sheet = done.text("4-distribution.md");
-    assert!(!sheet.contains("amazon-quick.mobileconfig") && sheet.contains("`steward agent`"), "{sheet}");
+    assert!(
+        !sheet.contains("amazon-quick.mobileconfig") && sheet.contains("`steward-VERSION.pkg`"),
+        "{sheet}"
+    );
     for name in sheet.split('`').filter(|word| word.starts_with("profiles/")) {
         assert!(done.folder.join(name).exists(), "{name}");
     }

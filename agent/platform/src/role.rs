@@ -36,3 +36,16 @@ pub enum Startup {
     /// The system does not say: why.
     Unknown(String),
 }
+
+/// Whether users can turn off what the system starts (macOS 13, "Login Items").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackgroundItems {
+    /// This system has no such switch.
+    NotApplicable,
+    /// A profile keeps them from it.
+    Managed,
+    /// They can.
+    Unmanaged,
+    /// The system does not say: why.
+    Unknown(String),
+}

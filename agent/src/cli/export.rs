@@ -31,9 +31,24 @@ pub(super) struct Arguments {
     /// Export also a policy without any setting: what is written withdraws the policy of a device.
     #[arg(long)]
     allow_empty: bool,
+    /// Who signed the package for macOS: the team identifier, ten letters and digits. With it, the profile of the services also lets
+    /// Steward replace apps of other teams.
+    #[arg(long, value_name = "TEAM", value_parser = team)]
+    team_id: Option<String>,
     /// The folder to write into. It is created if it does not exist, and files of the same name are replaced.
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
+}
+
+/// A team identifier (Apple, "Locate your Team ID").
+fn team(text: &str) -> Result<String, &'static str> {
+    let is_valid =
+        text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+    if is_valid {
+        Ok(text.to_owned())
+    } else {
+        Err("it is ten capital letters and digits, such as A1B2C3D4E5")
+    }
 }
 
 fn format_parser() -> impl clap::builder::TypedValueParser<Value = Format> {
@@ -75,7 +90,7 @@ pub(super) fn export(paths: &Paths, arguments: &Arguments, json: bool) -> anyhow
     let wanted = |format: Format| all || arguments.format.contains(&format);
     let remarks = if wanted(Format::Intune) { remarks(&policy) } else { Vec::new() };
     let weakens = remarks.iter().any(|(weakens, _)| *weakens);
-    let written = write_some(&policy, &sources, &arguments.output, wanted)?;
+    let written = write_some(&policy, &sources, &arguments.output, arguments.team_id.as_deref(), wanted)?;
     // Of one format alone, the files of the others stay.
     let left = if all { left_over(&arguments.output, &written) } else { Vec::new() };
     let secret: Vec<&str> =
@@ -170,7 +185,7 @@ pub(super) struct Written {
 
 /// Writes every format.
 pub(super) fn write(policy: &RawPolicy, sources: &[Source], output: &Path) -> anyhow::Result<Vec<Written>> {
-    write_some(policy, sources, output, |_| true)
+    write_some(policy, sources, output, None, |_| true)
 }
 
 /// The policy without its secrets.
@@ -188,6 +203,7 @@ fn write_some(
     policy: &RawPolicy,
     sources: &[Source],
     output: &Path,
+    team: Option<&str>,
     wanted: impl Fn(Format) -> bool,
 ) -> anyhow::Result<Vec<Written>> {
     let apps = app_preferences(sources);
@@ -200,8 +216,8 @@ fn write_some(
     let mut written: Vec<Written> = Vec::new();
     for format in Format::ALL.into_iter().filter(|format| wanted(*format)) {
         // What comes out the same without the secrets has none in it, however a format writes them.
-        let public = files(format, &bare, &bare_apps);
-        for artefact in files(format, policy, &apps) {
+        let public = files(format, &bare, &bare_apps, team);
+        for artefact in files(format, policy, &apps, team) {
             // The .reg file is part of two formats.
             if written.iter().any(|file| file.path == artefact.path) {
                 continue;

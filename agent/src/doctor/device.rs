@@ -10,7 +10,7 @@ use std::time::Duration;
 use broker::SERVICE;
 use net::chain;
 use net::client::call;
-use platform::role::{Role, Startup};
+use platform::role::{BackgroundItems, Role, Startup};
 use platform::{port, random, service, vault};
 use policy_schema::settings::VaultFallback;
 use policy_schema::{Code, Component, Open};
@@ -51,6 +51,7 @@ pub(super) async fn examine(subject: Arc<Subject>) -> Vec<Finding> {
         || Finding::new("browser", Outcome::Warning, "the system does not name a browser in time");
     let mut findings = vec![port, browser.ok().and_then(Result::ok).unwrap_or_else(no_result), vault];
     findings.extend(check_agent(&subject));
+    findings.extend(check_background_items(&subject));
     findings.extend(check_app(&subject));
     findings
 }
@@ -251,6 +252,31 @@ fn agent_finding(subject: &Subject, startup: &Startup, running: Option<&str>) ->
     }
 }
 
+fn check_background_items(subject: &Subject) -> Option<Finding> {
+    if subject.before_roll_out || subject.paths.root().is_some() {
+        return None;
+    }
+    background_items_finding(subject, service::background_items())
+}
+
+/// What it means whether users can turn off what the system starts.
+fn background_items_finding(subject: &Subject, items: BackgroundItems) -> Option<Finding> {
+    const NAME: &str = "background-items";
+    match items {
+        BackgroundItems::NotApplicable => None,
+        BackgroundItems::Managed => {
+            Some(Finding::pass(NAME, "a profile manages them, so users cannot turn Steward off"))
+        }
+        BackgroundItems::Unknown(reason) => Some(Finding::skipped(NAME, reason)),
+        BackgroundItems::Unmanaged => {
+            let evidence =
+                "no profile has a rule about dev.steward.* (com.apple.servicemanagement)".to_owned();
+            let diagnosis = subject.diagnose(Cause::BackgroundItemsUnmanaged, Confidence::Certain, evidence);
+            Some(Finding::new(NAME, Outcome::Warning, "users can turn Steward off").because(diagnosis))
+        }
+    }
+}
+
 fn check_app(subject: &Subject) -> Vec<Finding> {
     let Some(app) = subject.app else {
         return vec![Finding::skipped("app", "Steward does not know the app in `App`")];
@@ -373,6 +399,26 @@ mod tests {
             let finding = agent_finding(&subject, &startup, running);
             let found = finding.diagnoses.first().and_then(|diagnosis| diagnosis.id.known());
             assert_eq!((finding.outcome, found), (outcome, cause), "{startup:?} {running:?}");
+        }
+    }
+
+    #[test]
+    fn background_items_are_a_warning_only_if_users_can_turn_them_off() {
+        let cases = [
+            (BackgroundItems::NotApplicable, None, None),
+            (BackgroundItems::Managed, Some(Outcome::Pass), None),
+            (BackgroundItems::Unknown("not root".to_owned()), Some(Outcome::Skipped), None),
+            (BackgroundItems::Unmanaged, Some(Outcome::Warning), Some(Cause::BackgroundItemsUnmanaged)),
+        ];
+        let subject = subject(Vec::new());
+        for (items, outcome, cause) in cases {
+            let finding = background_items_finding(&subject, items.clone());
+            let found = finding.as_ref().and_then(|finding| finding.diagnoses.first()?.id.known());
+            assert_eq!(
+                (finding.as_ref().map(|finding| finding.outcome), found),
+                (outcome, cause),
+                "{items:?}"
+            );
         }
     }
 

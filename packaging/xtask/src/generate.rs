@@ -14,6 +14,9 @@ const FOLDER: &str = "mdm-profiles";
 /// The guide of that folder, for administrators. Its links begin at the root of the repository, so they are right in both.
 const GUIDE: &str = include_str!("../templates/mdm-profiles.md");
 
+/// The part of it that `steward setup` writes too. There, exported files lie in a folder of their own.
+const PACKAGES: &str = include_str!("../../../agent/templates/setup/packages.md");
+
 /// Writes every generated file; with `check`, compares them with those that are committed.
 ///
 /// # Errors
@@ -34,7 +37,7 @@ pub(crate) fn generate(check: bool) -> anyhow::Result<()> {
     ensure!(schema.status.success(), "steward status --schema failed");
     fs_err::write(fresh.join("status.schema.json"), schema.stdout)?;
     fs_err::write(fresh.join("example.toml"), policy_schema::export::EXAMPLE)?;
-    fs_err::write(fresh.join("README.md"), GUIDE)?;
+    fs_err::write(fresh.join("README.md"), GUIDE.replace("@PACKAGES@", &PACKAGES.replace("profiles/", "")))?;
 
     let wanted = files(&fresh)?;
     let folder = repository().join(FOLDER);

@@ -15,7 +15,7 @@ pub fn survive(read: Result<RawPolicy, ReadError>) {
     }
     let Ok((policy, _)) = policy_of(&[source(read)]) else { return };
     let before = resolve(&[source(Ok(policy.clone()))], &LastGood::default()).settings;
-    let profile = mobileconfig::profiles(&policy, &[]).remove(0).bytes;
+    let profile = mobileconfig::profiles(&policy, &[], None).remove(0).bytes;
     for again in [
         registry_pol::read(&registry::pol(&policy)),
         drop_in::read(&toml::drop_in(&policy)),

@@ -1,5 +1,6 @@
-//! Configuration profiles for macOS (Apple, "Configuration Profile Reference"): one for the agent's preference domain,
-//! one for that of each app. Identifiers and UUIDs stay the same, so that a new version replaces the old one.
+//! Configuration profiles for macOS (Apple, "Device Management: Profiles"): one for the agent's preference domain, one for that of
+//! each app, and one for what the system lets the agent do. Identifiers and UUIDs stay the same, so that a new version replaces the old
+//! one.
 
 use plist::{Dictionary, Value};
 use uuid::Uuid;
@@ -8,9 +9,14 @@ use super::{AppPreferences, Artefact, DOMAIN};
 use crate::raw::{RawEntry, RawPolicy, RawValue};
 use crate::read::RECOMMENDED;
 
-/// The profiles.
+/// How the labels of the agent's jobs begin.
+const JOBS: &str = "dev.steward.";
+/// Where the package puts the program.
+const PROGRAM: &str = "/Library/Application Support/Steward/bin/steward";
+
+/// The profiles. `team` is the team identifier of whoever signed the program: ten letters and digits.
 #[must_use]
-pub fn profiles(policy: &RawPolicy, apps: &[AppPreferences]) -> Vec<Artefact> {
+pub fn profiles(policy: &RawPolicy, apps: &[AppPreferences], team: Option<&str>) -> Vec<Artefact> {
     let organization = policy.enforced.get("OrganizationName").and_then(|entry| match &entry.value {
         RawValue::Str(name) => Some(name.as_str()),
         RawValue::Bool(_)
@@ -19,15 +25,17 @@ pub fn profiles(policy: &RawPolicy, apps: &[AppPreferences]) -> Vec<Artefact> {
         | RawValue::Table(_)
         | RawValue::Other(_) => None,
     });
-    let agent = profile(DOMAIN, "settings", "Steward", organization, preferences(policy));
+    let agent = profile("settings", "Steward", organization, &[(DOMAIN, "", preferences(policy))]);
     let mut files = vec![Artefact::new("macos/steward.mobileconfig", agent)];
     for app in apps {
         let values =
             app.values.iter().filter_map(|(key, value)| Some((key.clone(), plist_value(value)?))).collect();
         let name = app.title.to_lowercase().replace(' ', "-");
-        let bytes = profile(&app.domain, &name, &app.title, organization, values);
+        let bytes = profile(&name, &app.title, organization, &[(&app.domain, "", values)]);
         files.push(Artefact::new(format!("macos/{name}.mobileconfig"), bytes));
     }
+    let system = profile("services", "Steward services", organization, &services(apps, team));
+    files.push(Artefact::new("macos/steward-services.mobileconfig", system));
     files
 }
 
@@ -44,16 +52,74 @@ pub fn preferences(policy: &RawPolicy) -> Dictionary {
     all
 }
 
-fn profile(domain: &str, name: &str, title: &str, organization: Option<&str>, values: Dictionary) -> Vec<u8> {
+/// What users cannot turn off: the agent's jobs (managed login items, macOS 13), and the notifications of the app. With the team, also
+/// the right to replace apps of other teams (privacy preferences, macOS 13): without a requirement on the signature, whoever replaced
+/// the program would have it.
+fn services(apps: &[AppPreferences], team: Option<&str>) -> Vec<(&'static str, &'static str, Dictionary)> {
+    let mut rule: Dictionary = texts(&[
+        ("RuleType", "LabelPrefix"),
+        ("RuleValue", JOBS),
+        ("Comment", "Steward: policy, updates and sign-in of managed apps"),
+    ]);
+    let mut payloads = Vec::new();
+    if let Some(team) = team {
+        rule.insert("TeamIdentifier".to_owned(), team.into());
+        let requirement = format!(
+            "identifier \"{DOMAIN}\" and anchor apple generic and certificate leaf[subject.OU] = \"{team}\""
+        );
+        let grant = texts(&[
+            ("Identifier", PROGRAM),
+            ("IdentifierType", "path"),
+            ("CodeRequirement", &requirement),
+            ("Authorization", "Allow"),
+        ]);
+        let services = one("SystemPolicyAppBundles", Value::Array(vec![grant.into()]));
+        let payload = one("Services", services.into());
+        payloads.push(("com.apple.TCC.configuration-profile-policy", ".privacy", payload));
+    }
+    let rules = one("Rules", Value::Array(vec![rule.into()]));
+    payloads.push(("com.apple.servicemanagement", ".jobs", rules));
+    let notifications = apps.iter().map(|app| {
+        let mut settings = texts(&[("BundleIdentifier", &app.domain)]);
+        settings.insert("NotificationsEnabled".to_owned(), true.into());
+        Value::from(settings)
+    });
+    let notifications: Vec<Value> = notifications.collect();
+    if !notifications.is_empty() {
+        let payload = one("NotificationSettings", Value::Array(notifications));
+        payloads.push(("com.apple.notificationsettings", ".notifications", payload));
+    }
+    payloads
+}
+
+fn texts(entries: &[(&str, &str)]) -> Dictionary {
+    entries.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect()
+}
+
+fn one(key: &str, value: Value) -> Dictionary {
+    [(key.to_owned(), value)].into_iter().collect()
+}
+
+/// A profile with payloads: the type of each, what tells it from the others, and its content.
+fn profile(
+    name: &str,
+    title: &str,
+    organization: Option<&str>,
+    payloads: &[(&str, &str, Dictionary)],
+) -> Vec<u8> {
     let identifier = format!("{DOMAIN}.profile.{name}");
-    let mut payload = header(domain, &format!("{identifier}.payload"), title);
-    payload.extend(values);
+    let payloads = payloads.iter().map(|(kind, suffix, values)| {
+        let mut payload = header(kind, &format!("{identifier}.payload{suffix}"), title);
+        payload.extend(values.clone());
+        payload.into()
+    });
+    let payloads = payloads.collect();
     let mut profile = header("Configuration", &identifier, title);
     profile.insert("PayloadScope".to_owned(), "System".into());
     if let Some(organization) = organization {
         profile.insert("PayloadOrganization".to_owned(), organization.into());
     }
-    profile.insert("PayloadContent".to_owned(), Value::Array(vec![payload.into()]));
+    profile.insert("PayloadContent".to_owned(), Value::Array(payloads));
     write(&Value::Dictionary(profile))
 }
 

@@ -36,7 +36,7 @@ fn everything() -> RawPolicy {
 fn round_trips(policy: &RawPolicy) -> Vec<(&'static str, RawPolicy)> {
     let mut binary = Vec::new();
     plist::Value::Dictionary(mobileconfig::preferences(policy)).to_writer_binary(&mut binary).unwrap();
-    let profile = &mobileconfig::profiles(policy, &[])[0].bytes;
+    let profile = &mobileconfig::profiles(policy, &[], None)[0].bytes;
     let mut read = vec![
         ("drop-in", drop_in::read(&toml::drop_in(policy)).unwrap()),
         ("profile", property_list::read_document(profile, DOMAIN).unwrap()),
@@ -170,8 +170,8 @@ fn profile_of_other_policy_keeps_identity_and_app_has_its_own() {
         title: "Some App".to_owned(),
         values: BTreeMap::from([("Blocked".to_owned(), RawValue::Bool(true))]),
     }];
-    let first = mobileconfig::profiles(&example(), &apps);
-    let second = mobileconfig::profiles(&RawPolicy::default(), &apps);
+    let first = mobileconfig::profiles(&example(), &apps, None);
+    let second = mobileconfig::profiles(&RawPolicy::default(), &apps, None);
     let uuids = |bytes: &[u8]| {
         let value = plist::Value::from_reader(std::io::Cursor::new(bytes)).unwrap();
         let profile = value.into_dictionary().unwrap();
@@ -184,6 +184,43 @@ fn profile_of_other_policy_keeps_identity_and_app_has_its_own() {
     let app = property_list::read_document(&first[1].bytes, "com.example.app").unwrap();
     assert_eq!(app.enforced["Blocked"].value, RawValue::Bool(true));
     assert!(property_list::read_document(&first[1].bytes, DOMAIN).unwrap().is_empty());
+}
+
+#[test]
+fn profile_of_the_services_names_the_jobs_and_with_a_team_who_may_replace_apps() {
+    let payloads = |team| {
+        let files = mobileconfig::profiles(&example(), &[], team);
+        let file = files.iter().find(|file| file.path == "macos/steward-services.mobileconfig").unwrap();
+        let profile = plist::Value::from_reader(std::io::Cursor::new(&file.bytes)).unwrap();
+        let payloads = profile.as_dictionary().unwrap()["PayloadContent"].as_array().unwrap().clone();
+        let of_type = |kind: &str| {
+            let found = payloads.iter().filter_map(plist::Value::as_dictionary);
+            found.into_iter().find(|payload| payload["PayloadType"].as_string() == Some(kind)).cloned()
+        };
+        (of_type("com.apple.servicemanagement"), of_type("com.apple.TCC.configuration-profile-policy"))
+    };
+    let rule = |payload: &plist::Dictionary| {
+        payload["Rules"].as_array().unwrap()[0].as_dictionary().unwrap().clone()
+    };
+    let (jobs, privacy) = payloads(None);
+    let jobs = rule(&jobs.unwrap());
+    assert_eq!(
+        (jobs["RuleType"].as_string(), jobs["RuleValue"].as_string()),
+        (Some("LabelPrefix"), Some("dev.steward."))
+    );
+    assert!(jobs.get("TeamIdentifier").is_none());
+    // Without a requirement on the signature, whoever replaced the program would have the right.
+    assert_eq!(privacy, None);
+    let (jobs, privacy) = payloads(Some("A1B2C3D4E5"));
+    assert_eq!(rule(&jobs.unwrap())["TeamIdentifier"].as_string(), Some("A1B2C3D4E5"));
+    let services = privacy.unwrap()["Services"].as_dictionary().unwrap().clone();
+    let grant = services["SystemPolicyAppBundles"].as_array().unwrap()[0].as_dictionary().unwrap().clone();
+    assert!(
+        grant["CodeRequirement"]
+            .as_string()
+            .unwrap()
+            .ends_with("certificate leaf[subject.OU] = \"A1B2C3D4E5\"")
+    );
 }
 
 #[test]

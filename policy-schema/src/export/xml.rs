@@ -6,10 +6,14 @@ use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 
 /// What elements are written into.
-pub(super) type Xml = Writer<Vec<u8>>;
+pub type Xml = Writer<Vec<u8>>;
 
 /// A document with two spaces of indentation and a line break at its end.
-pub(super) fn document(write: impl FnOnce(&mut Xml) -> io::Result<()>) -> Vec<u8> {
+///
+/// # Panics
+/// `write` fails with an error of its own.
+#[must_use]
+pub fn document(write: impl FnOnce(&mut Xml) -> io::Result<()>) -> Vec<u8> {
     let mut xml = Writer::new_with_indent(Vec::new(), b' ', 2);
     xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("utf-8"), None)))
         .and_then(|()| write(&mut xml))
@@ -20,14 +24,21 @@ pub(super) fn document(write: impl FnOnce(&mut Xml) -> io::Result<()>) -> Vec<u8
 }
 
 /// One element without a declaration, on one line.
-pub(super) fn fragment(write: impl FnOnce(&mut Xml) -> io::Result<()>) -> String {
+///
+/// # Panics
+/// `write` fails with an error of its own.
+#[must_use]
+pub fn fragment(write: impl FnOnce(&mut Xml) -> io::Result<()>) -> String {
     let mut xml = Writer::new(Vec::new());
     write(&mut xml).expect("writing to memory does not fail");
     String::from_utf8_lossy(&xml.into_inner()).into_owned()
 }
 
 /// An element with attributes and what is in it.
-pub(super) fn element(
+///
+/// # Errors
+/// Those of `inside`.
+pub fn element(
     xml: &mut Xml,
     name: &str,
     attributes: &[(&str, &str)],
@@ -38,12 +49,18 @@ pub(super) fn element(
 }
 
 /// An element with nothing in it.
-pub(super) fn empty(xml: &mut Xml, name: &str, attributes: &[(&str, &str)]) -> io::Result<()> {
+///
+/// # Errors
+/// None: writing to memory does not fail.
+pub fn empty(xml: &mut Xml, name: &str, attributes: &[(&str, &str)]) -> io::Result<()> {
     xml.create_element(name).with_attributes(attributes.iter().copied()).write_empty().map(drop)
 }
 
 /// An element with text.
-pub(super) fn text(xml: &mut Xml, name: &str, attributes: &[(&str, &str)], text: &str) -> io::Result<()> {
+///
+/// # Errors
+/// None: writing to memory does not fail.
+pub fn text(xml: &mut Xml, name: &str, attributes: &[(&str, &str)], text: &str) -> io::Result<()> {
     let element = xml.create_element(name).with_attributes(attributes.iter().copied());
     element.write_text_content(BytesText::new(text)).map(drop)
 }

@@ -195,7 +195,7 @@ mod tests {
     fn own_export_is_read_back() {
         let before = "App = \"amazon-quick\"\nScopes = [\"openid\"]\nReportIntervalMinutes = 60\n";
         let policy = crate::read::drop_in::read(before.as_bytes()).unwrap();
-        let files = crate::export::export(crate::export::Format::Registry, &policy, &[]);
+        let files = crate::export::export(crate::export::Format::Registry, &policy, &[], None);
         let file = files.iter().find(|file| file.path == "registry/Steward.reg").unwrap();
         let text = crate::read::utf16(&file.bytes).unwrap();
         let again = read(&text).unwrap();

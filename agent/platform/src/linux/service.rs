@@ -15,7 +15,7 @@ use sd_notify::NotifyState;
 
 use crate::environment;
 use crate::paths::Paths;
-use crate::role::{Role, Severity, Startup};
+use crate::role::{BackgroundItems, Role, Severity, Startup};
 
 pub use crate::unix::signal::{StopSignal, dispatch, session_change, set_umask};
 
@@ -66,6 +66,12 @@ pub(crate) fn inherited_socket() -> Option<UnixListener> {
 #[must_use]
 pub fn update_unit() -> Option<String> {
     environment::variable("STEWARD_UPDATE_UNIT")
+}
+
+/// Not applicable: what users can turn off here is what [`startup`] tells.
+#[must_use]
+pub fn background_items() -> BackgroundItems {
+    BackgroundItems::NotApplicable
 }
 
 /// How systemd starts a process (systemctl(1), `is-enabled`).

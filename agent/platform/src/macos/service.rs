@@ -5,11 +5,11 @@ use std::process::{Command, Stdio};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::log_file;
 pub use crate::no_units::{alive, run_unit, update_unit, watchdog_interval};
 use crate::paths::Paths;
-use crate::role::{Role, Severity, Startup};
+use crate::role::{BackgroundItems, Role, Severity, Startup};
 pub use crate::unix::signal::{StopSignal, dispatch, session_change, set_umask};
+use crate::{log_file, profile_list};
 
 /// Keeps this process's memory from the disk when it crashes. Other programs of its user cannot read it anyway, because
 /// it is not made for debugging.
@@ -64,6 +64,26 @@ fn is_disabled(list: &str, label: &str) -> bool {
     let label = format!("\"{label}\" => ");
     let states = list.lines().filter_map(|line| line.trim().strip_prefix(&label));
     states.into_iter().any(|state| matches!(state.trim(), "disabled" | "true"))
+}
+
+/// Whether a profile manages the agent's jobs, so that users cannot turn them off (profiles(1); Apple, "Service Management: Managed
+/// Login Items"). Only root sees the profiles of the device.
+#[must_use]
+pub fn background_items() -> BackgroundItems {
+    if !nix::unistd::geteuid().is_root() {
+        return BackgroundItems::Unknown("only an administrator can see the profiles of this Mac".to_owned());
+    }
+    let mut command = Command::new("/usr/bin/profiles");
+    command.args(["show", "-type", "configuration", "-output", "stdout-xml"]).stdin(Stdio::null());
+    let output = match command.output() {
+        Ok(output) if output.status.success() => output.stdout,
+        Ok(output) => {
+            let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return BackgroundItems::Unknown(format!("profiles: {}: {reason}", output.status));
+        }
+        Err(error) => return BackgroundItems::Unknown(format!("profiles: {error}")),
+    };
+    profile_list::background_items(&output)
 }
 
 /// Whether whoever keeps the log adds the time to each line: launchd does not.

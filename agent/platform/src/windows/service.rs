@@ -18,7 +18,7 @@ use windows_registry::{CURRENT_USER, LOCAL_MACHINE};
 use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
 
 use crate::paths::Paths;
-use crate::role::{Role, Severity, Startup};
+use crate::role::{BackgroundItems, Role, Severity, Startup};
 use crate::{environment, log_file};
 
 pub use crate::no_units::{alive, run_unit, update_unit, watchdog_interval};
@@ -90,6 +90,12 @@ pub fn set_umask() {}
 
 /// Nothing: Windows writes no image of a crashed process unless an administrator has asked for it.
 pub fn protect_memory() {}
+
+/// Not applicable: what users can turn off here is what [`startup`] tells.
+#[must_use]
+pub fn background_items() -> BackgroundItems {
+    BackgroundItems::NotApplicable
+}
 
 /// How Windows starts a process: the service control manager the machine service, a value of the registry the program that keeps
 /// the broker.

@@ -11,9 +11,12 @@ pub(super) fn encode(report: &Report) -> String {
     let mut object = Map::new();
     let mut set = |key: &str, value: Value| object.insert(key.to_owned(), value);
     // Intune compares versions; one that is not known is below each.
-    let version = report.status.app.version.as_ref().map_or_else(|| "0.0.0".to_owned(), ToString::to_string);
-    set("AgentVersion", json!(report.status.agent_version));
-    set("AppVersion", json!(version));
+    let known = |version: String| if version.is_empty() { "0.0.0".to_owned() } else { version };
+    set("AgentVersion", json!(known(report.status.agent_version.clone())));
+    set(
+        "AppVersion",
+        json!(known(report.status.app.version.as_ref().map(ToString::to_string).unwrap_or_default())),
+    );
     set("Health", json!(report.health.state()));
     for part in &report.health.components {
         set(&format!("{}State", pascal(part.name())), json!(part.state()));
