@@ -155,6 +155,32 @@ if (Get-Service -Name Steward -ErrorAction SilentlyContinue) {
         $took = Measure-Command { Stop-Service Steward; Start-Service Steward }
         if ($took.TotalSeconds -gt 60) { "$took" } else { (Get-Service Steward).Status -eq 'Running' }
     }
+    Check 'Explorer shows the version of the program' {
+        $version = (Get-Item $Steward).VersionInfo.FileVersion
+        if ($version -eq (Get-ItemProperty 'HKLM:\SOFTWARE\Steward').Version) { $true } else { "it is $version" }
+    }
+    Check 'the discovery script of the compliance policy prints one line, in both PowerShells' {
+        $out = Join-Path ([IO.Path]::GetTempPath()) "steward-verify-$PID"
+        try {
+            & $Steward export --format intune --output $out | Out-Null
+            foreach ($shell in 'System32', 'SysWOW64') {
+                $printed = @(& "$env:SystemRoot\$shell\WindowsPowerShell\v1.0\powershell.exe" -NoProfile -ExecutionPolicy Bypass -File "$out\intune\compliance-discovery.ps1")
+                if ($LASTEXITCODE -ne 0 -or $printed.Count -ne 1) { return "$shell prints $($printed.Count) lines" }
+                if (($printed[0] | ConvertFrom-Json).AgentVersion -eq '0.0.0') { return "$shell does not find the program" }
+            }
+            $printed = & "$out\intune\requirement.ps1"
+            if ($printed -in 'ready', 'there is no policy of Steward yet') { $true } else { $printed }
+        } finally { Remove-Item -Path $out -Recurse -Force -ErrorAction SilentlyContinue }
+    }
+    Check 'msiexec /fa repairs a program that somebody deleted' {
+        $package = (Get-ChildItem 'HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall' | Get-ItemProperty | Where-Object DisplayName -eq 'Steward').PSChildName
+        $file = Join-Path $folder 'steward.ps1'
+        Remove-Item $file
+        $repair = Start-Process msiexec.exe -ArgumentList '/fa', $package, '/qn' -Wait -PassThru
+        if ($repair.ExitCode -notin 0, 3010) { return "msiexec ends with $($repair.ExitCode)" }
+        if (-not (Test-Path $file)) { return 'the file is still missing' }
+        (Get-Service Steward).Status -eq 'Running'
+    }
     Check 'the event log shows the text of an event of Steward' {
         $event = Get-WinEvent -FilterHashtable @{ LogName = 'Application'; ProviderName = 'Steward' } -MaxEvents 1 -ErrorAction SilentlyContinue
         if (-not $event) { return 'there is no event yet' }

@@ -55,6 +55,33 @@ async fn agent_of_installed_package_applies_policy() {
     assert!(failed.text.contains("-- No entries --"), "{failed:?}");
 }
 
+/// The commands of the guide for Linux, as they are written there.
+#[tokio::test]
+async fn commands_of_the_guide_install_show_and_remove() {
+    let Some(device) = Container::boot().await else { return };
+    device.must("echo 'APT::Get::Assume-Yes \"true\";' >/etc/apt/apt.conf.d/90-yes").await;
+    let guide = include_str!("../../mdm-profiles/README.md").replace("VERSION", CURRENT);
+    let (_, guide) = guide.split_once("## Install the package").expect("the guide has this part");
+    let command = |start: &str| {
+        let line = guide.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}"));
+        format!("cd /packages && {}", line.split('#').next().unwrap_or_default())
+    };
+    device.must(&command("apt-get install ./steward_")).await;
+    device.other_agent(0).await;
+    device.push(POLICY).await;
+    let status = device.run(&command("steward status ")).await;
+    assert!(status.text.contains("Agent     running"), "{status:?}");
+    let doctor = device.run(&command("steward doctor ")).await;
+    assert!(doctor.text.contains("ok    agent "), "{doctor:?}");
+    // What the audit script compares.
+    assert_eq!(device.must("steward --version").await, format!("steward {CURRENT}\n"));
+    let found = guide.contains("`apt-get purge steward`").then_some("apt-get purge steward");
+    device.must("systemctl stop steward-agent && steward cleanup").await;
+    assert!(!device.run(&format!("test -e {MANAGED}")).await.success, "cleanup left the values of the app");
+    device.must(found.expect("the guide says how to remove it")).await;
+    assert!(!device.run("test -e /var/lib/steward").await.success);
+}
+
 /// No broker runs until somebody needs it, and a report is no reason to start one.
 #[tokio::test]
 async fn first_request_of_an_app_starts_the_broker_and_a_report_does_not() {
@@ -302,6 +329,10 @@ async fn rpm_is_installed_upgraded_and_removed() {
     device.other_agent(first).await;
     let refused = device.run(&rpm("--upgrade", OLDER)).await;
     assert!(!refused.success && refused.errors.contains("newer than"), "{refused:?}");
+    // As `dnf downgrade` asks for it.
+    let refused = device.run(&rpm("--upgrade --oldpackage", OLDER)).await;
+    assert!(!refused.success && refused.errors.contains("is older. Nothing was changed."), "{refused:?}");
+    assert_eq!(device.must("rpm --query --queryformat '%{VERSION}' steward").await, CURRENT);
     device.must("systemctl stop steward-agent").await;
     device.must(&rpm("--upgrade", NEWER)).await;
     assert_eq!(device.agent().await, 0);

@@ -117,7 +117,8 @@ fn tests(steps: &mut Steps, more: &[String]) -> anyhow::Result<()> {
     steps.begin("tests of the platform crate on Windows");
     cross::test_on_windows(&wine)?;
     steps.begin("packages");
-    let packages = dist::packages_of_versions(&dist::binary()?, &cross::stripped_for_windows(&windows)?)?;
+    let (windows_programs, macos) = (cross::stripped_for_windows(&windows)?, cross::build_for_macos()?);
+    let packages = dist::packages_of_versions(&dist::binary()?, &windows_programs, &macos)?;
     let wine_packages = cross::wine_for_packages()?;
     steps.begin("container");
     let container = container(&packages)?;

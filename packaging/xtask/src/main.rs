@@ -83,19 +83,18 @@ enum Task {
         /// The version of the packages, instead of that of the workspace.
         #[arg(long)]
         version: Option<String>,
-        /// Package this program instead of building one.
-        #[arg(long)]
-        binary: Option<PathBuf>,
-        /// Package the programs for Windows in this folder instead of building them.
-        #[arg(long)]
-        windows: Option<PathBuf>,
+        #[command(flatten)]
+        built: dist::Built,
+        #[command(flatten)]
+        signer: dist::Signer,
         /// Have the packages read by other tools, and build them twice: the bytes must be the same.
         #[arg(long)]
         check: bool,
     },
     /// Build the agent, and the platform crate's tests, for Windows. Clippy's findings are errors.
     Windows,
-    /// Check the whole workspace for macOS, as far as that goes without a Mac. Clippy's findings are errors.
+    /// Check the whole workspace for macOS, and link the agent for tests of the package, as far as that goes without a Mac. Clippy's
+    /// findings are errors.
     Macos,
     /// Run the whole product on loopback. `cargo demo` is short for it.
     Demo {
@@ -116,15 +115,19 @@ fn main() -> anyhow::Result<()> {
         }
         Task::Fuzz { seconds } => fuzz(seconds),
         Task::Bench { part } => bench(part),
-        Task::Dist { system, version, binary, windows, check } => {
-            dist::dist(system, version, &dist::Built { binary, windows }, check)
+        Task::Dist { system, version, built, signer, check } => {
+            dist::dist(system, version, &built, &signer, check)
         }
         Task::Windows => {
             cross::build_tests_for_windows()?;
             println!("{}", cross::build_for_windows()?.join("steward.exe").display());
             Ok(())
         }
-        Task::Macos => cross::check_for_macos(),
+        Task::Macos => {
+            cross::check_for_macos()?;
+            println!("{}", cross::build_for_macos()?.display());
+            Ok(())
+        }
         Task::Demo { more } => demo(&more),
     }
 }

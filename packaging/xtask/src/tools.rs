@@ -28,9 +28,29 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Runs a command and gives what it prints, without white space around.
+pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
+    let shown = format!("{command:?}");
+    let output = command.output().with_context(|| shown.clone())?;
+    ensure!(
+        output.status.success(),
+        "{}: {shown}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
 /// The cargo that started this program.
 pub(crate) fn cargo() -> Command {
     Command::new(variable("CARGO").unwrap_or_else(|| "cargo".to_owned()))
+}
+
+/// The version that the workspace has.
+pub(crate) fn version_of_workspace() -> anyhow::Result<String> {
+    let manifest = fs_err::read_to_string(repository().join("Cargo.toml"))?;
+    let line = manifest.lines().find_map(|line| line.strip_prefix("version = \""));
+    Ok(line.and_then(|line| line.split('"').next()).context("Cargo.toml has no version")?.to_owned())
 }
 
 /// The folder that cargo builds in.
@@ -60,6 +80,18 @@ pub(crate) fn cargo_tool(name: &str) -> anyhow::Result<PathBuf> {
         run(cargo().args(["install", "--quiet", "--locked", name, "--root"]).arg(&tools))?;
     }
     Ok(program)
+}
+
+/// A tool of others that reads or signs what is for macOS, built in the cache from `packaging/apple-tools`.
+pub(crate) fn apple_tool(name: &str) -> anyhow::Result<PathBuf> {
+    let target = cache()?.join("apple-tools");
+    if !target.exists() {
+        println!("building tools for packages for macOS into {}", target.display());
+    }
+    let mut command = cargo();
+    command.args(["build", "--quiet", "--locked", "--manifest-path", "packaging/apple-tools/Cargo.toml"]);
+    run(command.arg("--target-dir").arg(&target))?;
+    Ok(target.join("debug").join(name))
 }
 
 /// Installs Debian packages that are missing. Each is named behind a program that it brings.

@@ -4,6 +4,8 @@
 //! The toolchain of this repository has a standard library for Linux only. Debian's Rust brings the source of its own,
 //! so that is built with Debian's matching compiler. Everything lies in the cache; the first time takes minutes.
 
+mod apple_stubs;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,8 +15,13 @@ use crate::tools::{self, run};
 
 /// The Windows that programs are built for.
 const WINDOWS: &str = "x86_64-pc-windows-gnu";
-/// The macOS that programs are checked for; to link them takes a Mac.
+/// The other processor that programs for Linux are built for.
+const ARM64: &str = "aarch64-unknown-linux-gnu";
+/// The macOS that programs are checked for, and linked for tests of the package.
 const MACOS: &str = "aarch64-apple-darwin";
+
+/// The folder of what stands for Apple's SDK, in the cache.
+const STUBS: &str = "apple-stubs";
 
 /// The crate whose unit tests are for every system.
 const PLATFORM: &str = "agent/platform/Cargo.toml";
@@ -35,14 +42,84 @@ const RANDOM: &str = "#include <windows.h>\n\
 
 /// Builds the programs for Windows and gives the folder that they lie in. Clippy's findings are errors.
 pub(crate) fn build_for_windows() -> anyhow::Result<PathBuf> {
-    run(windows("build")?.args(["--package", "agent", "--package", "session"]))?;
-    Ok(folder()?.join("target-windows").join(WINDOWS).join("debug"))
+    programs_for_windows(&[], "debug")
 }
 
 /// Builds the programs for Windows as they are deployed.
 pub(crate) fn build_for_windows_release() -> anyhow::Result<PathBuf> {
-    run(windows("build")?.args(["--release", "--package", "agent", "--package", "session"]))?;
-    Ok(folder()?.join("target-windows").join(WINDOWS).join("release"))
+    programs_for_windows(&["--release"], "release")
+}
+
+fn programs_for_windows(profile: &[&str], folder_of_profile: &str) -> anyhow::Result<PathBuf> {
+    for (package, program, description) in [
+        ("agent", "steward", "Steward fleet agent"),
+        ("session", "steward-session", "Steward in the session of the user"),
+    ] {
+        let resources = resources(program, description)?;
+        let mut command = windows("rustc")?;
+        command.args(profile).args(["--package", package, "--bin", program, "--"]);
+        run(command.arg(format!("-Clink-arg={}", resources.display())))?;
+    }
+    Ok(folder()?.join("target-windows").join(WINDOWS).join(folder_of_profile))
+}
+
+/// What Windows shows of a program and how it treats it (Microsoft, "VERSIONINFO resource", "Application manifests"), as an object to
+/// link.
+fn resources(program: &str, description: &str) -> anyhow::Result<PathBuf> {
+    let version = tools::version_of_workspace()?;
+    let numbers = version.split(['.', '-', '+']).take(3).collect::<Vec<_>>().join(",");
+    let manifest = "<assembly xmlns=\"\"urn:schemas-microsoft-com:asm.v1\"\" manifestVersion=\"\"1.0\"\">\
+        <trustInfo xmlns=\"\"urn:schemas-microsoft-com:asm.v3\"\"><security><requestedPrivileges>\
+        <requestedExecutionLevel level=\"\"asInvoker\"\" uiAccess=\"\"false\"\"/></requestedPrivileges></security></trustInfo>\
+        <compatibility xmlns=\"\"urn:schemas-microsoft-com:compatibility.v1\"\"><application>\
+        <supportedOS Id=\"\"{8e0f7a12-bfb3-4fe8-b9a5-48fd50a15a9a}\"\"/></application></compatibility></assembly>";
+    let text = |name: &str, value: &str| format!("VALUE \"{name}\", \"{value}\\0\"\n");
+    let texts = [
+        text("CompanyName", "The Steward developers"),
+        text("FileDescription", description),
+        text("FileVersion", &version),
+        text("InternalName", program),
+        text("LegalCopyright", "MIT or Apache-2.0"),
+        text("OriginalFilename", &format!("{program}.exe")),
+        text("ProductName", "Steward"),
+        text("ProductVersion", &version),
+    ]
+    .concat();
+    // English (United States), Unicode.
+    let script = format!(
+        "1 VERSIONINFO\nFILEVERSION {numbers},0\nPRODUCTVERSION {numbers},0\nFILEOS 0x40004\nFILETYPE 1\nBEGIN\n\
+         BLOCK \"StringFileInfo\"\nBEGIN\nBLOCK \"040904b0\"\nBEGIN\n{texts}END\nEND\n\
+         BLOCK \"VarFileInfo\"\nBEGIN\nVALUE \"Translation\", 0x409, 1200\nEND\nEND\n1 24\nBEGIN\n\"{manifest}\"\nEND\n"
+    );
+    let source = folder()?.join(format!("{program}.rc"));
+    let object = folder()?.join(format!("{program}-{version}.o"));
+    // An object that is newer than the program would have it linked again.
+    if object.exists() && fs_err::read_to_string(&source).is_ok_and(|before| before == script) {
+        return Ok(object);
+    }
+    fs_err::write(&source, script)?;
+    tools::debian_packages(&[MINGW])?;
+    run(Command::new("x86_64-w64-mingw32-windres").arg(source).arg(&object))?;
+    Ok(object)
+}
+
+/// Builds the program for Linux on ARM of 64 bits as it is deployed, and runs it once, in an emulator of that processor.
+pub(crate) fn build_for_arm64_release() -> anyhow::Result<PathBuf> {
+    const COMPILER: &str = "aarch64-linux-gnu-gcc";
+    tools::debian_packages(&[
+        (COMPILER, "gcc-aarch64-linux-gnu"),
+        ("qemu-aarch64-static", "qemu-user-static"),
+    ])?;
+    tools::debian_libraries(&["libc6-dev-arm64-cross"])?;
+    let mut command = build(ARM64, "target-arm64", "build")?;
+    command.env("CC_aarch64_unknown_linux_gnu", COMPILER);
+    command.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", COMPILER);
+    run(command.args(["--release", "--package", "agent"]))?;
+    let program = folder()?.join("target-arm64").join(ARM64).join("release/steward");
+    let mut emulator = Command::new("qemu-aarch64-static");
+    emulator.args(["-L", "/usr/aarch64-linux-gnu"]).arg(&program).arg("--version");
+    println!("{} on ARM of 64 bits", tools::output(&mut emulator)?);
+    Ok(program)
 }
 
 /// Builds the platform crate's unit tests as Windows programs. Clippy's findings are errors.
@@ -56,9 +133,70 @@ pub(crate) fn test_on_windows(wine: &Path) -> anyhow::Result<()> {
     run(command.args(PLATFORM_TESTS).env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", wine))
 }
 
-/// Checks the whole workspace for macOS. Clippy's findings are errors. Zig compiles what is written in C; it brings
-/// Apple's headers.
+/// Checks the whole workspace for macOS. Clippy's findings are errors.
 pub(crate) fn check_for_macos() -> anyhow::Result<()> {
+    // Unit tests of other crates may rely on Linux; those of the platform crate are for every system.
+    let scopes: [&[&str]; 2] =
+        [&["--workspace", "--all-features"], &["--manifest-path", PLATFORM, "--all-targets"]];
+    for scope in scopes {
+        run(macos("check")?.args(scope))?;
+    }
+    Ok(())
+}
+
+/// Builds the program for macOS as it is deployed: on a Mac for both processors. Elsewhere it is linked against stubs of Apple's
+/// frameworks, and good for tests of the package only.
+pub(crate) fn build_for_macos_release() -> anyhow::Result<PathBuf> {
+    if std::env::consts::OS != "macos" {
+        println!(
+            "On this system the program for macOS is not tested: do not deploy it. A Mac builds releases."
+        );
+        return link_for_macos(&["--release"], "release");
+    }
+    let folder = tools::target_folder()?;
+    let mut programs = Vec::new();
+    for target in ["aarch64-apple-darwin", "x86_64-apple-darwin"] {
+        run(tools::cargo().args([
+            "build",
+            "--release",
+            "--package",
+            "agent",
+            "--locked",
+            "--target",
+            target,
+        ]))?;
+        programs.push(folder.join(target).join("release/steward"));
+    }
+    let universal = folder.join("release/steward-universal/steward");
+    fs_err::create_dir_all(universal.parent().context("it lies in a folder")?)?;
+    run(Command::new("lipo").arg("-create").args(programs).arg("-output").arg(&universal))?;
+    Ok(universal)
+}
+
+/// Builds the program for macOS as far as that goes elsewhere, for tests of the package.
+pub(crate) fn build_for_macos() -> anyhow::Result<PathBuf> {
+    link_for_macos(&[], "debug")
+}
+
+fn link_for_macos(profile: &[&str], folder_of_profile: &str) -> anyhow::Result<PathBuf> {
+    let mut command = macos("rustc")?;
+    let stubs = folder()?.join(STUBS);
+    apple_stubs::write(&stubs)?;
+    command.args(profile).args(["--package", "agent", "--bin", "steward", "--", "-Cstrip=none"]);
+    // The linker strips: the compiler would want a tool for it that is not there.
+    command.arg("-Clink-arg=-s");
+    let linker = folder()?.join("zig-wrappers/cc");
+    let (frameworks, libraries) = (stubs.join("frameworks"), stubs.join("lib"));
+    for (option, path) in [("-Clinker=", linker), ("-Clink-arg=-F", frameworks), ("-Clink-arg=-L", libraries)]
+    {
+        command.arg(format!("{option}{}", path.display()));
+    }
+    run(&mut command)?;
+    Ok(folder()?.join("target-macos").join(MACOS).join(folder_of_profile).join("steward"))
+}
+
+/// Cargo for macOS. Zig compiles what is written in C, and links; it brings Apple's headers.
+fn macos(verb: &str) -> anyhow::Result<Command> {
     let python = zig()?;
     let wrappers = folder()?.join("zig-wrappers");
     fs_err::create_dir_all(&wrappers)?;
@@ -74,15 +212,13 @@ pub(crate) fn check_for_macos() -> anyhow::Result<()> {
     )?;
     let archiver = wrappers.join("ar");
     script(&archiver, &format!("exec {python} -m ziglang ar \"$@\"\n"))?;
-    // Unit tests of other crates may rely on Linux; those of the platform crate are for every system.
-    let scopes: [&[&str]; 2] =
-        [&["--workspace", "--all-features"], &["--manifest-path", PLATFORM, "--all-targets"]];
-    for scope in scopes {
-        let mut command = build(MACOS, "target-macos", "check")?;
-        command.env("CC_aarch64_apple_darwin", &compiler).env("AR_aarch64_apple_darwin", &archiver);
-        run(command.env("SDKROOT", "/").args(scope))?;
-    }
-    Ok(())
+    let mut command = build(MACOS, "target-macos", verb)?;
+    command.env("CC_aarch64_apple_darwin", &compiler).env("AR_aarch64_apple_darwin", &archiver);
+    // Nobody debugs it here.
+    command.env("CARGO_PROFILE_DEV_DEBUG", "false");
+    // In place of Apple's SDK.
+    command.env("SDKROOT", folder()?.join(STUBS));
+    Ok(command)
 }
 
 /// Prepares Wine with a prefix of its own, and gives the script that runs a Windows program in it.

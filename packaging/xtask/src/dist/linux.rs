@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::Permissions;
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,8 +10,8 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 use super::stage::{Family, compress, files_of, stage};
-use super::{Compression, fresh, output, source_date};
-use crate::tools::{debian_packages, repository, run};
+use super::{Compression, fresh, source_date};
+use crate::tools::{debian_packages, output, repository, run};
 
 const SUMMARY: &str = "fleet agent: policy, sign-in and health for desktop apps";
 const DESCRIPTION: [&str; 4] = [
@@ -23,33 +24,59 @@ const HOMEPAGE: &str = "https://steward.dev";
 const MAINTAINER: &str = "The Steward developers <developers@steward.dev>";
 const SCRIPTS: &str = "packaging/linux";
 
-/// Builds both packages of a version into a folder and gives their paths.
-pub(super) fn build(
-    binary: &Path,
-    version: &str,
-    folder: &Path,
-    compression: Compression,
-) -> anyhow::Result<Vec<PathBuf>> {
+/// What the packages for Linux are made of.
+pub(super) struct Package<'a> {
+    /// The program.
+    pub(super) program: &'a Path,
+    /// The program for this machine, which writes completions and manual pages.
+    pub(super) native: &'a Path,
+    /// What the program runs on.
+    pub(super) processor: Processor,
+    pub(super) version: &'a str,
+    /// Where the packages go.
+    pub(super) folder: &'a Path,
+    pub(super) compression: Compression,
+}
+
+/// The processors that there are packages for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Processor {
+    /// That of this machine.
+    Own,
+    /// ARM of 64 bits, from another machine.
+    Arm64,
+}
+
+impl Processor {
+    fn debian(self) -> anyhow::Result<String> {
+        match self {
+            Self::Own => output(Command::new("dpkg").arg("--print-architecture")),
+            Self::Arm64 => Ok("arm64".to_owned()),
+        }
+    }
+
+    fn rpm(self) -> &'static str {
+        match self {
+            Self::Own => std::env::consts::ARCH,
+            Self::Arm64 => "aarch64",
+        }
+    }
+}
+
+/// Builds both packages and gives their paths.
+pub(super) fn build(package: &Package<'_>) -> anyhow::Result<Vec<PathBuf>> {
     debian_packages(&[("dpkg-deb", "dpkg"), ("dpkg-shlibdeps", "dpkg-dev"), ("rpmbuild", "rpm")])?;
     let date = source_date()?;
-    Ok(vec![
-        deb(binary, version, &date, folder, compression)?,
-        rpm(binary, version, &date, folder, compression)?,
-    ])
+    Ok(vec![deb(package, &date)?, rpm(package, &date)?])
 }
 
 /// Builds the package for Debian and its descendants.
-fn deb(
-    binary: &Path,
-    version: &str,
-    date: &str,
-    folder: &Path,
-    compression: Compression,
-) -> anyhow::Result<PathBuf> {
+fn deb(package: &Package<'_>, date: &str) -> anyhow::Result<PathBuf> {
+    let &Package { program, native, processor, version, folder, compression } = package;
     let root = folder.join("deb");
     // Both package managers order what comes before a release by a tilde; a dash would come after it.
     let version = &version.replace('-', "~");
-    stage(binary, Family::Debian, &root)?;
+    stage(program, native, Family::Debian, &root)?;
     let documents = root.join("usr/share/doc/steward");
     let day = output(Command::new("date").args(["--utc", "--rfc-email", &format!("--date=@{date}")]))?;
     let changelog = documents.join("changelog");
@@ -69,8 +96,11 @@ fn deb(
     fs_err::create_dir(&control)?;
     fs_err::set_permissions(&control, Permissions::from_mode(0o755))?;
     let size: u64 = files_of(&root)?.iter().map(|file| file.metadata().map_or(0, |data| data.len())).sum();
-    let architecture = output(Command::new("dpkg").arg("--print-architecture"))?;
-    let libraries = libraries(&root, folder)?;
+    let architecture = processor.debian()?;
+    let libraries = match processor {
+        Processor::Own => libraries(&root, folder)?,
+        Processor::Arm64 => libraries_of_others(program)?,
+    };
     let description: String = DESCRIPTION.iter().fold(String::new(), |text, line| text + " " + line + "\n");
     fs_err::write(
         control.join("control"),
@@ -123,6 +153,18 @@ fn libraries(root: &Path, folder: &Path) -> anyhow::Result<String> {
     Ok(found.strip_prefix("shlibs:Depends=").context("dpkg-shlibdeps names no libraries")?.to_owned())
 }
 
+/// The same of a program for another processor, whose libraries are not here: by the versions of symbols that it needs of glibc.
+fn libraries_of_others(program: &Path) -> anyhow::Result<String> {
+    let symbols = output(Command::new("objdump").arg("--private-headers").arg(program))?;
+    let versions = symbols.split("GLIBC_").skip(1).filter_map(|rest| {
+        let version = rest.split(|letter: char| !letter.is_ascii_digit() && letter != '.').next()?;
+        version.split('.').map(|number| number.parse().ok()).collect::<Option<Vec<u32>>>()
+    });
+    let newest = versions.max().context("the program needs no glibc")?;
+    let newest: Vec<String> = newest.iter().map(u32::to_string).collect();
+    Ok(format!("libc6 (>= {}), libgcc-s1 (>= 4.2)", newest.join(".")))
+}
+
 /// Who may do what with it (Debian's machine-readable format).
 fn copyright() -> anyhow::Result<String> {
     let indented = |text: &str| -> String {
@@ -145,15 +187,10 @@ fn copyright() -> anyhow::Result<String> {
 }
 
 /// Builds the package for distributions with RPM.
-fn rpm(
-    binary: &Path,
-    version: &str,
-    date: &str,
-    folder: &Path,
-    compression: Compression,
-) -> anyhow::Result<PathBuf> {
+fn rpm(package: &Package<'_>, date: &str) -> anyhow::Result<PathBuf> {
+    let &Package { program, native, processor, version, folder, compression } = package;
     let root = folder.join("rpm");
-    stage(binary, Family::Fedora, &root)?;
+    stage(program, native, Family::Fedora, &root)?;
     let licences = root.join("usr/share/licenses/steward");
     fs_err::create_dir_all(&licences)?;
     for licence in ["LICENSE-MIT", "LICENSE-APACHE"] {
@@ -183,13 +220,15 @@ fn rpm(
         format!(
             "Name: steward\nVersion: {version}\nRelease: 1\nSummary: {}\nLicense: MIT OR Apache-2.0\nURL: {HOMEPAGE}\n\
              Vendor: The Steward developers\nPackager: {MAINTAINER}\nGroup: System/Management\nRequires: systemd >= 247\nRequires: ca-certificates\n\
-             Requires(post): systemd\nRequires(preun): systemd\nRequires(postun): systemd\n\
+             Requires(pre): coreutils\nRequires(post): systemd\nRequires(preun): systemd\nRequires(postun): systemd\n\
              %description\n{}\n%install\ncp -a {}/. %{{buildroot}}\n\
-             %post\n{}%preun\n{}%postun\n{}%files\n%defattr(-,root,root)\n{files}\
+             %pre\n{}%post\n{}%preun\n{}%postun\n{}%files\n%defattr(-,root,root)\n{files}\
              %changelog\n* {} {MAINTAINER} - {version}-1\n- See the changes for administrators\n",
             capitalized(SUMMARY),
             DESCRIPTION.join("\n"),
             root.display(),
+            // In a scriptlet a percent sign begins a macro.
+            script("pre.sh")?.replace("@VERSION@", &version).replace('%', "%%"),
             script("post.sh")?,
             script("preun.sh")?,
             script("postun.sh")?,
@@ -205,7 +244,7 @@ fn rpm(
         Compression::None => "w1.gzdio",
     };
     let mut command = Command::new("rpmbuild");
-    command.args(["-bb", "--quiet"]);
+    command.args(["-bb", "--quiet", "--target", processor.rpm()]);
     for (name, value) in [
         ("_topdir", build.display().to_string()),
         ("_rpmdir", build.join("RPMS").display().to_string()),
@@ -221,7 +260,7 @@ fn rpm(
         command.arg("--define").arg(format!("{name} {value}"));
     }
     run(command.arg(&spec).env("SOURCE_DATE_EPOCH", date))?;
-    let name = format!("steward-{version}-1.{}.rpm", std::env::consts::ARCH);
+    let name = format!("steward-{version}-1.{}.rpm", processor.rpm());
     let package = folder.join(&name);
     fs_err::rename(build.join("RPMS").join(&name), &package)?;
     fs_err::remove_dir_all(build)?;
@@ -234,11 +273,11 @@ fn capitalized(text: &str) -> String {
 }
 
 /// Builds the packages and has them read by tools of others. Gives their paths.
-pub(super) fn check(binary: &Path, version: &str, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn check(package: &Package<'_>) -> anyhow::Result<Vec<PathBuf>> {
     debian_packages(&[("lintian", "lintian"), ("rpmlint", "rpmlint"), ("systemd-analyze", "systemd")])?;
-    let packages = build(binary, version, folder, Compression::Best)?;
+    let packages = build(package)?;
     let first: Vec<Vec<u8>> = packages.iter().map(fs_err::read).collect::<Result<_, _>>()?;
-    let again = build(binary, version, folder, Compression::Best)?;
+    let again = build(package)?;
     for (package, before) in again.iter().zip(&first) {
         ensure!(
             fs_err::read(package)? == *before,
@@ -254,6 +293,9 @@ pub(super) fn check(binary: &Path, version: &str, folder: &Path) -> anyhow::Resu
             output(command.args(["security", "--no-pager", "--offline=yes", threshold]).arg(file))?;
         println!("{}", analyzed.lines().last().unwrap_or_default());
     }
+    if package.processor == Processor::Own {
+        audited(package.program, package.folder)?;
+    }
     let [deb, rpm] = packages.as_slice() else { anyhow::bail!("there are two packages") };
     run(Command::new("lintian").args(["--allow-root", "--fail-on", "error,warning"]).arg(deb))?;
     run(Command::new("rpmlint")
@@ -262,4 +304,22 @@ pub(super) fn check(binary: &Path, version: &str, folder: &Path) -> anyhow::Resu
         .arg(rpm))?;
     run(Command::new("rpm").args(["--checksig", "--nosignature"]).arg(rpm))?;
     Ok(packages)
+}
+
+/// Reads the list of libraries in a program as scanners do: JSON, compressed with zlib, in a section.
+fn audited(binary: &Path, folder: &Path) -> anyhow::Result<()> {
+    let section = folder.join("libraries.zlib");
+    let mut command = Command::new("objcopy");
+    command.arg(format!("--dump-section=.dep-v0={}", section.display())).arg(binary).arg("/dev/null");
+    run(&mut command)?;
+    let mut text = String::new();
+    flate2::read::ZlibDecoder::new(fs_err::File::open(&section)?).read_to_string(&mut text)?;
+    fs_err::remove_file(section)?;
+    for library in ["agent", "openidconnect", "ring", "rustls"] {
+        ensure!(
+            text.contains(&format!("\"name\":\"{library}\"")),
+            "the program does not list {library}: {text}"
+        );
+    }
+    Ok(())
 }

@@ -1,9 +1,13 @@
 //! Packages: what an administrator installs. In: the repository. Out: files in `dist` in the build folder, the same bytes for the
 //! same commit. Called by `cargo xtask dist`, and by `ci`, which has them read back by tools of others.
 
+mod intunewin;
 mod linux;
+mod macos;
 mod msi_tables;
 mod msi_writer;
+mod pkg_writer;
+mod sign;
 mod stage;
 mod supply;
 mod windows;
@@ -11,30 +15,43 @@ mod windows;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use clap::ValueEnum;
 
+pub(crate) use sign::Signer;
+
+use linux::Processor;
+
 use crate::cross;
-use crate::tools::{self, cargo, repository, run};
+use crate::tools::{self, cargo, output, repository, run, version_of_workspace};
 
 /// Which packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum System {
-    /// deb and rpm.
+    /// deb and rpm, for the processor of this machine.
     Linux,
-    /// msi.
+    /// deb and rpm for ARM of 64 bits, built on Debian for x86-64.
+    LinuxArm64,
+    /// msi, and the intunewin of it.
     Windows,
-    /// All of them.
+    /// pkg.
+    Macos,
+    /// All of them but those for ARM of 64 bits.
     All,
 }
 
 /// Programs that were built elsewhere.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Built {
-    /// `steward` for this machine.
-    pub(crate) binary: Option<PathBuf>,
-    /// The folder of the programs for Windows.
-    pub(crate) windows: Option<PathBuf>,
+    /// Package this program for Linux instead of building one.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// Package the programs for Windows in this folder instead of building them.
+    #[arg(long, value_name = "FOLDER")]
+    windows: Option<PathBuf>,
+    /// Package this program for macOS instead of building one.
+    #[arg(long, value_name = "FILE")]
+    macos: Option<PathBuf>,
 }
 
 /// How small a package is.
@@ -54,36 +71,64 @@ pub(crate) fn dist(
     system: System,
     version: Option<String>,
     built: &Built,
+    signer: &Signer,
     check: bool,
 ) -> anyhow::Result<()> {
     let version = version.map_or_else(version_of_workspace, Ok)?;
+    let wanted = |one: System| system == one || system == System::All;
     let native = if let Some(binary) = &built.binary {
         fs_err::canonicalize(binary)?
-    } else if system == System::Windows {
-        // Only its completions go into the package.
-        run(cargo().args(["build", "--package", "agent", "--locked"]))?;
-        tools::target_folder()?.join("debug/steward")
-    } else {
+    } else if wanted(System::Linux) {
         release()?;
         tools::target_folder()?.join("release/steward")
+    } else {
+        // Only what it writes itself goes into the package: completions and manual pages.
+        run(cargo().args(["build", "--package", "agent", "--locked"]))?;
+        tools::target_folder()?.join("debug/steward")
     };
     let folder = folder()?;
     let mut packages = Vec::new();
-    if system != System::Windows {
-        packages.extend(if check {
-            linux::check(&native, &version, &folder)?
+    if wanted(System::Linux) || system == System::LinuxArm64 {
+        let (program, processor) = if system == System::LinuxArm64 {
+            (cross::build_for_arm64_release()?, Processor::Arm64)
         } else {
-            linux::build(&native, &version, &folder, Compression::Best)?
-        });
+            (native.clone(), Processor::Own)
+        };
+        let package = linux::Package {
+            program: &program,
+            native: &native,
+            processor,
+            version: &version,
+            folder: &folder,
+            compression: Compression::Best,
+        };
+        packages.extend(if check { linux::check(&package)? } else { linux::build(&package)? });
     }
-    if system != System::Linux {
+    if wanted(System::Windows) {
         let built = built.windows.clone().map_or_else(cross::build_for_windows_release, Ok)?;
-        let programs = windows::Programs::in_folder(&built, native);
-        packages.push(if check {
+        let programs = windows::Programs::in_folder(&built, native.clone()).signed(signer, &folder)?;
+        let package = if check {
             windows::check(&programs, &version, &folder, Compression::Best)?
         } else {
             windows::build(&programs, &version, &folder, Compression::Best)?
-        });
+        };
+        signer.sign(&package)?;
+        let container = intunewin::wrap(&package, &version, &folder)?;
+        if check {
+            intunewin::check(&container, &package, &folder)?;
+        }
+        packages.extend([package, container]);
+    }
+    if wanted(System::Macos) {
+        let program = built.macos.clone().map_or_else(cross::build_for_macos_release, Ok)?;
+        let program = signer.signed(&program, &folder.join("signed"))?;
+        let package = if check {
+            macos::check(&program, &native, &version, &folder, Compression::Best)?
+        } else {
+            macos::build(&program, &native, &version, &folder, Compression::Best)?
+        };
+        signer.sign(&package)?;
+        packages.push(package);
     }
     packages.extend(supply::write(&packages, &version, &folder)?);
     for package in packages {
@@ -94,28 +139,61 @@ pub(crate) fn dist(
 
 /// The program for packages that are only tested: not laid out in order, which takes minutes.
 pub(crate) fn binary() -> anyhow::Result<PathBuf> {
-    run(cargo().args(["build", "--release", "--package", "agent", "--locked"]))?;
+    run(auditable()?.arg("build").args(AGENT))?;
     Ok(tools::target_folder()?.join("release/steward"))
 }
 
+/// What cargo builds for deployment.
+const AGENT: [&str; 4] = ["--release", "--package", "agent", "--locked"];
+
+/// Cargo, which also puts the list of libraries into the program (section `.dep-v0`), where scanners of others read it.
+fn auditable() -> anyhow::Result<Command> {
+    let mut command = Command::new(tools::cargo_tool("cargo-auditable")?);
+    command.arg("auditable");
+    Ok(command)
+}
+
 /// Packages of this version, which tools of others read, of an older and of a newer one; gives their folder. `windows` is the
-/// folder of the programs for Windows.
-pub(crate) fn packages_of_versions(binary: &Path, windows: &Path) -> anyhow::Result<PathBuf> {
+/// folder of the programs for Windows, `macos` the program for macOS.
+pub(crate) fn packages_of_versions(binary: &Path, windows: &Path, macos: &Path) -> anyhow::Result<PathBuf> {
     let folder = tools::target_folder()?.join("dist-versions");
     fresh(&folder)?;
-    let programs = windows::Programs::in_folder(windows, binary.to_owned());
+    let programs = || windows::Programs::in_folder(windows, binary.to_owned());
     let own = version_of_workspace()?;
-    let mut packages = linux::check(binary, &own, &folder)?;
+    let for_linux = |version, compression| linux::Package {
+        program: binary,
+        native: binary,
+        processor: Processor::Own,
+        version,
+        folder: &folder,
+        compression,
+    };
+    let mut packages = linux::check(&for_linux(&own, Compression::Best))?;
     // What is tested there is large and compresses slowly.
-    packages.push(windows::check(&programs, &own, &folder, Compression::None)?);
+    let msi = windows::check(&programs(), &own, &folder, Compression::None)?;
+    let container = intunewin::wrap(&msi, &own, &folder)?;
+    intunewin::check(&container, &msi, &folder)?;
+    let pkg = macos::check(macos, binary, &own, &folder, Compression::None)?;
+    packages.extend([msi, container, pkg]);
     supply::write(&packages, &own, &folder)?;
     run(Command::new("sha256sum")
         .args(["--check", "--strict", "--quiet", "SHA256SUMS"])
         .current_dir(&folder))?;
     for version in ["0.0.9", "99.0.0"] {
-        linux::build(binary, version, &folder, Compression::None)?;
-        windows::build(&programs, version, &folder, Compression::None)?;
+        linux::build(&for_linux(version, Compression::None))?;
+        windows::build(&programs(), version, &folder, Compression::None)?;
     }
+    let rehearsal = folder.join("signed");
+    let signer = sign::throw_away(&rehearsal)?;
+    let programs = programs().signed(&signer, &rehearsal)?;
+    let signed_msi = windows::build(&programs, &own, &rehearsal, Compression::None)?;
+    let program = signer.signed(macos, &rehearsal.join("macos"))?;
+    let signed_pkg = macos::build(&program, binary, &own, &rehearsal, Compression::None)?;
+    let unsigned = [windows.join("steward.exe"), macos.to_owned(), signed_msi.clone(), signed_pkg.clone()];
+    sign::refuses_others(&signer, &unsigned, &[])?;
+    signer.sign(&signed_msi)?;
+    signer.sign(&signed_pkg)?;
+    sign::refuses_others(&signer, &[], &[programs.steward, program, signed_msi, signed_pkg])?;
     Ok(folder)
 }
 
@@ -143,29 +221,13 @@ fn folder() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// The version that the workspace has.
-pub(crate) fn version_of_workspace() -> anyhow::Result<String> {
-    let manifest = fs_err::read_to_string(repository().join("Cargo.toml"))?;
-    let line = manifest.lines().find_map(|line| line.strip_prefix("version = \""));
-    Ok(line.and_then(|line| line.split('"').next()).context("Cargo.toml has no version")?.to_owned())
-}
-
 /// The time of the last commit, in seconds of Unix time: files in packages have it, so that the same commit gives the same bytes.
 fn source_date() -> anyhow::Result<String> {
     output(Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(repository()))
 }
 
-/// Runs a command and gives what it prints, without white space around.
-fn output(command: &mut Command) -> anyhow::Result<String> {
-    let shown = format!("{command:?}");
-    let output = command.output().with_context(|| shown.clone())?;
-    ensure!(
-        output.status.success(),
-        "{}: {shown}: {}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Removes a folder, if it is there, and makes it again.
@@ -180,12 +242,11 @@ fn fresh(folder: &Path) -> anyhow::Result<()> {
 /// need, and in the second one these lie together. The system keeps 64 KiB around each function that runs in memory, so
 /// this saves a third of it. It needs the linker that Rust brings for x86-64 (LLD).
 pub(crate) fn release() -> anyhow::Result<()> {
-    let agent = ["--release", "--package", "agent", "--locked"];
     if (std::env::consts::OS, std::env::consts::ARCH) != ("linux", "x86_64") {
-        return run(cargo().arg("build").args(agent));
+        return run(auditable()?.arg("build").args(AGENT));
     }
     // Each by itself: built together, the agent would get features of libraries that only the lab asks for.
-    run(cargo().arg("build").args(agent).env(STRIP, "none"))?;
+    run(auditable()?.arg("build").args(AGENT).env(STRIP, "none"))?;
     crate::lab()?;
     tools::debian_packages(&[("valgrind", "valgrind")])?;
     let folder = tools::target_folder()?.join("release");
@@ -197,7 +258,7 @@ pub(crate) fn release() -> anyhow::Result<()> {
     // Functions with the same code are one function.
     let once = "-Clink-arg=-Wl,--icf=all";
     let options = ["-Cstrip=symbols", &ordered, once, "-Clink-arg=-Wl,--no-warn-symbol-ordering"];
-    let mut command = cargo();
-    command.arg("rustc").args(agent).args(["--bin", "steward", "--"]).args(options);
+    let mut command = auditable()?;
+    command.arg("rustc").args(AGENT).args(["--bin", "steward", "--"]).args(options);
     run(command.env(STRIP, "none"))
 }

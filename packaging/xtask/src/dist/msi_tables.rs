@@ -108,8 +108,8 @@ fn components(files: &[File]) -> anyhow::Result<[Table; 5]> {
             text(file.component),
             text(&long),
             Value::Int(i32::try_from(fs_err::metadata(&file.source)?.len())?),
-            Value::Null,
-            Value::Null,
+            text(file.version.as_deref().unwrap_or_default()),
+            text(if file.version.is_some() { "1033" } else { "" }),
             // Vital: an installation without it fails.
             Value::Int(512),
             Value::Int(i32::try_from(index)? + 1),

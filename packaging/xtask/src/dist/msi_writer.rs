@@ -12,12 +12,13 @@ use uuid::Uuid;
 /// Identifiers that have to be the same in each build are computed below this one.
 const NAMESPACE: Uuid = Uuid::from_u128(0x5f0c_7a7e_31b6_4a1f_9c51_7d0b_52c0_9a11);
 
-/// A file of the package: its key in the tables, its long name, and where it is now.
+/// A file of the package: its key in the tables, its names, its version if it has one, and where it is now.
 pub(super) struct File {
     pub(super) key: &'static str,
     pub(super) short_name: &'static str,
     pub(super) name: &'static str,
     pub(super) component: &'static str,
+    pub(super) version: Option<String>,
     pub(super) source: PathBuf,
 }
 
@@ -131,8 +132,10 @@ fn in_old_container(bytes: Vec<u8>) -> anyhow::Result<Vec<u8>> {
         stream.write_all(&content)?;
         stream.flush()?;
     }
+    // The creation of the root has to be zero (MS-CFB, 2.6.1), which is the year 1601.
+    let zero = std::time::UNIX_EPOCH - std::time::Duration::from_hours(3_234_576);
+    to.set_created_time("/", zero)?;
     to.set_modified_time("/", std::time::UNIX_EPOCH)?;
-    to.set_created_time("/", std::time::UNIX_EPOCH)?;
     to.flush()?;
     let mut bytes = to.into_inner();
     bytes.seek(SeekFrom::Start(0))?;

@@ -10,8 +10,8 @@ use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{fresh, output};
-use crate::tools::{self, cargo, repository, run};
+use super::fresh;
+use crate::tools::{self, cargo, output, repository, run};
 
 /// The crate whose program is packaged.
 const ROOT: &str = "agent";

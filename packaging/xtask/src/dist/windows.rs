@@ -8,8 +8,8 @@ use anyhow::{Context as _, ensure};
 use super::msi_tables::tables;
 use super::msi_writer::{File, cabinet, write};
 use super::stage::files_of;
-use super::{Compression, fresh, output, source_date};
-use crate::tools::{debian_packages, run};
+use super::{Compression, Signer, fresh, source_date};
+use crate::tools::{debian_packages, output, run, version_of_workspace};
 
 /// What a package for Windows is made of.
 pub(crate) struct Programs {
@@ -25,6 +25,14 @@ impl Programs {
     /// Those that a build left in a folder.
     pub(super) fn in_folder(folder: &Path, native: PathBuf) -> Self {
         Self { steward: folder.join("steward.exe"), session: folder.join("steward-session.exe"), native }
+    }
+
+    /// Copies of them that are signed.
+    pub(super) fn signed(self, signer: &Signer, folder: &Path) -> anyhow::Result<Self> {
+        let folder = folder.join("signed");
+        let (steward, session) =
+            (signer.signed(&self.steward, &folder)?, signer.signed(&self.session, &folder)?);
+        Ok(Self { steward, session, ..self })
     }
 }
 
@@ -43,18 +51,21 @@ pub(super) fn build(
     let licences = folder.join("licences.txt");
     // As Notepad reads it on every Windows.
     fs_err::write(&licences, super::supply::licences()?.replace('\n', "\r\n"))?;
-    let file = |key, short_name, name, component, source: &Path| File {
+    // That of the resources of the programs, which packages of other versions for tests have in them too.
+    let own = Some(format!("{}.0", version_of_workspace()?));
+    let file = |key, short_name, name, component, version: &Option<String>, source: &Path| File {
         key,
         short_name,
         name,
         component,
+        version: version.clone(),
         source: source.to_owned(),
     };
     let files = [
-        file("steward.exe", "steward.exe", "steward.exe", "Program", &programs.steward),
-        file("session.exe", "STEWAR~1.EXE", "steward-session.exe", "Session", &programs.session),
-        file("steward.ps1", "steward.ps1", "steward.ps1", "Completions", &completions),
-        file("licences.txt", "licences.txt", "licences.txt", "Licences", &licences),
+        file("steward.exe", "steward.exe", "steward.exe", "Program", &own, &programs.steward),
+        file("session.exe", "STEWAR~1.EXE", "steward-session.exe", "Session", &own, &programs.session),
+        file("steward.ps1", "steward.ps1", "steward.ps1", "Completions", &None, &completions),
+        file("licences.txt", "licences.txt", "licences.txt", "Licences", &None, &licences),
     ];
     let numbers: Vec<&str> = version.split('.').collect();
     let is_number = |text: &&str| text.parse::<u16>().is_ok();
@@ -110,7 +121,13 @@ pub(super) fn check(
     run(Command::new("msiextract").arg("--directory").arg(&unpacked).arg(&package).stdout(Stdio::null()))?;
     for (name, source) in [("steward.exe", &programs.steward), ("steward-session.exe", &programs.session)] {
         let file = files_of(&unpacked)?.into_iter().find(|file| file.ends_with(name)).context(name)?;
-        ensure!(fs_err::read(file)? == fs_err::read(source)?, "{name} in the package is another");
+        ensure!(fs_err::read(&file)? == fs_err::read(source)?, "{name} in the package is another");
+        let mut command = Command::new("7z");
+        // In UTF-16.
+        let resources =
+            output(command.args(["x", "-so"]).arg(&file).arg(".rsrc/version.txt"))?.replace('\0', "");
+        let version = version_of_workspace()?;
+        ensure!(resources.contains(&version), "the resources of {name} do not have {version}: {resources}");
     }
     fs_err::remove_dir_all(unpacked)?;
     run(Command::new("7z").arg("t").arg(&package).stdout(Stdio::null()))?;

@@ -19,8 +19,9 @@ pub(super) fn complaints(files: &Files) -> Vec<String> {
 
 fn manifest(name: &Path, text: &str) -> Option<String> {
     let is_package = name.ends_with("Cargo.toml") && text.contains("[package]");
-    // cargo-fuzz builds its crate apart from the workspace.
-    let inherits = text.contains("[lints]\nworkspace = true") || text.contains("cargo-fuzz = true");
+    // A crate that is built apart has a workspace of its own.
+    let inherits =
+        text.contains("[lints]\nworkspace = true") || text.lines().any(|line| line == "[workspace]");
     (is_package && !inherits).then(|| "does not inherit the workspace's lints".to_owned())
 }
 
