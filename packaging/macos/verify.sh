@@ -56,7 +56,6 @@ one_receipt() {
     [ "$receipts" -eq 1 ] || { echo "there are $receipts"; return 1; }
 }
 check 'there is one receipt' one_receipt
-check 'files are as the package has them' pkgutil --verify dev.steward.agent
 check 'the program is signed' codesign --verify --strict --verbose=2 "$steward"
 hardened() {
     codesign --display --verbose=2 "$steward" 2>&1 | grep -q 'flags=.*runtime'
@@ -72,7 +71,10 @@ private() {
     [ "$(stat -f %Sp "$home/private")" = drwx------ ]
 }
 check 'private state is closed to users' private
-check 'the command is in the path' test "$(readlink /usr/local/bin/steward)" = "$steward"
+finds_command() {
+    /usr/libexec/path_helper -s | grep -q "$home/bin"
+}
+check 'the command is in the path of new shells' finds_command
 
 # -- the service
 process() {
@@ -101,10 +103,10 @@ check 'users can ask the service' as_user "$steward" status --json
 check 'the service writes its log' test -s /Library/Logs/Steward/agent.log
 check 'the doctor can run' sh -c "\"$steward\" doctor --json | grep -q '{'"
 if [ -f "/Library/Managed Preferences/dev.steward.agent.plist" ]; then
-    source() {
+    reads_policy() {
         "$steward" policy show --json | grep -q 'Managed Preferences'
     }
-    check 'policy of the management system is read' source
+    check 'policy of the management system is read' reads_policy
 else
     skip 'no profile with policy is installed (Library/Managed Preferences/dev.steward.agent.plist)'
 fi

@@ -6,8 +6,11 @@ use std::path::Path;
 
 use e2e::device::Device;
 use e2e::process::program;
+use e2e::provider::Provider;
 use policy_schema::Code;
 use serde_json::{Map, Value};
+
+use super::fixture::{SIGN_IN_SETTINGS, free_port, sign_in_policy};
 
 /// Runs the discovery script with these folders as its path, and gives what it prints.
 async fn discover(device: &Device, path: &str) -> Map<String, Value> {
@@ -27,6 +30,7 @@ fn broken_rules(rules: &Value, discovered: &Map<String, Value>) -> Vec<String> {
         let numbers = |text: &str| text.split('.').map(|part| part.parse().unwrap()).collect::<Vec<u32>>();
         match (rule["DataType"].as_str().unwrap(), rule["Operator"].as_str().unwrap()) {
             ("String", "IsEquals") => value == operand,
+            ("String", "NotEquals") => value != operand,
             ("Version", "GreaterEquals") => numbers(value) >= numbers(operand),
             other => panic!("a rule that Intune may know, and this test does not: {other:?}"),
         }
@@ -39,7 +43,8 @@ fn broken_rules(rules: &Value, discovered: &Map<String, Value>) -> Vec<String> {
 #[tokio::test]
 async fn device_complies_only_while_its_agent_says_so() {
     let device = Device::new();
-    device.push("50.toml", "App = \"lab-notes\"\n");
+    let provider = Provider::start().await;
+    device.push("50.toml", &sign_in_policy(&provider, free_port()));
     let out = device.path("out").display().to_string();
     device.printed(&["export", "--format", "intune", "--output", &out]).await;
     let rules = fs_err::read(device.path("out/intune/compliance-rules.json")).unwrap();
@@ -53,7 +58,7 @@ async fn device_complies_only_while_its_agent_says_so() {
 
     // Where the program is not installed, nothing is known, so nothing complies.
     let absent = discover(&device, "/usr/bin:/bin").await;
-    assert_eq!(broken_rules(&rules, &absent), ["AgentVersion", "PolicyState", "Health"]);
+    assert_eq!(broken_rules(&rules, &absent), ["AgentVersion", "PolicyState", "AgentState"]);
 
     let bin = device.path("bin");
     fs_err::create_dir_all(&bin).unwrap();
@@ -67,13 +72,21 @@ async fn device_complies_only_while_its_agent_says_so() {
     // printed for one that has never run.
     let stopped = discover(&device, &path).await;
     assert!(stopped.keys().eq(absent.keys()), "{stopped:?} {absent:?}");
-    assert_eq!(broken_rules(&rules, &stopped), ["AgentVersion", "PolicyState", "Health"]);
+    assert_eq!(broken_rules(&rules, &stopped), ["AgentVersion", "PolicyState", "AgentState"]);
 
-    let _agent = device.start_agent().await;
-    device.settings_become(1).await;
+    // A new device, on which nobody has signed in yet: a rule about the sign-in would keep its user from ever signing in, where
+    // the identity provider asks for a device that complies.
+    let agent = device.start_agent().await;
+    device.settings_become(SIGN_IN_SETTINGS).await;
     let running = discover(&device, &path).await;
     assert!(running.keys().eq(absent.keys()), "{running:?}");
-    assert!(!broken_rules(&rules, &running).contains(&"PolicyState".to_owned()), "{running:?}");
+    assert_eq!((&running["SignInState"], broken_rules(&rules, &running)), (&"unknown".into(), Vec::new()));
+    drop(agent);
+    assert_eq!(
+        broken_rules(&rules, &discover(&device, &path).await),
+        ["PolicyState", "AgentState", "Health"]
+    );
+    let _agent = device.start_agent().await;
     device.push("50.toml", "App = \"lab-notes\"\nUpdateMode = \"sometimes\"\n");
     device.problem(Code::PolicyInvalidValue).await;
     assert_eq!(broken_rules(&rules, &discover(&device, &path).await), ["PolicyState", "Health"]);

@@ -71,7 +71,9 @@ impl Mac {
         if !before.success {
             return before;
         }
-        self.must(&format!("cp -r /shared/payload/. / && echo {CURRENT} >/jobs/receipt")).await;
+        // There, /etc is a link to /private/etc.
+        let copy = "cp -r /shared/payload/Library / && cp -r /shared/payload/private/etc/. /etc";
+        self.must(&format!("{copy} && echo {CURRENT} >/jobs/receipt")).await;
         self.run("/shared/scripts/postinstall steward.pkg / /").await
     }
 
@@ -83,15 +85,17 @@ impl Mac {
 #[tokio::test]
 async fn scripts_of_the_package_start_stop_and_refuse_as_an_administrator_expects() {
     let Some(mac) = Mac::new().await else { return };
-    // A user of Homebrew has a program of that name, and owns the folder.
-    mac.must("mkdir -p /usr/local/share/man/man1 && echo mine >/usr/local/share/man/man1/steward.1.gz").await;
     let installed = mac.install().await;
-    assert!(installed.success && installed.errors.contains("is something else"), "{installed:?}");
+    assert!(installed.success && installed.errors.is_empty(), "{installed:?}");
     assert!(mac.has(AGENT).await && mac.has(BROKER).await);
+    // A user of Homebrew may own /usr/local, and could replace there what root runs or removes.
+    let everything =
+        mac.must("find /shared/payload /jobs -path '*usr*'; find /usr/local -name '*steward*'").await;
+    assert_eq!(everything, "");
+    assert!(!include_str!("../../mdm-profiles/README.md").contains("/usr/local/bin/steward"));
+    let path = mac.must("cat /etc/paths.d/steward").await;
+    assert_eq!(path, format!("{HOME}/bin\n"));
     assert!(!mac.has("/jobs/gui/88").await, "a broker for a user of the system");
-    assert_eq!(mac.must("readlink /usr/local/bin/steward").await.trim(), format!("{HOME}/bin/steward"));
-    assert_eq!(mac.must("cat /usr/local/share/man/man1/steward.1.gz").await, "mine\n");
-    assert!(mac.has("/usr/local/share/zsh/site-functions/_steward").await);
 
     // The same version again: the service ends before its files change, and starts after; the broker goes on.
     mac.must("rm /jobs/log").await;
@@ -102,7 +106,8 @@ async fn scripts_of_the_package_start_stop_and_refuse_as_an_administrator_expect
     );
 
     // An older version is refused, and disturbs nothing. Versions are numbers, not texts.
-    for (newer, refused) in [("99.0.0", true), ("0.10.0", true), ("0.0.9", false)] {
+    let before = format!("{CURRENT}-beta.1");
+    for (newer, refused) in [("99.0.0", true), ("0.10.0", true), ("0.0.9", false), (before.as_str(), false)] {
         mac.must(&format!("echo {newer} >/jobs/receipt; : >/jobs/log")).await;
         let ran = mac.install().await;
         assert_eq!(!ran.success, refused, "{newer}: {ran:?}");
@@ -126,10 +131,6 @@ async fn scripts_of_the_package_start_stop_and_refuse_as_an_administrator_expect
     .await;
     assert!(mac.run("/shared/scripts/postinstall steward.pkg /Volumes/Other /Volumes/Other").await.success);
     assert!(!mac.has(AGENT).await);
-    assert_eq!(
-        mac.must("readlink /Volumes/Other/usr/local/bin/steward").await.trim(),
-        format!("{HOME}/bin/steward")
-    );
 }
 
 #[tokio::test]
@@ -138,7 +139,6 @@ async fn uninstall_keeps_the_state_unless_told_to_purge() {
     let uninstall = format!("'{HOME}/bin/uninstall'");
     assert!(mac.install().await.success);
     mac.must(&format!("mkdir -p '{HOME}/private' /Library/Logs/Steward; touch '{HOME}/private/state'")).await;
-    mac.must("echo mine >/usr/local/bin/other").await;
     let by_user = mac.0.as_user(&uninstall).await;
     assert!(!by_user.success && by_user.errors.contains("as an administrator"), "{by_user:?}");
     let mistyped = mac.run(&format!("{uninstall} --prune")).await;
@@ -147,9 +147,9 @@ async fn uninstall_keeps_the_state_unless_told_to_purge() {
 
     assert_eq!(mac.must(&uninstall).await, "Steward is removed.\n");
     assert!(!mac.has(AGENT).await && !mac.has(BROKER).await && !mac.has("/jobs/receipt").await);
-    let left = "find /Library/LaunchDaemons /Library/LaunchAgents /usr/local ! -type d -name '*steward*'";
+    let left = "find /Library/LaunchDaemons /Library/LaunchAgents /etc/paths.d ! -type d -name '*steward*'";
     assert_eq!(mac.must(left).await, "");
-    assert!(mac.has(&format!("{HOME}/private/state")).await && mac.has("/usr/local/bin/other").await);
+    assert!(mac.has(&format!("{HOME}/private/state")).await);
     assert!(!mac.has(&format!("{HOME}/bin")).await && !mac.has(&format!("{HOME}/share")).await);
 
     assert!(mac.install().await.success);

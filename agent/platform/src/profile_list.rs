@@ -6,43 +6,72 @@ use crate::role::BackgroundItems;
 
 /// The payload that manages what the system starts (Apple, "Service Management: Managed Login Items").
 const PAYLOAD: &str = "com.apple.servicemanagement";
-const LABEL: &str = "dev.steward.agent";
+/// The agent's jobs.
+const LABELS: [&str; 3] = ["dev.steward.agent", "dev.steward.broker", "dev.steward.sign-in"];
 
-/// What a list in XML says about the agent's jobs.
+/// What a list in XML says about the agent's jobs: they are managed if a rule is about each of them.
 pub(crate) fn background_items(list: &[u8]) -> BackgroundItems {
-    match Value::from_reader_xml(list) {
-        Ok(profiles) => of(&profiles),
-        Err(error) => BackgroundItems::Unknown(format!("the list of profiles cannot be read: {error}")),
-    }
+    let profiles = match Value::from_reader_xml(list) {
+        Ok(profiles) => profiles,
+        Err(error) => {
+            return BackgroundItems::Unknown(format!("the list of profiles cannot be read: {error}"));
+        }
+    };
+    let mut rules = Vec::new();
+    collect(&profiles, &mut rules);
+    let of_label =
+        |label| rules.iter().map(|rule| of_rule(rule, label)).fold(BackgroundItems::Unmanaged, stronger);
+    LABELS.map(of_label).into_iter().fold(BackgroundItems::Managed, weaker)
 }
 
-/// The same of any part of a list: its layout differs between versions of macOS.
-fn of(value: &Value) -> BackgroundItems {
-    let values = value.as_array().into_iter().flatten();
-    let parts = values.chain(value.as_dictionary().into_iter().flat_map(plist::Dictionary::values));
-    let own = value.as_dictionary().filter(|part| text(part, "PayloadType") == PAYLOAD).map(|part| {
+/// Finds all rules, wherever in the list they are: its layout differs between versions of macOS.
+fn collect<'a>(value: &'a Value, rules: &mut Vec<&'a plist::Dictionary>) {
+    let own = value.as_dictionary().filter(|part| text(part, "PayloadType") == PAYLOAD);
+    if let Some(part) = own {
         let content = part.get("PayloadContent").and_then(Value::as_dictionary).unwrap_or(part);
-        let rules = content.get("Rules").and_then(Value::as_array).into_iter().flatten();
-        rules.filter_map(Value::as_dictionary).map(of_rule).fold(BackgroundItems::Unmanaged, strongest)
-    });
-    parts.map(of).chain(own).fold(BackgroundItems::Unmanaged, strongest)
-}
-
-fn of_rule(rule: &plist::Dictionary) -> BackgroundItems {
-    let value = text(rule, "RuleValue");
-    match text(rule, "RuleType") {
-        "LabelPrefix" if LABEL.starts_with(value) => BackgroundItems::Managed,
-        "Label" if LABEL == value => BackgroundItems::Managed,
-        "TeamIdentifier" => BackgroundItems::Unknown(format!(
-            "a profile manages the background items of team {value}, which may be Steward's"
-        )),
-        _ => BackgroundItems::Unmanaged,
+        let list = content.get("Rules").and_then(Value::as_array).into_iter().flatten();
+        rules.extend(list.filter_map(Value::as_dictionary));
+        return;
+    }
+    let values = value.as_array().into_iter().flatten();
+    for part in values.chain(value.as_dictionary().into_iter().flat_map(plist::Dictionary::values)) {
+        collect(part, rules);
     }
 }
 
-fn strongest(one: BackgroundItems, other: BackgroundItems) -> BackgroundItems {
+fn of_rule(rule: &plist::Dictionary, label: &str) -> BackgroundItems {
+    let value = text(rule, "RuleValue");
+    let matches = match text(rule, "RuleType") {
+        "LabelPrefix" => !value.is_empty() && label.starts_with(value),
+        "Label" => label == value,
+        "TeamIdentifier" => {
+            return BackgroundItems::Unknown(format!(
+                "a profile manages the background items of team {value}, which may be Steward's"
+            ));
+        }
+        _ => false,
+    };
+    let team = text(rule, "TeamIdentifier");
+    match (matches, team) {
+        (false, _) => BackgroundItems::Unmanaged,
+        (true, "") => BackgroundItems::Managed,
+        (true, team) => BackgroundItems::Unknown(format!(
+            "a profile manages Steward's background items if team {team} signed the program"
+        )),
+    }
+}
+
+fn stronger(one: BackgroundItems, other: BackgroundItems) -> BackgroundItems {
     match (one, other) {
         (BackgroundItems::Managed, _) | (_, BackgroundItems::Managed) => BackgroundItems::Managed,
+        (one @ BackgroundItems::Unknown(_), _) => one,
+        (_, other) => other,
+    }
+}
+
+fn weaker(one: BackgroundItems, other: BackgroundItems) -> BackgroundItems {
+    match (one, other) {
+        (BackgroundItems::Unmanaged, _) | (_, BackgroundItems::Unmanaged) => BackgroundItems::Unmanaged,
         (one @ BackgroundItems::Unknown(_), _) => one,
         (_, other) => other,
     }
@@ -74,16 +103,30 @@ mod tests {
         };
         let managed = [
             [("LabelPrefix", "dev.steward.")].as_slice(),
-            &[("Label", "dev.steward.agent")],
+            &[
+                ("Label", "dev.steward.agent"),
+                ("Label", "dev.steward.broker"),
+                ("LabelPrefix", "dev.steward.s"),
+            ],
             &[("TeamIdentifier", "A1B2C3D4E5"), ("LabelPrefix", "com.example."), ("LabelPrefix", "dev.")],
         ];
         for rules in managed {
             assert_eq!(list(rules), BackgroundItems::Managed, "{rules:?}");
         }
-        for rules in [[].as_slice(), &[("LabelPrefix", "com.example.")], &[("Label", "dev.steward.")]] {
+        let unmanaged = [
+            [].as_slice(),
+            &[("LabelPrefix", "com.example.")],
+            &[("LabelPrefix", "")],
+            &[("Label", "dev.steward.")],
+            // Not the broker.
+            &[("LabelPrefix", "dev.steward.agent")],
+        ];
+        for rules in unmanaged {
             assert_eq!(list(rules), BackgroundItems::Unmanaged, "{rules:?}");
         }
         assert!(matches!(list(&[("TeamIdentifier", "A1B2C3D4E5")]), BackgroundItems::Unknown(_)));
+        let with_team = "dev.steward.</string><key>TeamIdentifier</key><string>A1B2C3D4E5";
+        assert!(matches!(list(&[("LabelPrefix", with_team)]), BackgroundItems::Unknown(_)));
         assert_eq!(background_items(b"<plist version=\"1.0\"><dict/></plist>"), BackgroundItems::Unmanaged);
         assert!(matches!(background_items(b"profiles: command not found"), BackgroundItems::Unknown(_)));
     }

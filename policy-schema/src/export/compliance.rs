@@ -111,10 +111,19 @@ fn rules(version: &str) -> Vec<u8> {
                 "State: {ActualValue}. `steward status` on this device shows what is wrong.",
             ),
             rule(
-                "Health",
+                "AgentState",
                 "IsEquals",
                 "String",
                 "pass",
+                "Steward does not run on this device.",
+                "State: {ActualValue}. `steward status` on this device shows what to do.",
+            ),
+            // Not `pass`: where nobody has signed in yet it is unknown, and who may sign in may depend on the compliance of the device.
+            rule(
+                "Health",
+                "NotEquals",
+                "String",
+                "fail",
                 "The managed app is not in order.",
                 "State: {ActualValue}. `steward doctor` on this device shows the cause and the fix.",
             ),

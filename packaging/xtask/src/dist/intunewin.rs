@@ -2,7 +2,9 @@
 //! Tool writes. The keys lie in the container itself, so they hide nothing: they are computed from the content, and the same content gives
 //! the same bytes.
 
+use std::fs::Permissions;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -49,6 +51,10 @@ pub(super) fn wrap(package: &Path, version: &str, folder: &Path) -> anyhow::Resu
 fn zip(folder: &Path, archive: &Path, options: &[&str], names: &[&str]) -> anyhow::Result<()> {
     if archive.exists() {
         fs_err::remove_file(archive)?;
+    }
+    for name in names {
+        // Whatever umask this runs under.
+        fs_err::set_permissions(folder.join(name), Permissions::from_mode(0o644))?;
     }
     let date = format!("--date=@{}", source_date()?);
     run(Command::new("touch").arg(date).args(names).current_dir(folder))?;

@@ -45,6 +45,7 @@ pub(super) fn build(
         fs_err::write(script, text)?;
     }
 
+    super::stage::modes_of_folders(&scripts)?;
     let paths = paths_of(&root)?;
     let size: u64 = paths.iter().filter_map(|(_, path)| path.metadata().ok()).map(|data| data.len()).sum();
     let kilobytes = size.div_ceil(1024).to_string();

@@ -40,6 +40,13 @@ pub(crate) enum System {
     All,
 }
 
+impl System {
+    /// Its name on the command line.
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
 /// Programs that were built elsewhere.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Built {
@@ -130,7 +137,7 @@ pub(crate) fn dist(
         signer.sign(&package)?;
         packages.push(package);
     }
-    packages.extend(supply::write(&packages, &version, &folder)?);
+    packages.extend(supply::write(&packages, &system.name(), &version, &folder)?);
     for package in packages {
         println!("{}", package.display());
     }
@@ -175,10 +182,10 @@ pub(crate) fn packages_of_versions(binary: &Path, windows: &Path, macos: &Path) 
     intunewin::check(&container, &msi, &folder)?;
     let pkg = macos::check(macos, binary, &own, &folder, Compression::None)?;
     packages.extend([msi, container, pkg]);
-    supply::write(&packages, &own, &folder)?;
-    run(Command::new("sha256sum")
-        .args(["--check", "--strict", "--quiet", "SHA256SUMS"])
-        .current_dir(&folder))?;
+    supply::write(&packages, "all", &own, &folder)?;
+    let mut sums = Command::new("sha256sum");
+    sums.args(["--check", "--strict", "--quiet"]).arg(format!("steward-{own}-all.sha256"));
+    run(sums.current_dir(&folder))?;
     for version in ["0.0.9", "99.0.0"] {
         linux::build(&for_linux(version, Compression::None))?;
         windows::build(&programs(), version, &folder, Compression::None)?;

@@ -7,12 +7,16 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::tools::{self, debian_packages, output, run};
 
+/// How Apple's tool verifies a program: for every processor, and by a certificate that Apple issued, which the linker's own signature
+/// lacks.
+const BY_APPLE: [&str; 4] = ["--verify", "--strict", "--all-architectures", "-R=anchor apple generic"];
+
 /// Who signs.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Signer {
     /// Sign programs and packages for Windows and macOS: a command for the shell, which gets the path of a file as its last argument
     /// and signs it in place. It must exit with 0; the signature is verified afterwards.
-    #[arg(long = "sign", value_name = "COMMAND")]
+    #[arg(long = "sign", value_name = "COMMAND", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     command: Option<String>,
     /// The certificates that signatures for Windows must lead to, in PEM; by default those of the system.
     #[arg(long, value_name = "FILE", requires = "command")]
@@ -56,7 +60,7 @@ impl Signer {
                 output(command.arg("-in").arg(file)).map(drop)
             }
             [0xcf, 0xfa, 0xed, 0xfe] | [0xca, 0xfe, 0xba, 0xbe] if std::env::consts::OS == "macos" => {
-                output(Command::new("codesign").args(["--verify", "--strict"]).arg(file)).map(drop)
+                output(Command::new("codesign").args(BY_APPLE).arg(file)).map(drop)
             }
             b"xar!" if std::env::consts::OS == "macos" => {
                 output(Command::new("pkgutil").arg("--check-signature").arg(file)).map(drop)

@@ -35,7 +35,9 @@ const LINUX_FILES: [(&str, &str); 9] = [
 ];
 
 /// The same for macOS. Nothing lies in `/usr/local`: that may belong to a user, who could then replace what runs as root.
-const MAC_FILES: [(&str, &str); 4] = [
+const MAC_FILES: [(&str, &str); 5] = [
+    // `/etc` is a link to it.
+    ("packaging/macos/paths", "private/etc/paths.d/steward"),
     ("packaging/macos/uninstall", "Library/Application Support/Steward/bin/uninstall"),
     ("packaging/macos/dev.steward.agent.plist", "Library/LaunchDaemons/dev.steward.agent.plist"),
     ("packaging/macos/dev.steward.broker.plist", "Library/LaunchAgents/dev.steward.broker.plist"),
@@ -140,7 +142,7 @@ pub(super) fn files_of(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Whatever umask this runs under.
-fn modes_of_folders(folder: &Path) -> anyhow::Result<()> {
+pub(super) fn modes_of_folders(folder: &Path) -> anyhow::Result<()> {
     fs_err::set_permissions(folder, Permissions::from_mode(0o755))?;
     for entry in fs_err::read_dir(folder)? {
         let entry = entry?;

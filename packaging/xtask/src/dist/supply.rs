@@ -17,19 +17,24 @@ use crate::tools::{self, cargo, output, repository, run};
 const ROOT: &str = "agent";
 
 /// Writes, beside packages: their checksums, the statement of what they were built from, and the list of their libraries. Gives the
-/// paths.
-pub(super) fn write(packages: &[PathBuf], version: &str, folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let bom = folder.join(format!("steward-{version}.cdx.json"));
+/// paths. `name` is which packages they are, so that those of different machines can lie in one folder.
+pub(super) fn write(
+    packages: &[PathBuf],
+    name: &str,
+    version: &str,
+    folder: &Path,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let bom = folder.join(format!("steward-{version}-{name}.cdx.json"));
     fs_err::write(&bom, serde_json::to_string_pretty(&bill_of_materials(folder)?)? + "\n")?;
     let mut subjects: Vec<PathBuf> = packages.to_vec();
     subjects.push(bom.clone());
     let sums = checksums(&subjects)?;
-    let list = folder.join("SHA256SUMS");
+    let list = folder.join(format!("steward-{version}-{name}.sha256"));
     fs_err::write(
         &list,
         sums.iter().fold(String::new(), |text, (name, sum)| format!("{text}{sum}  {name}\n")),
     )?;
-    let statement = folder.join(format!("steward-{version}.intoto.json"));
+    let statement = folder.join(format!("steward-{version}-{name}.intoto.json"));
     fs_err::write(&statement, serde_json::to_string_pretty(&provenance(&sums, version)?)? + "\n")?;
     Ok(vec![bom, list, statement])
 }
