@@ -35,10 +35,9 @@ const LINUX_FILES: [(&str, &str); 9] = [
 ];
 
 /// The same for macOS. Nothing lies in `/usr/local`: that may belong to a user, who could then replace what runs as root.
-const MAC_FILES: [(&str, &str); 5] = [
+const MAC_FILES: [(&str, &str); 4] = [
     // `/etc` is a link to it.
     ("packaging/macos/paths", "private/etc/paths.d/steward"),
-    ("packaging/macos/uninstall", "Library/Application Support/Steward/bin/uninstall"),
     ("packaging/macos/dev.steward.agent.plist", "Library/LaunchDaemons/dev.steward.agent.plist"),
     ("packaging/macos/dev.steward.broker.plist", "Library/LaunchAgents/dev.steward.broker.plist"),
     ("packaging/macos/dev.steward.sign-in.plist", "Library/LaunchAgents/dev.steward.sign-in.plist"),
