@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 use super::stage::{Family, compress, files_of, stage};
-use super::{Compression, fresh, source_date};
+use super::{Compression, Package, fresh, source_date};
 use crate::tools::{debian_packages, output, repository, run};
 
 const SUMMARY: &str = "fleet agent: policy, sign-in and health for desktop apps";
@@ -23,20 +23,6 @@ const DESCRIPTION: [&str; 4] = [
 const HOMEPAGE: &str = "https://steward.dev";
 const MAINTAINER: &str = "The Steward developers <developers@steward.dev>";
 const SCRIPTS: &str = "packaging/linux";
-
-/// What the packages for Linux are made of.
-pub(super) struct Package<'a> {
-    /// The program.
-    pub(super) program: &'a Path,
-    /// The program for this machine, which writes completions and manual pages.
-    pub(super) native: &'a Path,
-    /// What the program runs on.
-    pub(super) processor: Processor,
-    pub(super) version: &'a str,
-    /// Where the packages go.
-    pub(super) folder: &'a Path,
-    pub(super) compression: Compression,
-}
 
 /// The processors that there are packages for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,15 +50,15 @@ impl Processor {
 }
 
 /// Builds both packages and gives their paths.
-pub(super) fn build(package: &Package<'_>) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn build(package: &Package<'_>, processor: Processor) -> anyhow::Result<Vec<PathBuf>> {
     debian_packages(&[("dpkg-deb", "dpkg"), ("dpkg-shlibdeps", "dpkg-dev"), ("rpmbuild", "rpm")])?;
     let date = source_date()?;
-    Ok(vec![deb(package, &date)?, rpm(package, &date)?])
+    Ok(vec![deb(package, processor, &date)?, rpm(package, processor, &date)?])
 }
 
 /// Builds the package for Debian and its descendants.
-fn deb(package: &Package<'_>, date: &str) -> anyhow::Result<PathBuf> {
-    let &Package { program, native, processor, version, folder, compression } = package;
+fn deb(package: &Package<'_>, processor: Processor, date: &str) -> anyhow::Result<PathBuf> {
+    let &Package { program, native, version, folder, compression } = package;
     let root = folder.join("deb");
     // Both package managers order what comes before a release by a tilde; a dash would come after it.
     let version = &version.replace('-', "~");
@@ -187,8 +173,8 @@ fn copyright() -> anyhow::Result<String> {
 }
 
 /// Builds the package for distributions with RPM.
-fn rpm(package: &Package<'_>, date: &str) -> anyhow::Result<PathBuf> {
-    let &Package { program, native, processor, version, folder, compression } = package;
+fn rpm(package: &Package<'_>, processor: Processor, date: &str) -> anyhow::Result<PathBuf> {
+    let &Package { program, native, version, folder, compression } = package;
     let root = folder.join("rpm");
     stage(program, native, Family::Fedora, &root)?;
     let licences = root.join("usr/share/licenses/steward");
@@ -273,11 +259,11 @@ fn capitalized(text: &str) -> String {
 }
 
 /// Builds the packages and has them read by tools of others. Gives their paths.
-pub(super) fn check(package: &Package<'_>) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn check(package: &Package<'_>, processor: Processor) -> anyhow::Result<Vec<PathBuf>> {
     debian_packages(&[("lintian", "lintian"), ("rpmlint", "rpmlint"), ("systemd-analyze", "systemd")])?;
-    let packages = build(package)?;
+    let packages = build(package, processor)?;
     let first: Vec<Vec<u8>> = packages.iter().map(fs_err::read).collect::<Result<_, _>>()?;
-    let again = build(package)?;
+    let again = build(package, processor)?;
     for (package, before) in again.iter().zip(&first) {
         ensure!(
             fs_err::read(package)? == *before,
@@ -293,7 +279,7 @@ pub(super) fn check(package: &Package<'_>) -> anyhow::Result<Vec<PathBuf>> {
             output(command.args(["security", "--no-pager", "--offline=yes", threshold]).arg(file))?;
         println!("{}", analyzed.lines().last().unwrap_or_default());
     }
-    if package.processor == Processor::Own {
+    if processor == Processor::Own {
         audited(package.program, package.folder)?;
     }
     let [deb, rpm] = packages.as_slice() else { anyhow::bail!("there are two packages") };

@@ -11,7 +11,7 @@ use policy_schema::export::xml::{document, element, empty, text};
 
 use super::pkg_writer::{Entry, bill_of_materials, paths_of, xar};
 use super::stage::{Family, files_of, place, stage};
-use super::{Compression, fresh, source_date};
+use super::{Compression, Package, fresh, source_date};
 use crate::tools::{self, debian_packages, output, repository, run};
 
 /// The identifier of the receipt, and of the machine service.
@@ -21,15 +21,9 @@ const OLDEST: &str = "11.0";
 /// The folder of the component in the product.
 const COMPONENT: &str = "steward.pkg";
 
-/// Builds the package of a version into a folder and gives its path. `program` is for macOS; `native` is the program for this
-/// machine.
-pub(super) fn build(
-    program: &Path,
-    native: &Path,
-    version: &str,
-    folder: &Path,
-    compression: Compression,
-) -> anyhow::Result<PathBuf> {
+/// Builds the package and gives its path.
+pub(super) fn build(package: &Package<'_>) -> anyhow::Result<PathBuf> {
+    let &Package { program, native, version, folder, compression } = package;
     let date = source_date()?;
     let time: u32 = date.parse()?;
     let root = folder.join("pkg");
@@ -223,17 +217,12 @@ fn distribution(version: &str, kilobytes: &str, processors: &str) -> Vec<u8> {
 
 /// Builds the package and has it read by tools of others: 7-Zip, libarchive, and crates that read flat packages. The bytes have to be
 /// the same when it is built again.
-pub(super) fn check(
-    program: &Path,
-    native: &Path,
-    version: &str,
-    folder: &Path,
-    compression: Compression,
-) -> anyhow::Result<PathBuf> {
+pub(super) fn check(of: &Package<'_>) -> anyhow::Result<PathBuf> {
+    let &Package { version, folder, .. } = of;
     debian_packages(&[("7z", "p7zip-full"), ("shellcheck", "shellcheck"), ("xmllint", "libxml2-utils")])?;
-    let package = build(program, native, version, folder, compression)?;
+    let package = build(of)?;
     let first = fs_err::read(&package)?;
-    build(program, native, version, folder, compression)?;
+    build(of)?;
     ensure!(fs_err::read(&package)? == first, "{} has other bytes when it is built again", package.display());
     let scripts = ["scripts/preinstall", "scripts/postinstall", "uninstall", "sign.sh", "verify.sh"];
     let scripts = scripts.map(|name| repository().join("packaging/macos").join(name));

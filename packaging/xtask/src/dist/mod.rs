@@ -61,6 +61,19 @@ pub(crate) struct Built {
     macos: Option<PathBuf>,
 }
 
+/// What a package for Linux or macOS is made of.
+#[derive(Clone, Copy)]
+struct Package<'a> {
+    /// The program.
+    program: &'a Path,
+    /// The program for this machine, which writes completions and manual pages.
+    native: &'a Path,
+    version: &'a str,
+    /// Where the package goes.
+    folder: &'a Path,
+    compression: Compression,
+}
+
 /// How small a package is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Compression {
@@ -94,6 +107,13 @@ pub(crate) fn dist(
         tools::target_folder()?.join("debug/steward")
     };
     let folder = folder()?;
+    let base = Package {
+        program: &native,
+        native: &native,
+        version: &version,
+        folder: &folder,
+        compression: Compression::Best,
+    };
     let mut packages = Vec::new();
     if wanted(System::Linux) || system == System::LinuxArm64 {
         let (program, processor) = if system == System::LinuxArm64 {
@@ -101,15 +121,12 @@ pub(crate) fn dist(
         } else {
             (native.clone(), Processor::Own)
         };
-        let package = linux::Package {
-            program: &program,
-            native: &native,
-            processor,
-            version: &version,
-            folder: &folder,
-            compression: Compression::Best,
-        };
-        packages.extend(if check { linux::check(&package)? } else { linux::build(&package)? });
+        let package = Package { program: &program, ..base };
+        packages.extend(if check {
+            linux::check(&package, processor)?
+        } else {
+            linux::build(&package, processor)?
+        });
     }
     if wanted(System::Windows) {
         let built = built.windows.clone().map_or_else(cross::build_for_windows_release, Ok)?;
@@ -129,11 +146,8 @@ pub(crate) fn dist(
     if wanted(System::Macos) {
         let program = built.macos.clone().map_or_else(cross::build_for_macos_release, Ok)?;
         let program = signer.signed(&program, &folder.join("signed"))?;
-        let package = if check {
-            macos::check(&program, &native, &version, &folder, Compression::Best)?
-        } else {
-            macos::build(&program, &native, &version, &folder, Compression::Best)?
-        };
+        let package = Package { program: &program, ..base };
+        let package = if check { macos::check(&package)? } else { macos::build(&package)? };
         signer.sign(&package)?;
         packages.push(package);
     }
@@ -167,27 +181,26 @@ pub(crate) fn packages_of_versions(binary: &Path, windows: &Path, macos: &Path) 
     fresh(&folder)?;
     let programs = || windows::Programs::in_folder(windows, binary.to_owned());
     let own = version_of_workspace()?;
-    let for_linux = |version, compression| linux::Package {
+    let base = Package {
         program: binary,
         native: binary,
-        processor: Processor::Own,
-        version,
+        version: &own,
         folder: &folder,
-        compression,
+        compression: Compression::Best,
     };
-    let mut packages = linux::check(&for_linux(&own, Compression::Best))?;
+    let mut packages = linux::check(&base, Processor::Own)?;
     // What is tested there is large and compresses slowly.
     let msi = windows::check(&programs(), &own, &folder, Compression::None)?;
     let container = intunewin::wrap(&msi, &own, &folder)?;
     intunewin::check(&container, &msi, &folder)?;
-    let pkg = macos::check(macos, binary, &own, &folder, Compression::None)?;
+    let pkg = macos::check(&Package { program: macos, compression: Compression::None, ..base })?;
     packages.extend([msi, container, pkg]);
     supply::write(&packages, "all", &own, &folder)?;
     let mut sums = Command::new("sha256sum");
     sums.args(["--check", "--strict", "--quiet"]).arg(format!("steward-{own}-all.sha256"));
     run(sums.current_dir(&folder))?;
     for version in ["0.0.9", "99.0.0"] {
-        linux::build(&for_linux(version, Compression::None))?;
+        linux::build(&Package { version, compression: Compression::None, ..base }, Processor::Own)?;
         windows::build(&programs(), version, &folder, Compression::None)?;
     }
     let rehearsal = folder.join("signed");
@@ -195,7 +208,12 @@ pub(crate) fn packages_of_versions(binary: &Path, windows: &Path, macos: &Path) 
     let programs = programs().signed(&signer, &rehearsal)?;
     let signed_msi = windows::build(&programs, &own, &rehearsal, Compression::None)?;
     let program = signer.signed(macos, &rehearsal.join("macos"))?;
-    let signed_pkg = macos::build(&program, binary, &own, &rehearsal, Compression::None)?;
+    let signed_pkg = macos::build(&Package {
+        program: &program,
+        folder: &rehearsal,
+        compression: Compression::None,
+        ..base
+    })?;
     let unsigned = [windows.join("steward.exe"), macos.to_owned(), signed_msi.clone(), signed_pkg.clone()];
     sign::refuses_others(&signer, &unsigned, &[])?;
     signer.sign(&signed_msi)?;
