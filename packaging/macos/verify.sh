@@ -124,10 +124,15 @@ else
     check 'the broker responds' as_user "$steward" whoami --json
     check 'the broker starts again after a crash' starts_again "gui/$uid/dev.steward.broker"
 fi
-if sfltool dumpbtm 2>/dev/null | grep -A 12 'dev.steward' | grep -q 'managed'; then
-    check 'background items are managed by a profile, so users cannot turn them off' true
+if profiles show -type configuration 2>/dev/null | grep -q 'dev\.steward\.'; then
+    doctor_sees_profile() {
+        found=$("$steward" doctor | grep background-items)
+        echo "$found"
+        echo "$found" | grep -q '^ok '
+    }
+    check 'the doctor sees the profile that manages the background items' doctor_sees_profile
 else
-    skip 'no profile manages background items (com.apple.servicemanagement), so users can turn Steward off'
+    skip 'no profile of Steward is installed, so users can turn it off under Login Items'
 fi
 
 echo

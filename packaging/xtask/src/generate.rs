@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{bail, ensure};
 
-use crate::tools::{cargo, repository, run, target_folder};
+use crate::tools::{cargo, files_of, repository, run, target_folder};
 
 const FOLDER: &str = "mdm-profiles";
 
@@ -67,17 +67,6 @@ pub(crate) fn generate(check: bool) -> anyhow::Result<()> {
 
 /// Every file below a folder, by its path in it.
 fn files(folder: &Path) -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in fs_err::read_dir(&next)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.strip_prefix(folder)?.to_owned(), fs_err::read(&path)?);
-            }
-        }
-    }
-    Ok(found)
+    let content = |path: PathBuf| Ok((path.strip_prefix(folder)?.to_owned(), fs_err::read(&path)?));
+    files_of(folder)?.into_iter().map(content).collect()
 }

@@ -175,6 +175,20 @@ pub(crate) fn python_packages() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
+/// Every file below a folder, in the order of the paths.
+pub(crate) fn files_of(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs_err::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() { &mut folders } else { &mut files }.push(entry.path());
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// Whether this runs as root.
 pub(crate) fn is_root() -> anyhow::Result<bool> {
     Ok(Command::new("id").arg("-u").output()?.stdout == b"0\n")

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 
-use crate::tools::{cargo, output, repository};
+use crate::tools::{cargo, files_of, output, repository};
 
 /// Frameworks, with the crates that declare their symbols and how these begin.
 const FRAMEWORKS: [(&str, &[&str], &[&str]); 6] = [
@@ -58,7 +58,7 @@ fn stub(target: &Path, install_name: &str, symbols: &BTreeSet<String>) -> anyhow
 fn symbols(crates: &[&str], prefixes: &[&str]) -> anyhow::Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     for folder in sources(crates)? {
-        for file in files(&folder)? {
+        for file in files_of(&folder)? {
             let text = fs_err::read_to_string(file)?;
             for declaration in ["fn ", "static "] {
                 let names = text.split(declaration).skip(1).map(|rest| {
@@ -89,17 +89,4 @@ fn sources(crates: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
     let wanted = |package: &Package| crates.contains(&package.name.as_str());
     let folders = metadata.packages.into_iter().filter(wanted);
     Ok(folders.filter_map(|package| Some(package.manifest_path.parent()?.join("src"))).collect())
-}
-
-fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs_err::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            found.extend(files(&path)?);
-        } else if path.extension().is_some_and(|ending| ending == "rs") {
-            found.push(path);
-        }
-    }
-    Ok(found)
 }

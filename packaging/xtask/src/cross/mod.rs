@@ -1,5 +1,5 @@
-//! Windows and macOS on Debian: building for Windows, checking for macOS, both with Clippy, and Wine to run what was
-//! built.
+//! Other systems and processors on Debian: building for Windows and for Linux on ARM, checking and linking for macOS, all with Clippy,
+//! and Wine to run what was built for Windows.
 //!
 //! The toolchain of this repository has a standard library for Linux only. Debian's Rust brings the source of its own,
 //! so that is built with Debian's matching compiler. Everything lies in the cache; the first time takes minutes.
@@ -96,6 +96,10 @@ fn resources(program: &str, description: &str) -> anyhow::Result<PathBuf> {
     // An object that is newer than the program would have it linked again.
     if object.exists() && fs_err::read_to_string(&source).is_ok_and(|before| before == script) {
         return Ok(object);
+    }
+    // An old object must not pass for the new one if this fails.
+    if object.exists() {
+        fs_err::remove_file(&object)?;
     }
     fs_err::write(&source, script)?;
     tools::debian_packages(&[MINGW])?;

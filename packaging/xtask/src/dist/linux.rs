@@ -9,9 +9,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
-use super::stage::{Family, compress, files_of, stage};
+use super::stage::{Family, compress, stage};
 use super::{Compression, Package, fresh, source_date};
-use crate::tools::{debian_packages, output, repository, run};
+use crate::tools::{debian_packages, files_of, output, repository, run};
 
 const SUMMARY: &str = "fleet agent: policy, sign-in and health for desktop apps";
 const DESCRIPTION: [&str; 4] = [

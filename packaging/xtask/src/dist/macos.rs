@@ -10,9 +10,9 @@ use anyhow::{Context as _, bail, ensure};
 use policy_schema::export::xml::{document, element, empty, text};
 
 use super::pkg_writer::{Entry, bill_of_materials, paths_of, xar};
-use super::stage::{Family, files_of, place, stage};
+use super::stage::{Family, place, stage};
 use super::{Compression, Package, fresh, source_date};
-use crate::tools::{self, debian_packages, output, repository, run};
+use crate::tools::{self, debian_packages, files_of, output, repository, run};
 
 /// The identifier of the receipt, and of the machine service.
 const IDENTIFIER: &str = "dev.steward.agent";

@@ -48,7 +48,7 @@ impl System {
 }
 
 /// Programs that were built elsewhere.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Built {
     /// Package this program for Linux instead of building one.
     #[arg(long, value_name = "FILE")]

@@ -12,7 +12,7 @@ use crate::tools::{self, debian_packages, output, run};
 const BY_APPLE: [&str; 4] = ["--verify", "--strict", "--all-architectures", "-R=anchor apple generic"];
 
 /// Who signs.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Signer {
     /// Sign programs and packages for Windows and macOS: a command for the shell, which gets the path of a file as its last argument
     /// and signs it in place. It must exit with 0; the signature is verified afterwards.

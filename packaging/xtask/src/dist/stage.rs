@@ -2,13 +2,13 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::ensure;
 
 use super::fresh;
-use crate::tools::{output, repository, run};
+use crate::tools::{files_of, output, repository, run};
 
 /// What a package manager expects at different places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,20 +124,6 @@ pub(super) fn place(source: &Path, target: &Path, mode: u32) -> anyhow::Result<(
 /// Compresses a file, the same bytes each time.
 pub(super) fn compress(file: &Path) -> anyhow::Result<()> {
     run(Command::new("gzip").args(["--best", "--no-name", "--force"]).arg(file))
-}
-
-/// Every file below a folder, in the order of the paths.
-pub(super) fn files_of(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs_err::read_dir(folder)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() { &mut folders } else { &mut files }.push(entry.path());
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 /// Whatever umask this runs under.

@@ -7,9 +7,8 @@ use anyhow::{Context as _, ensure};
 
 use super::msi_tables::tables;
 use super::msi_writer::{File, cabinet, write};
-use super::stage::files_of;
 use super::{Compression, Signer, fresh, source_date};
-use crate::tools::{debian_packages, output, run, version_of_workspace};
+use crate::tools::{debian_packages, files_of, output, run, version_of_workspace};
 
 /// What a package for Windows is made of.
 pub(crate) struct Programs {
