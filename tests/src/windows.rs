@@ -375,8 +375,13 @@ impl Windows {
     /// Waits until the overview meets a condition, and gives it.
     pub async fn status_where(&self, what: &str, condition: impl Fn(&Overview) -> bool) -> Overview {
         until(what, async || {
-            let status: Overview = self.json(&["status", "--json"]).await;
-            if condition(&status) { Ok(status) } else { Err(status) }
+            let output = self.steward(&["status", "--json"]).await;
+            // Under Wine, with both cores busy, a program ended once before it printed anything.
+            if output.stdout.is_empty() {
+                return Err(format!("{output:?}"));
+            }
+            let status: Overview = read(&output);
+            if condition(&status) { Ok(status) } else { Err(format!("{status:?}")) }
         })
         .await
     }
