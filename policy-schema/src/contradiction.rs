@@ -7,10 +7,11 @@ use crate::preset;
 use crate::problem::{Code, Problem};
 use crate::settings::{AppSelfUpdate, IdentityProvider, Policy, ProxyMode};
 use crate::value::Secret;
+use crate::version::{Downgrade, Pin, channel_of};
 
 /// Every contradiction in a policy.
 pub(crate) fn contradictions(policy: &Policy) -> Vec<Problem> {
-    let rules: [fn(&Policy) -> Vec<Problem>; 13] = [
+    let rules: [fn(&Policy) -> Vec<Problem>; 15] = [
         half_configured_sign_in,
         issuer_of_another_product,
         client_id_of_the_tenant,
@@ -23,6 +24,8 @@ pub(crate) fn contradictions(policy: &Policy) -> Vec<Problem> {
         secret_that_is_none,
         pin_against_the_apps_own_updater,
         pin_below_minimum,
+        pin_of_another_channel,
+        downgrades_that_never_happen,
         proxy_mode_without_its_address,
     ];
     rules.iter().flat_map(|rule| rule(policy)).collect()
@@ -377,13 +380,53 @@ fn pin_against_the_apps_own_updater(policy: &Policy) -> Vec<Problem> {
 
 fn pin_below_minimum(policy: &Policy) -> Vec<Problem> {
     match (&policy.update_pinned_version, &policy.update_minimum_version) {
-        (Some(pin), Some(minimum)) if pin < minimum => vec![contradiction(
+        (Some(pin), Some(minimum)) if pin.is_below(minimum) => vec![contradiction(
             "UpdatePinnedVersion",
             format!("{pin} is below `UpdateMinimumVersion` {minimum}"),
             "the pin decides; raise it or lower the minimum",
         )],
         _ => Vec::new(),
     }
+}
+
+/// A pin to a pre-release, which another channel has.
+fn pin_of_another_channel(policy: &Policy) -> Vec<Problem> {
+    let (Some(Pin::Exact(pin)), Some(channel)) = (&policy.update_pinned_version, &policy.update_channel)
+    else {
+        return Vec::new();
+    };
+    let own = channel_of(pin);
+    if own.is_none_or(|own| own == channel) {
+        return Vec::new();
+    }
+    let message = format!("{pin} is not in the channel `{channel}` of `UpdateChannel`, so no feed offers it");
+    vec![contradiction(
+        "UpdatePinnedVersion",
+        message,
+        "pin a version of that channel, or change the channel",
+    )]
+}
+
+fn downgrades_that_never_happen(policy: &Policy) -> Vec<Problem> {
+    let minimum = policy.update_minimum_version.as_ref();
+    let pin = policy.update_pinned_version.as_ref();
+    let wrong = |downgrade: &Downgrade| {
+        let Downgrade { from, to } = downgrade;
+        let reason = if from.is_below(to) || from.allows(to) {
+            "the second version is not older than the first".to_owned()
+        } else if let Some(minimum) = minimum.filter(|minimum| to < minimum) {
+            format!("{to} is below `UpdateMinimumVersion` {minimum}")
+        } else if let Some(pin) = pin.filter(|pin| !pin.allows(to)) {
+            format!("`UpdatePinnedVersion` {pin} does not allow {to}")
+        } else if policy.update_downgrades.iter().any(|other| other.from.allows(to)) {
+            format!("another item leads away from {to}")
+        } else {
+            return None;
+        };
+        let message = format!("`{downgrade}` never happens: {reason}");
+        Some(contradiction("UpdateDowngrades", message, "correct the item, or remove it"))
+    };
+    policy.update_downgrades.iter().filter_map(wrong).collect()
 }
 
 fn proxy_mode_without_its_address(policy: &Policy) -> Vec<Problem> {

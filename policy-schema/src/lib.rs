@@ -21,6 +21,8 @@ pub mod resolve;
 pub mod settings;
 pub mod text;
 pub mod value;
+pub mod version;
+pub mod window;
 
 pub use loopback::is_loopback;
 pub use message::{counted, did_you_mean as nearest, visible, without_query, wrap};

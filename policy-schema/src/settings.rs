@@ -14,6 +14,8 @@ pub use choices::{
 
 use crate::areas::{concatenate, count};
 use crate::value::{Choice, Format, FromValue, Kind, Literal, Secret, Value, application};
+use crate::version::{Downgrade, Pin};
+use crate::window::Window;
 
 mod choices;
 #[macro_use]

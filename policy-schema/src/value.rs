@@ -11,10 +11,12 @@ use crate::raw::{Notation, RawValue};
 
 pub(crate) use format::application;
 pub use format::{Format, Reason};
+pub(crate) use typed::FromValue;
 
 mod advice;
 mod format;
 mod reason;
+mod typed;
 
 /// A value that meets its setting's constraints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -326,59 +328,6 @@ impl Kind {
         };
         let hint = advice::for_wrong_type(self, raw, notation);
         Invalid { wrong_type: true, message: format!("expected {}, got {shown}", self.expectation()), hint }
-    }
-}
-
-/// How the typed [`crate::Policy`] takes a value out.
-pub(crate) trait FromValue: Sized {
-    /// Whether the type has room for a setting without a value. Any other needs a default.
-    const OPTIONAL: bool = false;
-
-    /// `None` only for a value of another kind, or none at all.
-    fn from_value(value: Option<&Value>) -> Option<Self>;
-}
-
-impl FromValue for bool {
-    fn from_value(value: Option<&Value>) -> Option<Self> {
-        if let Some(Value::Boolean(value)) = value { Some(*value) } else { None }
-    }
-}
-
-impl FromValue for u32 {
-    fn from_value(value: Option<&Value>) -> Option<Self> {
-        if let Some(Value::Integer(value)) = value { Self::try_from(*value).ok() } else { None }
-    }
-}
-
-impl FromValue for String {
-    fn from_value(value: Option<&Value>) -> Option<Self> {
-        if let Some(Value::Text(text)) = value { Some(text.clone()) } else { None }
-    }
-}
-
-impl FromValue for Vec<String> {
-    fn from_value(value: Option<&Value>) -> Option<Self> {
-        if let Some(Value::List(items)) = value { Some(items.clone()) } else { None }
-    }
-}
-
-impl FromValue for Secret {
-    fn from_value(value: Option<&Value>) -> Option<Self> {
-        if let Some(Value::Secret(secret)) = value { Some(secret.clone()) } else { None }
-    }
-}
-
-impl FromValue for semver::Version {
-    fn from_value(value: Option<&Value>) -> Option<Self> {
-        if let Some(Value::Text(text)) = value { text.parse().ok() } else { None }
-    }
-}
-
-impl<T: FromValue> FromValue for Option<T> {
-    const OPTIONAL: bool = true;
-
-    fn from_value(value: Option<&Value>) -> Option<Self> {
-        Some(T::from_value(value))
     }
 }
 

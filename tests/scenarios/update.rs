@@ -122,8 +122,8 @@ async fn faulty_release_is_not_installed() {
         (Fault::TooLong, Code::UpdateSizeMismatch),
         (Fault::NoProgram, Code::UpdateInstallFailed),
     ];
-    for (fault, code) in cases {
-        fixture.feed.publish_faulty("2.0.0", fault);
+    for (number, (fault, code)) in cases.into_iter().enumerate() {
+        fixture.feed.publish_faulty(&format!("2.0.{number}"), fault);
         let printed = fixture.update().await;
         assert!(printed.contains(code.as_str()), "{fault:?}: {printed}");
         assert_eq!(fixture.installed().as_deref(), Some("1.0.0"), "{fault:?}");
@@ -133,9 +133,9 @@ async fn faulty_release_is_not_installed() {
     fixture.feed.write("<html>Please accept the terms of this hotel.</html>");
     let printed = fixture.update().await;
     assert!(printed.contains("update.feed-invalid"), "{printed}");
-    fixture.feed.publish("2.0.0");
+    fixture.feed.publish("2.1.0");
     let printed = fixture.update().await;
-    assert!(printed.contains("version 2.0.0 was installed"), "{printed}");
+    assert!(printed.contains("version 2.1.0 was installed"), "{printed}");
     assert!(fixture.app_starts().await);
 }
 

@@ -9,20 +9,23 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hyper::body::Bytes;
 use hyper_util::client::proxy::matcher::Matcher;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use platform::clock;
 use policy_schema::settings::ProxyMode;
 use policy_schema::{Code, Policy, Problem};
-use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, RequestBuilder, Response};
+use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, RequestBuilder};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::certificate_observer::{self, CertificateObserver};
 use crate::chain;
 use crate::proxy::{Route, Routing, proxy_of_system};
+
+mod file;
+
+pub use file::Body;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const READ_LIMIT: Duration = Duration::from_secs(30);
@@ -87,6 +90,28 @@ pub enum HttpError {
         /// The HTTP status.
         status: u16,
     },
+    /// The response leads to another server, which may not be asked, or to another one again and again.
+    #[error("{host} redirects to {to}, which neither the feed nor policy allows")]
+    Redirect {
+        /// The server.
+        host: String,
+        /// The other server, with the scheme.
+        to: String,
+    },
+    /// The response has another part of the file than was asked for.
+    #[error("{host} responded with another part of the file than was requested")]
+    Range {
+        /// The server.
+        host: String,
+    },
+    /// The server has too much to do.
+    #[error("{host} asks to come back in {seconds} seconds")]
+    Later {
+        /// The server.
+        host: String,
+        /// From now.
+        seconds: u64,
+    },
     /// The response was not whole in time.
     #[error("{host} did not finish its response within {} seconds", DOCUMENT_LIMIT.as_secs())]
     TooSlow {
@@ -124,27 +149,6 @@ pub struct Fetched {
     pub retry_after: Option<u64>,
     /// The body, cut at the limit.
     pub body: Vec<u8>,
-}
-
-/// The body of a response, read piece by piece.
-#[derive(Debug)]
-pub struct Body {
-    response: Response,
-    url: Url,
-}
-
-impl Body {
-    /// The next piece; `None` at the end.
-    ///
-    /// # Errors
-    /// The response broke off.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
-        let broken = |source: reqwest::Error| HttpError::Broken {
-            host: host(&self.url),
-            source: source.without_url(),
-        };
-        self.response.chunk().await.map_err(broken)
-    }
 }
 
 /// A client with its limits.
@@ -229,20 +233,6 @@ impl Http {
             request = request.bearer_auth(token);
         }
         self.receive(request, url, limit, Longer::IsCut).await
-    }
-
-    /// Starts a GET. The caller reads the body piece by piece.
-    ///
-    /// # Errors
-    /// No response came, or another status than 200.
-    pub async fn open(&self, url: &Url) -> Result<Body, HttpError> {
-        self.route(url).await;
-        let response =
-            self.client.get(url.clone()).send().await.map_err(|source| unreachable(url, source))?;
-        match response.status().as_u16() {
-            200 => Ok(Body { response, url: url.clone() }),
-            status => Err(HttpError::Status { host: host(url), status }),
-        }
     }
 
     /// Gets a document of at most `limit` bytes.

@@ -4,6 +4,7 @@
 use crate::endpoint::{Endpoint, Nothing};
 use crate::policy::ResolvedPolicy;
 use crate::status::Status;
+use crate::update::{History, UpdateRequest};
 
 /// The status of the device.
 pub const STATUS: Endpoint<Nothing, Status> =
@@ -18,10 +19,17 @@ pub const RELOAD_POLICY: Endpoint<Nothing, ResolvedPolicy> =
     Endpoint::post("/v1/policy/reload", "reloadPolicy", "Reads policy now. For administrators.");
 
 /// Checks the release feed now; for administrators.
-pub const CHECK_FOR_UPDATE: Endpoint<Nothing, Status> = Endpoint::post(
+pub const CHECK_FOR_UPDATE: Endpoint<UpdateRequest, Status> = Endpoint::post(
     "/v1/update/check",
     "checkForUpdate",
-    "Checks the release feed now, and installs what policy allows. For administrators.",
+    "Does what the command says, if there is one, then checks the release feed and installs what policy allows. For administrators.",
+);
+
+/// What happened in updates of the app.
+pub const UPDATE_HISTORY: Endpoint<Nothing, History> = Endpoint::get(
+    "/v1/update/history",
+    "updateHistory",
+    "What happened in updates of the app, the newest last.",
 );
 
 /// A broker reports that the state of its user's session has changed, so that the machine service sends a report at

@@ -21,6 +21,7 @@ pub mod policy;
 pub mod report;
 pub mod session;
 pub mod status;
+pub mod update;
 
 /// The version of the formats of status and report. It grows when a field changes its meaning, but not for a new field.
 pub const FORMAT: u32 = 1;

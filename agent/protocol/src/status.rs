@@ -11,6 +11,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnosis::ReportedDiagnosis;
+use crate::update::{Hold, Progress};
 
 /// At most this many problems are listed. All of them are counted.
 pub const MAXIMUM_PROBLEMS: usize = 100;
@@ -120,6 +121,12 @@ pub struct UpdateStatus {
     /// Quarantined versions: they did not start on this device and are not tried again.
     #[serde(alias = "held")]
     pub quarantined: BTreeSet<Version>,
+    /// How far the present update is; `null` if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// An administrator holds updates; `null` if not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
     /// When the feed was last checked.
     #[serde(alias = "looked_at")]
     pub checked_at: Option<Timestamp>,

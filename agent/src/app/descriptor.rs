@@ -31,8 +31,12 @@ pub(crate) struct Descriptor {
 pub(crate) struct System {
     /// Why the app does not exist here.
     pub(crate) not_applicable: Option<String>,
-    /// The vendor's release feed.
-    pub(crate) feed: Option<String>,
+    /// The vendor's release feeds: the names changed over time, so they are tried in this order.
+    #[serde(default)]
+    pub(crate) feeds: Vec<String>,
+    /// How the names of the files in a feed end that can be installed.
+    #[serde(default)]
+    pub(crate) files: Vec<String>,
     /// What the app reads at its start.
     pub(crate) configuration: Option<Configuration>,
     /// How a release is installed.
@@ -106,7 +110,12 @@ impl Configuration {
 impl Descriptor {
     /// The app on this operating system; `None` if it does not exist here.
     pub(crate) fn system(&self) -> Option<&System> {
-        self.systems.get(SYSTEM).filter(|system| system.not_applicable.is_none())
+        self.on(SYSTEM)
+    }
+
+    /// The app on an operating system; `None` if it does not exist there.
+    pub(crate) fn on(&self, system: &str) -> Option<&System> {
+        self.systems.get(system).filter(|system| system.not_applicable.is_none())
     }
 
     /// Where it finds its managed configuration on this operating system.

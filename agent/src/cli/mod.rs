@@ -30,6 +30,7 @@ mod cleanup;
 mod doctor;
 mod documents;
 mod export;
+mod plan;
 mod policy;
 mod setup;
 mod sign_in;
@@ -37,6 +38,7 @@ mod status;
 mod support;
 mod terminal;
 mod token;
+mod update;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -118,7 +120,10 @@ enum Verb {
     /// Write the templates, profiles and scripts that administrators deploy, with the values of a policy file.
     Export(export::Arguments),
     /// Check for an update of the app now, and install it if policy allows it (administrators only).
-    Update,
+    ///
+    /// Shows how it goes. The other commands below it say what would happen, what has happened, and hold, release or roll back
+    /// updates on this device.
+    Update(update::Arguments),
     /// Print the health report for a collector.
     Report {
         /// The format that the collector reads.
@@ -318,7 +323,7 @@ async fn dispatch(paths: Paths, verb: Verb, json: bool) -> anyhow::Result<ExitCo
         Verb::Doctor(arguments) => return Box::pin(doctor::doctor(&paths, arguments, json)).await,
         Verb::Export(arguments) => return export::export(&paths, &arguments, json),
         Verb::Policy(verb) => return policy::policy(&paths, verb, json).await,
-        Verb::Update => return status::update(&paths, json).await,
+        Verb::Update(arguments) => return Box::pin(update::update(&paths, arguments, json)).await,
         Verb::Report { format } => {
             return status::report(&paths, if json { Encoding::Json } else { format }).await;
         }
@@ -411,6 +416,11 @@ fn hanging(start: &str, text: &str) -> String {
     let indent = start.chars().count();
     let lines = policy_schema::wrap(&in_one_line(text), terminal::width().saturating_sub(indent).max(30));
     format!("{start}{}", lines.join(&format!("\n{}", " ".repeat(indent)))).trim_end().to_owned()
+}
+
+/// A time as the device's clock shows it.
+fn moment(time: jiff::Timestamp, zone: &jiff::tz::TimeZone) -> String {
+    zone.to_datetime(time).strftime("%Y-%m-%d %H:%M").to_string()
 }
 
 #[cfg(test)]

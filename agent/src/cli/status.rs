@@ -1,4 +1,4 @@
-//! `steward status`, `steward report` and `steward update`: what the agent and the broker report, as text or JSON.
+//! `steward status` and `steward report`: what the agent and the broker report, as text or JSON.
 
 use std::process::ExitCode;
 
@@ -7,8 +7,8 @@ use net::client::{CallError, call};
 use platform::paths::Paths;
 use platform::{clock, service as manager};
 use policy_schema::settings::ReportIdentity;
-use policy_schema::{Code, Component, Extra, Open, Problem};
-use protocol::agent::{CHECK_FOR_UPDATE, STATUS};
+use policy_schema::{Extra, Open};
+use protocol::agent::STATUS;
 use protocol::broker::SESSION;
 use protocol::endpoint::Nothing;
 use protocol::health::{Brokers, State, assess};
@@ -96,29 +96,6 @@ pub(super) async fn report(paths: &Paths, encoding: Encoding) -> anyhow::Result<
     out!("{}", encode(&report, encoding).trim_end());
     // A collector takes a failing exit code for a failed collection, so a device that fails is a success here.
     Ok(ExitCode::SUCCESS)
-}
-
-pub(super) async fn update(paths: &Paths, json: bool) -> anyhow::Result<ExitCode> {
-    let status = call(&paths.agent_socket(), &CHECK_FOR_UPDATE, &Nothing {}).await?;
-    if json {
-        let of_updates =
-            |problem: &&Problem| problem.code.known().map(Code::component) == Some(Component::Update);
-        let problems: Vec<&Problem> = status.problems.iter().filter(of_updates).collect();
-        let failed = problems.iter().any(|problem| problem.severity.is_error());
-        let document = serde_json::json!({ "update": status.update, "problems": problems });
-        out!("{}", serde_json::to_string_pretty(&document)?);
-        return Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS });
-    }
-    if !status.update.managed {
-        out!("Updates are not managed on this device; see `UpdateMode` and `UpdateFeed`.");
-        return Ok(ExitCode::SUCCESS);
-    }
-    out!("{}", status.update.message.as_deref().unwrap_or("The feed has not been checked yet."));
-    let of_updates = |problem: &Problem| problem.code.known().map(Code::component) == Some(Component::Update);
-    let problems: Vec<Problem> = status.problems.into_iter().filter(of_updates).collect();
-    print_problems(&problems);
-    let failed = problems.iter().any(|problem| problem.severity.is_error());
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 pub(super) async fn overview(paths: &Paths) -> anyhow::Result<Overview> {
@@ -227,8 +204,12 @@ fn print_machine(overview: &Overview, status: &Status, now: Timestamp) {
     }
     let update = &status.update;
     if update.managed {
-        let message =
-            if update.running { "checking the feed" } else { update.message.as_deref().unwrap_or("-") };
+        let under_way = update.progress.as_ref().filter(|_| update.running);
+        let message = match under_way.and_then(|progress| super::update::describe(progress, None)) {
+            Some(text) => text,
+            None if update.running => "checking the feed".to_owned(),
+            None => update.message.clone().unwrap_or_else(|| "-".to_owned()),
+        };
         let mode = match &update.mode {
             Some(Open::Known(mode)) => mode.as_str(),
             Some(Open::Unknown(mode)) => mode,

@@ -46,11 +46,22 @@ pub(crate) struct Identity {
     pub(crate) extra: Extra,
 }
 
+impl Identity {
+    /// The ID of this device; `None` if it has none yet, or if this process may not read it.
+    pub(crate) fn device_id(private: &Path) -> Option<String> {
+        Some(identity_file(private).peek().ok()??.device_id)
+    }
+}
+
+fn identity_file(private: &Path) -> StateFile<Identity> {
+    StateFile::new(private.join("identity.json"), Access::Private)
+}
+
 impl Queue {
     /// Takes up the queue of an earlier run. A device without identity gets one, made of the random bytes. Also gives what
     /// is wrong with the identity.
     pub(crate) fn open(private: &Path, random: [u8; 24]) -> (Self, Option<Problem>) {
-        let file = StateFile::new(private.join("identity.json"), Access::Private);
+        let file = identity_file(private);
         let (known, lost) = match file.load() {
             Ok(known) => (known, None),
             Err(error) => (None, Some(error)),

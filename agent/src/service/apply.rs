@@ -5,11 +5,14 @@ use std::io;
 use jiff::Timestamp;
 use platform::clock;
 use policy_schema::{Code, Problem};
+use protocol::update::Command;
+use tokio::sync::oneshot;
 
 use super::event::Event;
 use super::observe::Observed;
-use super::plan::Step;
+use super::plan::{self, Step};
 use super::{Service, delivery, recurring};
+use crate::app::descriptor::Descriptor;
 use crate::app::observe::Found;
 use crate::app::ownership::{self, OwnershipRecord};
 use crate::app::write;
@@ -113,20 +116,29 @@ impl Service {
         }
     }
 
+    /// An administrator wants the feed to be checked, and perhaps something to be done before.
+    pub(super) fn update_requested(&mut self, command: Option<Command>, done: oneshot::Sender<()>) {
+        if !plan::updates(&self.snapshot.resolved, self.descriptor().and_then(Descriptor::system)) {
+            // The caller may have gone.
+            let _ = done.send(());
+            return;
+        }
+        self.waiting_for_update.push(done);
+        let now = clock::now();
+        // A check that is under way knows nothing of a command, so another one follows.
+        self.update_check = self.update_check.step(match command {
+            Some(_) => recurring::Event::PolicyChanged { due: now },
+            None => recurring::Event::Requested { now },
+        });
+        self.update_commands.extend(command);
+    }
+
     fn check_for_update(&mut self) {
         let policy = self.snapshot.resolved.policy.clone();
         let Some(descriptor) = self.descriptor() else { return };
-        let Some(system) = descriptor.system() else { return };
-        let feed = policy.update_feed.as_ref().or(system.feed.as_ref()).and_then(|feed| feed.parse().ok());
-        let Some(feed) = feed.filter(|_| system.installation.is_some()) else { return };
+        let Some(mut job) = update::Job::new(&policy, descriptor, &self.device_id) else { return };
+        job.commands = std::mem::take(&mut self.update_commands);
         self.update_check = self.update_check.step(recurring::Event::Started);
-        let job = update::Job {
-            rules: (&policy).into(),
-            network: (&policy).into(),
-            feed,
-            app: descriptor.name.clone(),
-            device_id: self.device_id.clone(),
-        };
         let (paths, events) = (self.paths.clone(), self.events.clone());
         tokio::spawn(async move {
             let outcome = update::run(&paths, job).await;
@@ -137,7 +149,7 @@ impl Service {
     /// A switch that a crash interrupted is finished before the feed is checked, and beside everything else.
     pub(super) fn recover(&mut self) {
         let Some(app) = self.descriptor().map(|descriptor| descriptor.name.clone()) else { return };
-        if !update::is_interrupted(&self.paths) {
+        if !update::is_interrupted(&self.paths, &app) {
             return;
         }
         self.update_check = self.update_check.step(recurring::Event::Started);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use platform::service;
 use platform::watch::Hint;
 use policy_schema::Problem;
+use protocol::update::Command;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::health::sinks::http::DeliveryReport;
@@ -25,8 +26,9 @@ pub(super) enum Event {
     LocalApi(Option<Problem>),
     /// An administrator wants policy to be read now. The sender is notified when it is in effect.
     ReloadPolicy(oneshot::Sender<()>),
-    /// An administrator wants the feed to be checked now. The sender is notified when that is done.
-    CheckForUpdate(oneshot::Sender<()>),
+    /// An administrator wants the feed to be checked now, and perhaps something to be done before. The sender is notified
+    /// when that is done.
+    CheckForUpdate(Option<Command>, oneshot::Sender<()>),
     /// What the app finds may have changed.
     AppChanged,
     /// A broker says that the state of its user's session has changed, or the system that a user has logged on or off.

@@ -20,6 +20,7 @@ use platform::watch::Hint;
 use platform::{clock, file, ipc, native, random, service};
 use policy_schema::{Code, Problem};
 use protocol::status::MAXIMUM_PROBLEMS;
+use protocol::update::Command;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::app::descriptor::{self, Descriptor};
@@ -66,6 +67,8 @@ const LONGEST_WAIT: u64 = 24 * 60 * 60;
 const RETRY: u64 = 60;
 /// What an app finds is looked at at most this often because somebody changes it. In seconds.
 const APP_PAUSE: u64 = 2;
+/// While an update is under way, its journal is read this often.
+const UPDATE_PROGRESS: Duration = Duration::from_secs(2);
 /// While an app has to be started again, its processes are listed this often. In seconds.
 const RESTART_CHECK: u64 = 60;
 
@@ -172,6 +175,8 @@ struct Service {
     update_check: Recurring,
     update_outcome: Option<update::Outcome>,
     update_problem: Option<Problem>,
+    /// What administrators ask for, until the next check begins.
+    update_commands: Vec<Command>,
     /// Who waits for the check that is under way.
     waiting_for_update: Vec<oneshot::Sender<()>>,
 
@@ -235,6 +240,7 @@ impl Service {
             update_check: Recurring::Waiting { due: now },
             update_outcome: None,
             update_problem: None,
+            update_commands: Vec::new(),
             waiting_for_update: Vec::new(),
             delivery: Delivery::new(now),
             queued: queue.waiting().len(),
@@ -309,15 +315,7 @@ impl Service {
                 }
                 self.api_problem = problem;
             }
-            Event::CheckForUpdate(done) => {
-                if plan::updates(&self.snapshot.resolved, self.descriptor().and_then(Descriptor::system)) {
-                    self.waiting_for_update.push(done);
-                    let now = clock::now();
-                    self.update_check = self.update_check.step(recurring::Event::Requested { now });
-                } else {
-                    let _ = done.send(());
-                }
-            }
+            Event::CheckForUpdate(command, done) => self.update_requested(command, done),
             // Its watch tells of the agent's own changes as well. Somebody who changes it again and again gets an answer every
             // other second.
             Event::AppChanged => {
@@ -358,6 +356,8 @@ impl Service {
         let planned = plan::wake(&self.snapshot.resolved, self.descriptor(), due);
         let due = apply::earliest([Some(self.poll_due), planned, self.retry_at]);
         let wait = due.map_or(Duration::MAX, |due| clock::until(now, due)).min(Duration::from_secs(POLL));
+        // Whoever waits for a download sees it grow.
+        let wait = if self.update_check.due().is_none() { wait.min(UPDATE_PROGRESS) } else { wait };
         match self.debounce.due() {
             Some(moment) => wait.min(moment.saturating_sub(clock::monotonic())),
             None => wait,

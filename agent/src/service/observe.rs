@@ -1,12 +1,10 @@
 //! All the looking, once per round: what the app finds, which versions are there, whether changes are noticed. Read-only.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 use platform::app;
 use platform::paths::Paths;
 use policy_schema::Problem;
-use semver::Version;
+use updates::Journal;
 
 use crate::app::descriptor::Descriptor;
 use crate::app::observe;
@@ -14,13 +12,13 @@ use crate::app::ownership::OwnershipRecord;
 use crate::update;
 
 /// What is there, at one moment. Nothing after it reads the disk or asks a process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Observed {
     pub(crate) app: observe::Observed,
     /// The version of the app that is installed, as it is named.
     pub(crate) installed: Option<String>,
-    /// Versions that failed to start on this device.
-    pub(crate) quarantined: BTreeSet<Version>,
+    /// How far an update of the app is, and what was tried.
+    pub(crate) journal: Journal,
     /// Why changes of policy are not noticed at once.
     pub(crate) watch_failure: Option<String>,
     /// What is wrong with the agent's own state.
@@ -85,10 +83,11 @@ pub(super) fn observe(
         None => InstalledApp::version(installed_app, paths, descriptor, now),
     };
     let app = observe::observe(paths, descriptor, unsaved);
-    let (quarantined, problem) = update::quarantined(paths);
+    let observed = descriptor.map(|app| update::observe(paths, &app.name)).unwrap_or_default();
+    let update::Observed { journal, problem } = observed;
     Observed {
         installed,
-        quarantined,
+        journal,
         watch_failure: watch_failure.map(ToOwned::to_owned),
         problems: app.problem.clone().into_iter().chain(problem).collect(),
         app,

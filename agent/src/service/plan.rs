@@ -81,7 +81,7 @@ fn has_provider(resolved: &Resolved) -> bool {
 
 /// Whether the agent manages the app's versions.
 pub(crate) fn updates(resolved: &Resolved, system: Option<&System>) -> bool {
-    let has_feed = |system: &System| resolved.policy.update_feed.is_some() || system.feed.is_some();
+    let has_feed = |system: &System| resolved.policy.update_feed.is_some() || !system.feeds.is_empty();
     resolved.policy.update_mode != UpdateMode::Off
         && system.is_some_and(|system| system.installation.is_some() && has_feed(system))
 }
@@ -266,7 +266,7 @@ mod tests {
                 ..observe::Observed::default()
             },
             installed: None,
-            quarantined: BTreeSet::new(),
+            journal: updates::Journal::default(),
             watch_failure: None,
             problems: Vec::new(),
             now: NOW,

@@ -11,6 +11,7 @@ use platform::state::StateFile;
 use policy_schema::{Code, Problem};
 use protocol::policy::ResolvedPolicy;
 use protocol::status::Status;
+use protocol::update::History;
 
 use super::observe::Observed;
 use super::routes::Published;
@@ -50,7 +51,8 @@ impl Service {
         status.report = self.report_status();
         let before = self.published.borrow().clone();
         status.observed_at = before.status.observed_at;
-        if status != before.status {
+        let history = &observed.journal.history;
+        if status != before.status || *history != before.history.entries {
             status.observed_at = now;
             let file = status_file(&self.paths);
             if let Err(error) = file.save(&status) {
@@ -64,7 +66,9 @@ impl Service {
             let later: Vec<Problem> = later.filter(|problem| !problems.contains(problem)).cloned().collect();
             problems.extend(later);
             let policy = ResolvedPolicy::new(&self.snapshot.resolved, &self.snapshot.last_good, problems);
-            self.published.send_replace(Arc::new(Published { status, policy }));
+            let app = status.app.name.clone();
+            let history = History { app, entries: history.clone() };
+            self.published.send_replace(Arc::new(Published { status, policy, history }));
         }
         let managed = plan::updates(&self.snapshot.resolved, self.descriptor().and_then(Descriptor::system));
         if !managed || self.update_check.due().is_some_and(|due| due > now) {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use net::admission::{Admission, Caller, Refusal, StatusCode};
 use net::server::Api;
-use protocol::agent::{CHECK_FOR_UPDATE, POLICY, RELOAD_POLICY, SESSION_CHANGED, STATUS};
+use protocol::agent::{CHECK_FOR_UPDATE, POLICY, RELOAD_POLICY, SESSION_CHANGED, STATUS, UPDATE_HISTORY};
 use protocol::endpoint::Nothing;
 use protocol::policy::ResolvedPolicy;
 use protocol::status::Status;
+use protocol::update::{History, UpdateRequest};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::event::Event;
@@ -18,6 +19,7 @@ use super::event::Event;
 pub(super) struct Published {
     pub(super) status: Status,
     pub(super) policy: ResolvedPolicy,
+    pub(super) history: History,
 }
 
 /// What the handlers need.
@@ -34,6 +36,7 @@ pub(super) fn api(machine: Machine) -> Api<Machine> {
         .on(&POLICY, policy)
         .on(&RELOAD_POLICY, reload_policy)
         .on(&CHECK_FOR_UPDATE, check_for_update)
+        .on(&UPDATE_HISTORY, update_history)
         .on(&SESSION_CHANGED, session_changed)
 }
 
@@ -76,9 +79,17 @@ async fn reload_policy(
     Ok(machine.published.borrow().policy.clone())
 }
 
-async fn check_for_update(machine: Machine, caller: Administrator, _: Nothing) -> Result<Status, Refusal> {
-    request(&machine, caller, Event::CheckForUpdate).await?;
+async fn check_for_update(
+    machine: Machine,
+    caller: Administrator,
+    UpdateRequest { command }: UpdateRequest,
+) -> Result<Status, Refusal> {
+    request(&machine, caller, |done| Event::CheckForUpdate(command, done)).await?;
     Ok(machine.published.borrow().status.clone())
+}
+
+async fn update_history(machine: Machine, _: LocalUser, _: Nothing) -> Result<History, Refusal> {
+    Ok(machine.published.borrow().history.clone())
 }
 
 /// Any local user may call it, since nothing in it is trusted: the service asks the brokers itself, and not often.

@@ -4,12 +4,46 @@ use platform::policy::Watch;
 use policy_schema::{Code, Extra, Problem, without_query};
 use protocol::FORMAT;
 use protocol::status::{AppStatus, MAXIMUM_PROBLEMS, PolicyStatus, ReportStatus, Status, UpdateStatus};
+use protocol::update::Progress;
+use updates::Journal;
+use updates::journal::State;
 
 use super::observe::Observed;
 use super::{Service, plan};
 use crate::app::configuration;
 use crate::app::descriptor::{self, Descriptor};
 use crate::app::observe::Found;
+
+/// What an update waits for since before the agent started.
+fn waits(journal: &Journal) -> Option<String> {
+    if let State::Waiting { why, .. } = &journal.state { Some(why.to_string()) } else { None }
+}
+
+/// How far an update is; `None` if none was ever begun.
+fn progress(journal: &Journal) -> Option<Progress> {
+    let offer = journal.offer();
+    let (downloaded, until) = match &journal.state {
+        State::Idle => return None,
+        State::Downloading { offset, .. } => (*offset, None),
+        State::Waiting { why, fetched, .. } => {
+            (offer.filter(|_| *fetched).map_or(0, |offer| offer.size), why.until())
+        }
+        State::Verified { offer, .. } | State::Installing { offer, .. } => (offer.size, None),
+        State::Offered { .. }
+        | State::Confirming { .. }
+        | State::RollingBack { .. }
+        | State::Committed { .. }
+        | State::RolledBack { .. } => (0, None),
+    };
+    Some(Progress {
+        stage: journal.stage().into(),
+        version: journal.version().cloned(),
+        downloaded,
+        size: offer.map_or(0, |offer| offer.size),
+        until,
+        extra: Extra::default(),
+    })
+}
 
 impl Service {
     /// The facts as they are now. `observed_at` is the moment of the observation.
@@ -71,9 +105,11 @@ impl Service {
             managed,
             mode: Some(resolved.policy.update_mode.into()),
             running: self.update_check.due().is_none(),
-            message: outcome.map(|outcome| outcome.message.clone()),
+            message: outcome.map(|outcome| outcome.message.clone()).or_else(|| waits(&observed.journal)),
             offered: outcome.and_then(|outcome| outcome.offered.clone()),
-            quarantined: observed.quarantined.clone(),
+            quarantined: updates::decide::quarantined(&observed.journal),
+            progress: progress(&observed.journal),
+            hold: observed.journal.hold(observed.now).cloned(),
             checked_at: outcome.map(|outcome| outcome.finished_at),
             next: self.update_check.due().filter(|_| managed),
             extra: Extra::default(),

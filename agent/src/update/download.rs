@@ -1,26 +1,38 @@
 //! Downloads the artifact of a release and verifies it.
 //!
-//! In: a [`Release`] of the feed and a private folder. Out: a [`Verified`] file that has the size and the hash of the
-//! feed. Called by [`super::run`].
+//! In: an [`Offer`], where its file may be ([`Places`]), and a private folder. Out: a [`Verified`] file that has the size and the
+//! hash of the feed. Called by [`super::run`].
 //!
-//! The file is new and private. It stays open from the first byte to the installation, so no process can exchange it.
-//! It is written as it arrives, and its hash is computed on the way: memory does not grow with its size.
+//! The file is private. It stays open from the first byte to the installation, so no process can exchange it. It is written as
+//! it arrives, and its hash is computed on the way: memory does not grow with its size. What arrived of an earlier download
+//! is used, after its hash was computed again.
 
-use std::io::{self, Seek as _, Write as _};
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use net::http::{Http, HttpError};
-use platform::{file, install};
-use ring::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use net::http::{Body, Http, HttpError};
+use percent_encoding::percent_decode_str;
+use platform::{clock, file, install};
+use ring::digest::{Context, SHA512};
 use semver::Version;
+use updates::feed::allows;
+use updates::journal::Offer;
+use url::Url;
 
-use super::feed::{Artifact, Release};
+use super::journals::JournalError;
 
 /// A download that is slower than so many bytes a second, over the whole of it, is given up.
-const SLOWEST: u64 = 16 * 1024;
+const SLOWEST: u64 = 8 * 1024;
 /// How long a small one may take.
 const SHORTEST_LIMIT: Duration = Duration::from_mins(10);
+/// What has arrived is made durable after so many bytes at the latest, and after so long.
+const CHECKPOINT: u64 = 16 * 1024 * 1024;
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(2);
+/// How much is read from a file at once, in bytes.
+const PIECE: usize = 256 * 1024;
 
 /// Why there is no verified file.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +45,10 @@ pub(super) enum DownloadError {
     Http(#[from] HttpError),
     #[error("the download cannot be written")]
     Write(#[source] io::Error),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("a web page came instead of the file; a network that asks for a sign-in of its own sends one")]
+    WebPage,
     #[error("the feed promises {promised} bytes, but fewer arrived")]
     TooShort { promised: u64 },
     #[error("the feed promises {promised} bytes, but more arrived")]
@@ -41,11 +57,42 @@ pub(super) enum DownloadError {
     TooSlow { seconds: u64 },
     #[error("the SHA-512 of the file is not the one that the feed promises")]
     Hash,
+    #[error("the feed has changed while its file was downloaded, so the two do not belong together")]
+    Moved,
 }
 
-/// A file that has the size and the hash that the feed promises. Only [`Downloaded::verify`] makes one.
+impl DownloadError {
+    /// Whether the file is another one than the feed describes.
+    pub(super) fn is_other_file(&self) -> bool {
+        match self {
+            Self::TooShort { .. } | Self::TooLong { .. } | Self::Hash => true,
+            Self::Create(_)
+            | Self::NoSpace { .. }
+            | Self::Http(_)
+            | Self::Write(_)
+            | Self::Journal(_)
+            | Self::WebPage
+            | Self::TooSlow { .. }
+            | Self::Moved => false,
+        }
+    }
+}
+
+/// Where the file of a release may be, and how fast it may come.
+pub(super) struct Places<'a> {
+    pub(super) http: &'a Http,
+    pub(super) feed: &'a Url,
+    /// Hosts besides the feed's.
+    pub(super) hosts: &'a [String],
+    /// Folders and addresses that are tried before the feed's.
+    pub(super) sources: &'a [String],
+    /// In bytes a second.
+    pub(super) bandwidth: Option<u64>,
+}
+
+/// A file that has the size and the hash that the feed promises. Only [`Staged::verify`] makes one.
 pub(super) struct Verified {
-    staged: StagedFile,
+    staged: Staged,
     version: Version,
 }
 
@@ -62,86 +109,279 @@ impl Verified {
     }
 }
 
-/// Downloads and verifies the artifact of a release.
+/// Downloads the rest of an artifact, from `part` on, and verifies the whole. `checkpoint` is told what has become durable.
 pub(super) async fn download(
-    http: &Http,
-    release: &Release,
+    places: &Places<'_>,
+    offer: &Offer,
     staging: &Path,
+    part: (u64, Option<String>),
+    checkpoint: impl FnMut(u64, Option<String>) -> Result<(), JournalError>,
 ) -> Result<Verified, DownloadError> {
-    let staged = StagedFile::create(staging, release.artifact.size)?;
-    let limit = SHORTEST_LIMIT + Duration::from_secs(release.artifact.size / SLOWEST);
-    let fetched = tokio::time::timeout(limit, fetch(http, &release.artifact, staged)).await;
-    fetched.unwrap_or(Err(DownloadError::TooSlow { seconds: limit.as_secs() }))?.verify(release)
-}
-
-/// A private file that is removed when it is dropped.
-struct StagedFile {
-    file: fs_err::File,
-}
-
-impl StagedFile {
-    /// Creates an empty file. The disk must have room for the archive and for what is inside it.
-    fn create(staging: &Path, size: u64) -> Result<Self, DownloadError> {
-        file::create_folder(staging, file::Access::Private).map_err(DownloadError::Create)?;
-        let path = staging.join("artifact");
-        file::remove(&path).map_err(DownloadError::Create)?;
-        let free = install::free_space(staging).map_err(DownloadError::Create)?;
-        let needed = size.saturating_mul(4);
-        if free < needed {
-            return Err(DownloadError::NoSpace { folder: staging.to_owned(), free, needed });
+    let (offset, etag) = part;
+    let mut staged = Staged::open(staging, offer)?;
+    if staged.length == offer.size {
+        staged = staged.keep(offer.size).await?;
+        if let Ok(verified) = staged.verify(offer) {
+            return Ok(verified);
         }
-        Ok(Self { file: file::create_private(&path).map_err(DownloadError::Create)? })
+        // A power loss can leave a file of the right size without its content.
+        staged = Staged::open(staging, offer)?;
+        staged.clear()?;
     }
+    let usable = if etag.is_some() { offset.min(staged.length) } else { 0 };
+    staged = staged.keep(usable).await?;
+    staged.reserve(staging, offer.size)?;
+    for source in places.sources {
+        match from_source(places, source, offer, staging).await {
+            Ok(Some(verified)) => return Ok(verified),
+            Ok(None) => {}
+            Err(error) => tracing::warn!("{source} does not help: {}", net::chain(&error)),
+        }
+    }
+    if !places.sources.is_empty() {
+        // A source may have written over it.
+        staged = Staged::open(staging, offer)?;
+        let usable = usable.min(staged.length);
+        staged = staged.keep(usable).await?;
+    }
+    let limit = SHORTEST_LIMIT + Duration::from_secs(offer.size / SLOWEST);
+    let fetching = from_network(places, &offer.url, offer, staged, etag, checkpoint);
+    let fetched = tokio::time::timeout(limit, fetching).await;
+    fetched.unwrap_or(Err(DownloadError::TooSlow { seconds: limit.as_secs() }))?.verify(offer)
 }
 
-impl Drop for StagedFile {
-    fn drop(&mut self) {
-        if let Err(error) = file::remove(self.file.path()) {
+/// Opens a download that is there already, and verifies it.
+pub(super) async fn verify_again(staging: &Path, offer: &Offer) -> Result<Verified, DownloadError> {
+    Staged::open(staging, offer)?.keep(offer.size).await?.verify(offer)
+}
+
+/// Removes every download.
+pub(super) fn discard(staging: &Path) {
+    let Ok(entries) = fs_err::read_dir(staging) else { return };
+    for entry in entries.flatten() {
+        if let Err(error) = file::remove(&entry.path()) {
             tracing::warn!("a download cannot be removed: {error}");
         }
     }
 }
 
-/// A file that arrived and was not verified yet.
-struct Downloaded {
-    staged: StagedFile,
-    length: u64,
-    sha512: digest::Digest,
-}
-
-async fn fetch(
-    http: &Http,
-    artifact: &Artifact,
-    mut staged: StagedFile,
-) -> Result<Downloaded, DownloadError> {
-    let mut body = http.open(&artifact.url).await?;
-    let mut hash = digest::Context::new(&digest::SHA512);
-    let mut length = 0;
-    while let Some(chunk) = body.chunk().await? {
-        length += chunk.len() as u64;
-        hash.update(&chunk);
-        if length > artifact.size {
-            // More than the feed promises cannot be right, so the disk does not need to hold the rest.
-            break;
-        }
-        staged.file.write_all(&chunk).map_err(DownloadError::Write)?;
+/// The file of an administrator's source, if it is there and the right one.
+async fn from_source(
+    places: &Places<'_>,
+    source: &str,
+    offer: &Offer,
+    staging: &Path,
+) -> Result<Option<Verified>, DownloadError> {
+    let Some(name) = offer.url.path_segments().and_then(|mut path| path.next_back()) else { return Ok(None) };
+    if name.is_empty() {
+        return Ok(None);
     }
-    staged.file.sync_all().map_err(DownloadError::Write)?;
-    Ok(Downloaded { staged, length, sha512: hash.finish() })
+    let staged = if source.contains("://") {
+        let base = if source.ends_with('/') { source.to_owned() } else { format!("{source}/") };
+        let Ok(url) = base.parse::<Url>().and_then(|base| base.join(name)) else { return Ok(None) };
+        let mut staged = Staged::open(staging, offer)?;
+        staged.clear()?;
+        from_network(places, &url, offer, staged, None, |_, _| Ok(())).await?
+    } else {
+        // As a browser saves it: `My%20App.exe` is a file with a space in its name.
+        let name = percent_decode_str(name).decode_utf8_lossy().into_owned();
+        if name.contains(['/', '\\']) || name == ".." {
+            return Ok(None);
+        }
+        let path = Path::new(source).join(name);
+        let mut staged = Staged::open(staging, offer)?;
+        let size = offer.size;
+        let copying = tokio::task::spawn_blocking(move || {
+            // Neither a device nor a pipe, which could be read for ever.
+            if !fs_err::metadata(&path)?.is_file() {
+                return Err(io::Error::other("it is not a file"));
+            }
+            staged.clear().map_err(io::Error::other)?;
+            let mut file = fs_err::File::open(&path)?.take(size + 1);
+            let mut piece = vec![0; PIECE];
+            loop {
+                match file.read(&mut piece)? {
+                    0 => return Ok(staged),
+                    count => staged.write(&piece[..count])?,
+                }
+            }
+        });
+        let copied = copying.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        copied.map_err(DownloadError::Create)?
+    };
+    staged.verify(offer).map(Some)
 }
 
-impl Downloaded {
-    fn verify(self, release: &Release) -> Result<Verified, DownloadError> {
-        let promised = release.artifact.size;
+async fn from_network(
+    places: &Places<'_>,
+    url: &Url,
+    offer: &Offer,
+    mut staged: Staged,
+    etag: Option<String>,
+    mut checkpoint: impl FnMut(u64, Option<String>) -> Result<(), JournalError>,
+) -> Result<Staged, DownloadError> {
+    let part = etag.as_deref().map(|etag| (staged.length, etag));
+    let allowed = |to: &Url| allows(url, places.hosts, to) || allows(places.feed, places.hosts, to);
+    let mut body = match places.http.open(url, part, allowed).await {
+        // What the server sends does not fit what is there, and would not the next time either.
+        Err(HttpError::Range { .. }) => {
+            staged.clear()?;
+            places.http.open(url, None, allowed).await?
+        }
+        opened => opened?,
+    };
+    if body.is_web_page() {
+        return Err(DownloadError::WebPage);
+    }
+    if body.offset() != staged.length {
+        staged.clear()?;
+    }
+    let promised = offer.size;
+    match body.length().map(|length| body.offset() + length) {
+        Some(length) if length < promised => return Err(DownloadError::TooShort { promised }),
+        Some(length) if length > promised => return Err(DownloadError::TooLong { promised }),
+        Some(_) | None => {}
+    }
+    let etag = body.etag();
+    checkpoint(staged.length, etag.clone())?;
+    let received = receive(places.bandwidth, &mut body, promised, &mut staged, |length| {
+        checkpoint(length, etag.clone())
+    })
+    .await;
+    // Also after a failure: the next time goes on from here.
+    let length = staged.sync().await?;
+    received?;
+    checkpoint(length, etag)?;
+    Ok(staged)
+}
+
+async fn receive(
+    bandwidth: Option<u64>,
+    body: &mut Body,
+    size: u64,
+    staged: &mut Staged,
+    mut checkpoint: impl FnMut(u64) -> Result<(), JournalError>,
+) -> Result<(), DownloadError> {
+    let started = clock::monotonic();
+    let (mut arrived, mut durable, mut durable_at) = (0_u64, staged.length, started);
+    loop {
+        let chunk = match body.chunk().await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                let length = staged.sync().await?;
+                checkpoint(length)?;
+                return Err(error.into());
+            }
+        };
+        staged.write(&chunk).map_err(DownloadError::Write)?;
+        if staged.length > size {
+            // More than the feed promises cannot be right, so the disk does not need to hold the rest.
+            return Ok(());
+        }
+        let now = clock::monotonic();
+        if staged.length - durable >= CHECKPOINT || now.saturating_sub(durable_at) >= CHECKPOINT_INTERVAL {
+            durable = staged.sync().await?;
+            durable_at = now;
+            checkpoint(durable)?;
+        }
+        arrived += chunk.len() as u64;
+        if let Some(bandwidth) = bandwidth {
+            let due = Duration::from_millis(arrived.saturating_mul(1000) / bandwidth.max(1));
+            tokio::time::sleep(due.saturating_sub(clock::monotonic().saturating_sub(started))).await;
+        }
+    }
+}
+
+/// A private file with what has arrived so far, and the hash of that.
+struct Staged {
+    file: fs_err::File,
+    length: u64,
+    hash: Context,
+}
+
+impl Staged {
+    /// Opens the download of an offer, or creates an empty one.
+    fn open(staging: &Path, offer: &Offer) -> Result<Self, DownloadError> {
+        file::create_folder(staging, file::Access::Private).map_err(DownloadError::Create)?;
+        // Safe in a name, and another file has another one.
+        let name: String = offer.sha512.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
+        let path = staging.join(name);
+        let opened = fs_err::OpenOptions::new().read(true).write(true).open(&path);
+        let file = match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => file::create_private(&path),
+            opened => opened,
+        };
+        let file = file.map_err(DownloadError::Create)?;
+        let length = file.metadata().map_err(DownloadError::Create)?.len();
+        Ok(Self { file, length, hash: Context::new(&SHA512) })
+    }
+
+    /// Keeps the first bytes, and computes their hash again.
+    async fn keep(mut self, length: u64) -> Result<Self, DownloadError> {
+        let kept = tokio::task::spawn_blocking(move || {
+            if self.length != length {
+                self.file.set_len(length)?;
+            }
+            self.hash = Context::new(&SHA512);
+            self.file.rewind()?;
+            let mut piece = vec![0; PIECE];
+            loop {
+                match self.file.read(&mut piece)? {
+                    0 => break,
+                    count => self.hash.update(&piece[..count]),
+                }
+            }
+            self.length = length;
+            self.file.seek(SeekFrom::End(0))?;
+            Ok(self)
+        });
+        kept.await.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(DownloadError::Create)
+    }
+
+    fn clear(&mut self) -> Result<(), DownloadError> {
+        self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(DownloadError::Create)?;
+        self.length = 0;
+        self.hash = Context::new(&SHA512);
+        Ok(())
+    }
+
+    /// The disk must have room for the rest of the archive and for what is inside it.
+    fn reserve(&self, staging: &Path, size: u64) -> Result<(), DownloadError> {
+        let free = install::free_space(staging).map_err(DownloadError::Create)?;
+        let needed = size.saturating_mul(4).saturating_sub(self.length);
+        if free < needed {
+            return Err(DownloadError::NoSpace { folder: staging.to_owned(), free, needed });
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.hash.update(bytes);
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Makes durable what has arrived; gives its length. The disk may take its time, and nothing waits for it.
+    async fn sync(&mut self) -> Result<u64, DownloadError> {
+        let file = self.file.try_clone().map_err(DownloadError::Write)?;
+        let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
+        synced.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(DownloadError::Write)?;
+        Ok(self.length)
+    }
+
+    fn verify(self, offer: &Offer) -> Result<Verified, DownloadError> {
+        let promised = offer.size;
         if self.length < promised {
             return Err(DownloadError::TooShort { promised });
         }
         if self.length > promised {
             return Err(DownloadError::TooLong { promised });
         }
-        if self.sha512.as_ref() != release.artifact.sha512 {
+        if STANDARD.encode(self.hash.clone().finish()) != offer.sha512 {
             return Err(DownloadError::Hash);
         }
-        Ok(Verified { staged: self.staged, version: release.version.clone() })
+        Ok(Verified { version: offer.version.clone(), staged: self })
     }
 }

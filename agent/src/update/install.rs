@@ -1,11 +1,9 @@
-//! Installs a verified archive: one plain folder per version, a link to the current one, and the previous one kept
-//! until the new one has started.
+//! Installs a verified archive: one plain folder per version, a link to the current one, and the previous one kept.
 //!
-//! In: a [`Verified`] file and the record of updates. Out: the version that is current, or why it did not change.
-//! Called by [`super::run`], and by [`super::recover`] after a crash.
+//! In: a [`Verified`] file. Out: the version that is current, or why it did not change. Called by [`super::run`] as the journal
+//! says, so each step can be done once more after a crash.
 //!
-//! `versions/2.1.0/` is complete before the link leads to it. A switch is recorded before it happens, so a crash in
-//! between still leads to a version that starts.
+//! `versions/2.1.0/` is complete before the link leads to it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +14,6 @@ use semver::Version;
 
 use super::archive::{self, UnpackError};
 use super::download::Verified;
-use super::record::{Probation, RecordError, UpdateRecord};
 use crate::app::descriptor::Installation;
 
 /// Why a version is not the current one.
@@ -26,21 +23,22 @@ pub(super) enum InstallError {
     Unpack { version: Version, folder: PathBuf, source: UnpackError },
     #[error("the link to the current version cannot lead to version {version}")]
     Switch { version: Version, folder: PathBuf, source: io::Error },
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    #[error("version {version} does not start")]
-    DoesNotStart { version: Version, program: PathBuf, rollback: Rollback, source: io::Error },
+    #[error("the download of version {version} is gone")]
+    Gone { version: Version, folder: PathBuf },
 }
 
-/// What is current after a version did not start.
-#[derive(Debug)]
-pub(super) enum Rollback {
-    /// The previous version.
-    Previous(Version),
-    /// No version, because there was none before.
-    Nothing,
-    /// Still the version that does not start, because the link cannot be changed.
-    Failed(io::Error),
+impl InstallError {
+    /// Whether the same file would fail again: it is the fault of the archive, not of the disk.
+    pub(super) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Unpack { source: UnpackError::Io(error), .. } => {
+                use io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+                matches!(error.kind(), InvalidData | InvalidInput | Other | UnexpectedEof)
+            }
+            Self::Unpack { .. } => true,
+            Self::Switch { .. } | Self::Gone { .. } => false,
+        }
+    }
 }
 
 /// The version that the link leads to.
@@ -49,86 +47,57 @@ pub(crate) fn installed_version(paths: &Paths, installation: &Installation) -> O
     target.file_name()?.to_str()?.parse().ok()
 }
 
-/// Unpacks a verified archive, switches to it, and switches back if it does not start.
+/// Unpacks a verified archive, and switches to it.
 pub(super) async fn install(
     paths: &Paths,
     installation: &Installation,
     verified: Verified,
-    record: &mut UpdateRecord,
 ) -> Result<(), InstallError> {
     let folder = folder(paths, installation);
     let version = verified.version().clone();
-    let previous = installed_version(paths, installation);
-    let target = version_folder(&folder, &version);
     let unpacking = tokio::task::spawn_blocking({
-        let (target, program) = (target.clone(), installation.program.clone());
+        let (target, program) = (version_folder(&folder, &version), installation.program.clone());
         move || unpack(verified, &target, &program)
     });
     unpacking.await.unwrap_or_else(|error| Err(io::Error::other(error).into())).map_err(|source| {
         InstallError::Unpack { version: version.clone(), folder: folder.clone(), source }
     })?;
-
-    let probation = Probation { version: version.clone(), previous };
-    record.probation = Some(probation.clone());
-    record.save(paths)?;
-    system::switch(&link(&folder), &target).map_err(|source| InstallError::Switch {
-        version,
-        folder: folder.clone(),
-        source,
-    })?;
-    confirm(paths, installation, &probation, record).await?;
-    clean_up(&folder, &probation);
-    Ok(())
+    switch(paths, installation, &version)
 }
 
-/// Lets the link lead to the version of a probation, if a crash came before that: what was never tried must not be
-/// judged.
-pub(super) fn finish_switch(
+/// Lets the link lead to a version that is there, if it does not: what was never tried must not be judged.
+pub(super) fn switch(
     paths: &Paths,
     installation: &Installation,
-    probation: &Probation,
+    version: &Version,
 ) -> Result<(), InstallError> {
-    let (folder, version) = (folder(paths, installation), &probation.version);
     if installed_version(paths, installation).as_ref() == Some(version) {
         return Ok(());
     }
-    system::switch(&link(&folder), &version_folder(&folder, version)).map_err(|source| InstallError::Switch {
+    let folder = folder(paths, installation);
+    let target = version_folder(&folder, version);
+    system::switch(&link(&folder), &target).map_err(|source| InstallError::Switch {
         version: version.clone(),
         folder,
         source,
     })
 }
 
-/// Ends a probation. A version that starts stays. Else the previous one is current again, and the version is
-/// quarantined.
-pub(super) async fn confirm(
-    paths: &Paths,
-    installation: &Installation,
-    probation: &Probation,
-    record: &mut UpdateRecord,
-) -> Result<(), InstallError> {
-    let folder = folder(paths, installation);
-    let program = link(&folder).join(&installation.program);
-    let Err(source) = system::try_start(&program, &installation.self_check).await else {
-        record.probation = None;
-        return Ok(record.save(paths)?);
-    };
-    let version = probation.version.clone();
-    let rollback = roll_back(&folder, probation.previous.as_ref());
-    record.quarantined.insert(version.clone());
-    match &rollback {
-        Rollback::Previous(_) | Rollback::Nothing => record.probation = None,
-        // The next start of the agent tries again.
-        Rollback::Failed(_) => {}
-    }
-    record.save(paths)?;
-    Err(InstallError::DoesNotStart { version, program, rollback, source })
+/// The program of the current version.
+pub(super) fn program(paths: &Paths, installation: &Installation) -> PathBuf {
+    link(&folder(paths, installation)).join(&installation.program)
+}
+
+/// Tries whether the current version starts.
+pub(super) async fn try_start(paths: &Paths, installation: &Installation) -> io::Result<()> {
+    system::try_start(&program(paths, installation), &installation.self_check).await
 }
 
 fn unpack(mut verified: Verified, target: &Path, program: &str) -> Result<(), UnpackError> {
     let beside = target.with_file_name(format!(".{}.new", verified.version()));
     remove_folder(&beside)?;
     let unpacked = archive::unpack_program(verified.rewind()?, &beside, program).and_then(|root| {
+        sync_folders(&root)?;
         remove_folder(target)?;
         fs_err::rename(&root, target)?;
         Ok(file::sync_folder(target)?)
@@ -138,26 +107,37 @@ fn unpack(mut verified: Verified, target: &Path, program: &str) -> Result<(), Un
     unpacked
 }
 
-/// Makes the previous version current again.
-fn roll_back(folder: &Path, previous: Option<&Version>) -> Rollback {
-    let link = link(folder);
-    let (result, rollback) = match previous {
-        Some(previous) => {
-            let target = version_folder(folder, previous);
-            (system::switch(&link, &target), Rollback::Previous(previous.clone()))
+/// Makes durable which files are in a folder, and in the folders in it. The files themselves are durable already.
+fn sync_folders(folder: &Path) -> io::Result<()> {
+    for entry in fs_err::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_folders(&entry.path())?;
         }
-        None => (file::remove(&link), Rollback::Nothing),
-    };
-    result.map_or_else(Rollback::Failed, |()| rollback)
+    }
+    file::sync_folder(&folder.join("any"))
 }
 
-/// Removes versions that are neither current nor previous. A version that cannot be removed does no harm.
-fn clean_up(folder: &Path, probation: &Probation) {
-    let keep = [Some(probation.version.to_string()), probation.previous.as_ref().map(ToString::to_string)];
-    let Ok(entries) = fs_err::read_dir(folder.join("versions")) else { return };
+/// Makes the previous version current again, or none, if there was none.
+pub(super) fn put_back(
+    paths: &Paths,
+    installation: &Installation,
+    previous: Option<&Version>,
+) -> Result<(), io::Error> {
+    let folder = folder(paths, installation);
+    match previous {
+        Some(previous) => system::switch(&link(&folder), &version_folder(&folder, previous)),
+        None => file::remove(&link(&folder)),
+    }
+}
+
+/// Removes other versions than these. A version that cannot be removed does no harm.
+pub(super) fn clean_up(paths: &Paths, installation: &Installation, keep: &[Version]) {
+    let keep: Vec<String> = keep.iter().map(ToString::to_string).collect();
+    let Ok(entries) = fs_err::read_dir(folder(paths, installation).join("versions")) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !keep.contains(&Some(name))
+        if !keep.contains(&name)
             && let Err(error) = fs_err::remove_dir_all(entry.path())
         {
             tracing::warn!("an old version cannot be removed: {error}");

@@ -1,36 +1,35 @@
-//! The app's versions: checks the feed, chooses, downloads, verifies, installs and rolls back.
+//! The app's versions: the shell around the crate `updates`, which decides. It fetches the feed, downloads, verifies, installs and
+//! puts back, as the journal says, and makes each journal durable before it does what follows.
 //!
 //! In: what policy allows and what is installed. Out: an [`Outcome`] for the status. Called by the machine service as a
 //! task of its own, so nothing waits for it. Only a [`download::Verified`] can be installed.
 
 mod archive;
-mod choose;
 mod download;
-mod feed;
+mod drive;
+mod fetch;
 mod install;
+mod journals;
 mod outcome;
-mod record;
 mod unit;
 
-use std::collections::BTreeSet;
-
-use net::http::{Http, Network};
+use net::http::Network;
 use platform::paths::Paths;
 use platform::state::StateError;
 use platform::{clock, random};
-use policy_schema::Problem;
+use policy_schema::{Policy, Problem};
+use protocol::update::Command;
 use semver::Version;
 use serde::{Deserialize, Serialize};
+use updates::{Journal, Rules};
 use url::Url;
 
-use crate::app::descriptor::{self, Descriptor, Installation};
-use crate::health::sources::posture;
-use crate::state::{private_folder, unreadable};
-use choose::Decision;
-use outcome::{CheckResult, UnitError, UpdateError};
-use record::UpdateRecord;
+use crate::app::descriptor::{Descriptor, System};
+use crate::state::unreadable;
+use drive::Run;
+use outcome::UnitError;
 
-pub(crate) use choose::UpdateRules;
+pub(crate) use fetch::{fetch, releases};
 pub(crate) use install::installed_version;
 pub(crate) use outcome::Outcome;
 pub(crate) use unit::perform;
@@ -38,24 +37,64 @@ pub(crate) use unit::perform;
 /// What a check of the feed needs to know.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
-    pub(crate) rules: UpdateRules,
+    pub(crate) rules: Rules,
     pub(crate) network: Network,
-    pub(crate) feed: Url,
+    /// Tried in this order.
+    pub(crate) feeds: Vec<Url>,
+    /// `UpdateAllowedHosts`.
+    pub(crate) hosts: Vec<String>,
+    /// `UpdateSources`.
+    pub(crate) sources: Vec<String>,
+    /// `UpdateBandwidthKilobytes`.
+    pub(crate) kilobytes_per_second: Option<u32>,
     pub(crate) app: String,
     pub(crate) device_id: String,
+    /// What an administrator asked for, before the feed is checked.
+    pub(crate) commands: Vec<Command>,
+}
+
+impl Job {
+    /// What policy says about a check of the feeds; `None` if the app cannot be updated here.
+    pub(crate) fn new(policy: &Policy, app: &Descriptor, device_id: &str) -> Option<Self> {
+        let feeds = feeds(policy, app.system()?);
+        if feeds.is_empty() {
+            return None;
+        }
+        Some(Self {
+            rules: policy.into(),
+            network: policy.into(),
+            feeds,
+            hosts: policy.update_allowed_hosts.clone(),
+            sources: policy.update_sources.clone(),
+            kilobytes_per_second: policy.update_bandwidth_kilobytes,
+            app: app.name.clone(),
+            device_id: device_id.to_owned(),
+            commands: Vec::new(),
+        })
+    }
+}
+
+/// The feeds of an app, which are tried in this order: policy's, else the vendor's.
+pub(crate) fn feeds(policy: &Policy, system: &System) -> Vec<Url> {
+    let of_policy = policy.update_feed.iter();
+    let named: Vec<&String> =
+        if of_policy.len() > 0 { of_policy.collect() } else { system.feeds.iter().collect() };
+    named.into_iter().filter_map(|feed| feed.parse().ok()).collect()
 }
 
 /// Checks the feed and does what policy allows. Where the agent's own process has no right to install, a unit does it.
 pub(crate) async fn run(paths: &Paths, job: Job) -> Outcome {
-    let feed = job.feed.clone();
+    let feed = job.feeds.first().cloned();
     match platform::service::update_unit() {
-        Some(unit) => unit::check(paths, &unit, job).await.unwrap_or_else(|error| failed(&feed, error)),
+        Some(unit) => {
+            unit::check(paths, &unit, job).await.unwrap_or_else(|error| failed(feed.as_ref(), error))
+        }
         None => check(paths, &job).await,
     }
 }
 
-/// Finishes a switch that a crash interrupted: a version that starts is confirmed, else the previous one is current
-/// again.
+/// Finishes what a crash interrupted: an installation is done again, a version that starts is confirmed, else the previous one
+/// is current again.
 pub(crate) async fn recover(paths: &Paths, app: &str) -> Option<Problem> {
     match platform::service::update_unit() {
         Some(unit) => {
@@ -67,91 +106,77 @@ pub(crate) async fn recover(paths: &Paths, app: &str) -> Option<Problem> {
 }
 
 async fn check(paths: &Paths, job: &Job) -> Outcome {
-    let (mut offered, mut unknown) = (None, Vec::new());
-    let result = check_feed(paths, job, &mut offered, &mut unknown).await;
-    let seed = u16::from_le_bytes(random::bytes());
-    Outcome::new(&job.feed, result, offered, clock::now(), seed).with_unknown(&unknown)
-}
-
-fn failed(feed: &Url, error: UnitError) -> Outcome {
-    let seed = u16::from_le_bytes(random::bytes());
-    Outcome::new(feed, Err(UpdateError::Unit(error)), None, clock::now(), seed)
-}
-
-fn installation(app: &str) -> Option<&'static Installation> {
-    descriptor::find(app).and_then(Descriptor::system)?.installation.as_ref()
-}
-
-/// Takes up the record of an earlier run. One that is damaged or newer is moved aside, which the problem says.
-pub(crate) fn take_up(paths: &Paths) -> Option<Problem> {
-    let error = UpdateRecord::take_up(paths).err()?;
-    (!error.is_in_place()).then(|| record_unreadable(&error))
-}
-
-/// Whether a crash interrupted a switch.
-pub(crate) fn is_interrupted(paths: &Paths) -> bool {
-    UpdateRecord::load(paths).probation.is_some()
+    let Some(mut run) = Run::new(paths, &job.app) else {
+        return outcome::failed(job.feeds.first(), outcome::UpdateError::NoInstallation, seed());
+    };
+    run.finish().await;
+    for command in &job.commands {
+        run.command(command.clone()).await;
+    }
+    run.check(job).await
 }
 
 async fn finish(paths: &Paths, app: &str) -> Option<Problem> {
-    let installation = installation(app)?;
-    let mut record = UpdateRecord::load(paths);
-    let probation = record.probation.clone()?;
-    if let Err(error) = install::finish_switch(paths, installation, &probation) {
-        return Some(outcome::install_problem(&error));
+    let mut run = Run::new(paths, app)?;
+    run.finish().await;
+    run.problem()
+}
+
+fn failed(feed: Option<&Url>, error: UnitError) -> Outcome {
+    outcome::failed(feed, outcome::UpdateError::Unit(error), seed())
+}
+
+fn seed() -> u16 {
+    u16::from_le_bytes(random::bytes())
+}
+
+/// Whether a crash interrupted an installation.
+pub(crate) fn is_interrupted(paths: &Paths, app: &str) -> bool {
+    journals::peek(paths, app).is_ok_and(|journal| journal.is_committed_to_finish())
+}
+
+/// Takes up the journals of an earlier run. A file that is damaged or newer is moved aside, which the problem says.
+pub(crate) fn take_up(paths: &Paths) -> Option<Problem> {
+    let error = journals::take_up(paths).err()?;
+    (!error.is_in_place()).then(|| journal_unreadable(&error))
+}
+
+/// What an observation of the device finds about updates.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Observed {
+    /// The journal of the app.
+    pub(crate) journal: Journal,
+    /// What is wrong with it.
+    pub(crate) problem: Option<Problem>,
+}
+
+/// Observes the updates of an app.
+pub(crate) fn observe(paths: &Paths, app: &str) -> Observed {
+    match journals::peek(paths, app) {
+        Ok(journal) => Observed { journal, problem: None },
+        Err(error) => Observed { journal: Journal::default(), problem: Some(journal_unreadable(&error)) },
     }
-    let confirmed = install::confirm(paths, installation, &probation, &mut record).await;
-    confirmed.err().as_ref().map(outcome::install_problem)
 }
 
-/// Versions that did not start on this device, and what is wrong with the record of them.
-pub(crate) fn quarantined(paths: &Paths) -> (BTreeSet<Version>, Option<Problem>) {
-    match UpdateRecord::read(paths) {
-        Ok(record) => (record.quarantined, None),
-        Err(error) => (BTreeSet::new(), Some(record_unreadable(&error))),
-    }
+/// The journal of an app, for whoever may read it.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn journal(paths: &Paths, app: &str) -> Result<Journal, StateError> {
+    journals::peek(paths, app)
 }
 
-fn record_unreadable(error: &StateError) -> Problem {
-    unreadable("the record of updates", error)
-        .using("no record: a version that failed to start may be tried once more")
+/// What is installed of an app that the agent installs.
+pub(crate) fn installed(paths: &Paths, app: &Descriptor) -> Option<Version> {
+    installed_version(paths, app.system()?.installation.as_ref()?)
 }
 
-async fn check_feed(
-    paths: &Paths,
-    job: &Job,
-    offered: &mut Option<Version>,
-    unknown: &mut Vec<String>,
-) -> Result<CheckResult, UpdateError> {
-    let installation = installation(&job.app).ok_or(UpdateError::NoInstallation)?;
-    let http = Http::new(&job.network).map_err(UpdateError::Unreachable)?;
-    let bytes = http.get(&job.feed, feed::MAXIMUM_BYTES).await.map_err(UpdateError::Unreachable)?;
-    let release = feed::parse(&bytes, &job.feed)?;
-    *offered = Some(release.version.clone());
-    let mut record = UpdateRecord::load(paths);
-    let installed = installed_version(paths, installation);
-    unknown.clone_from(&release.brakes.unknown);
-    let system = posture::kernel();
-    let decision = choose::choose(
-        &release,
-        installed.as_ref(),
-        &record.quarantined,
-        &job.rules,
-        &choose::Device { id: &job.device_id, app: &job.app, system: system.as_deref() },
-        clock::now(),
-    );
-    let version = release.version.clone();
-    Ok(match decision {
-        Decision::Stay(reason) => CheckResult::Unchanged(reason),
-        Decision::Quarantined => CheckResult::Quarantined { version, installed },
-        Decision::Announce => CheckResult::Available(version),
-        Decision::Install => {
-            let staging = private_folder(paths).join("downloads");
-            let verified = download::download(&http, &release, &staging)
-                .await
-                .map_err(|source| UpdateError::Download { url: release.artifact.url.clone(), source })?;
-            install::install(paths, installation, verified, &mut record).await?;
-            CheckResult::Installed { version, previous: installed }
-        }
-    })
+fn journal_unreadable(error: &StateError) -> Problem {
+    unreadable("the journal of updates", error)
+        .using("no journal: a version that failed to start may be tried once more")
+}
+
+/// When a check is repeated that was not stopped by anything.
+fn later(seconds: u64) -> jiff::Timestamp {
+    clock::after(clock::now(), seconds)
 }

@@ -11,24 +11,28 @@ use platform::state::StateError;
 use policy_schema::{Code, Problem};
 use semver::Version;
 use serde::{Deserialize, Serialize};
+use updates::journal::State;
+use updates::rollout::INTERVAL;
+use updates::{Journal, Reason, Verdict};
 use url::Url;
 
 use super::download::DownloadError;
-use super::feed::FeedError;
-use super::install::{InstallError, Rollback};
+use super::fetch::FetchError;
+use super::install::InstallError;
+use super::journals::JournalError;
 use crate::state::unwritable;
 
-/// Seconds between checks of the feed: 5 h 47 min, so that a device does not come at the same time every day.
-const INTERVAL: u64 = 20_820;
 /// Seconds before the next check when the feed or the artifact could not be downloaded.
 const RETRY: u64 = 900;
+/// No server can keep a device away longer, in seconds.
+const LONGEST_RETRY: u64 = 24 * 60 * 60;
 /// The next check is at most this many seconds later, so that devices do not come all at once.
 const SPREAD: u64 = 1800;
 
 /// What a check of the feed led to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
-    /// The version that the feed offers.
+    /// The newest version that the feed offers.
     pub(crate) offered: Option<Version>,
     /// What happened, as a sentence.
     pub(crate) message: String,
@@ -37,30 +41,50 @@ pub(crate) struct Outcome {
     pub(crate) next: Timestamp,
 }
 
-/// What a check did.
+/// What a check found and decided.
 #[derive(Debug)]
-pub(super) enum CheckResult {
-    /// Nothing, and why.
-    Unchanged(String),
-    /// Nothing, because the offered version did not start on this device before.
-    Quarantined { version: Version, installed: Option<Version> },
-    /// Nothing: policy asks only to announce the version.
-    Available(Version),
-    /// It installed the version.
-    Installed { version: Version, previous: Option<Version> },
+pub(super) struct Found {
+    pub(super) offered: Option<Version>,
+    /// What was installed before.
+    pub(super) installed: Option<Version>,
+    pub(super) verdict: Verdict,
+    pub(super) reason: Reason,
+    /// Members of the feed that may keep a release from some devices, and that are not known here.
+    pub(super) unknown: Vec<String>,
+}
+
+/// A check that has ended.
+pub(super) struct Checked {
+    pub(super) before: Journal,
+    pub(super) after: Journal,
+    pub(super) result: Result<Found, UpdateError>,
+    /// What went wrong with what was decided.
+    pub(super) failure: Option<UpdateError>,
 }
 
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UpdateError {
     #[error(transparent)]
-    Unreachable(HttpError),
-    #[error(transparent)]
-    Feed(#[from] FeedError),
+    Fetch(#[from] FetchError),
     #[error("the artifact cannot be downloaded")]
     Download { url: Url, source: DownloadError },
     #[error(transparent)]
     Install(#[from] InstallError),
+    #[error("version {version} does not start")]
+    DoesNotStart {
+        version: Version,
+        program: PathBuf,
+        source: io::Error,
+        /// What is current now; `None` until that is known.
+        back: Option<io::Result<Option<Version>>>,
+    },
+    #[error("the previous version cannot be made current again")]
+    NotPutBack(#[source] io::Error),
+    #[error("an installation that was interrupted is not finished")]
+    Unfinished,
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     #[error("the app cannot be installed on this system")]
     NoInstallation,
     #[error(transparent)]
@@ -87,104 +111,165 @@ impl UnitError {
     }
 }
 
-impl Outcome {
+/// The outcome of a check that did not come to its end.
+pub(super) fn failed(feed: Option<&Url>, error: UpdateError, seed: u16) -> Outcome {
+    let (before, after) = (Journal::default(), Journal::default());
+    let checked = Checked { before, after, result: Err(error), failure: None };
+    checked.outcome(feed, super::later(0), seed)
+}
+
+impl Checked {
     /// The outcome of a check that ended at `now`. The seed spreads the next check.
-    pub(super) fn new(
-        feed: &Url,
-        result: Result<CheckResult, UpdateError>,
-        offered: Option<Version>,
-        now: Timestamp,
-        seed: u16,
-    ) -> Self {
-        let wait = match &result {
-            Err(error) if error.is_temporary() => RETRY,
-            Ok(_) | Err(_) => INTERVAL,
+    pub(super) fn outcome(self, feed: Option<&Url>, now: Timestamp, seed: u16) -> Outcome {
+        let Self { before, after, result, failure } = self;
+        let spread = u64::from(seed) % SPREAD;
+        let (found, failure) = match result {
+            Ok(found) => (Some(found), failure),
+            Err(error) => (None, Some(error)),
         };
-        let (message, problem) = match result {
-            Ok(result) => result.describe(),
-            Err(error) => {
+        let offered = found.as_ref().and_then(|found| found.offered.clone());
+        let wait = failure.as_ref().and_then(UpdateError::retry).unwrap_or(INTERVAL.into());
+        let mut next = platform::clock::after(now, wait + spread);
+        // A window or a deadline is met to the second: the download is there already.
+        let prepared = found.as_ref().filter(|found| found.verdict == Verdict::Prepare && failure.is_none());
+        if let Some(until) = prepared.and_then(|found| found.reason.until()) {
+            next = next.min(until.max(platform::clock::after(now, 1)));
+        }
+        let (mut message, problem) = match (failure, found.as_ref()) {
+            (Some(error), _) => {
                 let problem = error.problem(feed);
                 (problem.message.clone(), Some(problem))
             }
+            (None, None) => ("nothing was found".to_owned(), None),
+            (None, Some(found)) => {
+                let installed = before.state != after.state && matches!(after.state, State::Committed { .. });
+                match after.history.last().filter(|_| installed) {
+                    Some(last) => (last.message.clone(), None),
+                    None => (found.reason.to_string(), found.problem()),
+                }
+            }
         };
-        let next = platform::clock::after(now, wait + u64::from(seed) % SPREAD);
-        Self { offered, message, problem, finished_at: now, next }
-    }
-}
-
-impl Outcome {
-    /// Says besides what a feed has that this version does not know.
-    pub(super) fn with_unknown(mut self, members: &[String]) -> Self {
-        if !members.is_empty() {
-            let members = members.join("`, `");
-            self.message = format!(
-                "{}; the feed also has `{members}`, which may hold the release back and is not known to this version",
-                self.message
+        if let Some(unknown) =
+            found.as_ref().map(|found| &found.unknown).filter(|unknown| !unknown.is_empty())
+        {
+            let members = unknown.join("`, `");
+            message = format!(
+                "{message}; the feed also has `{members}`, which may hold the release back and is not known to this version"
             );
         }
-        self
+        Outcome { offered, message, problem, finished_at: now, next }
     }
 }
 
-impl CheckResult {
-    fn describe(self) -> (String, Option<Problem>) {
-        match self {
-            Self::Unchanged(reason) => (reason, None),
-            Self::Installed { version, previous: None } => (format!("version {version} was installed"), None),
-            Self::Installed { version, previous: Some(previous) } => {
-                (format!("version {version} was installed, {previous} before"), None)
-            }
-            Self::Quarantined { version, installed } => {
-                let message =
-                    format!("version {version} is quarantined, because it did not start on this device");
-                let kept = installed.map_or_else(|| "no version".to_owned(), |version| version.to_string());
-                let problem = Problem::new(Code::UpdateRolledBack, message.clone())
-                    .using(kept)
-                    .hint("publish a corrected version".to_owned());
-                (message, Some(problem))
-            }
-            Self::Available(version) => {
-                let message = format!("version {version} is available");
-                let problem = Problem::new(Code::UpdateAvailable, message.clone())
+impl Found {
+    /// What to report about a decision.
+    fn problem(&self) -> Option<Problem> {
+        let kept = || self.installed.as_ref().map_or_else(|| "no version".to_owned(), ToString::to_string);
+        let message = self.reason.to_string();
+        match &self.reason {
+            Reason::Quarantined { version, .. } => Some(
+                Problem::new(Code::UpdateRolledBack, message).using(kept()).hint(format!(
+                    "publish a corrected version; `steward update release {version}` lets this one be installed again"
+                )),
+            ),
+            Reason::Exhausted { .. } => Some(
+                Problem::new(Code::UpdateGivenUp, message).using(kept()).hint(
+                    "publish a corrected file; `steward update release` lets this one be tried again".to_owned(),
+                ),
+            ),
+            Reason::Held { .. } => Some(
+                Problem::new(Code::UpdateHeld, message)
+                    .using(kept())
+                    .hint("`steward update release` ends it".to_owned()),
+            ),
+            Reason::Available { .. } => Some(
+                Problem::new(Code::UpdateAvailable, message)
                     .using("the version that is installed, because `UpdateMode` is `notify`")
-                    .hint("set `UpdateMode` to `automatic`".to_owned());
-                (message, Some(problem))
-            }
+                    .hint("set `UpdateMode` to `automatic`".to_owned()),
+            ),
+            Reason::NewerThanPin { .. } => Some(
+                Problem::new(Code::UpdateNewerThanPin, message)
+                    .using(kept())
+                    .hint("name the downgrade in `UpdateDowngrades`, or raise the pin".to_owned()),
+            ),
+            Reason::UpToDate { .. }
+            | Reason::NothingOffered
+            | Reason::OtherChannel { .. }
+            | Reason::Pinned { .. }
+            | Reason::LedAway { .. }
+            | Reason::System { .. }
+            | Reason::VendorRollout { .. }
+            | Reason::Deferred { .. }
+            | Reason::Rollout { .. }
+            | Reason::Off
+            | Reason::Window { .. }
+            | Reason::Deadline { .. }
+            | Reason::Due { .. }
+            | Reason::First { .. }
+            | Reason::BelowMinimum { .. }
+            | Reason::DeadlinePassed { .. }
+            | Reason::Downgrade { .. } => None,
         }
     }
 }
 
 impl UpdateError {
-    /// Whether the same check may succeed soon. A feed, an archive and a version change seldom; a network does.
-    fn is_temporary(&self) -> bool {
+    /// The seconds after which the same check may succeed; `None` if that is no question of time. A feed, an archive and a
+    /// version change seldom; a network and a disk do.
+    fn retry(&self) -> Option<u64> {
         match self {
-            Self::Unreachable(_) | Self::Unit(_) => true,
-            Self::Download { source, .. } => match source {
-                DownloadError::Create(_)
-                | DownloadError::NoSpace { .. }
-                | DownloadError::Http(_)
-                | DownloadError::TooSlow { .. }
-                | DownloadError::Write(_) => true,
-                DownloadError::TooShort { .. } | DownloadError::TooLong { .. } | DownloadError::Hash => false,
-            },
-            Self::Feed(_) | Self::Install(_) | Self::NoInstallation => false,
+            Self::Fetch(FetchError::Unreachable(error))
+            | Self::Download { source: DownloadError::Http(error), .. } => Some(of_server(error)),
+            Self::Download { source, .. } => (!source.is_other_file()).then_some(RETRY),
+            Self::Install(error) => (!error.is_lasting()).then_some(RETRY),
+            Self::Unit(_)
+            | Self::Journal(_)
+            | Self::NotPutBack(_)
+            | Self::Unfinished
+            | Self::DoesNotStart { back: Some(Err(_)), .. } => Some(RETRY),
+            Self::DoesNotStart { .. } | Self::Fetch(_) | Self::NoInstallation => None,
         }
     }
 
-    fn problem(&self, feed: &Url) -> Problem {
+    pub(super) fn problem(&self, feed: Option<&Url>) -> Problem {
+        let at_feed = |problem: Problem| match feed {
+            Some(feed) => problem.at(feed.as_str()),
+            None => problem,
+        };
         match self {
-            Self::Unreachable(error) => {
-                Problem::new(Code::UpdateFeedUnreachable, chain(error)).at(feed.as_str())
+            Self::Fetch(error @ (FetchError::Unreachable(_) | FetchError::None)) => {
+                at_feed(Problem::new(Code::UpdateFeedUnreachable, chain(error)))
             }
-            Self::Feed(error) => Problem::new(Code::UpdateFeedInvalid, chain(error))
-                .at(feed.as_str())
-                .using("the version that is installed; nothing was downloaded"),
+            Self::Fetch(error @ FetchError::Feed(_)) => {
+                at_feed(Problem::new(Code::UpdateFeedInvalid, chain(error)))
+                    .using("the version that is installed; nothing was downloaded")
+            }
             Self::Download { url, source } => download_problem(url, source),
             Self::Install(error) => install_problem(error),
+            Self::DoesNotStart { version, program, back, .. } => {
+                let using = match back {
+                    Some(Ok(Some(previous))) => format!("{previous} again"),
+                    Some(Ok(None)) => "no version, because none was installed before".to_owned(),
+                    Some(Err(error)) => format!("still {version}: {}", chain(error)),
+                    None => format!("still {version}, until the agent has put the previous version back"),
+                };
+                Problem::new(Code::UpdateRolledBack, chain(self))
+                    .at(program.display().to_string())
+                    .using(using)
+                    .hint(format!("publish a corrected version; {version} is quarantined on this device"))
+            }
+            Self::NotPutBack(_) | Self::Unfinished => Problem::new(Code::UpdateInstallFailed, chain(self))
+                .using("what is installed now; the agent tries again"),
+            Self::Journal(error) => unwritable(&error.path, &error.source),
             Self::NoInstallation => Problem::new(Code::UpdateInstallFailed, chain(self)),
             Self::Unit(error) => unit_problem(error),
         }
     }
+}
+
+/// A server may say when to come back (RFC 9110, section 10.2.3).
+fn of_server(error: &HttpError) -> u64 {
+    if let HttpError::Later { seconds, .. } = error { (*seconds).clamp(RETRY, LONGEST_RETRY) } else { RETRY }
 }
 
 /// What to report if the unit that installs did not do its work.
@@ -196,14 +281,21 @@ pub(super) fn unit_problem(error: &UnitError) -> Problem {
 
 fn download_problem(url: &Url, error: &DownloadError) -> Problem {
     let code = match error {
+        DownloadError::Journal(error) => return unwritable(&error.path, &error.source),
+        DownloadError::Moved => {
+            return Problem::new(Code::UpdateFileMoved, chain(error))
+                .at(url.as_str())
+                .using("the version that is installed; the agent tries again in some minutes");
+        }
         DownloadError::Create(_)
         | DownloadError::NoSpace { .. }
         | DownloadError::Http(_)
+        | DownloadError::WebPage
         | DownloadError::TooSlow { .. }
         | DownloadError::Write(_) => {
             return Problem::new(Code::UpdateDownloadFailed, chain(error))
                 .at(url.as_str())
-                .using("the version that is installed");
+                .using("the version that is installed; the agent tries again, and keeps what has arrived");
         }
         DownloadError::TooShort { .. } | DownloadError::TooLong { .. } => Code::UpdateSizeMismatch,
         DownloadError::Hash => Code::UpdateHashMismatch,
@@ -215,81 +307,95 @@ fn download_problem(url: &Url, error: &DownloadError) -> Problem {
 }
 
 /// What to report about an installation that failed.
-pub(super) fn install_problem(error: &InstallError) -> Problem {
-    match error {
-        InstallError::Record(record) => unwritable(&record.path, &record.source),
-        InstallError::Unpack { folder, .. } | InstallError::Switch { folder, .. } => {
-            Problem::new(Code::UpdateInstallFailed, chain(error))
-                .at(folder.display().to_string())
-                .using("the version before")
-        }
-        InstallError::DoesNotStart { version, program, rollback, .. } => {
-            let using = match rollback {
-                Rollback::Previous(previous) => format!("{previous} again"),
-                Rollback::Nothing => "no version, because none was installed before".to_owned(),
-                Rollback::Failed(error) => format!("still {version}: {}", chain(error)),
-            };
-            Problem::new(Code::UpdateRolledBack, chain(error))
-                .at(program.display().to_string())
-                .using(using)
-                .hint(format!("publish a corrected version; {version} is quarantined on this device"))
-        }
-    }
+fn install_problem(error: &InstallError) -> Problem {
+    let folder = match error {
+        InstallError::Unpack { folder, .. }
+        | InstallError::Switch { folder, .. }
+        | InstallError::Gone { folder, .. } => folder,
+    };
+    Problem::new(Code::UpdateInstallFailed, chain(error))
+        .at(folder.display().to_string())
+        .using("the version before")
 }
 
 #[cfg(test)]
 mod tests {
+    use updates::feed::FeedError;
 
     use super::*;
 
-    fn outcome(result: Result<CheckResult, UpdateError>) -> Outcome {
-        let feed = "https://updates.example.com/latest.yml".parse().unwrap();
-        Outcome::new(&feed, result, None, Timestamp::UNIX_EPOCH, 0)
+    fn outcome(result: Result<Found, UpdateError>) -> Outcome {
+        let feed: Url = "https://updates.example.com/latest.yml".parse().unwrap();
+        let (before, after) = (Journal::default(), Journal::default());
+        Checked { before, after, result, failure: None }.outcome(Some(&feed), Timestamp::UNIX_EPOCH, 0)
     }
 
-    fn download(source: DownloadError) -> Result<CheckResult, UpdateError> {
+    fn download(source: DownloadError) -> Result<Found, UpdateError> {
         Err(UpdateError::Download { url: "https://updates.example.com/a.tar.gz".parse().unwrap(), source })
+    }
+
+    fn found(verdict: Verdict, reason: Reason) -> Found {
+        Found { offered: None, installed: None, verdict, reason, unknown: Vec::new() }
+    }
+
+    fn two() -> Version {
+        Version::new(2, 0, 0)
     }
 
     #[test]
     fn failure_of_network_or_disk_is_retried_soon_and_wrong_artifact_is_not() {
-        let temporary = [
-            Err(UpdateError::Unreachable(HttpError::ProxyMissing)),
-            download(DownloadError::Http(HttpError::ProxyMissing)),
-            download(DownloadError::Write(io::Error::other("the disk is full"))),
-        ];
-        for result in temporary {
-            assert_eq!(outcome(result).next.as_second(), i64::try_from(RETRY).unwrap());
-        }
-        let lasting = [
-            Ok(CheckResult::Unchanged("up to date".to_owned())),
-            Err(UpdateError::Feed(FeedError::NoArtifact)),
-            download(DownloadError::Hash),
-            download(DownloadError::TooShort { promised: 5 }),
-        ];
-        for result in lasting {
-            assert_eq!(outcome(result).next.as_second(), i64::try_from(INTERVAL).unwrap());
+        let server = |seconds| HttpError::Later { host: "a".to_owned(), seconds };
+        let hours = 60 * 60;
+        let up_to_date = || Ok(found(Verdict::Stay, Reason::UpToDate { installed: two() }));
+        for (result, seconds) in [
+            (Err(UpdateError::Fetch(FetchError::Unreachable(HttpError::ProxyMissing))), RETRY),
+            (download(DownloadError::Http(HttpError::ProxyMissing)), RETRY),
+            (download(DownloadError::Write(io::Error::other("the disk is full"))), RETRY),
+            (download(DownloadError::Moved), RETRY),
+            (download(DownloadError::WebPage), RETRY),
+            (download(DownloadError::Http(server(3 * hours))), 3 * hours),
+            (Err(UpdateError::Fetch(FetchError::Unreachable(server(1)))), RETRY),
+            (Err(UpdateError::Fetch(FetchError::Unreachable(server(1000 * hours)))), 24 * hours),
+            (up_to_date(), INTERVAL.into()),
+            (Err(UpdateError::Fetch(FetchError::Feed(FeedError::TooMany))), INTERVAL.into()),
+            (download(DownloadError::Hash), INTERVAL.into()),
+            (download(DownloadError::TooShort { promised: 5 }), INTERVAL.into()),
+        ] {
+            let shown = format!("{result:?}");
+            assert_eq!(outcome(result).next.as_second(), i64::try_from(seconds).unwrap(), "{shown}");
         }
     }
 
     #[test]
+    fn next_check_is_when_the_window_opens() {
+        let opens = Timestamp::from_second(1000).unwrap();
+        let local = jiff::civil::DateTime::ZERO;
+        let reason = || Reason::Window { version: two(), opens, local, same_day: true };
+        assert_eq!(outcome(Ok(found(Verdict::Prepare, reason()))).next, opens);
+        // One that has opened meanwhile, and one after the next check.
+        let past = Reason::Deadline { version: two(), at: Timestamp::UNIX_EPOCH, local, same_day: true };
+        assert_eq!(outcome(Ok(found(Verdict::Prepare, past))).next.as_second(), 1);
+        let far = Reason::Window { version: two(), opens: Timestamp::MAX, local, same_day: true };
+        assert_eq!(outcome(Ok(found(Verdict::Prepare, far))).next.as_second(), i64::from(INTERVAL));
+    }
+
+    #[test]
     fn each_failure_has_its_code_and_names_its_cause_once() {
-        let version = || Version::new(2, 0, 0);
         let source = || io::Error::other("a library is missing");
-        let rollback = Rollback::Previous(Version::new(1, 0, 0));
         let program = "/opt/app/current/app".into();
+        let back = Some(Ok(Some(Version::new(1, 0, 0))));
         let cases = [
             (download(DownloadError::Hash), Code::UpdateHashMismatch, "SHA-512"),
             (download(DownloadError::Write(source())), Code::UpdateDownloadFailed, "a library is missing"),
+            (download(DownloadError::Moved), Code::UpdateFileMoved, "the feed has changed"),
             (
-                Err(InstallError::Switch { version: version(), folder: "/opt/app".into(), source: source() }
+                Err(InstallError::Switch { version: two(), folder: "/opt/app".into(), source: source() }
                     .into()),
                 Code::UpdateInstallFailed,
                 "a library is missing",
             ),
             (
-                Err(InstallError::DoesNotStart { version: version(), program, rollback, source: source() }
-                    .into()),
+                Err(UpdateError::DoesNotStart { version: two(), program, back, source: source() }),
                 Code::UpdateRolledBack,
                 "version 2.0.0 does not start: a library is missing",
             ),
@@ -302,16 +408,27 @@ mod tests {
     }
 
     #[test]
-    fn offered_version_that_is_not_installed_is_a_note_or_an_error_with_a_hint() {
-        let version = Version::new(2, 0, 0);
-        let available = outcome(Ok(CheckResult::Available(version.clone())));
-        assert_eq!(available.problem.unwrap().code, Code::UpdateAvailable);
-        let quarantined = outcome(Ok(CheckResult::Quarantined { version, installed: None }));
-        let problem = quarantined.problem.unwrap();
-        assert_eq!(
-            (problem.code, problem.using.as_deref()),
-            (Code::UpdateRolledBack.into(), Some("no version"))
-        );
-        assert!(problem.hint.is_some() && quarantined.message == problem.message);
+    fn release_that_is_not_installed_is_reported_where_somebody_has_to_act() {
+        let last = "x".to_owned();
+        for (verdict, reason, code) in [
+            (Verdict::Announce, Reason::Available { version: two() }, Code::UpdateAvailable),
+            (Verdict::Stay, Reason::Quarantined { version: two(), at: None }, Code::UpdateRolledBack),
+            (
+                Verdict::Stay,
+                Reason::Exhausted { version: two(), attempts: 3, last, until: None },
+                Code::UpdateGivenUp,
+            ),
+            (Verdict::Stay, Reason::Held { until: None }, Code::UpdateHeld),
+            (
+                Verdict::Stay,
+                Reason::NewerThanPin { pin: "1".parse().unwrap(), installed: two() },
+                Code::UpdateNewerThanPin,
+            ),
+        ] {
+            let problem = outcome(Ok(found(verdict, reason))).problem.unwrap();
+            assert!(problem.code == code && problem.hint.is_some(), "{problem}");
+        }
+        let reason = Reason::Rollout { version: two(), percent: 5 };
+        assert_eq!(outcome(Ok(found(Verdict::Stay, reason))).problem, None);
     }
 }

@@ -109,6 +109,27 @@ fn contradiction_is_reported_and_its_repair_is_not() {
             "UpdatePinnedVersion = \"2.0.0\"\nAppSelfUpdate = \"none\"\nUpdateMinimumVersion = \"2.1.0\"".to_owned(),
             "2.0.0 is below `UpdateMinimumVersion` 2.1.0",
         ),
+        ("UpdatePinnedVersion = \"2.1\"\nAppSelfUpdate = \"none\"\nUpdateMinimumVersion = \"2.1.7\"".to_owned(), ""),
+        (
+            "UpdatePinnedVersion = \"2.1.0-beta.2\"\nAppSelfUpdate = \"none\"\nUpdateChannel = \"stable\"".to_owned(),
+            "2.1.0-beta.2 is not in the channel `stable`",
+        ),
+        ("UpdatePinnedVersion = \"2.1.0-beta.2\"\nAppSelfUpdate = \"none\"\nUpdateChannel = \"beta\"".to_owned(), ""),
+        ("UpdateDowngrades = [\"2.1 to 2.0.4\"]".to_owned(), ""),
+        ("UpdateDowngrades = [\"2.1 to 2.2.0\"]".to_owned(), "`2.1 to 2.2.0` never happens: the second version is not older"),
+        ("UpdateDowngrades = [\"2 to 2.0.4\"]".to_owned(), "the second version is not older"),
+        (
+            "UpdateDowngrades = [\"2.1 to 2.0.4\"]\nUpdateMinimumVersion = \"2.1.0\"".to_owned(),
+            "2.0.4 is below `UpdateMinimumVersion` 2.1.0",
+        ),
+        (
+            "UpdateDowngrades = [\"2.1 to 2.0.4\"]\nUpdatePinnedVersion = \"2.1\"".to_owned(),
+            "`UpdatePinnedVersion` 2.1 does not allow 2.0.4",
+        ),
+        (
+            "UpdateDowngrades = [\"2.1 to 2.0.4\", \"2.0.4 to 2.0.3\"]".to_owned(),
+            "another item leads away from 2.0.4",
+        ),
         (format!("{entra}\"http://127.0.0.1:8080/t/v2.0\""), ""),
         (format!("{entra}\"https://localhost:8443/t/v2.0\""), ""),
         (format!("{entra}\"https://localhost.example.com/t/v2.0\""), "not an issuer of entra"),

@@ -270,7 +270,7 @@ fn only_what_is_not_enforced_is_left_to_the_user() {
 
 #[test]
 fn setting_that_is_not_yet_effective_is_reported() {
-    let resolved = resolve_texts(&["UpdateChannel = \"beta\""]);
+    let resolved = resolve_texts(&["AgentUpdateMode = \"off\""]);
     assert_eq!(codes(&resolved), ["policy.not-yet-effective"]);
 }
 

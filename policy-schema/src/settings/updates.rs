@@ -3,6 +3,8 @@
 use super::Setting;
 use super::choices::UpdateMode;
 use crate::value::{Format, Literal};
+use crate::version::{Downgrade, Pin};
+use crate::window::Window;
 
 settings! {
     updates: "Updates" {
@@ -16,19 +18,42 @@ settings! {
         /// The address of the release feed. Unset, the app vendor's.
         UpdateFeed => update_feed: Option<String> =
             Setting::text(Format::Url, "https://updates.example.com/quick/latest.yml");
+        /// Hosts of releases
+        ///
+        /// Hosts besides that of the feed that files of releases may come from, and that servers may redirect to, always over
+        /// https. A leading dot allows a domain and everything below it.
+        UpdateAllowedHosts => update_allowed_hosts: Vec<String> =
+            Setting::list(Format::Host, 16, &["downloads.example.com"]).default(Literal::List(&[])).items_stand_alone();
+        /// Sources of releases
+        ///
+        /// Folders, shares and addresses that may have the file of a release under its own name. They are tried in this order
+        /// before the address in the feed. The file must be the one that the feed describes, wherever it comes from.
+        UpdateSources => update_sources: Vec<String> =
+            Setting::list(Format::UpdateSource, 8, &["/srv/updates", "https://cache.example.com/updates/"])
+                .default(Literal::List(&[])).items_stand_alone();
         /// Update channel
         ///
-        /// The channel of the feed to follow.
-        UpdateChannel => update_channel: Option<String> = Setting::text(Format::Name, "stable").not_yet_effective();
+        /// The channel of the feed to follow. Releases of other channels are not for this device. Unset, the stable channel, or
+        /// whatever a feed without channels offers.
+        UpdateChannel => update_channel: Option<String> =
+            Setting::text(Format::Name, "stable").strict(Literal::Text("stable"));
         /// Pinned version
         ///
-        /// Only this version is installed. Set the app's own updater to `none` as well, else the two work against each
-        /// other. A pin that cannot be understood matches no version, so nothing is installed.
-        UpdatePinnedVersion => update_pinned_version: Option<semver::Version> =
-            Setting::text(Format::Version, "2.1.0").strict(Literal::Text("0.0.0"));
+        /// Only this version is installed, or only versions that begin so: `2.1` allows 2.1.0 and 2.1.7. Set the app's own
+        /// updater to `none` as well, else the two work against each other. A pin never leads to an older version; name it in
+        /// `UpdateDowngrades` too. A pin that cannot be understood matches no version, so nothing is installed.
+        UpdatePinnedVersion => update_pinned_version: Option<Pin> =
+            Setting::text(Format::Pin, "2.1.0").strict(Literal::Text("0.0.0"));
+        /// Downgrades
+        ///
+        /// Each item names what is installed, a version or the beginning of one, and the older version to install instead. There
+        /// is no other way to an older version. A device on that older version is not updated to the newer one again.
+        UpdateDowngrades => update_downgrades: Vec<Downgrade> =
+            Setting::list(Format::Downgrade, 16, &["2.1.0 to 2.0.4"]).default(Literal::List(&[])).items_stand_alone();
         /// Minimum version
         ///
-        /// An older version is updated at once: deferral and rollout do not delay it.
+        /// An older version is updated at once: deferral and rollout do not delay it. It waits for the window only if there is a
+        /// deadline (`UpdateDeadlineHours`).
         UpdateMinimumVersion => update_minimum_version: Option<semver::Version> = Setting::text(Format::Version, "2.0.0");
         /// Deferral
         ///
@@ -42,19 +67,20 @@ settings! {
             Setting::integer(0, 100, "percent", 10).default(Literal::Integer(100)).strict(Literal::Integer(0));
         /// Update window
         ///
-        /// The local times at which updates may be installed.
-        UpdateWindow => update_window: Option<String> =
-            Setting::text(Format::Window, "Mon-Fri 22:00-05:00").not_yet_effective();
+        /// The times at which updates may be installed, in the local time of the device. A window that passes midnight belongs to
+        /// the day on which it opens. Downloads and the first installation of the app do not wait for it.
+        UpdateWindow => update_window: Option<Window> =
+            Setting::text(Format::Window, "Mon-Fri 22:00-05:00").strict(Literal::Text("Sun 03:00-04:00"));
         /// Update deadline
         ///
-        /// After this number of hours an update is installed even outside the window.
-        UpdateDeadlineHours => update_deadline_hours: Option<u32> =
-            Setting::integer(1, 2160, "hours", 72).not_yet_effective();
+        /// An update is installed even outside the window when it has been waiting on the device for so many hours. Time in
+        /// which deferral or rollout kept it back does not count.
+        UpdateDeadlineHours => update_deadline_hours: Option<u32> = Setting::integer(1, 2160, "hours", 72);
         /// Download bandwidth
         ///
         /// The most that a download may take.
         UpdateBandwidthKilobytes => update_bandwidth_kilobytes: Option<u32> =
-            Setting::integer(16, 1_000_000, "kilobytes a second", 512).not_yet_effective();
+            Setting::integer(16, 1_000_000, "kilobytes a second", 512).strict(Literal::Integer(64));
         /// Agent update mode
         ///
         /// What happens when there is a new version of the agent itself.

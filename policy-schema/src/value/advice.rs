@@ -27,7 +27,10 @@ fn more_separators(format: Format) -> &'static [&'static str] {
         | Format::ProxyUrl
         | Format::Claim
         | Format::Version
+        | Format::Pin
+        | Format::Downgrade
         | Format::Name
+        | Format::UpdateSource
         | Format::Window
         | Format::Certificate => &[],
     }
@@ -47,7 +50,7 @@ pub(super) fn for_wrong_type(kind: &Kind, raw: &RawValue, notation: Notation) ->
             Notation::PropertyList => "write an <integer>".to_owned(),
             Notation::Registry => "use a REG_DWORD".to_owned(),
         }),
-        (Kind::Text { format: Format::Version }, RawValue::Int(_) | RawValue::Other(_)) => {
+        (Kind::Text { format: Format::Version | Format::Pin }, RawValue::Int(_) | RawValue::Other(_)) => {
             Some(as_text("2.1.0", notation))
         }
         // None of them is proposed: it may be the loosest.

@@ -6,6 +6,8 @@ use url::{Host, Url};
 
 use crate::loopback::is_loopback;
 use crate::text::{self, OddCharacter};
+use crate::version::{Downgrade, Pin};
+use crate::window::Window;
 
 /// The formats of texts. [`Format::check`] decides; [`Format::expectation`] says it in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,12 @@ pub enum Format {
     Claim,
     /// A version such as 2.1.0 (semver.org).
     Version,
+    /// A version, or the numbers that a series of versions begins with.
+    Pin,
+    /// The version that is installed, or a series, and the version to install instead.
+    Downgrade,
+    /// An absolute path of a folder or a share, or an https URL.
+    UpdateSource,
     /// Lower-case letters, digits and hyphens.
     Name,
     /// An absolute path, or the name of a managed app.
@@ -90,6 +98,9 @@ impl Format {
             Self::Scope => "a scope without spaces, as `openid`",
             Self::Claim => "the name of one claim, as `email`",
             Self::Version => "a version of three numbers, as `2.1.0`",
+            Self::Pin => "a version, as `2.1.0`, or the beginning of one, as `2.1`",
+            Self::Downgrade => "two versions, as `2.1.0 to 2.0.4`",
+            Self::UpdateSource => "the path of a folder or a share, or an https URL",
             Self::Name => "a name of lower-case letters, digits and hyphens",
             Self::Application => {
                 "an absolute path of a program or the name of a managed app, perhaps with `confirm:` before it"
@@ -123,6 +134,13 @@ impl Format {
             Self::Scope => r"^[^\s\x22\x5c]+$",
             Self::Claim => r"^[!#-&(-+\--:<-\x5b\x5d-{}~]+$",
             Self::Version => r"^[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?$",
+            Self::Pin => r"^[0-9]+(\.[0-9]+(\.[0-9]+([-+][0-9A-Za-z.+-]+)?)?)?$",
+            Self::Downgrade => {
+                r"^[0-9]+(\.[0-9]+(\.[0-9]+([-+][0-9A-Za-z.+-]+)?)?)? to [0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?$"
+            }
+            Self::UpdateSource => {
+                r"^(/.*|[A-Za-z]:\x5c.*|\x5c\x5c[^\x5c]+\x5c.*|https?://[^/?#\s@]+(/[^?#\s]*)?)$"
+            }
             Self::Name => "^[a-z0-9-]{1,64}$",
             Self::Application => r"^(confirm:)?(/.*|[A-Za-z]:\x5c.*|[a-z0-9-]{1,64})$",
             Self::Window => "^([A-Z][A-Za-z,-]* )?[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}$",
@@ -203,6 +221,17 @@ impl Format {
                 when(text.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e)), Reason::Form)
             }
             Self::Version => text.parse::<semver::Version>().map(drop).map_err(|_| Reason::Form),
+            Self::Pin => text.parse::<Pin>().map(drop).map_err(|_| Reason::Form),
+            Self::Downgrade => text.parse::<Downgrade>().map(drop).map_err(|_| Reason::Form),
+            Self::UpdateSource if text.contains("://") => {
+                check_url(text).and_then(|url| when(url.query().is_none(), Reason::Extra))
+            }
+            Self::UpdateSource => {
+                let windows = text.as_bytes().get(1..3) == Some(b":\\");
+                let share = text.strip_prefix(r"\\").is_some_and(|rest| rest.contains('\\'));
+                let plain = text.split(['/', '\\']).all(|part| part != "." && part != "..");
+                when((text.starts_with('/') || windows || share) && plain, Reason::Form)
+            }
             Self::Name => when(is_name(text), Reason::Form),
             Self::Application => {
                 let (text, _) = application(text);
@@ -215,7 +244,7 @@ impl Format {
                     && parts.all(|part| part != "." && part != "..");
                 when((text.starts_with('/') || windows) && plain || is_name(text), Reason::Form)
             }
-            Self::Window => when(is_window(text), Reason::Form),
+            Self::Window => text.parse::<Window>().map(drop).map_err(|_| Reason::Form),
         }
     }
 }
@@ -232,6 +261,7 @@ impl Format {
             Self::BearerToken
             | Self::Scope
             | Self::Version
+            | Self::Pin
             | Self::Name
             | Self::RedirectUri
             | Self::ProxyUrl => {
@@ -261,7 +291,10 @@ impl Format {
             Self::Application => {
                 first(&|character| character == '"').or_else(|| text::look_alike_in_path(text))
             }
-            Self::Window => first(&|character| !character.is_ascii()),
+            Self::UpdateSource => {
+                first(&|character| character == '"').or_else(|| text::look_alike_in_path(text))
+            }
+            Self::Window | Self::Downgrade => first(&|character| !character.is_ascii()),
             Self::Line | Self::Certificate => None,
         }
     }
@@ -278,9 +311,15 @@ impl Format {
             Self::Issuer | Self::Url | Self::RedirectUri | Self::ProxyUrl | Self::Domain | Self::Host => {
                 anywhere() || text::placeholder_in_address(text).is_some()
             }
-            Self::ClientId | Self::Scope | Self::Claim | Self::Version | Self::Name | Self::Application => {
-                anywhere()
-            }
+            Self::ClientId
+            | Self::Scope
+            | Self::Claim
+            | Self::Version
+            | Self::Pin
+            | Self::Downgrade
+            | Self::Name
+            | Self::UpdateSource
+            | Self::Application => anywhere(),
         }
     }
 }
@@ -351,16 +390,6 @@ fn is_domain(text: &str) -> bool {
 fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-}
-
-fn is_window(text: &str) -> bool {
-    let is_day = |day: &str| ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"].contains(&day);
-    let is_time = |time: &str| time.len() == 5 && time.parse::<jiff::civil::Time>().is_ok();
-    let (days, times) = text.rsplit_once(' ').map_or((None, text), |(days, times)| (Some(days), times));
-    let days_fit = days.is_none_or(|days| {
-        days.split(',').all(|part| part.split_once('-').map_or(is_day(part), |(a, b)| is_day(a) && is_day(b)))
-    });
-    days_fit && times.split_once('-').is_some_and(|(from, to)| is_time(from) && is_time(to) && from != to)
 }
 
 fn check_certificate(text: &str) -> Result<(), Reason> {

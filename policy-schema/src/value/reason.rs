@@ -100,7 +100,10 @@ fn by_format(text: &str, format: Format) -> Option<String> {
     let bare =
         |text: &str| text.trim_start_matches("*.").trim_matches('.').trim_start_matches('@').to_owned();
     match format {
-        Format::Version => version(text),
+        Format::Version | Format::Pin => version(text),
+        Format::Downgrade => {
+            Some("write the version that is installed, `to`, and the version to install".to_owned())
+        }
         Format::Domain if text.contains('@') && !text.starts_with('@') => {
             Some("write only the part after the @".to_owned())
         }
@@ -168,6 +171,10 @@ fn by_format(text: &str, format: Format) -> Option<String> {
             Some("0 is not a port that a server can have: leave out `:0`".to_owned())
         }
         Format::RedirectUri => Some(about_redirect(text)),
+        Format::UpdateSource if text.starts_with("file:") => Some("write the path itself".to_owned()),
+        Format::UpdateSource => Some(
+            "write the whole path, from the root, the drive or \\\\server on, or an https URL".to_owned(),
+        ),
         Format::Application => about_application(text).map(ToOwned::to_owned),
         Format::Window => Some(window(text).map_or_else(
             || "write times of a 24-hour clock, with days as Mon, Tue, Wed, Thu, Fri, Sat, Sun".to_owned(),

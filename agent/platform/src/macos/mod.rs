@@ -15,4 +15,4 @@ pub mod system_proxy;
 pub(crate) mod tcp;
 pub(crate) mod vault;
 
-pub use crate::unix::{file, install, ipc};
+pub use crate::unix::{file, install, ipc, zone};

@@ -7,3 +7,4 @@ pub(crate) mod memory;
 pub(crate) mod preferences;
 pub(crate) mod shell;
 pub(crate) mod signal;
+pub mod zone;

@@ -20,3 +20,4 @@ pub mod service;
 pub mod system_proxy;
 pub(crate) mod tcp;
 pub(crate) mod vault;
+pub mod zone;

@@ -44,6 +44,31 @@ codes! {
         ///
         /// Fix: publish a corrected version; a quarantined version is not tried again by itself.
         UpdateRolledBack = "update.rolled-back", Error;
+        /// The same file failed too often. The agent does not try it again.
+        ///
+        /// Cause: a faulty release, or something on this device that makes its installation fail.
+        ///
+        /// Fix: as the message says; then publish a corrected file, or let this one be tried again with
+        /// `steward update release`.
+        UpdateGivenUp = "update.given-up", Error;
+        /// The feed changed while its file was downloaded.
+        ///
+        /// Cause: a release was published at that moment. The agent tries again in some minutes.
+        ///
+        /// Fix: none, unless it stays: then the feed and its file are not published together.
+        UpdateFileMoved = "update.file-moved", Warning;
+        /// What is installed is newer than the pin allows.
+        ///
+        /// Cause: the pin is older than the version that a device already has, and nothing allows a downgrade.
+        ///
+        /// Fix: name the downgrade in `UpdateDowngrades`, or raise the pin.
+        UpdateNewerThanPin = "update.newer-than-pin", Warning;
+        /// An administrator holds updates on this device.
+        ///
+        /// Cause: `steward update hold`.
+        ///
+        /// Fix: `steward update release`.
+        UpdateHeld = "update.held", Note;
         /// A new version is ready and waits for a user, because `UpdateMode` is `notify`.
         ///
         /// Cause: the policy.

@@ -1,0 +1,232 @@
+//! Does what the journal asks for, one action after the other, and tells it what came of each.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use net::chain;
+use net::http::Http;
+use platform::clock;
+use platform::paths::Paths;
+use platform::zone;
+use policy_schema::Problem;
+use protocol::update::Command;
+use updates::journal::{Action, Event, Offer};
+use updates::{Decision, Device, Situation, decide};
+use url::Url;
+
+use super::download::{self, DownloadError, Places, Verified};
+use super::install::{self, InstallError};
+use super::journals::JournalFile;
+use super::outcome::{self, Outcome, UpdateError};
+use super::{Job, fetch, seed};
+use crate::app::descriptor::{self, Descriptor, Installation, System};
+use crate::health::sources::posture;
+use crate::state::private_folder;
+
+/// One run: what it works with, and how it went so far.
+pub(super) struct Run<'a> {
+    paths: &'a Paths,
+    system: &'a System,
+    installation: &'a Installation,
+    journal: JournalFile,
+    /// The download, from its verification to its installation.
+    verified: Option<Verified>,
+    /// What went wrong last.
+    failure: Option<UpdateError>,
+}
+
+/// What a download needs besides the offer.
+struct Online<'a> {
+    job: &'a Job,
+    http: &'a Http,
+    feed: &'a Url,
+}
+
+impl<'a> Run<'a> {
+    /// `None` if the agent does not install this app.
+    pub(super) fn new(paths: &'a Paths, app: &str) -> Option<Self> {
+        let system = descriptor::find(app).and_then(Descriptor::system)?;
+        let installation = system.installation.as_ref()?;
+        let journal = JournalFile::load(paths, app);
+        Some(Self { paths, system, installation, journal, verified: None, failure: None })
+    }
+
+    /// Finishes what a crash interrupted.
+    pub(super) async fn finish(&mut self) {
+        self.drive(Event::Resumed, None).await;
+    }
+
+    /// Does what an administrator asked for.
+    pub(super) async fn command(&mut self, command: Command) {
+        let installed = install::installed_version(self.paths, self.installation);
+        self.drive(Event::Commanded { command, installed }, None).await;
+    }
+
+    /// What went wrong, if nothing is to be checked.
+    pub(super) fn problem(&self) -> Option<Problem> {
+        self.failure.as_ref().map(|failure| failure.problem(None))
+    }
+
+    /// Checks the feed, and does what policy allows.
+    pub(super) async fn check(mut self, job: &Job) -> Outcome {
+        // Between two versions nothing else is begun.
+        if self.journal.journal().is_committed_to_finish() {
+            let failure = self.failure.unwrap_or(UpdateError::Unfinished);
+            return outcome::failed(job.feeds.first(), failure, seed());
+        }
+        let before = self.journal.journal().clone();
+        let checked = self.check_feed(job).await;
+        let failure = self.failure.take();
+        outcome::Checked { before, after: self.journal.journal().clone(), result: checked, failure }.outcome(
+            job.feeds.first(),
+            clock::now(),
+            seed(),
+        )
+    }
+
+    async fn check_feed(&mut self, job: &Job) -> Result<outcome::Found, UpdateError> {
+        let http = Http::new(&job.network).map_err(fetch::FetchError::Unreachable)?;
+        let offering = fetch::fetch(&http, &job.feeds, &job.rules, &job.hosts, self.system).await?;
+        let fetch::Offering { url, feed } = offering;
+        let offered = feed.releases.first().map(|release| release.version.clone());
+        let installed = install::installed_version(self.paths, self.installation);
+        let (system, zone) = (posture::kernel(), zone::local(self.paths));
+        let device = Device { id: &job.device_id, app: &job.app, system: system.as_deref() };
+        let (journal, now) = (self.journal.journal(), clock::now());
+        let situation = Situation { installed: installed.as_ref(), journal, now, zone: &zone };
+        let decision = decide(&job.rules, &feed.releases, &device, &situation);
+        let Decision { verdict, reason, .. } = decision.clone();
+        self.drive(Event::Decided(decision), Some(&Online { job, http: &http, feed: &url })).await;
+        Ok(outcome::Found { offered, installed, verdict, reason, unknown: feed.unknown })
+    }
+
+    /// Steps from an event to rest. Each journal is durable before what it asks for is done; where it cannot be made durable,
+    /// nothing is done.
+    async fn drive(&mut self, event: Event<'_>, online: Option<&Online<'_>>) {
+        let mut actions = match self.journal.step(event) {
+            Ok(actions) => VecDeque::from(actions),
+            Err(error) => return self.failure = Some(UpdateError::Journal(error)),
+        };
+        while let Some(action) = actions.pop_front() {
+            let Some(event) = self.perform(action, online).await else { continue };
+            match self.journal.step(event) {
+                Ok(next) => actions.extend(next),
+                Err(error) => return self.failure = Some(UpdateError::Journal(error)),
+            }
+        }
+    }
+
+    async fn perform(&mut self, action: Action, online: Option<&Online<'_>>) -> Option<Event<'static>> {
+        let (paths, installation) = (self.paths, self.installation);
+        match action {
+            Action::Fetch { offer, offset, etag } => {
+                let fetched = self.fetch(online?, &offer, (offset, etag)).await;
+                Some(match fetched {
+                    Ok(verified) => {
+                        self.verified = Some(verified);
+                        Event::Fetched
+                    }
+                    Err(source) => {
+                        let (reason, lasting) = (chain(&source), source.is_other_file());
+                        self.failure = Some(UpdateError::Download { url: offer.url, source });
+                        Event::FetchFailed { reason, lasting }
+                    }
+                })
+            }
+            Action::Check => {
+                Some(Event::Ready { installed: install::installed_version(paths, installation) })
+            }
+            Action::Install { offer } => Some(match self.install(&offer).await {
+                Ok(()) => Event::Installed,
+                Err(error) => {
+                    let (reason, lasting) = (chain(&error), error.is_lasting());
+                    self.failure = Some(UpdateError::Install(error));
+                    Event::InstallFailed { reason, lasting }
+                }
+            }),
+            Action::Confirm { version } => {
+                if let Err(error) = install::switch(paths, installation, &version) {
+                    // Not judged: the journal stays as it is, and the next run tries again.
+                    self.failure = Some(UpdateError::Install(error));
+                    return None;
+                }
+                Some(match install::try_start(paths, installation).await {
+                    Ok(()) => Event::Confirmed,
+                    Err(source) => {
+                        let reason = chain(&source);
+                        let program = install::program(paths, installation);
+                        self.failure =
+                            Some(UpdateError::DoesNotStart { version, program, source, back: None });
+                        Event::DoesNotStart { reason }
+                    }
+                })
+            }
+            Action::PutBack { previous } => {
+                let put_back = install::put_back(paths, installation, previous.as_ref());
+                let reason = put_back.as_ref().err().map(|error| chain(error));
+                if let Some(UpdateError::DoesNotStart { back, .. }) = &mut self.failure {
+                    *back = Some(put_back.map(|()| previous));
+                } else if let Err(source) = put_back {
+                    self.failure = Some(UpdateError::NotPutBack(source));
+                }
+                Some(reason.map_or(Event::PutBack, |reason| Event::NotPutBack { reason }))
+            }
+            Action::Discard => {
+                self.verified = None;
+                download::discard(&self.staging());
+                None
+            }
+            Action::CleanUp { keep } => {
+                install::clean_up(paths, installation, &keep);
+                None
+            }
+        }
+    }
+
+    async fn fetch(
+        &mut self,
+        online: &Online<'_>,
+        offer: &Offer,
+        part: (u64, Option<String>),
+    ) -> Result<Verified, DownloadError> {
+        let Online { job, http, feed } = online;
+        let places = Places {
+            http,
+            feed,
+            hosts: &job.hosts,
+            sources: &job.sources,
+            bandwidth: job.kilobytes_per_second.map(|kilobytes| u64::from(kilobytes) * 1000),
+        };
+        let (staging, journal) = (self.staging(), &mut self.journal);
+        let checkpoint = |offset, etag| journal.step(Event::Progress { offset, etag }).map(drop);
+        let fetched = download::download(&places, offer, &staging, part, checkpoint).await;
+        match fetched {
+            Err(error) if error.is_other_file() => {
+                // Feed and file are published one after the other, and this may have been in between.
+                let again = fetch::fetch(http, &job.feeds, &job.rules, &job.hosts, self.system).await;
+                let same = |offering: fetch::Offering| {
+                    let digests = offering.feed.releases.into_iter().map(|release| release.artifact.digest());
+                    digests.into_iter().any(|digest| digest == offer.sha512)
+                };
+                Err(if again.is_ok_and(same) { error } else { DownloadError::Moved })
+            }
+            fetched => fetched,
+        }
+    }
+
+    async fn install(&mut self, offer: &Offer) -> Result<(), InstallError> {
+        let verified = match self.verified.take() {
+            Some(verified) => verified,
+            // After a crash.
+            None => download::verify_again(&self.staging(), offer).await.map_err(|error| {
+                tracing::warn!("{}", chain(&error));
+                InstallError::Gone { version: offer.version.clone(), folder: self.staging() }
+            })?,
+        };
+        install::install(self.paths, self.installation, verified).await
+    }
+
+    fn staging(&self) -> PathBuf {
+        private_folder(self.paths).join("downloads")
+    }
+}

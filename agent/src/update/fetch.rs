@@ -1,0 +1,96 @@
+//! Fetches a feed, and gives the releases that this device can install.
+
+use net::http::{Http, HttpError};
+use platform::SYSTEM;
+use updates::Rules;
+use updates::feed::{self, Feed, FeedError, Wanted};
+use url::Url;
+
+use crate::app::descriptor::System;
+
+/// Why there is no feed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    #[error(transparent)]
+    Unreachable(HttpError),
+    #[error(transparent)]
+    Feed(FeedError),
+    #[error("no feed is known")]
+    None,
+}
+
+/// What a feed offers, and where it is.
+pub(crate) struct Offering {
+    pub(crate) url: Url,
+    pub(crate) feed: Feed,
+}
+
+/// Reads a feed, for an operating system with its name and an app's description of it.
+///
+/// # Errors
+/// It is not accepted.
+pub(crate) fn releases(
+    bytes: &[u8],
+    base: &Url,
+    hosts: &[String],
+    (name, system): (&str, &System),
+) -> Result<Feed, FeedError> {
+    let endings: Vec<&str> = system.files.iter().map(String::as_str).collect();
+    let wanted = Wanted { endings: &endings, system: name, architecture: std::env::consts::ARCH, hosts };
+    feed::parse(bytes, base, &wanted)
+}
+
+/// Fetches and reads the first feed that exists, for the channel of policy. A feed of electron-builder has a file of its own for
+/// each channel: `beta.yml` beside `latest.yml`. Where a channel has none, `latest.yml` is what it has.
+///
+/// # Errors
+/// None can be fetched, or one is not accepted. A feed that is wrong is never replaced by another one.
+pub(crate) async fn fetch(
+    http: &Http,
+    feeds: &[Url],
+    rules: &Rules,
+    hosts: &[String],
+    system: &System,
+) -> Result<Offering, FetchError> {
+    let channel = rules.channel.as_deref();
+    let of_channel = |feed| channel.and_then(|channel| of_channel(feed, channel));
+    let mut missing = None;
+    for url in feeds.iter().flat_map(|feed| of_channel(feed).into_iter().chain([feed.clone()])) {
+        match http.get(&url, feed::MAXIMUM_BYTES).await {
+            Ok(bytes) => {
+                let feed = releases(&bytes, &url, hosts, (SYSTEM, system)).map_err(FetchError::Feed)?;
+                return Ok(Offering { url, feed });
+            }
+            Err(error @ HttpError::Status { status: 404 | 410, .. }) => missing = missing.or(Some(error)),
+            Err(error) => return Err(FetchError::Unreachable(error)),
+        }
+    }
+    Err(missing.map_or(FetchError::None, FetchError::Unreachable))
+}
+
+/// The address of the feed of another channel than the stable one.
+fn of_channel(base: &Url, channel: &str) -> Option<Url> {
+    let name = base.path_segments()?.next_back()?;
+    let rest = name.strip_prefix("latest").filter(|rest| rest.starts_with(['.', '-']))?;
+    (!matches!(channel, "stable" | "latest")).then(|| base.join(&format!("{channel}{rest}")).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channel_has_a_feed_of_its_own_beside_the_stable_one() {
+        for (base, channel, expected) in [
+            ("https://a.example/x/latest.yml", "beta", Some("https://a.example/x/beta.yml")),
+            ("https://a.example/latest-mac.yml", "alpha", Some("https://a.example/alpha-mac.yml")),
+            ("https://a.example/latest.yml", "stable", None),
+            ("https://a.example/latest.yml", "latest", None),
+            ("https://a.example/quick-prod-admin.yml", "beta", None),
+            ("https://a.example/latestnews.yml", "beta", None),
+        ] {
+            let found = of_channel(&base.parse().unwrap(), channel);
+            assert_eq!(found.as_ref().map(Url::as_str), expected, "{base} {channel}");
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! What follows from an event: the next journal, and what to do once it is durable.
+
+use jiff::Timestamp;
+use policy_schema::Extra;
+use protocol::update::{Command, Happened, HistoryEntry, Hold};
+use semver::Version;
+
+use super::{ATTEMPTS, Action, Attempts, Event, Journal, Offer, Quarantine, State};
+use crate::Reason;
+use crate::decision::{Decision, Verdict};
+
+/// So many events are kept, and so many quarantined versions and files that failed.
+const KEPT: usize = 100;
+
+impl Journal {
+    /// The next journal, and what to do once it is durable.
+    #[must_use]
+    pub fn step(mut self, event: Event<'_>, now: Timestamp) -> (Self, Vec<Action>) {
+        let actions = match event {
+            Event::Resumed => self.resume(now),
+            Event::Decided(decision) => self.decided(&decision, now),
+            Event::Progress { offset, etag } => self.progress(offset, etag),
+            Event::Fetched => self.fetched(),
+            Event::FetchFailed { reason, lasting } => self.fetch_failed(reason, lasting, now),
+            Event::Ready { installed } => self.ready(installed, now),
+            Event::NotReady(why) => {
+                if let State::Verified { offer, .. } = &self.state {
+                    self.state = State::Waiting { offer: offer.clone(), why, fetched: true };
+                }
+                Vec::new()
+            }
+            Event::Installed => self.installed(),
+            Event::InstallFailed { reason, lasting } => self.install_failed(reason, lasting, now),
+            Event::Confirmed => self.confirmed(now),
+            Event::DoesNotStart { reason } => self.does_not_start(reason),
+            Event::PutBack => self.put_back(now),
+            Event::NotPutBack { reason } => {
+                if let State::RollingBack { version, .. } = &self.state {
+                    let version = version.clone();
+                    self.note(Happened::Failed, Some(version), reason, now);
+                }
+                Vec::new()
+            }
+            Event::Commanded { command, installed } => self.commanded(command, installed, now),
+        };
+        (self, actions)
+    }
+
+    /// Something that a crash interrupted is done again; everything else waits for the next check of the feed.
+    fn resume(&mut self, now: Timestamp) -> Vec<Action> {
+        match &self.state {
+            State::Installing { offer, .. } => {
+                let offer = offer.clone();
+                // Whatever the crash was, it may have been this file.
+                self.count(&offer.sha512, "it was interrupted", false, now);
+                if self.attempts(&offer.sha512).is_some_and(|tried| tried.count > ATTEMPTS) {
+                    self.state = State::Idle;
+                    return vec![Action::Discard];
+                }
+                vec![Action::Install { offer }]
+            }
+            State::Confirming { version, .. } => vec![Action::Confirm { version: version.clone() }],
+            State::RollingBack { previous, .. } => vec![Action::PutBack { previous: previous.clone() }],
+            State::Verified { offer, wait } => {
+                let (offer, wait) = (offer.clone(), wait.clone());
+                self.state = State::Offered { offer, wait };
+                Vec::new()
+            }
+            State::Idle
+            | State::Offered { .. }
+            | State::Downloading { .. }
+            | State::Waiting { .. }
+            | State::Committed { .. }
+            | State::RolledBack { .. } => Vec::new(),
+        }
+    }
+
+    fn decided(&mut self, decision: &Decision<'_>, now: Timestamp) -> Vec<Action> {
+        if self.is_committed_to_finish() {
+            return self.resume(now);
+        }
+        let wait = match decision.verdict {
+            Verdict::Stay => return self.withdraw(&decision.reason, now),
+            Verdict::Announce | Verdict::Prepare => Some(decision.reason.clone()),
+            Verdict::Install => None,
+        };
+        let Some(release) = decision.release else { return Vec::new() };
+        let digest = release.artifact.digest();
+        let since = self.wanted_since(&digest).unwrap_or(now).min(now);
+        let offer = Offer::of(release, since);
+        let mut actions = Vec::new();
+        if self.offer().is_none_or(|before| before.sha512 != digest) {
+            if self.offer().is_some() {
+                actions.push(Action::Discard);
+            }
+            self.note(Happened::Offered, Some(release.version.clone()), decision.reason.to_string(), now);
+            self.state = State::Idle;
+        }
+        if let (Verdict::Announce, Some(why)) = (decision.verdict, &wait) {
+            let fetched = matches!(self.state, State::Waiting { fetched: true, .. });
+            self.state = State::Waiting { offer, why: why.clone(), fetched };
+            return actions;
+        }
+        let (offset, etag) = match &self.state {
+            State::Downloading { offset, etag, .. } => (*offset, etag.clone()),
+            // The whole file is there, and is verified once more.
+            State::Waiting { fetched: true, .. } => (offer.size, None),
+            State::Idle
+            | State::Offered { .. }
+            | State::Verified { .. }
+            | State::Waiting { .. }
+            | State::Installing { .. }
+            | State::Confirming { .. }
+            | State::RollingBack { .. }
+            | State::Committed { .. }
+            | State::RolledBack { .. } => (0, None),
+        };
+        if let (State::Waiting { fetched: true, .. }, Some(why)) = (&self.state, &wait) {
+            self.state = State::Waiting { offer, why: why.clone(), fetched: true };
+            return actions;
+        }
+        self.state = if offset > 0 {
+            State::Downloading { offer: offer.clone(), wait, offset, etag: etag.clone() }
+        } else {
+            State::Offered { offer: offer.clone(), wait }
+        };
+        actions.push(Action::Fetch { offer, offset, etag });
+        actions
+    }
+
+    /// Nothing is wanted any more. That is no failure, and no end of what is installed already.
+    fn withdraw(&mut self, reason: &Reason, now: Timestamp) -> Vec<Action> {
+        let Some(offer) = self.offer().cloned() else { return Vec::new() };
+        self.state = State::Idle;
+        self.note(Happened::Withdrawn, Some(offer.version), reason.to_string(), now);
+        vec![Action::Discard]
+    }
+
+    fn progress(&mut self, offset: u64, etag: Option<String>) -> Vec<Action> {
+        if let State::Offered { offer, wait } | State::Downloading { offer, wait, .. } = &self.state {
+            let (offer, wait) = (offer.clone(), wait.clone());
+            self.state = State::Downloading { offer, wait, offset, etag };
+        }
+        Vec::new()
+    }
+
+    fn fetched(&mut self) -> Vec<Action> {
+        match &self.state {
+            State::Offered { offer, wait } | State::Downloading { offer, wait, .. } => {
+                let (offer, wait) = (offer.clone(), wait.clone());
+                self.state = State::Verified { offer, wait };
+                vec![Action::Check]
+            }
+            State::Idle
+            | State::Verified { .. }
+            | State::Waiting { .. }
+            | State::Installing { .. }
+            | State::Confirming { .. }
+            | State::RollingBack { .. }
+            | State::Committed { .. }
+            | State::RolledBack { .. } => Vec::new(),
+        }
+    }
+
+    fn fetch_failed(&mut self, reason: String, lasting: bool, now: Timestamp) -> Vec<Action> {
+        let (State::Offered { offer, wait } | State::Downloading { offer, wait, .. }) = &self.state else {
+            return Vec::new();
+        };
+        let (offer, wait) = (offer.clone(), wait.clone());
+        if !lasting {
+            // What is there stays, for the next time.
+            return Vec::new();
+        }
+        self.count(&offer.sha512, &reason, true, now);
+        self.note(Happened::Failed, Some(offer.version.clone()), reason, now);
+        self.state = State::Offered { offer, wait };
+        vec![Action::Discard]
+    }
+
+    fn ready(&mut self, installed: Option<Version>, now: Timestamp) -> Vec<Action> {
+        let State::Verified { offer, wait } = &self.state else { return Vec::new() };
+        let (offer, wait) = (offer.clone(), wait.clone());
+        if let Some(why) = wait {
+            self.state = State::Waiting { offer, why, fetched: true };
+            return Vec::new();
+        }
+        self.count(&offer.sha512, "its installation did not end", false, now);
+        self.state = State::Installing { offer: offer.clone(), previous: installed };
+        vec![Action::Install { offer }]
+    }
+
+    fn installed(&mut self) -> Vec<Action> {
+        let State::Installing { offer, previous } = &self.state else { return Vec::new() };
+        let (version, previous) = (offer.version.clone(), previous.clone());
+        self.state = State::Confirming { version: version.clone(), previous };
+        vec![Action::Confirm { version }]
+    }
+
+    fn install_failed(&mut self, reason: String, lasting: bool, now: Timestamp) -> Vec<Action> {
+        let State::Installing { offer, .. } = &self.state else { return Vec::new() };
+        let offer = offer.clone();
+        self.count_back(&offer.sha512);
+        if lasting {
+            self.count(&offer.sha512, &reason, false, now);
+        }
+        self.note(Happened::Failed, Some(offer.version.clone()), reason, now);
+        self.state = State::Offered { offer, wait: None };
+        if lasting { vec![Action::Discard] } else { Vec::new() }
+    }
+
+    fn confirmed(&mut self, now: Timestamp) -> Vec<Action> {
+        let State::Confirming { version, previous } = &self.state else { return Vec::new() };
+        let (version, previous) = (version.clone(), previous.clone());
+        // What was wrong before has been replaced.
+        self.quarantined.retain(|one| one.version > version);
+        self.attempts.clear();
+        let message = previous.as_ref().map_or_else(
+            || format!("version {version} was installed"),
+            |previous| format!("version {version} was installed, {previous} before"),
+        );
+        self.note(Happened::Installed, Some(version.clone()), message, now);
+        self.previous.clone_from(&previous);
+        self.state = State::Committed { version: version.clone(), previous: previous.clone() };
+        let keep = std::iter::once(version).chain(previous).collect();
+        vec![Action::Discard, Action::CleanUp { keep }]
+    }
+
+    fn does_not_start(&mut self, reason: String) -> Vec<Action> {
+        let State::Confirming { version, previous } = &self.state else { return Vec::new() };
+        let (version, previous) = (version.clone(), previous.clone());
+        self.state = State::RollingBack { version, previous: previous.clone(), reason };
+        vec![Action::PutBack { previous }]
+    }
+
+    fn put_back(&mut self, now: Timestamp) -> Vec<Action> {
+        let State::RollingBack { version, previous, reason } = &self.state else { return Vec::new() };
+        let (version, previous, reason) = (version.clone(), previous.clone(), reason.clone());
+        self.quarantined.retain(|one| one.version != version);
+        self.quarantined.push(Quarantine { version: version.clone(), at: Some(now), reason: reason.clone() });
+        trim(&mut self.quarantined);
+        self.note(Happened::RolledBack, Some(version.clone()), reason.clone(), now);
+        self.previous = None;
+        self.state = State::RolledBack { version, previous: previous.clone(), reason };
+        vec![Action::Discard, Action::CleanUp { keep: previous.into_iter().collect() }]
+    }
+
+    fn commanded(&mut self, command: Command, installed: Option<Version>, now: Timestamp) -> Vec<Action> {
+        match command {
+            Command::Hold { until } => {
+                self.hold = Some(Hold { since: now, until });
+                let until = until.map_or_else(String::new, |until| format!(" until {until}"));
+                self.note(Happened::Held, None, format!("an administrator holds updates{until}"), now);
+                Vec::new()
+            }
+            Command::Release { version } => {
+                let message = match &version {
+                    Some(version) => format!("an administrator lets {version} be installed again"),
+                    None => "an administrator lets updates be installed again".to_owned(),
+                };
+                self.hold = None;
+                self.attempts.clear();
+                self.quarantined.retain(|one| Some(&one.version) != version.as_ref());
+                self.note(Happened::Released, version, message, now);
+                Vec::new()
+            }
+            Command::RollBack => {
+                let (Some(version), Some(previous)) = (installed, self.previous.clone()) else {
+                    return Vec::new();
+                };
+                if self.is_committed_to_finish() || version == previous {
+                    return Vec::new();
+                }
+                let discard = self.offer().is_some().then_some(Action::Discard);
+                let reason = "an administrator rolled it back".to_owned();
+                self.state = State::RollingBack { version, previous: Some(previous.clone()), reason };
+                discard.into_iter().chain([Action::PutBack { previous: Some(previous) }]).collect()
+            }
+        }
+    }
+
+    fn count(&mut self, sha512: &str, last: &str, other_file: bool, at: Timestamp) {
+        let before = self.attempts.iter().position(|one| one.sha512 == sha512);
+        let count = before.map_or(0, |index| self.attempts.remove(index).count).saturating_add(1);
+        self.attempts.push(Attempts {
+            sha512: sha512.to_owned(),
+            count,
+            last: last.to_owned(),
+            at,
+            other_file,
+        });
+        trim(&mut self.attempts);
+    }
+
+    fn count_back(&mut self, sha512: &str) {
+        if let Some(tried) = self.attempts.iter_mut().find(|one| one.sha512 == sha512) {
+            tried.count = tried.count.saturating_sub(1);
+        }
+        self.attempts.retain(|one| one.count > 0);
+    }
+
+    fn note(&mut self, happened: Happened, version: Option<Version>, message: String, now: Timestamp) {
+        let entry =
+            HistoryEntry { at: now, happened: happened.into(), version, message, extra: Extra::default() };
+        // The same again says nothing new.
+        let same = |last: &HistoryEntry| HistoryEntry { at: now, ..last.clone() } == entry;
+        if self.history.last().is_some_and(same) {
+            self.history.pop();
+        }
+        self.history.push(entry);
+        trim(&mut self.history);
+    }
+}
+
+fn trim<T>(list: &mut Vec<T>) {
+    let surplus = list.len().saturating_sub(KEPT);
+    list.drain(..surplus);
+}
