@@ -8,7 +8,7 @@ use protocol::health::State;
 
 /// A device with a release feed and a running agent.
 pub(super) struct UpdateDevice {
-    _agent: Process,
+    pub(super) agent: Process,
     pub(super) feed: Feed,
     pub(super) device: Device,
 }
@@ -22,13 +22,20 @@ pub(super) async fn update_device(more: &str) -> UpdateDevice {
         format!("App = \"lab-notes\"\nProxyMode = \"direct\"\nUpdateFeed = \"{}\"\n{more}", feed.url());
     device.push("50.toml", &policy);
     let agent = device.start_agent().await;
-    UpdateDevice { device, feed, _agent: agent }
+    UpdateDevice { agent, feed, device }
 }
 
 impl UpdateDevice {
     /// `steward update`; gives what it printed.
     pub(super) async fn update(&self) -> String {
         self.device.printed(&["update"]).await
+    }
+
+    /// Ends the agent, if it runs, and starts it again.
+    pub(super) async fn restart(&mut self) {
+        self.agent.signal(nix::sys::signal::Signal::SIGKILL);
+        self.agent.wait_for_exit().await;
+        self.agent = self.device.start_agent().await;
     }
 
     /// The installed version.
@@ -187,7 +194,7 @@ async fn update_that_was_cut_off_before_its_switch_is_not_judged_unseen() {
     let fixture = update_device(AUTOMATIC).await;
     fixture.feed.publish("1.0.0");
     fixture.update().await;
-    let UpdateDevice { device, _agent: agent, feed } = fixture;
+    let UpdateDevice { device, agent, feed } = fixture;
     agent.kill().await;
     let text = "{\"held\":[],\"probation\":{\"version\":\"1.0.0\",\"previous\":null}}";
     fs_err::write(device.path("var/lib/steward/private/update.json"), text).unwrap();
@@ -211,7 +218,7 @@ async fn interrupted_update_is_finished_at_next_start() {
     fixture.update().await;
     fixture.feed.publish("1.1.0");
     fixture.update().await;
-    let UpdateDevice { device, _agent: agent, feed } = fixture;
+    let UpdateDevice { device, agent, feed } = fixture;
     agent.kill().await;
     let record = device.path("var/lib/steward/private/update.json");
     let text = "{\"held\":[],\"probation\":{\"version\":\"1.1.0\",\"previous\":\"1.0.0\"}}";

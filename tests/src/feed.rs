@@ -1,13 +1,5 @@
 //! The lab's release feed: electron-builder YAML and archives of the sample app.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-
-use axum::Router;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
@@ -15,13 +7,12 @@ use flate2::write::GzEncoder;
 use ring::digest;
 
 use crate::process::program;
-
-type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+use crate::release_server::ReleaseServer;
 
 /// A running feed.
 pub struct Feed {
-    base: String,
-    files: Files,
+    /// The server that it lies on.
+    pub server: ReleaseServer,
 }
 
 /// What is wrong with a release.
@@ -46,15 +37,13 @@ pub enum Fault {
 impl Feed {
     /// Starts an empty feed on a free port.
     pub async fn start() -> Self {
-        let files = Files::default();
-        let routes = Router::new().route("/{name}", get(file)).with_state(Arc::clone(&files));
-        Self { base: format!("http://{}", crate::serve(routes).await), files }
+        Self { server: ReleaseServer::start().await }
     }
 
     /// The address of the feed.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("{}/latest.yml", self.base)
+        format!("{}/latest.yml", self.server.base())
     }
 
     /// Writes everything into a folder, for another web server.
@@ -62,7 +51,7 @@ impl Feed {
     /// # Panics
     /// The disk is full.
     pub fn save(&self, folder: &std::path::Path) {
-        for (name, bytes) in &*self.files.lock().expect("no task panics") {
+        for (name, bytes) in self.server.files() {
             fs_err::write(folder.join(name), bytes).expect("the disk has room");
         }
     }
@@ -88,37 +77,41 @@ impl Feed {
     }
 
     /// Replaces the feed with any text.
-    ///
-    /// # Panics
-    /// A server task has panicked.
     pub fn write(&self, text: &str) {
-        self.files.lock().expect("no task panics").insert("latest.yml".to_owned(), text.into());
+        self.server.put("latest.yml", text.into());
+    }
+
+    /// Publishes a version while the archive of the one before is being requested.
+    pub fn publish_during_next_download(&self, version: &str) {
+        let (name, archive, text) = build(version, None, "", "");
+        self.server.put_later(&name, archive);
+        self.server.put_later("latest.yml", text.into());
     }
 
     fn release(&self, version: &str, fault: Option<Fault>, folder: &str, more: &str) {
-        let mut archive = sample_app(version, fault, folder);
-        let hash = STANDARD.encode(digest::digest(&digest::SHA512, &archive));
-        let size = archive.len();
-        match fault {
-            Some(Fault::OtherContent) => archive[size / 2] ^= 1,
-            Some(Fault::Truncated) => archive.truncate(size / 2),
-            Some(Fault::TooLong) => archive.extend_from_slice(&[0; 4096]),
-            Some(Fault::DoesNotStart | Fault::NoProgram | Fault::LongName | Fault::LinkOutside) | None => {}
-        }
-        let name = format!("lab-notes-{version}.tar.gz");
-        self.write(&format!(
-            "version: {version}\nfiles:\n  - url: {name}\n    sha512: {hash}\n    size: {size}\npath: {name}\n\
-             sha512: {hash}\nreleaseDate: '2026-01-01T00:00:00.000Z'\n{more}"
-        ));
-        self.files.lock().expect("no task panics").insert(name, archive);
+        let (name, archive, text) = build(version, fault, folder, more);
+        self.write(&text);
+        self.server.put(&name, archive);
     }
 }
 
-async fn file(State(files): State<Files>, Path(name): Path<String>) -> Response {
-    match files.lock().expect("no task panics").get(&name) {
-        Some(bytes) => bytes.clone().into_response(),
-        None => StatusCode::NOT_FOUND.into_response(),
+/// The name of an archive, the archive, and the feed that offers it.
+fn build(version: &str, fault: Option<Fault>, folder: &str, more: &str) -> (String, Vec<u8>, String) {
+    let mut archive = sample_app(version, fault, folder);
+    let hash = STANDARD.encode(digest::digest(&digest::SHA512, &archive));
+    let size = archive.len();
+    match fault {
+        Some(Fault::OtherContent) => archive[size / 2] ^= 1,
+        Some(Fault::Truncated) => archive.truncate(size / 2),
+        Some(Fault::TooLong) => archive.extend_from_slice(&[0; 4096]),
+        Some(Fault::DoesNotStart | Fault::NoProgram | Fault::LongName | Fault::LinkOutside) | None => {}
     }
+    let name = format!("lab-notes-{version}.tar.gz");
+    let text = format!(
+        "version: {version}\nfiles:\n  - url: {name}\n    sha512: {hash}\n    size: {size}\npath: {name}\n\
+         sha512: {hash}\nreleaseDate: '2026-01-01T00:00:00.000Z'\n{more}"
+    );
+    (name, archive, text)
 }
 
 fn sample_app(version: &str, fault: Option<Fault>, folder: &str) -> Vec<u8> {

@@ -248,7 +248,9 @@ impl Journal {
         match command {
             Command::Hold { until } => {
                 self.hold = Some(Hold { since: now, until });
-                let until = until.map_or_else(String::new, |until| format!(" until {until}"));
+                let until = until.map_or_else(String::new, |until| {
+                    until.strftime(" until %Y-%m-%d %H:%M UTC").to_string()
+                });
                 self.note(Happened::Held, None, format!("an administrator holds updates{until}"), now);
                 Vec::new()
             }
