@@ -60,7 +60,7 @@ pub(crate) fn of_machine(paths: &Paths) -> Result<Vec<String>, CleanupError> {
         read.map_err(|source| CleanupError::Refused { what: record.location.clone(), source })?;
     }
     // Without an app, what was written for one is what was left of it.
-    let observed = observe::observe(paths, None, None);
+    let observed = observe::observe(paths, None, None, false);
     for step in leave_old_location(&observed) {
         let (what, done) = match step {
             Step::RemoveConfiguration { path } => (path.display().to_string(), write::remove(&path)),

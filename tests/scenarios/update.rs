@@ -31,10 +31,14 @@ impl UpdateDevice {
         self.device.printed(&["update"]).await
     }
 
-    /// Ends the agent, if it runs, and starts it again.
-    pub(super) async fn restart(&mut self) {
+    /// Ends the agent, if it runs.
+    pub(super) async fn stop(&mut self) {
         self.agent.signal(nix::sys::signal::Signal::SIGKILL);
         self.agent.wait_for_exit().await;
+    }
+
+    /// Starts the agent again.
+    pub(super) async fn start(&mut self) {
         self.agent = self.device.start_agent().await;
     }
 
@@ -56,7 +60,7 @@ impl UpdateDevice {
             let Ok(entries) = fs_err::read_dir(self.device.path(path)) else { return Vec::new() };
             entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
         };
-        let mut found = list("var/lib/steward/private/downloads");
+        let mut found = list("var/lib/steward/private/downloads/lab-notes");
         found.extend(list("opt/lab-notes/versions").into_iter().filter(|name| name.starts_with('.')));
         found
     }
@@ -73,6 +77,18 @@ async fn archive_with_one_folder_and_a_link_is_installed() {
     let link = fixture.device.path("opt/lab-notes/current/start");
     assert!(fixture.device.run(&link, &["--self-check"]).await.status.success());
     assert!(fixture.leftovers().is_empty(), "{:?}", fixture.leftovers());
+}
+
+/// What is not packed as a tar.gz.
+#[tokio::test]
+async fn zip_and_program_that_is_everything_itself_are_installed() {
+    let fixture = update_device(AUTOMATIC).await;
+    for (version, ending) in [("1.0.0", ".zip"), ("1.1.0", ".AppImage"), ("1.2.0", ".zip")] {
+        fixture.feed.publish_as(version, ending);
+        let printed = fixture.update().await;
+        assert_eq!(fixture.installed().as_deref(), Some(version), "{printed}");
+        assert!(fixture.app_starts().await && fixture.leftovers().is_empty(), "{ending}");
+    }
 }
 
 /// The vendor rolls a version out to a part of all devices, or to some systems, and holds it back by a member that is not

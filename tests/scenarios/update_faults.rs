@@ -1,4 +1,4 @@
-//! Updates where something goes wrong: servers, files, crashes. In each case the old version works or the new one does, the
+//! Updates where something goes wrong on a server or with a file ([`super::update_crashes`] has crashes). In each case the old version works or the new one does, the
 //! status tells the truth, and the next check goes on.
 //!
 //! | fault | where | scenario |
@@ -7,12 +7,11 @@
 //! | a web page, a redirect, an overload, no end | download | [`server_that_misbehaves_costs_no_attempt_and_leaves_the_old_version`] |
 //! | the feed moves on during the download | download | [`feed_that_moves_on_is_no_wrong_file`] |
 //! | the same file fails again and again | installation | [`file_that_fails_is_tried_three_times_and_once_more_if_an_administrator_says_so`] |
-//! | kill -9 | every step of the journal | [`kill_at_every_step_of_an_update_leaves_a_working_version`] |
+//! | the app is open | before the installation | [`update_waits_until_the_app_is_closed`] |
 //! | the release is withdrawn, or another one comes | waiting | [`offer_that_is_withdrawn_while_it_waits_is_no_failure`] |
 
 use std::time::Duration;
 
-use e2e::crash_point::CrashPoint;
 use e2e::feed::Fault;
 use e2e::release_server::Serving;
 use policy_schema::{Code, Severity};
@@ -24,7 +23,7 @@ use protocol::update::{Happened, Stage};
 
 use super::update::{AUTOMATIC, UpdateDevice, update_device};
 
-async fn device_with(version: &str, more: &str) -> UpdateDevice {
+pub(super) async fn device_with(version: &str, more: &str) -> UpdateDevice {
     let fixture = update_device(&format!("{AUTOMATIC}{more}")).await;
     fixture.feed.publish(version);
     let printed = fixture.update().await;
@@ -46,7 +45,7 @@ impl UpdateDevice {
     }
 
     /// Waits until a version is installed and nothing is under way any more.
-    async fn installed_becomes(&self, version: &str) -> Status {
+    pub(super) async fn installed_becomes(&self, version: &str) -> Status {
         e2e::wait::until("the installation", async || match self.installed() {
             Some(installed) if installed == version => Ok(()),
             other => Err(other),
@@ -217,6 +216,28 @@ async fn update_is_downloaded_at_once_and_installed_when_the_window_is_open() {
     assert!(fixture.leftovers().is_empty(), "{:?}", fixture.leftovers());
 }
 
+/// An open app is not touched. The update goes on by itself once it is closed.
+#[tokio::test]
+async fn update_waits_until_the_app_is_closed() {
+    let fixture = device_with("1.0.0", "").await;
+    let program = fixture.device.path("opt/lab-notes/versions/1.0.0/bin/window");
+    fs_err::copy("/bin/sleep", &program).unwrap();
+    let app = fixture.device.start(&program, &["600"]);
+    fixture.feed.publish("2.0.0");
+    let printed = fixture.update().await;
+    assert!(printed.starts_with("2.0.0 is ready; waits until the app is closed\n"), "{printed}");
+    assert_eq!(fixture.device.problem(Code::UpdateWaitsForApp).await.severity, Severity::Note);
+    assert_eq!(
+        (fixture.installed().as_deref(), fixture.stage().await),
+        (Some("1.0.0"), Some(Stage::Waiting))
+    );
+    app.kill().await;
+    fixture.installed_becomes("2.0.0").await;
+    assert_eq!(fixture.downloads("2.0.0").len(), 1);
+    let problems = fixture.device.machine_status().await.problems;
+    assert!(problems.iter().all(|problem| problem.code != Code::UpdateWaitsForApp), "{problems:?}");
+}
+
 /// Whoever makes the download wait for hours must not lose it when the device is restarted, nor install another file.
 #[tokio::test]
 async fn download_that_was_exchanged_while_it_waited_is_not_installed() {
@@ -224,13 +245,14 @@ async fn download_that_was_exchanged_while_it_waited_is_not_installed() {
     fixture.push(&closed_window()).await;
     fixture.feed.publish("2.0.0");
     fixture.update().await;
-    let folder = fixture.device.path("var/lib/steward/private/downloads");
+    let folder = fixture.device.path("var/lib/steward/private/downloads/lab-notes");
     let download = fs_err::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
     let mut bytes = fs_err::read(&download).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs_err::write(&download, bytes).unwrap();
-    fixture.restart().await;
+    fixture.stop().await;
+    fixture.start().await;
     fixture.device.withdraw("60.toml");
     fixture.installed_becomes("2.0.0").await;
     assert!(fixture.app_starts().await);
@@ -274,39 +296,6 @@ async fn administrator_holds_rolls_back_and_releases_updates() {
         printed.contains("rolled back  2.0.0") && printed.ends_with("10 events of lab-notes\n"),
         "{printed}"
     );
-}
-
-/// The agent is killed at each single step of writing its journal, while it updates the app.
-#[tokio::test]
-async fn kill_at_every_step_of_an_update_leaves_a_working_version() {
-    let mut fixture = device_with("1.0.0", "").await;
-    let journal = fixture.device.path("var/lib/steward/private/update.json");
-    let (mut kills, mut version) = (0, 1);
-    for (call, path) in [
-        ("openat", &journal),
-        ("rename", &journal),
-        ("symlink", &fixture.device.path("opt/lab-notes/current.new")),
-    ] {
-        for when in 1..20 {
-            version += 1;
-            let new = format!("{version}.0.0");
-            fixture.feed.publish(&new);
-            let crash_point = CrashPoint::set(fixture.agent.id(), call, when, &[path]).await.unwrap();
-            let output = fixture.device.steward(&["update"]).await;
-            crash_point.remove().await.unwrap();
-            if output.status.success() {
-                assert_eq!(fixture.installed().as_deref(), Some(new.as_str()), "{call} {when}");
-                break;
-            }
-            kills += 1;
-            assert!(fixture.app_starts().await, "{call} {when}: no version works");
-            fixture.restart().await;
-            let status = fixture.installed_becomes(&new).await;
-            assert!(status.update.quarantined.is_empty(), "{call} {when}: {status:#?}");
-            assert!(fixture.app_starts().await && fixture.leftovers().is_empty(), "{call} {when}");
-        }
-    }
-    assert!(kills >= 12, "only {kills} steps: are these the right files?");
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Kills a process in the middle of its work: `strace` does it when the process enters a system call on certain files.
+//! Kills a process in the middle of its work, or lets a system call fail: `strace` does it when the process enters a system call on
+//! certain files.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -7,7 +8,7 @@ use anyhow::Context as _;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-/// A step of a process at which it is killed.
+/// A step of a process at which it is killed, or at which something fails.
 pub struct CrashPoint(Child);
 
 impl CrashPoint {
@@ -16,9 +17,27 @@ impl CrashPoint {
     /// # Errors
     /// `strace` is not installed, or may not trace the process.
     pub async fn set(process: u32, call: &str, when: usize, paths: &[&Path]) -> anyhow::Result<Self> {
+        Self::inject(process, call, &format!("signal=SIGKILL:when={when}"), paths).await
+    }
+
+    /// Sets one at which the system call fails with an error, such as `ENOSPC`, from the `when`-th time on.
+    ///
+    /// # Errors
+    /// As for [`Self::set`].
+    pub async fn fail(
+        process: u32,
+        call: &str,
+        error: &str,
+        when: usize,
+        paths: &[&Path],
+    ) -> anyhow::Result<Self> {
+        Self::inject(process, call, &format!("error={error}:when={when}+"), paths).await
+    }
+
+    async fn inject(process: u32, call: &str, what: &str, paths: &[&Path]) -> anyhow::Result<Self> {
         let mut command = Command::new("strace");
         command.args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e"]);
-        command.arg(format!("inject={call}:signal=SIGKILL:when={when}"));
+        command.arg(format!("inject={call}:{what}"));
         for path in paths {
             command.arg("-P").arg(path);
         }

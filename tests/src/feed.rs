@@ -61,6 +61,32 @@ impl Feed {
         self.release(version, None, "", "");
     }
 
+    /// Publishes a version as a zip, or as a program that is everything itself, by the ending of its name.
+    ///
+    /// # Panics
+    /// The ending is neither `.zip` nor `.AppImage`, or the sample app was not built.
+    pub fn publish_as(&self, version: &str, ending: &str) {
+        let app = fs_err::read(program("lab-notes")).expect("it is built");
+        let bytes = match ending {
+            ".AppImage" => app,
+            ".zip" => {
+                let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+                for (path, mode, content) in
+                    [("VERSION", 0o644, version.as_bytes()), ("bin/lab-notes", 0o755, &app)]
+                {
+                    let options = zip::write::SimpleFileOptions::default().unix_permissions(mode);
+                    writer.start_file(path, options).expect("memory is enough");
+                    std::io::Write::write_all(&mut writer, content).expect("memory is enough");
+                }
+                writer.finish().expect("memory is enough").into_inner()
+            }
+            other => panic!("no archive is named so: {other}"),
+        };
+        let name = format!("lab-notes-{version}{ending}");
+        self.write(&text(version, &name, &bytes, ""));
+        self.server.put(&name, bytes);
+    }
+
     /// Publishes a version as electron-builder packs it: in a folder, and with a link.
     pub fn publish_in_folder(&self, version: &str) {
         self.release(version, None, &format!("lab-notes-{version}/"), "");
@@ -98,7 +124,8 @@ impl Feed {
 /// The name of an archive, the archive, and the feed that offers it.
 fn build(version: &str, fault: Option<Fault>, folder: &str, more: &str) -> (String, Vec<u8>, String) {
     let mut archive = sample_app(version, fault, folder);
-    let hash = STANDARD.encode(digest::digest(&digest::SHA512, &archive));
+    let name = format!("lab-notes-{version}.tar.gz");
+    let text = text(version, &name, &archive, more);
     let size = archive.len();
     match fault {
         Some(Fault::OtherContent) => archive[size / 2] ^= 1,
@@ -106,12 +133,17 @@ fn build(version: &str, fault: Option<Fault>, folder: &str, more: &str) -> (Stri
         Some(Fault::TooLong) => archive.extend_from_slice(&[0; 4096]),
         Some(Fault::DoesNotStart | Fault::NoProgram | Fault::LongName | Fault::LinkOutside) | None => {}
     }
-    let name = format!("lab-notes-{version}.tar.gz");
-    let text = format!(
+    (name, archive, text)
+}
+
+/// A feed that offers a file.
+fn text(version: &str, name: &str, file: &[u8], more: &str) -> String {
+    let hash = STANDARD.encode(digest::digest(&digest::SHA512, file));
+    let size = file.len();
+    format!(
         "version: {version}\nfiles:\n  - url: {name}\n    sha512: {hash}\n    size: {size}\npath: {name}\n\
          sha512: {hash}\nreleaseDate: '2026-01-01T00:00:00.000Z'\n{more}"
-    );
-    (name, archive, text)
+    )
 }
 
 fn sample_app(version: &str, fault: Option<Fault>, folder: &str) -> Vec<u8> {

@@ -10,5 +10,5 @@ pub(crate) mod configuration;
 pub(crate) mod descriptor;
 pub(crate) mod observe;
 pub(crate) mod ownership;
-mod process;
+pub(crate) mod process;
 pub(crate) mod write;

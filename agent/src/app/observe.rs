@@ -50,11 +50,13 @@ impl Default for Found {
     }
 }
 
-/// Observes what the app finds. `unsaved` is the record that could not be saved so far, if there is one.
+/// Observes what the app finds. `unsaved` is the record that could not be saved so far, if there is one. `update_waits`: an
+/// update waits until the app is closed.
 pub(crate) fn observe(
     paths: &Paths,
     descriptor: Option<&Descriptor>,
     unsaved: Option<&OwnershipRecord>,
+    update_waits: bool,
 ) -> Observed {
     let system = descriptor.and_then(Descriptor::system);
     let configuration = system.and_then(|system| system.configuration.as_ref());
@@ -92,10 +94,8 @@ pub(crate) fn observe(
         .and_then(|record| native::read(paths, &record.location).ok())
         .unwrap_or_default();
     let waits = ownership.as_ref().is_some_and(|record| record.changed_at.is_some());
-    let running_since = system.filter(|_| waits).and_then(|system| {
-        let programs = system.processes.iter().map(|program| process::Program::new(paths, program));
-        process::oldest(&programs.collect::<Vec<_>>())
-    });
+    let running_since =
+        system.filter(|_| waits || update_waits).and_then(|system| process::running_since(paths, system));
     Observed { location, found, ownership, left, running_since, problem, lost }
 }
 
@@ -131,9 +131,9 @@ mod tests {
         let Some(configuration) = app.system().and_then(|system| system.configuration.as_ref()) else {
             return;
         };
-        assert_eq!(observe(&paths, Some(app), None).found, Found::File(None));
+        assert_eq!(observe(&paths, Some(app), None, false).found, Found::File(None));
         fs_err::create_dir_all(paths.under_root(configuration.path.as_ref())).unwrap();
-        assert!(matches!(observe(&paths, Some(app), None).found, Found::Unreadable(_)));
+        assert!(matches!(observe(&paths, Some(app), None, false).found, Found::Unreadable(_)));
     }
 
     #[test]
@@ -142,7 +142,7 @@ mod tests {
         let paths = Paths::new(Some(root.path().to_owned()));
         fs_err::create_dir_all(paths.state().join("private")).unwrap();
         fs_err::write(ownership::file(&paths).path(), "{").unwrap();
-        let observed = observe(&paths, descriptor::find("lab-notes"), None);
+        let observed = observe(&paths, descriptor::find("lab-notes"), None, false);
         assert_eq!(observed.ownership, None);
         assert_eq!(observed.problem.unwrap().code, policy_schema::Code::AgentStateUnreadable);
     }

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use platform::paths::Paths;
-use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, UpdateKind};
+
+use super::descriptor::System;
 
 /// How an app's processes are known.
 #[derive(Clone, Debug)]
-pub(super) enum Program {
+enum Program {
     /// By the name of the program.
     Name(String),
     /// By a folder that the program lies in.
@@ -18,7 +20,7 @@ pub(super) enum Program {
 
 impl Program {
     /// As a descriptor writes it: a folder has a separator in it.
-    pub(super) fn new(paths: &Paths, text: &str) -> Self {
+    fn new(paths: &Paths, text: &str) -> Self {
         if text.contains(['/', '\\']) {
             Self::Below(paths.under_root(text.as_ref()))
         } else {
@@ -38,9 +40,15 @@ impl Program {
     }
 }
 
+/// Since when an app has been running; `None` if it does not.
+pub(crate) fn running_since(paths: &Paths, system: &System) -> Option<Timestamp> {
+    let programs = system.processes.iter().map(|program| Program::new(paths, program));
+    oldest(&programs.collect::<Vec<_>>())
+}
+
 /// When the oldest of an app's processes started, whichever user runs it; `None` if none runs.
-pub(super) fn oldest(programs: &[Program]) -> Option<Timestamp> {
-    let mut system = System::new().ok()?;
+fn oldest(programs: &[Program]) -> Option<Timestamp> {
+    let mut system = sysinfo::System::new().ok()?;
     let wanted = ProcessRefreshKind::nothing().with_exe(UpdateKind::Always).with_cmd(UpdateKind::Always);
     system.refresh_processes_specifics(ProcessesToUpdate::All, true, wanted);
     let started = system

@@ -24,6 +24,10 @@ use crate::update;
 
 /// When a step that failed is tried again, in seconds.
 const RETRY: u64 = 60;
+/// While an app has to be started again, its processes are listed this often. In seconds.
+const RESTART_CHECK: u64 = 60;
+/// While an update waits until the app is closed, its processes are listed this often. In seconds.
+const OPEN_CHECK: u64 = 5;
 
 impl Service {
     /// Takes one step. `observed` then has what it changed, so that nothing has to be observed again.
@@ -133,6 +137,29 @@ impl Service {
         self.update_commands.extend(command);
     }
 
+    /// What other processes do is looked at again.
+    pub(super) fn look_again(&mut self, observed: &Observed) {
+        let waits = |problem: &Problem| {
+            problem.code == Code::AppRestartPending || problem.code == Code::AppConfigurationUnreadable
+        };
+        if self.published.borrow().status.problems.iter().any(waits) {
+            self.retry_at = self.retry_at.or(Some(clock::after(observed.now, RESTART_CHECK)));
+        }
+        if observed.journal.waits_for_app() {
+            self.retry_at = earliest([self.retry_at, Some(clock::after(observed.now, OPEN_CHECK))]);
+        }
+    }
+
+    /// An update that waits until the app is closed goes on soon after that.
+    pub(super) fn follow_app(&mut self, observed: &Observed) {
+        let waits = observed.journal.waits_for_app();
+        let (next, closed) = self.app_wait.step(waits, observed.app.running_since.is_some());
+        self.app_wait = next;
+        if closed {
+            self.update_check = self.update_check.step(recurring::Event::Requested { now: observed.now });
+        }
+    }
+
     fn check_for_update(&mut self) {
         let policy = self.snapshot.resolved.policy.clone();
         let Some(descriptor) = self.descriptor() else { return };
@@ -185,6 +212,29 @@ impl Service {
     }
 }
 
+/// An update that waits until the app is closed, as far as this process sees the app.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum AppWait {
+    /// None waits, or the app was not looked at yet.
+    #[default]
+    Unknown,
+    /// The app is open.
+    Open,
+    /// It was closed, and the update was to go on. If it waits still, the process that installs sees more than this one.
+    Closed,
+}
+
+impl AppWait {
+    /// The next state, and whether the update is to go on now.
+    fn step(self, waits: bool, open: bool) -> (Self, bool) {
+        match (waits, open) {
+            (false, _) => (Self::Unknown, false),
+            (true, true) => (Self::Open, false),
+            (true, false) => (Self::Closed, self != Self::Closed),
+        }
+    }
+}
+
 /// What a step changed.
 #[derive(Debug, PartialEq, Eq)]
 enum Changed {
@@ -221,4 +271,26 @@ impl Changed {
 /// When something is due, from what is under way.
 pub(super) fn earliest(times: impl IntoIterator<Item = Option<Timestamp>>) -> Option<Timestamp> {
     times.into_iter().flatten().min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn update_goes_on_once_each_time_the_app_is_closed() {
+        let mut wait = AppWait::default();
+        let mut step = |waits, open| {
+            let goes_on;
+            (wait, goes_on) = wait.step(waits, open);
+            goes_on
+        };
+        assert!(!step(false, false));
+        assert!(!step(true, true) && step(true, false));
+        // The other process sees the app, this one does not.
+        assert!(!step(true, false) && !step(true, false));
+        assert!(!step(true, true) && step(true, false));
+        // It was closed before it was looked at.
+        assert!(!step(false, false) && step(true, false));
+    }
 }

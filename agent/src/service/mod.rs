@@ -69,8 +69,6 @@ const RETRY: u64 = 60;
 const APP_PAUSE: u64 = 2;
 /// While an update is under way, its journal is read this often.
 const UPDATE_PROGRESS: Duration = Duration::from_secs(2);
-/// While an app has to be started again, its processes are listed this often. In seconds.
-const RESTART_CHECK: u64 = 60;
 
 /// Runs the machine service until `stop` ends. Policy is applied before the local API opens, and without one.
 ///
@@ -173,6 +171,7 @@ struct Service {
     record_problem: Option<Problem>,
 
     update_check: Recurring,
+    app_wait: apply::AppWait,
     update_outcome: Option<update::Outcome>,
     update_problem: Option<Problem>,
     /// What administrators ask for, until the next check begins.
@@ -238,6 +237,7 @@ impl Service {
             unsaved_record: None,
             record_problem: None,
             update_check: Recurring::Waiting { due: now },
+            app_wait: apply::AppWait::default(),
             update_outcome: None,
             update_problem: None,
             update_commands: Vec::new(),
@@ -448,6 +448,7 @@ impl Service {
             let problem = observed.app.problem.clone();
             self.lost.extend(problem.map(|problem| self.explain_lost_record(problem, &observed)));
         }
+        self.follow_app(&observed);
         let due = self.due();
         let steps = plan::plan(&self.snapshot.resolved, self.descriptor(), &observed, due);
         self.app_problems.clear();
@@ -464,12 +465,7 @@ impl Service {
             self.in_effect.clone_from(&self.snapshot.hash);
         }
         self.publish(&observed);
-        let waits = |problem: &Problem| {
-            problem.code == Code::AppRestartPending || problem.code == Code::AppConfigurationUnreadable
-        };
-        if self.published.borrow().status.problems.iter().any(waits) {
-            self.retry_at = self.retry_at.or(Some(clock::after(now, RESTART_CHECK)));
-        }
+        self.look_again(&observed);
     }
 
     /// Asks the brokers, if that is due, in a task of its own.

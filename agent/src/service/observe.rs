@@ -82,9 +82,9 @@ pub(super) fn observe(
         }
         None => InstalledApp::version(installed_app, paths, descriptor, now),
     };
-    let app = observe::observe(paths, descriptor, unsaved);
     let observed = descriptor.map(|app| update::observe(paths, &app.name)).unwrap_or_default();
     let update::Observed { journal, problem } = observed;
+    let app = observe::observe(paths, descriptor, unsaved, journal.waits_for_app());
     Observed {
         installed,
         journal,

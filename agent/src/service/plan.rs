@@ -54,7 +54,9 @@ pub(crate) fn plan(
     let system = descriptor.and_then(Descriptor::system);
     let mut steps = plan_configuration(resolved, system, &observed.app, observed.now);
     let is_due = |time: Option<Timestamp>| time.is_some_and(|time| time <= observed.now);
-    if updates(resolved, system) && is_due(due.update) {
+    // Updates that were switched off leave nothing behind.
+    let off = resolved.policy.update_mode == UpdateMode::Off && observed.journal.offer().is_some();
+    if (updates(resolved, system) || off) && is_due(due.update) {
         steps.push(Step::CheckForUpdate);
     }
     if resolved.policy.report_url.is_some() && is_due(due.report) {

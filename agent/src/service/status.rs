@@ -108,7 +108,7 @@ impl Service {
             message: outcome.map(|outcome| outcome.message.clone()).or_else(|| waits(&observed.journal)),
             offered: outcome.and_then(|outcome| outcome.offered.clone()),
             quarantined: updates::decide::quarantined(&observed.journal),
-            progress: progress(&observed.journal),
+            progress: progress(&observed.journal).filter(|_| managed),
             hold: observed.journal.hold(observed.now).cloned(),
             checked_at: outcome.map(|outcome| outcome.finished_at),
             next: self.update_check.due().filter(|_| managed),

@@ -1,19 +1,21 @@
-//! Unpacks a tar.gz archive into an empty folder: regular files, folders, and links that stay inside it.
+//! Unpacks an archive into an empty folder: regular files, folders, and links that stay inside it. An archive is a tar.gz, a zip
+//! ([`zip`]), or a program that is everything itself (an `AppImage`).
 //!
-//! In: the bytes of a verified archive. Out: the folder that has the program in it, or why there is none. Called by
-//! [`super::install`].
+//! In: a verified file. Out: the folder that has the program in it, or why there is none. Called by [`super::install`].
 //!
 //! The library reads headers; names and limits are dealt with here, because it keeps long names of any size in memory.
 //! Links are made after everything else, so that nothing is ever written through one.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::path::{Component, Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 use platform::paths::folder_of;
 use platform::{file, install as system};
 use tar::{Entry, EntryType};
+
+mod zip;
 
 /// Everything in the archive, in bytes: the files, their names, and what is between them.
 const MAXIMUM_UNPACKED: u64 = 8 * 1024 * 1024 * 1024;
@@ -72,14 +74,48 @@ impl fmt::Display for Name {
     }
 }
 
+/// The kinds of archives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    TarGz,
+    Zip,
+    Program,
+}
+
+impl Kind {
+    /// The kind of a file, by its name.
+    pub(super) fn of(name: &str) -> Self {
+        let ends = |ending: &str| {
+            let start = name.len().checked_sub(ending.len());
+            start.and_then(|start| name.get(start..)).is_some_and(|end| end.eq_ignore_ascii_case(ending))
+        };
+        if ends(".zip") {
+            Self::Zip
+        } else if ends(".AppImage") {
+            Self::Program
+        } else {
+            Self::TarGz
+        }
+    }
+}
+
 /// Unpacks an archive that must have the program in it, and returns the folder that the program's path begins at: the
 /// given one, or the only folder in it, as in the archives that `electron-builder` makes.
 pub(super) fn unpack_program(
-    archive: impl Read,
+    archive: impl Read + Seek,
+    kind: Kind,
     folder: &Path,
     program: &str,
 ) -> Result<PathBuf, UnpackError> {
-    let links = unpack_files(archive, folder)?;
+    let links = match kind {
+        Kind::TarGz => unpack_files(archive, folder)?,
+        Kind::Zip => zip::unpack_files(archive, folder)?,
+        Kind::Program => {
+            let mut copied = Limited { inner: archive, left: MAXIMUM_UNPACKED };
+            write_file(&mut copied, &folder.join(program), true)?;
+            Vec::new()
+        }
+    };
     // All folders before the first link: no folder, and no link, is made through another link.
     links.iter().try_for_each(|link| create_parent(&link.path))?;
     links.iter().try_for_each(|link| system::create_link(&link.path, &link.target))?;
@@ -177,24 +213,28 @@ fn kind(entry: &Entry<'_, impl Read>, name: &[u8]) -> EntryType {
 
 /// Nothing of the archive's owners, times and special bits is kept.
 fn unpack_file(entry: &mut Entry<'_, impl Read>, path: &Path) -> Result<(), UnpackError> {
-    create_parent(path)?;
     let executable = entry.header().mode()? & 0o111 != 0;
     let size = entry.size();
-    let mut unpacked = file::create_program(path, executable)?;
-    if io::copy(entry, &mut unpacked)? != size {
+    if write_file(entry, path, executable)? != size {
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
     }
-    Ok(unpacked.sync_all()?)
+    Ok(())
+}
+
+/// Writes a new file durably, and gives its length.
+fn write_file(content: &mut impl Read, path: &Path, executable: bool) -> Result<u64, UnpackError> {
+    create_parent(path)?;
+    let mut unpacked = file::create_program(path, executable)?;
+    let length = io::copy(content, &mut unpacked)?;
+    unpacked.sync_all()?;
+    Ok(length)
 }
 
 /// A hard link becomes a file of its own. Links are not there yet, so this reads a file of the archive or nothing.
 fn copy(from: &Path, to: &Path) -> Result<(), UnpackError> {
-    create_parent(to)?;
     let mut source = fs_err::File::open(from)?;
     let executable = system::is_executable(&source.metadata()?);
-    let mut unpacked = file::create_program(to, executable)?;
-    io::copy(&mut source, &mut unpacked)?;
-    Ok(unpacked.sync_all()?)
+    write_file(&mut source, to, executable).map(drop)
 }
 
 fn create_parent(path: &Path) -> io::Result<()> {

@@ -94,12 +94,19 @@ pub(super) struct Places<'a> {
 pub(super) struct Verified {
     staged: Staged,
     version: Version,
+    /// As the feed names the file.
+    name: String,
 }
 
 impl Verified {
     /// The version that it installs.
     pub(super) fn version(&self) -> &Version {
         &self.version
+    }
+
+    /// The name of the file in the feed.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The file, at its start.
@@ -382,6 +389,6 @@ impl Staged {
         if STANDARD.encode(self.hash.clone().finish()) != offer.sha512 {
             return Err(DownloadError::Hash);
         }
-        Ok(Verified { version: offer.version.clone(), staged: self })
+        Ok(Verified { version: offer.version.clone(), name: offer.url.path().to_owned(), staged: self })
     }
 }

@@ -9,9 +9,10 @@ use platform::clock;
 use platform::paths::Paths;
 use platform::zone;
 use policy_schema::Problem;
+use policy_schema::settings::UpdateMode;
 use protocol::update::Command;
 use updates::journal::{Action, Event, Offer};
-use updates::{Decision, Device, Situation, decide};
+use updates::{Decision, Device, Reason, Situation, Verdict, decide};
 use url::Url;
 
 use super::download::{self, DownloadError, Places, Verified};
@@ -20,6 +21,7 @@ use super::journals::JournalFile;
 use super::outcome::{self, Outcome, UpdateError};
 use super::{Job, fetch, seed};
 use crate::app::descriptor::{self, Descriptor, Installation, System};
+use crate::app::process;
 use crate::health::sources::posture;
 use crate::state::private_folder;
 
@@ -85,6 +87,14 @@ impl<'a> Run<'a> {
     }
 
     async fn check_feed(&mut self, job: &Job) -> Result<outcome::Found, UpdateError> {
+        if job.rules.mode == UpdateMode::Off {
+            // The feed is not read, and what waits is not wanted any more.
+            let off = Decision { verdict: Verdict::Stay, release: None, reason: Reason::Off };
+            self.drive(Event::Decided(off), None).await;
+            let installed = install::installed_version(self.paths, self.installation);
+            let (verdict, reason, unknown) = (Verdict::Stay, Reason::Off, Vec::new());
+            return Ok(outcome::Found { offered: None, installed, verdict, reason, unknown });
+        }
         let http = Http::new(&job.network).map_err(fetch::FetchError::Unreachable)?;
         let offering = fetch::fetch(&http, &job.feeds, &job.rules, &job.hosts, self.system).await?;
         let fetch::Offering { url, feed } = offering;
@@ -134,7 +144,12 @@ impl<'a> Run<'a> {
                 })
             }
             Action::Check => {
-                Some(Event::Ready { installed: install::installed_version(paths, installation) })
+                let version = self.journal.journal().version().cloned();
+                let open = version.filter(|_| process::running_since(paths, self.system).is_some());
+                Some(match open {
+                    Some(version) => Event::NotReady(Reason::AppOpen { version }),
+                    None => Event::Ready { installed: install::installed_version(paths, installation) },
+                })
             }
             Action::Install { offer } => Some(match self.install(&offer).await {
                 Ok(()) => Event::Installed,
@@ -227,6 +242,6 @@ impl<'a> Run<'a> {
     }
 
     fn staging(&self) -> PathBuf {
-        private_folder(self.paths).join("downloads")
+        private_folder(self.paths).join("downloads").join(self.journal.app())
     }
 }

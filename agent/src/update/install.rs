@@ -12,7 +12,7 @@ use platform::paths::Paths;
 use platform::{file, install as system};
 use semver::Version;
 
-use super::archive::{self, UnpackError};
+use super::archive::{self, Kind, UnpackError};
 use super::download::Verified;
 use crate::app::descriptor::Installation;
 
@@ -94,9 +94,10 @@ pub(super) async fn try_start(paths: &Paths, installation: &Installation) -> io:
 }
 
 fn unpack(mut verified: Verified, target: &Path, program: &str) -> Result<(), UnpackError> {
+    let kind = Kind::of(verified.name());
     let beside = target.with_file_name(format!(".{}.new", verified.version()));
     remove_folder(&beside)?;
-    let unpacked = archive::unpack_program(verified.rewind()?, &beside, program).and_then(|root| {
+    let unpacked = archive::unpack_program(verified.rewind()?, kind, &beside, program).and_then(|root| {
         sync_folders(&root)?;
         remove_folder(target)?;
         fs_err::rename(&root, target)?;

@@ -65,6 +65,11 @@ impl JournalFile {
         Self { file, all, app: app.to_owned() }
     }
 
+    /// The name of the app.
+    pub(super) fn app(&self) -> &str {
+        &self.app
+    }
+
     pub(super) fn journal(&self) -> &Journal {
         // It is put there when the file is loaded, and never taken out.
         &self.all.apps[&self.app]

@@ -17,6 +17,7 @@ use net::http::Network;
 use platform::paths::Paths;
 use platform::state::StateError;
 use platform::{clock, random};
+use policy_schema::settings::UpdateMode;
 use policy_schema::{Policy, Problem};
 use protocol::update::Command;
 use semver::Version;
@@ -57,7 +58,7 @@ impl Job {
     /// What policy says about a check of the feeds; `None` if the app cannot be updated here.
     pub(crate) fn new(policy: &Policy, app: &Descriptor, device_id: &str) -> Option<Self> {
         let feeds = feeds(policy, app.system()?);
-        if feeds.is_empty() {
+        if feeds.is_empty() && policy.update_mode != UpdateMode::Off {
             return None;
         }
         Some(Self {

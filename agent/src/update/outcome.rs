@@ -143,9 +143,16 @@ impl Checked {
             (None, None) => ("nothing was found".to_owned(), None),
             (None, Some(found)) => {
                 let installed = before.state != after.state && matches!(after.state, State::Committed { .. });
-                match after.history.last().filter(|_| installed) {
-                    Some(last) => (last.message.clone(), None),
-                    None => (found.reason.to_string(), found.problem()),
+                match (after.history.last().filter(|_| installed), &after.state) {
+                    (Some(last), _) => (last.message.clone(), None),
+                    (None, State::Waiting { why: why @ Reason::AppOpen { .. }, .. }) => {
+                        let message = why.to_string();
+                        let problem = Problem::new(Code::UpdateWaitsForApp, message.clone())
+                            .using(found.kept())
+                            .hint("close the app".to_owned());
+                        (message, Some(problem))
+                    }
+                    (None, _) => (found.reason.to_string(), found.problem()),
                 }
             }
         };
@@ -162,9 +169,14 @@ impl Checked {
 }
 
 impl Found {
+    /// What stays installed.
+    fn kept(&self) -> String {
+        self.installed.as_ref().map_or_else(|| "no version".to_owned(), ToString::to_string)
+    }
+
     /// What to report about a decision.
     fn problem(&self) -> Option<Problem> {
-        let kept = || self.installed.as_ref().map_or_else(|| "no version".to_owned(), ToString::to_string);
+        let kept = || self.kept();
         let message = self.reason.to_string();
         match &self.reason {
             Reason::Quarantined { version, .. } => Some(
@@ -204,6 +216,7 @@ impl Found {
             | Reason::Off
             | Reason::Window { .. }
             | Reason::Deadline { .. }
+            | Reason::AppOpen { .. }
             | Reason::Due { .. }
             | Reason::First { .. }
             | Reason::BelowMinimum { .. }
@@ -260,7 +273,7 @@ impl UpdateError {
             }
             Self::NotPutBack(_) | Self::Unfinished => Problem::new(Code::UpdateInstallFailed, chain(self))
                 .using("what is installed now; the agent tries again"),
-            Self::Journal(error) => unwritable(&error.path, &error.source),
+            Self::Journal(error) => journal_problem(error),
             Self::NoInstallation => Problem::new(Code::UpdateInstallFailed, chain(self)),
             Self::Unit(error) => unit_problem(error),
         }
@@ -272,6 +285,18 @@ fn of_server(error: &HttpError) -> u64 {
     if let HttpError::Later { seconds, .. } = error { (*seconds).clamp(RETRY, LONGEST_RETRY) } else { RETRY }
 }
 
+/// What to report if nothing can be begun, because it could not be finished after a crash.
+fn journal_problem(error: &JournalError) -> Problem {
+    let reason = unwritable(&error.path, &error.source);
+    let problem = Problem::new(Code::UpdateInstallFailed, chain(error))
+        .at(error.path.display().to_string())
+        .using("the version that is installed: nothing is begun without the journal");
+    match reason.hint {
+        Some(hint) => problem.hint(hint),
+        None => problem,
+    }
+}
+
 /// What to report if the unit that installs did not do its work.
 pub(super) fn unit_problem(error: &UnitError) -> Problem {
     Problem::new(Code::UpdateInstallFailed, chain(error))
@@ -281,7 +306,7 @@ pub(super) fn unit_problem(error: &UnitError) -> Problem {
 
 fn download_problem(url: &Url, error: &DownloadError) -> Problem {
     let code = match error {
-        DownloadError::Journal(error) => return unwritable(&error.path, &error.source),
+        DownloadError::Journal(error) => return journal_problem(error),
         DownloadError::Moved => {
             return Problem::new(Code::UpdateFileMoved, chain(error))
                 .at(url.as_str())

@@ -62,7 +62,7 @@ pub enum State {
     /// A part of it is there, up to `offset`. `etag` is that of the whole file on the server.
     Downloading { offer: Offer, wait: Option<Reason>, offset: u64, etag: Option<String> },
     /// It is there and verified.
-    Verified { offer: Offer, wait: Option<Reason> },
+    Verified { offer: Offer },
     /// It waits. `fetched`: it is there.
     Waiting { offer: Offer, why: Reason, fetched: bool },
     /// It is being installed over `previous`.
@@ -203,6 +203,12 @@ impl Journal {
     #[must_use]
     pub fn is_committed_to_finish(&self) -> bool {
         matches!(self.state, State::Installing { .. } | State::Confirming { .. } | State::RollingBack { .. })
+    }
+
+    /// Whether all is ready but for the app, which is open.
+    #[must_use]
+    pub fn waits_for_app(&self) -> bool {
+        matches!(self.state, State::Waiting { why: Reason::AppOpen { .. }, .. })
     }
 
     /// What is wanted and not installed yet.

@@ -47,6 +47,8 @@ pub enum Reason {
     Window { version: Version, opens: Timestamp, local: DateTime, same_day: bool },
     /// It is installed before the window opens.
     Deadline { version: Version, at: Timestamp, local: DateTime, same_day: bool },
+    /// The app is open.
+    AppOpen { version: Version },
     /// Nothing is in the way.
     Due { version: Version },
     /// The app is not installed yet.
@@ -79,6 +81,7 @@ impl Reason {
             | Self::Rollout { .. }
             | Self::Off
             | Self::Available { .. }
+            | Self::AppOpen { .. }
             | Self::Due { .. }
             | Self::First { .. }
             | Self::BelowMinimum { .. }
@@ -160,6 +163,9 @@ impl fmt::Display for Reason {
                 "{version} is out; waits for its deadline {}, before the window opens",
                 moment(*local, *same_day)
             ),
+            Self::AppOpen { version } => {
+                write!(formatter, "{version} is ready; waits until the app is closed")
+            }
             Self::Due { version } => write!(formatter, "{version} is out"),
             Self::First { version } => write!(formatter, "{version} is out; the app is not installed yet"),
             Self::BelowMinimum { version, minimum } => {

@@ -103,6 +103,8 @@ fn tests(steps: &mut Steps, more: &[String]) -> anyhow::Result<()> {
         ("python3", "python3"),
         ("unshare", "util-linux"),
         ("strace", "strace"),
+        ("mkfs.ext4", "e2fsprogs"),
+        ("xfs_io", "xfsprogs"),
     ])?;
     tools::debian_libraries(&["python3-samba", "python3-venv"])?;
     let node = tools::node_packages()?;

@@ -74,7 +74,7 @@ settings! {
         /// Update deadline
         ///
         /// An update is installed even outside the window when it has been waiting on the device for so many hours. Time in
-        /// which deferral or rollout kept it back does not count.
+        /// which deferral or rollout kept it back does not count. An app that is open is not closed for it.
         UpdateDeadlineHours => update_deadline_hours: Option<u32> = Setting::integer(1, 2160, "hours", 72);
         /// Download bandwidth
         ///

@@ -29,7 +29,7 @@ fn with_bytes(builder: &mut Builder, kind: EntryType, name: &str, target: &str, 
 
 fn unpack(bytes: &[u8]) -> (tempfile::TempDir, Result<PathBuf, UnpackError>) {
     let outer = tempfile::tempdir().unwrap();
-    let result = unpack_program(bytes, &outer.path().join("in"), "app");
+    let result = unpack_program(io::Cursor::new(bytes), Kind::TarGz, &outer.path().join("in"), "app");
     (outer, result)
 }
 
@@ -96,7 +96,8 @@ fn nothing_is_made_through_a_link() {
                 entry(builder, kind, name, "../app");
             }
         });
-        unpack_program(bytes.as_slice(), &outer.path().join("in"), "app").unwrap_err();
+        unpack_program(io::Cursor::new(bytes.as_slice()), Kind::TarGz, &outer.path().join("in"), "app")
+            .unwrap_err();
         assert_eq!(fs_err::read_dir(target).unwrap().count(), 0, "{kind:?}");
     }
 }

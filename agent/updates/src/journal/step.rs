@@ -24,7 +24,7 @@ impl Journal {
             Event::FetchFailed { reason, lasting } => self.fetch_failed(reason, lasting, now),
             Event::Ready { installed } => self.ready(installed, now),
             Event::NotReady(why) => {
-                if let State::Verified { offer, .. } = &self.state {
+                if let State::Verified { offer } = &self.state {
                     self.state = State::Waiting { offer: offer.clone(), why, fetched: true };
                 }
                 Vec::new()
@@ -61,9 +61,8 @@ impl Journal {
             }
             State::Confirming { version, .. } => vec![Action::Confirm { version: version.clone() }],
             State::RollingBack { previous, .. } => vec![Action::PutBack { previous: previous.clone() }],
-            State::Verified { offer, wait } => {
-                let (offer, wait) = (offer.clone(), wait.clone());
-                self.state = State::Offered { offer, wait };
+            State::Verified { offer } => {
+                self.state = State::Offered { offer: offer.clone(), wait: None };
                 Vec::new()
             }
             State::Idle
@@ -148,7 +147,11 @@ impl Journal {
         match &self.state {
             State::Offered { offer, wait } | State::Downloading { offer, wait, .. } => {
                 let (offer, wait) = (offer.clone(), wait.clone());
-                self.state = State::Verified { offer, wait };
+                if let Some(why) = wait {
+                    self.state = State::Waiting { offer, why, fetched: true };
+                    return Vec::new();
+                }
+                self.state = State::Verified { offer };
                 vec![Action::Check]
             }
             State::Idle
@@ -178,12 +181,8 @@ impl Journal {
     }
 
     fn ready(&mut self, installed: Option<Version>, now: Timestamp) -> Vec<Action> {
-        let State::Verified { offer, wait } = &self.state else { return Vec::new() };
-        let (offer, wait) = (offer.clone(), wait.clone());
-        if let Some(why) = wait {
-            self.state = State::Waiting { offer, why, fetched: true };
-            return Vec::new();
-        }
+        let State::Verified { offer } = &self.state else { return Vec::new() };
+        let offer = offer.clone();
         self.count(&offer.sha512, "its installation did not end", false, now);
         self.state = State::Installing { offer: offer.clone(), previous: installed };
         vec![Action::Install { offer }]

@@ -95,9 +95,11 @@ fn download_comes_before_the_wait_and_goes_on_where_it_ended() {
             Event::Resumed,
             decision(Verdict::Prepare, &new),
             Event::Fetched,
-            ready(),
             decision(Verdict::Prepare, &new),
             Event::Resumed,
+            decision(Verdict::Install, &new),
+            Event::Fetched,
+            Event::NotReady(Reason::AppOpen { version: new.version.clone() }),
             decision(Verdict::Install, &new),
             Event::Fetched,
             ready(),
@@ -111,9 +113,11 @@ fn download_comes_before_the_wait_and_goes_on_where_it_ended() {
             "Downloading: ",
             "Downloading: ",
             "Downloading: fetch from 7",
+            "Waiting: ",
+            "Waiting: ",
+            "Waiting: ",
+            "Downloading: fetch from 1",
             "Verified: check",
-            "Waiting: ",
-            "Waiting: ",
             "Waiting: ",
             "Downloading: fetch from 1",
             "Verified: check",
@@ -181,12 +185,11 @@ fn withdrawn_or_replaced_offer_is_no_failure_and_leaves_nothing() {
         vec![
             decision(Verdict::Prepare, &new),
             Event::Fetched,
-            ready(),
             decision(Verdict::Prepare, &next),
             decision(Verdict::Stay, &next),
         ],
     );
-    assert_eq!(found[3..], ["Offered: discard, fetch from 0", "Idle: discard"]);
+    assert_eq!(found[2..], ["Offered: discard, fetch from 0", "Idle: discard"]);
     assert!(journal.attempts.is_empty());
     assert_eq!(journal.history.last().unwrap().happened, Happened::Withdrawn);
 }
@@ -220,7 +223,7 @@ fn administrator_holds_releases_and_rolls_back() {
 fn journal_survives_its_file() {
     let new = release("2.0.0");
     let broken = Event::DoesNotStart { reason: "x".to_owned() };
-    let events = vec![decision(Verdict::Prepare, &new), Event::Fetched, ready()];
+    let events = vec![decision(Verdict::Prepare, &new), Event::Fetched];
     let more = vec![decision(Verdict::Install, &new), Event::Fetched, ready(), Event::Installed, broken];
     for events in [vec![], events.clone(), [events, more].concat()] {
         let (journal, _) = run(Journal::default(), events);

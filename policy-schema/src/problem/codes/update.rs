@@ -69,6 +69,12 @@ codes! {
         ///
         /// Fix: `steward update release`.
         UpdateHeld = "update.held", Note;
+        /// An update is ready and waits until the app is closed.
+        ///
+        /// Cause: a user has the app open. It is not touched before that.
+        ///
+        /// Fix: close the app; the update is then installed within a minute.
+        UpdateWaitsForApp = "update.waits-for-app", Note;
         /// A new version is ready and waits for a user, because `UpdateMode` is `notify`.
         ///
         /// Cause: the policy.

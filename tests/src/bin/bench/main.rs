@@ -45,6 +45,7 @@ use tokio::time::Instant;
 mod oidc_agent;
 mod order;
 mod start;
+mod update;
 
 const POLICIES: usize = 60;
 const REQUESTS: usize = 3000;
@@ -58,8 +59,9 @@ fn main() -> anyhow::Result<()> {
         [] => runtime.block_on(measure(true)),
         ["oidc-agent"] => runtime.block_on(measure(false)),
         ["order"] => runtime.block_on(order::print()),
+        ["update"] => runtime.block_on(update::print()),
         ["floor", folder] => runtime.block_on(floor_process(Path::new(folder))),
-        _ => anyhow::bail!("nothing, `oidc-agent` for the comparison alone, or `order`"),
+        _ => anyhow::bail!("nothing; `oidc-agent` or `update` for that alone; or `order`"),
     }
 }
 
@@ -125,6 +127,7 @@ async fn table(
     row("`steward token` as a process (floor: `true`)", token, floor, 1.6);
 
     start::print(device, &policy(0)).await?;
+    update::print().await?;
 
     // Everything that a change causes has happened before the wait below ends.
     let floor = Command::new(std::env::current_exe()?)
