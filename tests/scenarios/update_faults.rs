@@ -306,8 +306,8 @@ async fn plan_says_what_an_administrators_policy_and_feed_lead_to() {
     fs_err::write(&feed, &fixture.feed.server.files()["latest.yml"]).unwrap();
     let plan = async |text: &str, arguments: &[&str]| {
         let url = fixture.feed.url();
-        fs_err::write(&policy, format!("App = \"lab-notes\"\nUpdateFeed = \"{url}\"\n{AUTOMATIC}{text}"))
-            .unwrap();
+        let app = if text.contains("App = ") { "" } else { "App = \"lab-notes\"\n" };
+        fs_err::write(&policy, format!("{app}UpdateFeed = \"{url}\"\n{AUTOMATIC}{text}")).unwrap();
         let (policy, feed) = (policy.display().to_string(), feed.display().to_string());
         let files = ["update", "plan", "--policy", &policy, "--feed", &feed];
         let output = fixture.device.steward(&[&files[..], arguments].concat()).await;
@@ -333,6 +333,8 @@ async fn plan_says_what_an_administrators_policy_and_feed_lead_to() {
         printed.contains("the policy has errors") && printed.contains("UpdatePinnedVersion"),
         "{printed}"
     );
+    let printed = plan("App = \"amazon-quick\"\n", &["--system", "windows"]).await;
+    assert!(printed.contains("the feed offers no .exe file"), "{printed}");
     let printed = plan("", &["--at", "tomorrow"]).await;
     assert!(printed.contains("`tomorrow` is no time"), "{printed}");
     // Nothing was changed.

@@ -115,7 +115,7 @@ pub struct UpdateRequest {
 
 /// What an administrator can ask for besides a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "command", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Command {
     /// Holds updates on this device.
     Hold {

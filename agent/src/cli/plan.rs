@@ -90,6 +90,7 @@ pub(super) async fn plan(paths: &Paths, arguments: Arguments, json: bool) -> any
             out!("{}", serde_json::to_string_pretty(&document(&rollout, &fleet))?);
         } else {
             print_rollout(&rollout, &fleet, app);
+            print_installer(app, (name, system));
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -117,6 +118,7 @@ pub(super) async fn plan(paths: &Paths, arguments: Arguments, json: bool) -> any
         out!("{}", serde_json::to_string_pretty(&document)?);
     } else {
         print(&decision, app, installed.as_ref(), now, &zone);
+        print_installer(app, (name, system));
         if unread {
             out!(
                 "\nThis plan knows neither the place of this device in a rollout nor what was tried on it (a hold, a quarantine, \
@@ -204,6 +206,16 @@ fn print(
     }
 }
 
+/// A plan can be of use before the agent does what is planned.
+fn print_installer(app: &Descriptor, (name, system): (&str, &System)) {
+    if system.installation.is_none() {
+        out!(
+            "\nThis version of Steward decides about {}, and does not install it on {name}: your MDM does.",
+            app.title
+        );
+    }
+}
+
 fn document(rollout: &Rollout, fleet: &Fleet<'_>) -> serde_json::Value {
     let mut total = 0;
     let steps = rollout.installed.iter().map(|(at, devices)| {
@@ -235,7 +247,8 @@ fn print_rollout(rollout: &Rollout, fleet: &Fleet<'_>, app: &Descriptor) {
             let share = u64::from(updated) * 100 / u64::from(fleet.devices.max(1));
             let length = u64::from(updated) * u64::from(CHART) / u64::from(fleet.devices.max(1));
             let bar = "\u{2588}".repeat(usize::try_from(length).unwrap_or_default());
-            out!("{:<16}  {updated:>9}  {share:>3} %  {bar}", moment(time, fleet.zone));
+            let row = format!("{:<16}  {updated:>9}  {share:>3} %  {bar}", moment(time, fleet.zone));
+            out!("{}", row.trim_end());
         }
     }
     if !rollout.others.is_empty() {

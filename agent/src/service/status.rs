@@ -16,7 +16,7 @@ use crate::app::observe::Found;
 
 /// What an update waits for since before the agent started.
 fn waits(journal: &Journal) -> Option<String> {
-    if let State::Waiting { why, .. } = &journal.state { Some(why.to_string()) } else { None }
+    if let State::Waiting { why, .. } = &journal.state { Some(why.text.clone()) } else { None }
 }
 
 /// How far an update is; `None` if none was ever begun.
@@ -26,7 +26,7 @@ fn progress(journal: &Journal) -> Option<Progress> {
         State::Idle => return None,
         State::Downloading { offset, .. } => (*offset, None),
         State::Waiting { why, fetched, .. } => {
-            (offer.filter(|_| *fetched).map_or(0, |offer| offer.size), why.until())
+            (offer.filter(|_| *fetched).map_or(0, |offer| offer.size), why.until)
         }
         State::Verified { offer, .. } | State::Installing { offer, .. } => (offer.size, None),
         State::Offered { .. }

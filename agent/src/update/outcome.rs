@@ -145,8 +145,8 @@ impl Checked {
                 let installed = before.state != after.state && matches!(after.state, State::Committed { .. });
                 match (after.history.last().filter(|_| installed), &after.state) {
                     (Some(last), _) => (last.message.clone(), None),
-                    (None, State::Waiting { why: why @ Reason::AppOpen { .. }, .. }) => {
-                        let message = why.to_string();
+                    (None, State::Waiting { why, .. }) if why.app_open => {
+                        let message = why.text.clone();
                         let problem = Problem::new(Code::UpdateWaitsForApp, message.clone())
                             .using(found.kept())
                             .hint("close the app".to_owned());

@@ -51,20 +51,20 @@ pub struct Journal {
 
 /// How far an update is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "stage", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "a variant says what its fields are")]
 pub enum State {
     /// Nothing is under way.
     #[default]
     Idle,
     /// A release is wanted. `wait`: why it is not installed as soon as it is there.
-    Offered { offer: Offer, wait: Option<Reason> },
+    Offered { offer: Offer, wait: Option<Wait> },
     /// A part of it is there, up to `offset`. `etag` is that of the whole file on the server.
-    Downloading { offer: Offer, wait: Option<Reason>, offset: u64, etag: Option<String> },
+    Downloading { offer: Offer, wait: Option<Wait>, offset: u64, etag: Option<String> },
     /// It is there and verified.
     Verified { offer: Offer },
     /// It waits. `fetched`: it is there.
-    Waiting { offer: Offer, why: Reason, fetched: bool },
+    Waiting { offer: Offer, why: Wait, fetched: bool },
     /// It is being installed over `previous`.
     Installing { offer: Offer, previous: Option<Version> },
     /// It is installed and has to show that it starts.
@@ -75,6 +75,24 @@ pub enum State {
     Committed { version: Version, previous: Option<Version> },
     /// The version before is back.
     RolledBack { version: Version, previous: Option<Version>, reason: String },
+}
+
+/// What an update waits for, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// A sentence without a full stop.
+    pub text: String,
+    /// When it comes, if that is a time.
+    pub until: Option<Timestamp>,
+    /// The app is open, and is to be closed.
+    pub app_open: bool,
+}
+
+impl From<&Reason> for Wait {
+    fn from(reason: &Reason) -> Self {
+        let app_open = matches!(reason, Reason::AppOpen { .. });
+        Self { text: reason.to_string(), until: reason.until(), app_open }
+    }
 }
 
 /// A release that a device wants.
@@ -208,7 +226,7 @@ impl Journal {
     /// Whether all is ready but for the app, which is open.
     #[must_use]
     pub fn waits_for_app(&self) -> bool {
-        matches!(self.state, State::Waiting { why: Reason::AppOpen { .. }, .. })
+        matches!(&self.state, State::Waiting { why, .. } if why.app_open)
     }
 
     /// What is wanted and not installed yet.

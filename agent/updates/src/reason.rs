@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use policy_schema::version::Pin;
 use semver::Version;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-/// Why. Its text is a sentence without a full stop.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Why. As text it is a sentence without a full stop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "reason", rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "a variant says what its fields are")]
 pub enum Reason {

@@ -294,8 +294,8 @@ impl Format {
             Self::UpdateSource => {
                 first(&|character| character == '"').or_else(|| text::look_alike_in_path(text))
             }
-            Self::Window | Self::Downgrade => first(&|character| !character.is_ascii()),
-            Self::Line | Self::Certificate => None,
+            Self::Window => first(&|character| !character.is_ascii()),
+            Self::Line | Self::Downgrade | Self::Certificate => None,
         }
     }
 

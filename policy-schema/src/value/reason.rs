@@ -100,10 +100,12 @@ fn by_format(text: &str, format: Format) -> Option<String> {
     let bare =
         |text: &str| text.trim_start_matches("*.").trim_matches('.').trim_start_matches('@').to_owned();
     match format {
-        Format::Version | Format::Pin => version(text),
-        Format::Downgrade => {
-            Some("write the version that is installed, `to`, and the version to install".to_owned())
-        }
+        Format::Version => version(text),
+        Format::Pin => pin(text),
+        Format::Downgrade => Some(downgrade(text).map_or_else(
+            || "write the version that is installed, `to`, and the version to install".to_owned(),
+            |downgrade| format!("write {downgrade}"),
+        )),
         Format::Domain if text.contains('@') && !text.starts_with('@') => {
             Some("write only the part after the @".to_owned())
         }
@@ -204,6 +206,28 @@ fn version(text: &str) -> Option<String> {
     numbers.resize(3, 0);
     let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
     Some(format!("write {}", numbers.join(".")))
+}
+
+/// A pin as its author must have meant it: ranges of other tools name the beginning.
+fn pin(text: &str) -> Option<String> {
+    let meant = text.trim_start_matches(['v', 'V', '^', '~', '=', '>', ' ']);
+    let start = meant.find(['x', 'X', '*']).map_or(meant, |at| &meant[..at]);
+    let start = start.trim_end_matches(['.', ' ']);
+    if start != text && Format::Pin.check(start).is_ok() {
+        return Some(format!("write {start}"));
+    }
+    version(text)
+}
+
+/// A downgrade as its author must have meant it.
+fn downgrade(text: &str) -> Option<String> {
+    let text = text.trim_start_matches("from ");
+    let arrows = [" to ", "->", "=>", "\u{2192}", " - ", ":", ">", " "];
+    let meant = arrows.iter().filter_map(|arrow| text.split_once(arrow)).map(|(from, to)| {
+        let plain = |part: &str| part.trim().trim_start_matches(['v', 'V']).to_owned();
+        format!("{} to {}", plain(from), plain(to))
+    });
+    meant.into_iter().find(|meant| Format::Downgrade.check(meant).is_ok())
 }
 
 /// A domain as its author must have meant it; `bare` is without what stands around it.
@@ -312,5 +336,36 @@ fn about_certificate(text: &str) -> &'static str {
         "put -----BEGIN CERTIFICATE----- before it and -----END CERTIFICATE----- after it"
     } else {
         "it begins with -----BEGIN CERTIFICATE----- and ends with -----END CERTIFICATE-----; it may be cut off"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_that_another_tool_would_read_gets_its_right_spelling() {
+        for (format, text, expected) in [
+            (Format::Pin, "v2.1", "write 2.1"),
+            (Format::Pin, "2.x", "write 2"),
+            (Format::Pin, "2.1.*", "write 2.1"),
+            (Format::Pin, "^2.1", "write 2.1"),
+            (Format::Pin, ">=2.1.0", "write 2.1.0"),
+            (Format::Pin, "2.1.0.0", "write 2.1.0"),
+            (Format::Downgrade, "2.1.0 -> 2.0.4", "write 2.1.0 to 2.0.4"),
+            (Format::Downgrade, "2.1=>2.0.4", "write 2.1 to 2.0.4"),
+            (Format::Downgrade, "v2.1.0 \u{2192} v2.0.4", "write 2.1.0 to 2.0.4"),
+            (Format::Downgrade, "from 2.1 to 2.0.4", "write 2.1 to 2.0.4"),
+            (
+                Format::Downgrade,
+                "2.0.4",
+                "write the version that is installed, `to`, and the version to install",
+            ),
+            (Format::UpdateSource, "file:///srv/updates", "write the path itself"),
+        ] {
+            let reason = format.check(text).unwrap_err();
+            let hint = reason.hint(text, format, Notation::Toml);
+            assert_eq!(hint.as_deref(), Some(expected), "{text}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use policy_schema::Extra;
 use protocol::update::{Command, Happened, HistoryEntry, Hold};
 use semver::Version;
 
-use super::{ATTEMPTS, Action, Attempts, Event, Journal, Offer, Quarantine, State};
+use super::{ATTEMPTS, Action, Attempts, Event, Journal, Offer, Quarantine, State, Wait};
 use crate::Reason;
 use crate::decision::{Decision, Verdict};
 
@@ -25,7 +25,7 @@ impl Journal {
             Event::Ready { installed } => self.ready(installed, now),
             Event::NotReady(why) => {
                 if let State::Verified { offer } = &self.state {
-                    self.state = State::Waiting { offer: offer.clone(), why, fetched: true };
+                    self.state = State::Waiting { offer: offer.clone(), why: (&why).into(), fetched: true };
                 }
                 Vec::new()
             }
@@ -80,7 +80,7 @@ impl Journal {
         }
         let wait = match decision.verdict {
             Verdict::Stay => return self.withdraw(&decision.reason, now),
-            Verdict::Announce | Verdict::Prepare => Some(decision.reason.clone()),
+            Verdict::Announce | Verdict::Prepare => Some(Wait::from(&decision.reason)),
             Verdict::Install => None,
         };
         let Some(release) = decision.release else { return Vec::new() };
