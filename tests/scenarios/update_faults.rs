@@ -287,6 +287,12 @@ async fn administrator_holds_rolls_back_and_releases_updates() {
     assert!(fixture.update().await.contains("2.0.0 is quarantined: rolled back on"));
     let (_, printed) = run(&["release", "2.0.0"]).await;
     assert!(printed.contains("version 2.0.0 was installed"), "{printed}");
+    // Somebody has cleaned up: a link to nothing would be worse than no rollback.
+    let previous = fixture.device.path("opt/lab-notes/versions/1.0.0");
+    fs_err::rename(&previous, fixture.device.path("moved")).unwrap();
+    let (success, printed) = run(&["rollback"]).await;
+    assert!(!success && printed.contains("no previous version"), "{printed}");
+    assert!(fixture.app_starts().await);
     assert_eq!(
         fixture.history().await,
         [Offered, Installed, Held, Released, Offered, Installed, RolledBack, Released, Offered, Installed]

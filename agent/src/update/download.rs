@@ -138,11 +138,14 @@ pub(super) async fn download(
     let usable = if etag.is_some() { offset.min(staged.length) } else { 0 };
     staged = staged.keep(usable).await?;
     staged.reserve(staging, offer.size)?;
+    let limit = SHORTEST_LIMIT + Duration::from_secs(offer.size / SLOWEST);
     for source in places.sources {
-        match from_source(places, source, offer, staging).await {
-            Ok(Some(verified)) => return Ok(verified),
-            Ok(None) => {}
-            Err(error) => tracing::warn!("{source} does not help: {}", net::chain(&error)),
+        // A share whose server is away may never answer.
+        match tokio::time::timeout(limit, from_source(places, source, offer, staging)).await {
+            Ok(Ok(Some(verified))) => return Ok(verified),
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => tracing::warn!("{source} does not help: {}", net::chain(&error)),
+            Err(_) => tracing::warn!("{source} did not answer within {} seconds", limit.as_secs()),
         }
     }
     if !places.sources.is_empty() {
@@ -151,7 +154,6 @@ pub(super) async fn download(
         let usable = usable.min(staged.length);
         staged = staged.keep(usable).await?;
     }
-    let limit = SHORTEST_LIMIT + Duration::from_secs(offer.size / SLOWEST);
     let fetching = from_network(places, &offer.url, offer, staged, etag, checkpoint);
     let fetched = tokio::time::timeout(limit, fetching).await;
     fetched.unwrap_or(Err(DownloadError::TooSlow { seconds: limit.as_secs() }))?.verify(offer)

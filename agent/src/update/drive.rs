@@ -45,12 +45,11 @@ struct Online<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// `None` if the agent does not install this app.
-    pub(super) fn new(paths: &'a Paths, app: &str) -> Option<Self> {
-        let system = descriptor::find(app).and_then(Descriptor::system)?;
-        let installation = system.installation.as_ref()?;
-        let journal = JournalFile::load(paths, app);
-        Some(Self { paths, system, installation, journal, verified: None, failure: None })
+    pub(super) fn new(paths: &'a Paths, app: &str) -> Result<Self, UpdateError> {
+        let system = descriptor::find(app).and_then(Descriptor::system).ok_or(UpdateError::NoInstallation)?;
+        let installation = system.installation.as_ref().ok_or(UpdateError::NoInstallation)?;
+        let journal = JournalFile::load(paths, app)?;
+        Ok(Self { paths, system, installation, journal, verified: None, failure: None })
     }
 
     /// Finishes what a crash interrupted.
@@ -60,7 +59,12 @@ impl<'a> Run<'a> {
 
     /// Does what an administrator asked for.
     pub(super) async fn command(&mut self, command: Command) {
+        let previous = self.journal.journal().previous.as_ref();
+        let can_go_back =
+            previous.is_some_and(|previous| install::is_there(self.paths, self.installation, previous));
         let installed = install::installed_version(self.paths, self.installation);
+        // Without the previous version there is nothing to roll back to.
+        let installed = installed.filter(|_| command != Command::RollBack || can_go_back);
         self.drive(Event::Commanded { command, installed }, None).await;
     }
 
@@ -76,6 +80,8 @@ impl<'a> Run<'a> {
             let failure = self.failure.unwrap_or(UpdateError::Unfinished);
             return outcome::failed(job.feeds.first(), failure, seed());
         }
+        // What was wrong with what is finished now.
+        self.failure = None;
         let before = self.journal.journal().clone();
         let checked = self.check_feed(job).await;
         let failure = self.failure.take();
@@ -178,13 +184,16 @@ impl<'a> Run<'a> {
             }
             Action::PutBack { previous } => {
                 let put_back = install::put_back(paths, installation, previous.as_ref());
-                let reason = put_back.as_ref().err().map(|error| chain(error));
+                let failed = put_back.as_ref().err().map(|error| {
+                    let lasting = error.kind() == std::io::ErrorKind::NotFound;
+                    Event::NotPutBack { reason: chain(error), lasting }
+                });
                 if let Some(UpdateError::DoesNotStart { back, .. }) = &mut self.failure {
                     *back = Some(put_back.map(|()| previous));
                 } else if let Err(source) = put_back {
                     self.failure = Some(UpdateError::NotPutBack(source));
                 }
-                Some(reason.map_or(Event::PutBack, |reason| Event::NotPutBack { reason }))
+                Some(failed.unwrap_or(Event::PutBack))
             }
             Action::Discard => {
                 self.verified = None;

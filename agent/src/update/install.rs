@@ -127,9 +127,21 @@ pub(super) fn put_back(
 ) -> Result<(), io::Error> {
     let folder = folder(paths, installation);
     match previous {
-        Some(previous) => system::switch(&link(&folder), &version_folder(&folder, previous)),
+        Some(previous) if is_there(paths, installation, previous) => {
+            system::switch(&link(&folder), &version_folder(&folder, previous))
+        }
+        Some(previous) => {
+            let text = format!("version {previous} is no longer in {}", folder.display());
+            Err(io::Error::new(io::ErrorKind::NotFound, text))
+        }
         None => file::remove(&link(&folder)),
     }
+}
+
+/// Whether a version could be made current.
+pub(super) fn is_there(paths: &Paths, installation: &Installation, version: &Version) -> bool {
+    let program = version_folder(&folder(paths, installation), version).join(&installation.program);
+    fs_err::metadata(program).is_ok_and(|program| program.is_file())
 }
 
 /// Removes other versions than these. A version that cannot be removed does no harm.

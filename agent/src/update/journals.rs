@@ -50,19 +50,24 @@ pub(super) struct JournalFile {
 }
 
 impl JournalFile {
-    /// Loads the journal of an app. If it is lost, a version that failed is tried once more, which does no harm.
-    pub(super) fn load(paths: &Paths, app: &str) -> Self {
+    /// Loads the journal of an app. If it is lost, a version that failed is tried once more, which does no harm. One that is there
+    /// and cannot be read is an error: it must not be replaced.
+    pub(super) fn load(paths: &Paths, app: &str) -> Result<Self, StateError> {
         let file = file(paths);
-        let all = file.load().unwrap_or_else(|error| {
-            tracing::warn!("{}", chain(&error));
-            None
-        });
+        let all = match file.load() {
+            Err(error) if error.is_in_place() => return Err(error),
+            Err(error) => {
+                tracing::warn!("{}", chain(&error));
+                None
+            }
+            Ok(all) => all,
+        };
         let mut all = all.unwrap_or_default();
         if let Some(unnamed) = all.apps.remove(UNNAMED) {
             all.apps.entry(app.to_owned()).or_insert(unnamed);
         }
         all.apps.entry(app.to_owned()).or_default();
-        Self { file, all, app: app.to_owned() }
+        Ok(Self { file, all, app: app.to_owned() })
     }
 
     /// The name of the app.
@@ -125,4 +130,41 @@ fn read_older(_: u32, content: Value) -> Result<Journals, serde_json::Error> {
         ..Journal::default()
     };
     Ok(Journals { apps: BTreeMap::from([(UNNAMED.to_owned(), journal)]), extra: Extra::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device() -> (tempfile::TempDir, Paths, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::new(Some(root.path().to_owned()));
+        let path = file(&paths).path().to_owned();
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        (root, paths, path)
+    }
+
+    #[test]
+    fn journal_that_cannot_be_read_is_not_replaced() {
+        let (_root, paths, path) = device();
+        fs_err::create_dir(&path).unwrap();
+        assert!(JournalFile::load(&paths, "app").is_err_and(|error| error.is_in_place()));
+        assert!(path.is_dir());
+    }
+
+    #[test]
+    fn record_of_version_1_becomes_the_journal_of_the_app() {
+        let (_root, paths, path) = device();
+        let record = "{\"version\": 1, \"held\": [\"2.0.0\"], \"probation\": {\"version\": \"2.1.0\", \"previous\": \"1.0.0\"}}";
+        fs_err::write(&path, record).unwrap();
+        let journal = peek(&paths, "app").unwrap();
+        assert!(journal.is_committed_to_finish() && journal.quarantine(&Version::new(2, 0, 0)).is_some());
+        let mut file = JournalFile::load(&paths, "app").unwrap();
+        assert_eq!(file.journal(), &journal);
+        let actions = file.step(Event::Resumed).unwrap();
+        assert_eq!(actions, [Action::Confirm { version: Version::new(2, 1, 0) }]);
+        drop(file.step(Event::Confirmed).unwrap());
+        let again = JournalFile::load(&paths, "app").unwrap();
+        assert_eq!(again.journal().previous, Some(Version::new(1, 0, 0)));
+    }
 }

@@ -107,8 +107,9 @@ pub(crate) async fn recover(paths: &Paths, app: &str) -> Option<Problem> {
 }
 
 async fn check(paths: &Paths, job: &Job) -> Outcome {
-    let Some(mut run) = Run::new(paths, &job.app) else {
-        return outcome::failed(job.feeds.first(), outcome::UpdateError::NoInstallation, seed());
+    let mut run = match Run::new(paths, &job.app) {
+        Ok(run) => run,
+        Err(error) => return outcome::failed(job.feeds.first(), error, seed()),
     };
     run.finish().await;
     for command in &job.commands {
@@ -118,7 +119,10 @@ async fn check(paths: &Paths, job: &Job) -> Outcome {
 }
 
 async fn finish(paths: &Paths, app: &str) -> Option<Problem> {
-    let mut run = Run::new(paths, app)?;
+    let mut run = match Run::new(paths, app) {
+        Ok(run) => run,
+        Err(error) => return Some(error.problem(None)),
+    };
     run.finish().await;
     run.problem()
 }

@@ -85,6 +85,8 @@ pub(super) enum UpdateError {
     Unfinished,
     #[error(transparent)]
     Journal(#[from] JournalError),
+    #[error("the journal of updates cannot be read")]
+    State(#[from] StateError),
     #[error("the app cannot be installed on this system")]
     NoInstallation,
     #[error(transparent)]
@@ -237,6 +239,7 @@ impl UpdateError {
             Self::Install(error) => (!error.is_lasting()).then_some(RETRY),
             Self::Unit(_)
             | Self::Journal(_)
+            | Self::State(_)
             | Self::NotPutBack(_)
             | Self::Unfinished
             | Self::DoesNotStart { back: Some(Err(_)), .. } => Some(RETRY),
@@ -274,6 +277,9 @@ impl UpdateError {
             Self::NotPutBack(_) | Self::Unfinished => Problem::new(Code::UpdateInstallFailed, chain(self))
                 .using("what is installed now; the agent tries again"),
             Self::Journal(error) => journal_problem(error),
+            Self::State(error) => Problem::new(Code::UpdateInstallFailed, chain(self))
+                .at(error.path().display().to_string())
+                .using("the version that is installed: nothing is begun without the journal"),
             Self::NoInstallation => Problem::new(Code::UpdateInstallFailed, chain(self)),
             Self::Unit(error) => unit_problem(error),
         }

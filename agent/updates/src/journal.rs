@@ -190,8 +190,8 @@ pub enum Event<'a> {
     DoesNotStart { reason: String },
     /// The version before is back.
     PutBack,
-    /// It could not be put back.
-    NotPutBack { reason: String },
+    /// It could not be put back. `lasting`: it is gone.
+    NotPutBack { reason: String, lasting: bool },
     /// An administrator asks for something. `installed` is what is there now.
     Commanded { command: Command, installed: Option<Version> },
 }

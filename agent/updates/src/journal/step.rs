@@ -34,13 +34,7 @@ impl Journal {
             Event::Confirmed => self.confirmed(now),
             Event::DoesNotStart { reason } => self.does_not_start(reason),
             Event::PutBack => self.put_back(now),
-            Event::NotPutBack { reason } => {
-                if let State::RollingBack { version, .. } = &self.state {
-                    let version = version.clone();
-                    self.note(Happened::Failed, Some(version), reason, now);
-                }
-                Vec::new()
-            }
+            Event::NotPutBack { reason, lasting } => self.not_put_back(reason, lasting, now),
             Event::Commanded { command, installed } => self.commanded(command, installed, now),
         };
         (self, actions)
@@ -129,6 +123,10 @@ impl Journal {
 
     /// Nothing is wanted any more. That is no failure, and no end of what is installed already.
     fn withdraw(&mut self, reason: &Reason, now: Timestamp) -> Vec<Action> {
+        // A hold ends, and what was downloaded is still wanted then.
+        if matches!(reason, Reason::Held { .. }) {
+            return Vec::new();
+        }
         let Some(offer) = self.offer().cloned() else { return Vec::new() };
         self.state = State::Idle;
         self.note(Happened::Withdrawn, Some(offer.version), reason.to_string(), now);
@@ -234,13 +232,31 @@ impl Journal {
     fn put_back(&mut self, now: Timestamp) -> Vec<Action> {
         let State::RollingBack { version, previous, reason } = &self.state else { return Vec::new() };
         let (version, previous, reason) = (version.clone(), previous.clone(), reason.clone());
-        self.quarantined.retain(|one| one.version != version);
-        self.quarantined.push(Quarantine { version: version.clone(), at: Some(now), reason: reason.clone() });
-        trim(&mut self.quarantined);
+        self.quarantine_version(version.clone(), reason.clone(), now);
         self.note(Happened::RolledBack, Some(version.clone()), reason.clone(), now);
         self.previous = None;
         self.state = State::RolledBack { version, previous: previous.clone(), reason };
         vec![Action::Discard, Action::CleanUp { keep: previous.into_iter().collect() }]
+    }
+
+    /// A version that is gone does not come back: the present one stays, quarantined, until a later one is installed.
+    fn not_put_back(&mut self, failure: String, lasting: bool, now: Timestamp) -> Vec<Action> {
+        let State::RollingBack { version, reason, .. } = &self.state else { return Vec::new() };
+        let (version, reason) = (version.clone(), reason.clone());
+        self.note(Happened::Failed, Some(version.clone()), failure, now);
+        if !lasting {
+            return Vec::new();
+        }
+        self.quarantine_version(version, reason, now);
+        self.previous = None;
+        self.state = State::Idle;
+        vec![Action::Discard]
+    }
+
+    fn quarantine_version(&mut self, version: Version, reason: String, now: Timestamp) {
+        self.quarantined.retain(|one| one.version != version);
+        self.quarantined.push(Quarantine { version, at: Some(now), reason });
+        trim(&mut self.quarantined);
     }
 
     fn commanded(&mut self, command: Command, installed: Option<Version>, now: Timestamp) -> Vec<Action> {

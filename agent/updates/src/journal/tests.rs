@@ -134,7 +134,11 @@ fn version_that_does_not_start_is_put_back_and_quarantined_until_a_later_one_sta
     let install =
         |release| vec![decision(Verdict::Install, release), Event::Fetched, ready(), Event::Installed];
     let mut events = install(&new);
-    events.extend([broken(), Event::NotPutBack { reason: "the disk is full".to_owned() }, Event::Resumed]);
+    events.extend([
+        broken(),
+        Event::NotPutBack { reason: "the disk is full".to_owned(), lasting: false },
+        Event::Resumed,
+    ]);
     events.push(Event::PutBack);
     let (journal, found) = run(Journal::default(), events);
     assert_eq!(
@@ -151,6 +155,34 @@ fn version_that_does_not_start_is_put_back_and_quarantined_until_a_later_one_sta
     assert!(journal.quarantine(&new.version).is_some(), "nobody knows yet");
     let (journal, _) = run(journal, vec![Event::Confirmed]);
     assert!(journal.quarantined.is_empty());
+}
+
+/// Otherwise no later release would ever be installed.
+#[test]
+fn version_whose_predecessor_is_gone_stays_and_a_later_one_is_installed() {
+    let (new, next) = (release("2.0.0"), release("2.0.10"));
+    let broken = Event::DoesNotStart { reason: "a library is missing".to_owned() };
+    let gone = Event::NotPutBack { reason: "version 1.0.0 is gone".to_owned(), lasting: true };
+    let mut events =
+        vec![decision(Verdict::Install, &new), Event::Fetched, ready(), Event::Installed, broken, gone];
+    events.extend([decision(Verdict::Install, &next), Event::Fetched]);
+    let (journal, found) = run(Journal::default(), events);
+    assert_eq!(found[5..], ["Idle: discard", "Offered: fetch from 0", "Verified: check"]);
+    assert!(journal.quarantine(&new.version).is_some());
+}
+
+#[test]
+fn hold_keeps_what_was_downloaded_and_since_when_it_is_wanted() {
+    let new = release("2.0.0");
+    let held = Event::Decided(Decision {
+        verdict: Verdict::Stay,
+        release: None,
+        reason: Reason::Held { until: None },
+    });
+    let (journal, found) =
+        run(Journal::default(), vec![decision(Verdict::Prepare, &new), Event::Fetched, held]);
+    assert_eq!(found[2], "Waiting: ");
+    assert_eq!(journal.wanted_since(&new.artifact.digest()), Some(NOW));
 }
 
 #[test]
@@ -236,7 +268,7 @@ proptest! {
     /// Events in any order, as a faulty shell might give them.
     #[test]
     fn no_order_of_events_installs_what_was_not_verified(
-        kinds in prop::collection::vec(0_u8..16, 0..60),
+        kinds in prop::collection::vec(0_u8..17, 0..60),
     ) {
         let releases = [release("2.0.0"), release("2.0.10")];
         let mut journal = Journal::default();
@@ -256,7 +288,8 @@ proptest! {
                 11 => Event::Confirmed,
                 12 => Event::DoesNotStart { reason: "x".to_owned() },
                 13 => Event::PutBack,
-                14 => Event::NotPutBack { reason: "x".to_owned() },
+                14 => Event::NotPutBack { reason: "x".to_owned(), lasting: false },
+                15 => Event::NotPutBack { reason: "x".to_owned(), lasting: true },
                 _ => Event::Commanded { command: Command::RollBack, installed: Some(version("2.0.0")) },
             };
             let before = journal.stage();
