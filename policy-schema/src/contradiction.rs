@@ -408,25 +408,39 @@ fn pin_of_another_channel(policy: &Policy) -> Vec<Problem> {
 }
 
 fn downgrades_that_never_happen(policy: &Policy) -> Vec<Problem> {
-    let minimum = policy.update_minimum_version.as_ref();
-    let pin = policy.update_pinned_version.as_ref();
     let wrong = |downgrade: &Downgrade| {
-        let Downgrade { from, to } = downgrade;
-        let reason = if from.is_below(to) || from.allows(to) {
-            "the second version is not older than the first".to_owned()
-        } else if let Some(minimum) = minimum.filter(|minimum| to < minimum) {
-            format!("{to} is below `UpdateMinimumVersion` {minimum}")
-        } else if let Some(pin) = pin.filter(|pin| !pin.allows(to)) {
-            format!("`UpdatePinnedVersion` {pin} does not allow {to}")
-        } else if policy.update_downgrades.iter().any(|other| other.from.allows(to)) {
-            format!("another item leads away from {to}")
-        } else {
-            return None;
-        };
-        let message = format!("`{downgrade}` never happens: {reason}");
-        Some(contradiction("UpdateDowngrades", message, "correct the item, or remove it"))
+        let message = format!("`{downgrade}` never happens: {}", policy.fault_of(downgrade)?);
+        Some(
+            contradiction("UpdateDowngrades", message, "correct the item, or remove it")
+                .using("the other items".to_owned()),
+        )
     };
     policy.update_downgrades.iter().filter_map(wrong).collect()
+}
+
+impl Policy {
+    /// The downgrades that can happen: each leads to an older version, and to one that policy allows and leads nowhere else.
+    pub fn usable_downgrades(&self) -> impl Iterator<Item = &Downgrade> {
+        self.update_downgrades.iter().filter(|downgrade| self.fault_of(downgrade).is_none())
+    }
+
+    /// Why a downgrade never happens.
+    fn fault_of(&self, downgrade: &Downgrade) -> Option<String> {
+        let Downgrade { from, to } = downgrade;
+        let minimum = self.update_minimum_version.as_ref().filter(|minimum| to < *minimum);
+        let pin = self.update_pinned_version.as_ref().filter(|pin| !pin.allows(to));
+        if from.is_below(to) || from.allows(to) {
+            Some("the second version is not older than the first".to_owned())
+        } else if let Some(minimum) = minimum {
+            Some(format!("{to} is below `UpdateMinimumVersion` {minimum}"))
+        } else if let Some(pin) = pin {
+            Some(format!("`UpdatePinnedVersion` {pin} does not allow {to}"))
+        } else if self.update_downgrades.iter().any(|other| other.from.allows(to)) {
+            Some(format!("another item leads away from {to}"))
+        } else {
+            None
+        }
+    }
 }
 
 fn proxy_mode_without_its_address(policy: &Policy) -> Vec<Problem> {

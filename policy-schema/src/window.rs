@@ -48,7 +48,8 @@ impl FromStr for Window {
     type Err = NoWindow;
 
     fn from_str(text: &str) -> Result<Self, NoWindow> {
-        let (days, times) = text.rsplit_once(' ').map_or((None, text), |(days, times)| (Some(days), times));
+        let (days, times) =
+            text.rsplit_once(' ').map_or((None, text), |(days, times)| (Some(days.trim_end()), times));
         let (opens, closes) = times.split_once('-').ok_or(NoWindow)?;
         let (opens, closes) = (time(opens)?, time(closes)?);
         if opens == closes {
@@ -59,7 +60,9 @@ impl FromStr for Window {
 }
 
 fn time(text: &str) -> Result<Time, NoWindow> {
-    (text.len() == 5).then(|| text.parse().ok()).flatten().ok_or(NoWindow)
+    let is_plain = |(at, byte): (usize, u8)| if at == 2 { byte == b':' } else { byte.is_ascii_digit() };
+    let plain = text.len() == 5 && text.bytes().enumerate().all(is_plain);
+    plain.then(|| text.parse().ok()).flatten().ok_or(NoWindow)
 }
 
 /// `Mon,Wed` or `Mon-Fri`, or both in one. A range may pass Sunday.
@@ -111,14 +114,22 @@ mod tests {
             ("Mon-Fri 22:00-05:00", "Mon,Tue,Wed,Thu,Fri 22:00-05:00"),
             ("Sat-Mon,Wed 01:00-02:00", "Mon,Wed,Sat,Sun 01:00-02:00"),
             ("Mon-Sun 01:00-02:00", "01:00-02:00"),
+            ("Mon  01:00-02:00", "Mon 01:00-02:00"),
         ] {
             let window: Window = text.parse().unwrap();
             assert_eq!(window.to_string(), expected);
             assert_eq!(window.to_string().parse(), Ok(window));
         }
-        for text in
-            ["", "22:00", "22:00-22:00", "Mon 22:00", "mon 22:00-23:00", "Mon- 22:00-23:00", "9:00-17:00"]
-        {
+        for text in [
+            "",
+            "22:00",
+            "22:00-22:00",
+            "Mon 22:00",
+            "mon 22:00-23:00",
+            "Mon- 22:00-23:00",
+            "9:00-17:00",
+            "T2200-05:00",
+        ] {
             assert_eq!(text.parse::<Window>(), Err(NoWindow), "{text}");
         }
     }

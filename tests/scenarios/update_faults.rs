@@ -216,6 +216,42 @@ async fn update_is_downloaded_at_once_and_installed_when_the_window_is_open() {
     assert!(fixture.leftovers().is_empty(), "{:?}", fixture.leftovers());
 }
 
+/// Found by review: a download took minutes, and what was decided before it was done after it, whatever had been said meanwhile.
+#[tokio::test]
+async fn hold_during_a_download_ends_it_and_nothing_is_installed() {
+    let fixture = device_with("1.0.0", "").await;
+    fixture.feed.publish("2.0.0");
+    let size = fixture.feed.server.files()["lab-notes-2.0.0.tar.gz"].len();
+    fixture.feed.server.serve(Serving::Slowly { bytes: size / 40 + 1, pause: Duration::from_millis(500) });
+    let hold = async {
+        e2e::wait::until("a download", async || match fixture.stage().await {
+            Some(Stage::Downloading) => Ok(()),
+            other => Err(other),
+        })
+        .await;
+        fixture.device.steward(&["update", "hold"]).await
+    };
+    let (_, output) = tokio::join!(fixture.device.steward(&["update"]), hold);
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(printed.contains("held on this device by an administrator"), "{printed}");
+    assert_eq!(fixture.installed().as_deref(), Some("1.0.0"));
+    assert_eq!(fixture.downloads("2.0.0"), [None], "it ended at once");
+    fixture.feed.server.serve(Serving::Well);
+    let printed = fixture.device.printed(&["update", "release"]).await;
+    assert!(printed.contains("version 2.0.0 was installed"), "{printed}");
+    assert!(fixture.downloads("2.0.0")[1].is_some_and(|from| from > 0), "it went on where it was");
+}
+
+/// Found by review: a version whose folder somebody had removed counted as up to date.
+#[tokio::test]
+async fn version_that_is_gone_is_installed_again() {
+    let fixture = device_with("1.0.0", "").await;
+    fs_err::remove_dir_all(fixture.device.path("opt/lab-notes/versions/1.0.0")).unwrap();
+    let printed = fixture.update().await;
+    assert!(printed.contains("version 1.0.0 was installed"), "{printed}");
+    assert!(fixture.app_starts().await);
+}
+
 /// An open app is not touched. The update goes on by itself once it is closed.
 #[tokio::test]
 async fn update_waits_until_the_app_is_closed() {
@@ -365,12 +401,22 @@ async fn file_comes_from_a_source_of_the_administrators_before_the_feed() {
     let printed = fixture.update().await;
     assert!(printed.contains("version 2.0.0 was installed"), "{printed}");
     assert_eq!(fixture.downloads("2.0.0"), []);
-    // A pipe would be read for ever.
-    fixture.feed.publish("2.0.1");
-    nix::unistd::mkfifo(&wrong.join("lab-notes-2.0.1.tar.gz"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // What a source has is not mixed with what has come from the feed.
+    fixture.feed.publish("2.0.2");
+    let size = fixture.feed.server.files()["lab-notes-2.0.2.tar.gz"].len();
+    fixture.feed.server.serve(Serving::DropsAfter(size / 2));
+    fixture.update().await;
+    fs_err::write(wrong.join("lab-notes-2.0.2.tar.gz"), vec![0; size]).unwrap();
+    fixture.feed.server.serve(Serving::Well);
     let printed = fixture.update().await;
-    assert!(printed.contains("version 2.0.1 was installed"), "{printed}");
-    assert_eq!(fixture.downloads("2.0.1").len(), 1);
+    assert!(printed.contains("version 2.0.2 was installed"), "{printed}");
+    assert!(fixture.downloads("2.0.2")[1].is_some_and(|from| from > 0), "{:?}", fixture.downloads("2.0.2"));
+    // A pipe would be read for ever.
+    fixture.feed.publish("2.0.3");
+    nix::unistd::mkfifo(&wrong.join("lab-notes-2.0.3.tar.gz"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let printed = fixture.update().await;
+    assert!(printed.contains("version 2.0.3 was installed"), "{printed}");
+    assert_eq!(fixture.downloads("2.0.3").len(), 1);
 }
 
 #[tokio::test]
@@ -390,10 +436,17 @@ async fn progress_of_a_slow_download_is_shown() {
 #[tokio::test]
 async fn channel_and_series_choose_among_the_releases_of_a_feed() {
     let fixture = device_with("1.0.0", "").await;
+    // The feed of a channel may have what is stable.
+    fixture.feed.publish("1.1.0");
+    fixture.feed.server.put("beta.yml", fixture.feed.server.files()["latest.yml"].clone());
+    fixture.feed.publish("1.0.0");
+    fixture.push("UpdateChannel = \"beta\"\n").await;
+    fixture.installed_becomes("1.1.0").await;
     fixture.feed.publish("2.0.0-beta.1");
     fixture.feed.server.put("beta.yml", fixture.feed.server.files()["latest.yml"].clone());
     fixture.feed.publish("1.0.0");
-    assert_eq!(fixture.update().await, "1.0.0 is up to date\n");
+    fixture.push("UpdateChannel = \"stable\"\n").await;
+    assert_eq!(fixture.update().await, "1.1.0 is up to date\n");
     fixture.device.push("60.toml", "UpdateChannel = \"beta\"\n");
     fixture.installed_becomes("2.0.0-beta.1").await;
     let policy = "UpdatePinnedVersion = \"1\"\nAppSelfUpdate = \"none\"\n";

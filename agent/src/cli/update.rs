@@ -72,7 +72,7 @@ pub(super) async fn update(paths: &Paths, arguments: Arguments, json: bool) -> a
 }
 
 async fn check(paths: &Paths, command: Option<Command>, json: bool) -> anyhow::Result<ExitCode> {
-    let rolls_back = command == Some(Command::RollBack);
+    let (commanded, rolls_back) = (command.is_some(), command == Some(Command::RollBack));
     let before = call(&paths.agent_socket(), &UPDATE_HISTORY, &Nothing {}).await.ok();
     let (socket, request) = (paths.agent_socket(), UpdateRequest { command });
     let mut checking = std::pin::pin!(call(&socket, &CHECK_FOR_UPDATE, &request));
@@ -99,6 +99,10 @@ async fn check(paths: &Paths, command: Option<Command>, json: bool) -> anyhow::R
         let document = serde_json::json!({ "update": status.update, "problems": problems });
         out!("{}", serde_json::to_string_pretty(&document)?);
         return Ok(code);
+    }
+    if !status.update.managed && commanded {
+        out!("Nothing was done: updates are not managed on this device; see `UpdateMode` and `UpdateFeed`.");
+        return Ok(ExitCode::FAILURE);
     }
     if !status.update.managed {
         out!("Updates are not managed on this device; see `UpdateMode` and `UpdateFeed`.");
@@ -176,9 +180,7 @@ pub(super) fn describe(progress: &Progress, rate: Option<u64>) -> Option<String>
         }
         Open::Known(Stage::Verified | Stage::Installing) => format!("installing {version}"),
         Open::Known(Stage::Confirming) => format!("checking whether {version} starts"),
-        Open::Known(Stage::RollingBack) => {
-            format!("{version} does not start; putting the previous version back")
-        }
+        Open::Known(Stage::RollingBack) => "putting the previous version back".to_owned(),
         Open::Known(Stage::Idle | Stage::Offered | Stage::Waiting | Stage::Committed | Stage::RolledBack)
         | Open::Unknown(_) => return None,
     })

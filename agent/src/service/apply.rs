@@ -129,12 +129,14 @@ impl Service {
         }
         self.waiting_for_update.push(done);
         let now = clock::now();
-        // A check that is under way knows nothing of a command, so another one follows.
-        self.update_check = self.update_check.step(match command {
-            Some(_) => recurring::Event::PolicyChanged { due: now },
-            None => recurring::Event::Requested { now },
-        });
-        self.update_commands.extend(command);
+        match command {
+            // A check that is under way knows nothing of a command, so another one follows.
+            Some(command) => {
+                self.update_commands.push(command);
+                self.check_for_update_again(now);
+            }
+            None => self.update_check = self.update_check.step(recurring::Event::Requested { now }),
+        }
     }
 
     /// What other processes do is looked at again.
@@ -160,11 +162,20 @@ impl Service {
         }
     }
 
+    /// What a check depends on has changed. One that is under way ends soon, and another one follows.
+    pub(super) fn check_for_update_again(&mut self, now: Timestamp) {
+        if self.update_check.due().is_none() {
+            update::interrupt(&self.paths);
+        }
+        self.update_check = self.update_check.step(recurring::Event::PolicyChanged { due: now });
+    }
+
     fn check_for_update(&mut self) {
         let policy = self.snapshot.resolved.policy.clone();
         let Some(descriptor) = self.descriptor() else { return };
         let Some(mut job) = update::Job::new(&policy, descriptor, &self.device_id) else { return };
         job.commands = std::mem::take(&mut self.update_commands);
+        update::go_on(&self.paths);
         self.update_check = self.update_check.step(recurring::Event::Started);
         let (paths, events) = (self.paths.clone(), self.events.clone());
         tokio::spawn(async move {

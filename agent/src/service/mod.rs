@@ -420,7 +420,7 @@ impl Service {
         let due = provider_check::soon(now);
         self.provider_check = self.provider_check.step(recurring::Event::PolicyChanged { due });
         logging::set_level(self.snapshot.resolved.policy.log_level);
-        self.update_check = self.update_check.step(recurring::Event::PolicyChanged { due: now });
+        self.check_for_update_again(now);
     }
 
     /// One round: observes, plans, applies, publishes.

@@ -21,6 +21,8 @@ mod zip;
 const MAXIMUM_UNPACKED: u64 = 8 * 1024 * 1024 * 1024;
 /// Far more than any desktop app has.
 const MAXIMUM_ENTRIES: usize = 200_000;
+/// Links are kept in memory until everything else is there, so there may be fewer of them.
+const MAXIMUM_LINKS: usize = 10_000;
 /// What precedes an entry to extend its header, in bytes.
 const MAXIMUM_EXTENSION: u64 = 64 * 1024;
 /// `PATH_MAX` of Linux, in bytes.
@@ -35,6 +37,8 @@ pub(super) enum UnpackError {
     NoProgram(String),
     #[error("the archive has more than {MAXIMUM_ENTRIES} entries")]
     TooManyEntries,
+    #[error("the archive has more than {MAXIMUM_LINKS} links")]
+    TooManyLinks,
     #[error("the archive unpacks to more than {MAXIMUM_UNPACKED} bytes")]
     TooLarge,
     #[error("the archive has an entry outside its folder: {0}")]
@@ -185,7 +189,7 @@ fn unpack_files(archive: impl Read, folder: &Path) -> Result<Vec<Link>, UnpackEr
             EntryType::Symlink => {
                 let target = target.unwrap_or_default();
                 let target = text(&target).ok_or_else(|| UnpackError::Name(Name::new(&target)))?;
-                links.push(Link { path, target: PathBuf::from(target) });
+                add_link(&mut links, Link { path, target: PathBuf::from(target) })?;
             }
             EntryType::Link => {
                 let target = folder.join(inside(&target.unwrap_or_default())?);
@@ -199,6 +203,14 @@ fn unpack_files(archive: impl Read, folder: &Path) -> Result<Vec<Link>, UnpackEr
         }
     }
     Ok(links)
+}
+
+fn add_link(links: &mut Vec<Link>, link: Link) -> Result<(), UnpackError> {
+    if links.len() >= MAXIMUM_LINKS {
+        return Err(UnpackError::TooManyLinks);
+    }
+    links.push(link);
+    Ok(())
 }
 
 /// What kind an entry is. Old archives mark a folder by its name only, and a contiguous file is a file (POSIX, pax).

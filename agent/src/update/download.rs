@@ -59,6 +59,8 @@ pub(super) enum DownloadError {
     Hash,
     #[error("the feed has changed while its file was downloaded, so the two do not belong together")]
     Moved,
+    #[error("policy has changed, or an administrator asked for something; the download goes on after that")]
+    Interrupted,
 }
 
 impl DownloadError {
@@ -73,6 +75,7 @@ impl DownloadError {
             | Self::Journal(_)
             | Self::WebPage
             | Self::TooSlow { .. }
+            | Self::Interrupted
             | Self::Moved => false,
         }
     }
@@ -88,6 +91,8 @@ pub(super) struct Places<'a> {
     pub(super) sources: &'a [String],
     /// In bytes a second.
     pub(super) bandwidth: Option<u64>,
+    /// While there is such a file, nothing is downloaded: what led to this download may not hold any more.
+    pub(super) stop: &'a Path,
 }
 
 /// A file that has the size and the hash that the feed promises. Only [`Staged::verify`] makes one.
@@ -148,12 +153,6 @@ pub(super) async fn download(
             Err(_) => tracing::warn!("{source} did not answer within {} seconds", limit.as_secs()),
         }
     }
-    if !places.sources.is_empty() {
-        // A source may have written over it.
-        staged = Staged::open(staging, offer)?;
-        let usable = usable.min(staged.length);
-        staged = staged.keep(usable).await?;
-    }
     let fetching = from_network(places, &offer.url, offer, staged, etag, checkpoint);
     let fetched = tokio::time::timeout(limit, fetching).await;
     fetched.unwrap_or(Err(DownloadError::TooSlow { seconds: limit.as_secs() }))?.verify(offer)
@@ -188,8 +187,7 @@ async fn from_source(
     let staged = if source.contains("://") {
         let base = if source.ends_with('/') { source.to_owned() } else { format!("{source}/") };
         let Ok(url) = base.parse::<Url>().and_then(|base| base.join(name)) else { return Ok(None) };
-        let mut staged = Staged::open(staging, offer)?;
-        staged.clear()?;
+        let staged = Staged::beside(staging)?;
         from_network(places, &url, offer, staged, None, |_, _| Ok(())).await?
     } else {
         // As a browser saves it: `My%20App.exe` is a file with a space in its name.
@@ -198,14 +196,13 @@ async fn from_source(
             return Ok(None);
         }
         let path = Path::new(source).join(name);
-        let mut staged = Staged::open(staging, offer)?;
+        let mut staged = Staged::beside(staging)?;
         let size = offer.size;
         let copying = tokio::task::spawn_blocking(move || {
             // Neither a device nor a pipe, which could be read for ever.
             if !fs_err::metadata(&path)?.is_file() {
                 return Err(io::Error::other("it is not a file"));
             }
-            staged.clear().map_err(io::Error::other)?;
             let mut file = fs_err::File::open(&path)?.take(size + 1);
             let mut piece = vec![0; PIECE];
             loop {
@@ -253,10 +250,8 @@ async fn from_network(
     }
     let etag = body.etag();
     checkpoint(staged.length, etag.clone())?;
-    let received = receive(places.bandwidth, &mut body, promised, &mut staged, |length| {
-        checkpoint(length, etag.clone())
-    })
-    .await;
+    let received =
+        receive(places, &mut body, promised, &mut staged, |length| checkpoint(length, etag.clone())).await;
     // Also after a failure: the next time goes on from here.
     let length = staged.sync().await?;
     received?;
@@ -265,7 +260,7 @@ async fn from_network(
 }
 
 async fn receive(
-    bandwidth: Option<u64>,
+    places: &Places<'_>,
     body: &mut Body,
     size: u64,
     staged: &mut Staged,
@@ -293,9 +288,12 @@ async fn receive(
             durable = staged.sync().await?;
             durable_at = now;
             checkpoint(durable)?;
+            if places.stop.exists() {
+                return Err(DownloadError::Interrupted);
+            }
         }
         arrived += chunk.len() as u64;
-        if let Some(bandwidth) = bandwidth {
+        if let Some(bandwidth) = places.bandwidth {
             let due = Duration::from_millis(arrived.saturating_mul(1000) / bandwidth.max(1));
             tokio::time::sleep(due.saturating_sub(clock::monotonic().saturating_sub(started))).await;
         }
@@ -315,10 +313,20 @@ impl Staged {
         file::create_folder(staging, file::Access::Private).map_err(DownloadError::Create)?;
         // Safe in a name, and another file has another one.
         let name: String = offer.sha512.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
-        let path = staging.join(name);
-        let opened = fs_err::OpenOptions::new().read(true).write(true).open(&path);
+        Self::at(&staging.join(name))
+    }
+
+    /// An empty file for what an administrator's source has, which is not mixed with what came from the feed.
+    fn beside(staging: &Path) -> Result<Self, DownloadError> {
+        let path = staging.join("source");
+        file::remove(&path).map_err(DownloadError::Create)?;
+        Self::at(&path)
+    }
+
+    fn at(path: &Path) -> Result<Self, DownloadError> {
+        let opened = fs_err::OpenOptions::new().read(true).write(true).open(path);
         let file = match opened {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => file::create_private(&path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => file::create_private(path),
             opened => opened,
         };
         let file = file.map_err(DownloadError::Create)?;

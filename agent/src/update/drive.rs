@@ -12,7 +12,7 @@ use policy_schema::Problem;
 use policy_schema::settings::UpdateMode;
 use protocol::update::Command;
 use updates::journal::{Action, Event, Offer};
-use updates::{Decision, Device, Reason, Situation, Verdict, decide};
+use updates::{Decision, Device, Reason, Release, Situation, Verdict, decide};
 use url::Url;
 
 use super::download::{self, DownloadError, Places, Verified};
@@ -42,6 +42,7 @@ struct Online<'a> {
     job: &'a Job,
     http: &'a Http,
     feed: &'a Url,
+    releases: &'a [Release],
 }
 
 impl<'a> Run<'a> {
@@ -106,14 +107,21 @@ impl<'a> Run<'a> {
         let fetch::Offering { url, feed } = offering;
         let offered = feed.releases.first().map(|release| release.version.clone());
         let installed = install::installed_version(self.paths, self.installation);
+        let decision = self.decide(job, &feed.releases);
+        let Decision { verdict, reason, .. } = decision.clone();
+        let online = Online { job, http: &http, feed: &url, releases: &feed.releases };
+        self.drive(Event::Decided(decision), Some(&online)).await;
+        Ok(outcome::Found { offered, installed, verdict, reason, unknown: feed.unknown })
+    }
+
+    /// Decides for this moment.
+    fn decide<'r>(&self, job: &Job, releases: &'r [Release]) -> Decision<'r> {
+        let installed = install::installed_version(self.paths, self.installation);
         let (system, zone) = (posture::kernel(), zone::local(self.paths));
         let device = Device { id: &job.device_id, app: &job.app, system: system.as_deref() };
         let (journal, now) = (self.journal.journal(), clock::now());
         let situation = Situation { installed: installed.as_ref(), journal, now, zone: &zone };
-        let decision = decide(&job.rules, &feed.releases, &device, &situation);
-        let Decision { verdict, reason, .. } = decision.clone();
-        self.drive(Event::Decided(decision), Some(&Online { job, http: &http, feed: &url })).await;
-        Ok(outcome::Found { offered, installed, verdict, reason, unknown: feed.unknown })
+        decide(&job.rules, releases, &device, &situation)
     }
 
     /// Steps from an event to rest. Each journal is durable before what it asks for is done; where it cannot be made durable,
@@ -140,7 +148,7 @@ impl<'a> Run<'a> {
                 Some(match fetched {
                     Ok(verified) => {
                         self.verified = Some(verified);
-                        Event::Fetched
+                        Event::Fetched { wait: self.reason_to_wait(online?) }
                     }
                     Err(source) => {
                         let (reason, lasting) = (chain(&source), source.is_other_file());
@@ -207,15 +215,23 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// A download may take hours: why what it brought is not installed now.
+    fn reason_to_wait(&self, online: &Online<'_>) -> Option<Reason> {
+        let Decision { verdict, reason, .. } = self.decide(online.job, online.releases);
+        (verdict != Verdict::Install).then_some(reason)
+    }
+
     async fn fetch(
         &mut self,
         online: &Online<'_>,
         offer: &Offer,
         part: (u64, Option<String>),
     ) -> Result<Verified, DownloadError> {
-        let Online { job, http, feed } = online;
+        let Online { job, http, feed, .. } = online;
+        let stop = super::stop_file(self.paths);
         let places = Places {
             http,
+            stop: &stop,
             feed,
             hosts: &job.hosts,
             sources: &job.sources,

@@ -55,13 +55,25 @@ pub(crate) async fn fetch(
     let channel = rules.channel.as_deref();
     let of_channel = |feed| channel.and_then(|channel| of_channel(feed, channel));
     let mut missing = None;
-    for url in feeds.iter().flat_map(|feed| of_channel(feed).into_iter().chain([feed.clone()])) {
+    let candidates = feeds.iter().flat_map(|feed| {
+        let own = of_channel(feed);
+        // Beside a feed of the channel, the stable one is that of all channels.
+        let in_channel = own.is_some();
+        own.into_iter().chain([feed.clone()]).map(move |url| (url, in_channel))
+    });
+    for (url, in_channel) in candidates {
         match http.get(&url, feed::MAXIMUM_BYTES).await {
             Ok(bytes) => {
-                let feed = releases(&bytes, &url, hosts, (SYSTEM, system)).map_err(FetchError::Feed)?;
+                let mut feed = releases(&bytes, &url, hosts, (SYSTEM, system)).map_err(FetchError::Feed)?;
+                for release in feed.releases.iter_mut().filter(|_| in_channel) {
+                    release.channel = release.channel.take().or_else(|| channel.map(ToOwned::to_owned));
+                }
                 return Ok(Offering { url, feed });
             }
-            Err(error @ HttpError::Status { status: 404 | 410, .. }) => missing = missing.or(Some(error)),
+            // Stores of files say 403 of what is not there.
+            Err(error @ HttpError::Status { status: 403 | 404 | 410, .. }) => {
+                missing = missing.or(Some(error));
+            }
             Err(error) => return Err(FetchError::Unreachable(error)),
         }
     }

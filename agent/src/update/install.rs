@@ -16,6 +16,9 @@ use super::archive::{self, Kind, UnpackError};
 use super::download::Verified;
 use crate::app::descriptor::Installation;
 
+/// `EIO`: the device of a disk failed (errno(3)).
+const EIO: i32 = 5;
+
 /// Why a version is not the current one.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InstallError {
@@ -32,8 +35,23 @@ impl InstallError {
     pub(super) fn is_lasting(&self) -> bool {
         match self {
             Self::Unpack { source: UnpackError::Io(error), .. } => {
-                use io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
-                matches!(error.kind(), InvalidData | InvalidInput | Other | UnexpectedEof)
+                use io::ErrorKind::{
+                    FileTooLarge, Interrupted, OutOfMemory, PermissionDenied, QuotaExceeded,
+                    ReadOnlyFilesystem, ResourceBusy, StorageFull, TimedOut,
+                };
+                // The disk's errors. An I/O error of the disk has no kind of its own.
+                !matches!(
+                    error.kind(),
+                    FileTooLarge
+                        | Interrupted
+                        | OutOfMemory
+                        | PermissionDenied
+                        | QuotaExceeded
+                        | ReadOnlyFilesystem
+                        | ResourceBusy
+                        | StorageFull
+                        | TimedOut
+                ) && error.raw_os_error() != Some(EIO)
             }
             Self::Unpack { .. } => true,
             Self::Switch { .. } | Self::Gone { .. } => false,
@@ -41,8 +59,12 @@ impl InstallError {
     }
 }
 
-/// The version that the link leads to.
+/// The version that the link leads to, if it has the program.
 pub(crate) fn installed_version(paths: &Paths, installation: &Installation) -> Option<Version> {
+    linked_version(paths, installation).filter(|_| program(paths, installation).is_file())
+}
+
+fn linked_version(paths: &Paths, installation: &Installation) -> Option<Version> {
     let target = fs_err::read_link(link(&folder(paths, installation))).ok()?;
     target.file_name()?.to_str()?.parse().ok()
 }
@@ -71,7 +93,7 @@ pub(super) fn switch(
     installation: &Installation,
     version: &Version,
 ) -> Result<(), InstallError> {
-    if installed_version(paths, installation).as_ref() == Some(version) {
+    if linked_version(paths, installation).as_ref() == Some(version) {
         return Ok(());
     }
     let folder = folder(paths, installation);

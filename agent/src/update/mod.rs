@@ -13,6 +13,8 @@ mod journals;
 mod outcome;
 mod unit;
 
+use std::path::PathBuf;
+
 use net::http::Network;
 use platform::paths::Paths;
 use platform::state::StateError;
@@ -26,7 +28,7 @@ use updates::{Journal, Rules};
 use url::Url;
 
 use crate::app::descriptor::{Descriptor, System};
-use crate::state::unreadable;
+use crate::state::{private_folder, unreadable};
 use drive::Run;
 use outcome::UnitError;
 
@@ -92,6 +94,26 @@ pub(crate) async fn run(paths: &Paths, job: Job) -> Outcome {
         }
         None => check(paths, &job).await,
     }
+}
+
+/// Lets a download that is under way end soon: policy or an administrator may say something else by now. It goes on with the next
+/// check, from where it is.
+pub(crate) fn interrupt(paths: &Paths) {
+    let file = stop_file(paths);
+    if let Err(error) = fs_err::write(&file, []) {
+        tracing::warn!("a download that is under way cannot be ended: {error}");
+    }
+}
+
+/// Begins anew after [`interrupt`].
+pub(crate) fn go_on(paths: &Paths) {
+    if let Err(error) = platform::file::remove(&stop_file(paths)) {
+        tracing::warn!("downloads are held up: {error}");
+    }
+}
+
+fn stop_file(paths: &Paths) -> PathBuf {
+    private_folder(paths).join("update-stop")
 }
 
 /// Finishes what a crash interrupted: an installation is done again, a version that starts is confirmed, else the previous one

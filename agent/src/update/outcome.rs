@@ -144,9 +144,16 @@ impl Checked {
             }
             (None, None) => ("nothing was found".to_owned(), None),
             (None, Some(found)) => {
-                let installed = before.state != after.state && matches!(after.state, State::Committed { .. });
+                let news = before.history.last() != after.history.last();
+                let installed = news && matches!(after.state, State::Committed { .. });
                 match (after.history.last().filter(|_| installed), &after.state) {
                     (Some(last), _) => (last.message.clone(), None),
+                    // The download took so long that another decision came.
+                    (None, State::Waiting { why, fetched: true, .. })
+                        if !why.app_open && found.verdict == Verdict::Install =>
+                    {
+                        (why.text.clone(), None)
+                    }
                     (None, State::Waiting { why, .. }) if why.app_open => {
                         let message = why.text.clone();
                         let problem = Problem::new(Code::UpdateWaitsForApp, message.clone())
@@ -323,6 +330,7 @@ fn download_problem(url: &Url, error: &DownloadError) -> Problem {
         | DownloadError::Http(_)
         | DownloadError::WebPage
         | DownloadError::TooSlow { .. }
+        | DownloadError::Interrupted
         | DownloadError::Write(_) => {
             return Problem::new(Code::UpdateDownloadFailed, chain(error))
                 .at(url.as_str())

@@ -68,7 +68,8 @@ pub fn decide<'a>(
         let up_to_date = |installed: &Version| Reason::UpToDate { installed: installed.clone() };
         return stay(None, situation.installed.map_or(Reason::NothingOffered, up_to_date));
     };
-    candidates.retain(|release| in_channel(rules.channel.as_deref(), release));
+    let has_channels = releases.iter().any(|release| release.channel.is_some());
+    candidates.retain(|release| in_channel(rules.channel.as_deref(), has_channels, release));
     if candidates.is_empty() {
         let channel = rules.channel.clone().unwrap_or_else(|| STABLE.to_owned());
         return stay(Some(newest), Reason::OtherChannel { channel, offered: newest.version.clone() });
@@ -97,18 +98,15 @@ pub fn decide<'a>(
 /// What releases without a channel are in.
 const STABLE: &str = "stable";
 
-/// `latest` is what electron-builder calls the stable channel. Without a channel in policy, a feed without channels decides by
-/// itself what it offers.
-fn in_channel(wanted: Option<&str>, release: &Release) -> bool {
+/// `latest` is what electron-builder calls the stable channel. A release without a channel is in that of its pre-release. Without
+/// a channel in policy, a feed without channels decides by itself what it offers.
+fn in_channel(wanted: Option<&str>, has_channels: bool, release: &Release) -> bool {
     let plain = |channel: &str| if channel == "latest" { STABLE.to_owned() } else { channel.to_owned() };
-    let own = release.channel.as_deref().map(plain);
-    match wanted {
-        None => own.is_none_or(|own| own == STABLE),
-        Some(wanted) => {
-            own.or_else(|| channel_of(&release.version).map(plain)).unwrap_or_else(|| STABLE.to_owned())
-                == plain(wanted)
-        }
+    if wanted.is_none() && !has_channels {
+        return true;
     }
+    let own = release.channel.as_deref().or_else(|| channel_of(&release.version)).unwrap_or(STABLE);
+    plain(own) == plain(wanted.unwrap_or(STABLE))
 }
 
 fn judge(
@@ -128,7 +126,7 @@ fn judge(
     }
     let tried = journal.attempts(&release.artifact.digest());
     if let Some((tried, until)) = tried.and_then(|tried| Some((tried, tried.exhausted(situation.now)?))) {
-        let (attempts, last) = (tried.count, tried.last.clone());
+        let (attempts, last) = (tried.count(), tried.last.clone());
         return (Verdict::Stay, Reason::Exhausted { version: version(), attempts, last, until });
     }
     if let Some(reason) = held_by_vendor(release, situation.installed, device) {

@@ -137,6 +137,14 @@ pub fn parse(bytes: &[u8], base: &Url, wanted: &Wanted<'_>) -> Result<Feed, Feed
     Ok(feed)
 }
 
+impl Wanted<'_> {
+    /// Whether a file can be installed, by the end of its name, in any capitals. What is behind a `?` is no name.
+    fn takes(&self, file: &str) -> bool {
+        let name = file.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+        self.endings.iter().any(|ending| name.ends_with(&ending.to_ascii_lowercase()))
+    }
+}
+
 fn parse_version(text: &str) -> Result<Version, FeedError> {
     let version = Some(text).filter(|text| text.len() <= MAXIMUM_VERSION);
     version.and_then(|text| text.parse().ok()).ok_or_else(|| FeedError::Version(shortened(text)))

@@ -138,27 +138,35 @@ pub struct Quarantine {
 pub struct Attempts {
     /// Its SHA-512 in base64.
     pub sha512: String,
-    /// How often.
-    pub count: u32,
+    /// How often its installation began.
+    #[serde(default)]
+    pub installations: u32,
+    /// How often another file came in its place, so that this one may still be good.
+    #[serde(default)]
+    pub other_files: u32,
     /// How it failed last.
     pub last: String,
     /// When.
     pub at: Timestamp,
-    /// What came was another file, so this one may still be good.
-    #[serde(default)]
-    pub other_file: bool,
 }
 
 impl Attempts {
+    /// How often, of both kinds.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.installations.saturating_add(self.other_files)
+    }
+
     /// When it may be tried again, if it may not be now: a file that failed for good never, one that never came once a day.
     #[must_use]
     pub fn exhausted(&self, now: Timestamp) -> Option<Option<Timestamp>> {
-        if self.count < ATTEMPTS {
-            return None;
+        if self.installations >= ATTEMPTS {
+            return Some(None);
         }
         let again = self.at.checked_add(PAUSE).unwrap_or(Timestamp::MAX);
         // A clock that was set back keeps nothing away for longer.
-        if self.other_file { (self.at <= now && now < again).then_some(Some(again)) } else { Some(None) }
+        let pauses = self.other_files >= ATTEMPTS && self.at <= now && now < again;
+        pauses.then_some(Some(again))
     }
 }
 
@@ -172,8 +180,8 @@ pub enum Event<'a> {
     Decided(Decision<'a>),
     /// Another part of the download is durable.
     Progress { offset: u64, etag: Option<String> },
-    /// The download is whole and verified.
-    Fetched,
+    /// The download is whole and verified. `wait`: why it is not installed now.
+    Fetched { wait: Option<Reason> },
     /// There is no whole and right download. `lasting`: the same file would fail again.
     FetchFailed { reason: String, lasting: bool },
     /// Nothing on the device is in the way of the installation. `installed` is what is there now.

@@ -108,7 +108,7 @@ impl fmt::Display for Reason {
             Self::LedAway { version, to } => {
                 write!(
                     formatter,
-                    "`UpdateDowngrades` leads from {version} to {to}, which the feed does not offer"
+                    "`UpdateDowngrades` leads from {version} to {to}, which is not offered to this device"
                 )
             }
             Self::Held { until: Some(until) } => {

@@ -37,7 +37,7 @@ impl From<&Policy> for Rules {
             channel: policy.update_channel.clone(),
             pinned: policy.update_pinned_version.clone(),
             minimum: policy.update_minimum_version.clone(),
-            downgrades: policy.update_downgrades.clone(),
+            downgrades: policy.usable_downgrades().cloned().collect(),
             defer_days: policy.update_defer_days,
             rollout_percent: policy.update_rollout_percent,
             window: policy.update_window,

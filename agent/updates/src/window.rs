@@ -1,7 +1,7 @@
 //! When a window of policy is open, in the local time of a device.
 
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Timestamp, ToSpan as _};
 use policy_schema::window::Window;
 
@@ -34,10 +34,16 @@ pub(crate) fn next(window: &Window, zone: &TimeZone, now: Timestamp) -> Opening 
 }
 
 fn on_day(window: &Window, zone: &TimeZone, day: Date) -> Option<(Timestamp, Timestamp)> {
-    let moment = |day: Date, time| zone.to_ambiguous_timestamp(day.to_datetime(time)).compatible().ok();
     let over_midnight = window.closes() <= window.opens();
     let last = if over_midnight { day.checked_add(1.day()).ok()? } else { day };
-    Some((moment(day, window.opens())?, moment(last, window.closes())?))
+    let (opens, closes) = (day.to_datetime(window.opens()), last.to_datetime(window.closes()));
+    let moment = |time| zone.to_ambiguous_timestamp(time);
+    let (from, until) = (moment(opens).compatible().ok()?, moment(closes).compatible().ok()?);
+    if matches!(moment(opens).offset(), AmbiguousOffset::Gap { .. }) {
+        // It opens later, and is open as long as on other days.
+        return Some((from, from.checked_add(opens.duration_until(closes)).ok()?));
+    }
+    Some((from, until))
 }
 
 #[cfg(test)]
@@ -78,6 +84,9 @@ mod tests {
             // Clocks go forward at 2026-03-29T01:00:00Z: there is no 02:30.
             ("02:15-02:45", "2026-03-29T00:30:00Z", "2026-03-29T01:15:00Z"),
             ("02:15-02:45", "2026-03-29T01:20:00Z", "now"),
+            ("02:30-03:10", "2026-03-29T01:15:00Z", "2026-03-29T01:30:00Z"),
+            ("02:30-03:10", "2026-03-29T01:30:00Z", "now"),
+            ("02:30-03:10", "2026-03-29T02:10:00Z", "2026-03-30T00:30:00Z"),
             ("22:00-05:00", "2026-03-29T02:59:00Z", "now"),
             // They go back at 2026-10-25T01:00:00Z: 02:30 comes twice.
             ("02:15-02:45", "2026-10-25T00:20:00Z", "now"),

@@ -9,12 +9,12 @@ use platform::file;
 use zip::ZipArchive;
 
 use super::{
-    Limited, Link, MAXIMUM_ENTRIES, MAXIMUM_NAME, MAXIMUM_UNPACKED, Name, UnpackError, inside, text,
-    write_file,
+    Limited, Link, MAXIMUM_ENTRIES, MAXIMUM_NAME, MAXIMUM_UNPACKED, Name, UnpackError, add_link, inside,
+    text, write_file,
 };
 
 /// How much of an archive may be read to find out what is in it, in bytes. The library keeps that in memory.
-const MAXIMUM_DIRECTORY: u64 = 64 * 1024 * 1024;
+const MAXIMUM_DIRECTORY: u64 = 24 * 1024 * 1024;
 
 /// Unpacks files and folders, and returns the links that are still to be made.
 pub(super) fn unpack_files(archive: impl Read + Seek, folder: &Path) -> Result<Vec<Link>, UnpackError> {
@@ -38,7 +38,7 @@ pub(super) fn unpack_files(archive: impl Read + Seek, folder: &Path) -> Result<V
             let mut target = Vec::new();
             (&mut entry).take(MAXIMUM_NAME as u64 + 1).read_to_end(&mut target)?;
             let target = text(&target).ok_or_else(|| UnpackError::Name(Name::new(&target)))?;
-            links.push(Link { path, target: PathBuf::from(target) });
+            add_link(&mut links, Link { path, target: PathBuf::from(target) })?;
         } else {
             // An archive that was made on Windows says nothing about it.
             let executable = entry.unix_mode().is_none_or(|mode| mode & 0o111 != 0);

@@ -112,7 +112,7 @@ fn policy_and_feed_decide_with_the_reason_in_words() {
             "1.9.7",
             &["2.0.1", "1.9.7"],
             Stay,
-            "`UpdateDowngrades` leads from 2.0.1 to 1.9.7, which the feed does not offer",
+            "`UpdateDowngrades` leads from 2.0.1 to 1.9.7",
         ),
         ("UpdateDowngrades = [\"2.0 to 1.9.7\"]", "1.9.7", &["2.1.0", "1.9.7"], Install, "2.1.0 is out"),
         ("", "1.9.0", &["2.0.0-beta.1"], Install, "2.0.0-beta.1 is out"),
@@ -154,6 +154,29 @@ fn policy_and_feed_decide_with_the_reason_in_words() {
     }
 }
 
+/// Found by review: `policy check` said that it never happens, and the agent installed the same version again and again.
+#[test]
+fn downgrade_that_leads_to_no_older_version_does_nothing() {
+    let trial = Trial::new("2.1.0", &["2.1.0", "2.0.4"]);
+    for policy in [
+        "UpdateDowngrades = [\"2.1 to 2.1.0\"]",
+        "UpdateDowngrades = [\"2.1.0 to 2.0.4\"]\nUpdateMinimumVersion = \"2.0.5\"",
+        "UpdateDowngrades = [\"2.1.0 to 2.0.4\", \"2.0.4 to 2.1.0\"]",
+    ] {
+        assert_eq!(trial.decide(policy).1, "2.1.0 is up to date", "{policy}");
+    }
+    let upgrade = "UpdateDowngrades = [\"2.0.0 to 2.1.0\"]\nUpdateDeferDays = 90";
+    assert!(Trial::new("2.0.0", &["2.1.0"]).decide(upgrade).1.contains("deferred"));
+}
+
+#[test]
+fn pre_release_of_a_feed_with_channels_is_not_for_the_stable_channel() {
+    let mut trial = Trial::new("1.9.0", &["3.0.0-beta.1", "2.1.0"]);
+    trial.releases[1].channel = Some("stable".to_owned());
+    assert_eq!(trial.decide("").2.as_deref(), Some("2.1.0"));
+    assert_eq!(trial.decide("UpdateChannel = \"beta\"").2.as_deref(), Some("3.0.0-beta.1"));
+}
+
 #[test]
 fn release_is_installed_at_its_deadline_outside_the_window() {
     let mut trial = Trial::new("1.9.0", &["2.0.0"]);
@@ -186,9 +209,9 @@ fn hold_quarantine_and_failed_attempts_keep_a_release_away() {
     let sha512 = trial.releases[0].artifact.digest();
     let last = "the archive has no program".to_owned();
     let at = trial.now;
-    trial.journal.attempts.push(Attempts { sha512, count: ATTEMPTS, last, at, other_file: false });
+    trial.journal.attempts.push(Attempts { sha512, installations: ATTEMPTS, other_files: 0, last, at });
     assert!(trial.decide("").1.starts_with("2.0.0 was tried 3 times"), "{:?}", trial.decide(""));
-    trial.journal.attempts[0].other_file = true;
+    (trial.journal.attempts[0].installations, trial.journal.attempts[0].other_files) = (0, ATTEMPTS);
     assert!(
         trial.decide("").1.contains("not tried again until 2026-11-05 12:00 UTC"),
         "{:?}",
@@ -197,7 +220,7 @@ fn hold_quarantine_and_failed_attempts_keep_a_release_away() {
     trial.now = "2026-11-05T12:00:00Z".parse().unwrap();
     assert_eq!(trial.decide("").0, Verdict::Install, "the server may send the right file again");
     trial.now = at;
-    trial.journal.attempts[0].other_file = false;
+    trial.journal.attempts[0].installations = ATTEMPTS;
     trial.releases[0].artifact.sha512 = [9; 64];
     assert_eq!(trial.decide("").0, Verdict::Install, "another file of the same version is another attempt");
     let until = Some("2026-11-05T00:00:00Z".parse().unwrap());

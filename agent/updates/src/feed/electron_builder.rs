@@ -35,11 +35,10 @@ pub(super) fn parse(text: &str, base: &Url, wanted: &Wanted<'_>) -> Result<Feed,
         FeedError::Format(error.to_string().lines().next().unwrap_or_default().chars().take(200).collect())
     })?;
     let version = parse_version(&document.version)?;
-    let ends = |file: &File| wanted.endings.iter().any(|ending| file.url.ends_with(ending));
     let file = document
         .files
         .iter()
-        .find(|file| ends(file))
+        .find(|file| wanted.takes(&file.url))
         .ok_or_else(|| FeedError::NoArtifact(wanted.endings.join(" or "), String::new()))?;
     let release = Release {
         version,

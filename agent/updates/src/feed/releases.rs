@@ -61,7 +61,9 @@ pub(super) fn is_one(text: &str) -> bool {
         #[serde(rename = "releases")]
         _releases: serde::de::IgnoredAny,
     }
-    text.trim_start().starts_with('{') && serde_json::from_str::<Members>(text).is_ok()
+    // One with a mistake in it is better explained as JSON.
+    text.trim_start().starts_with('{')
+        && (serde_json::from_str::<Members>(text).is_ok() || text.contains("\"releases\""))
 }
 
 pub(super) fn parse(text: &str, base: &Url, wanted: &Wanted<'_>) -> Result<Feed, FeedError> {
@@ -87,7 +89,7 @@ pub(super) fn parse(text: &str, base: &Url, wanted: &Wanted<'_>) -> Result<Feed,
         let usable = |file: &File| {
             fits(&file.system, wanted.system)
                 && fits(&file.architecture, wanted.architecture)
-                && wanted.endings.iter().any(|ending| file.url.ends_with(ending))
+                && wanted.takes(&file.url)
         };
         unknown.extend(entry.others.into_keys());
         let Some(file) = entry.files.into_iter().find(usable) else { continue };

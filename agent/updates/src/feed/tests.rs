@@ -138,10 +138,19 @@ fn wrong_feed_with_many_releases_is_refused_with_the_reason() {
         (releases(&vec!["{\"version\": \"1.0.0\", \"files\": []}"; 1001].join(",")), "more than 1000"),
         (releases("{\"version\": 1}"), "not a release feed"),
         (releases("").replace(": 1,", ": 2,"), "format 2"),
+        (releases(&format!("{},", entry("1.0.0", ""))), "line 1 column 652"),
     ] {
         let error = parse_feed(&text).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");
     }
+}
+
+#[test]
+fn name_of_a_file_is_compared_without_its_query_and_in_any_capitals() {
+    for url in ["A.TAR.GZ", "a.tar.gz?token=1"] {
+        assert!(parse_text(&feed("2.1.0", url, &hash(), "1")).is_ok(), "{url}");
+    }
+    assert!(parse_text(&feed("2.1.0", "a.exe?x=.tar.gz", &hash(), "1")).is_err());
 }
 
 #[test]

@@ -20,7 +20,7 @@ impl Journal {
             Event::Resumed => self.resume(now),
             Event::Decided(decision) => self.decided(&decision, now),
             Event::Progress { offset, etag } => self.progress(offset, etag),
-            Event::Fetched => self.fetched(),
+            Event::Fetched { wait } => self.fetched(wait.as_ref()),
             Event::FetchFailed { reason, lasting } => self.fetch_failed(reason, lasting, now),
             Event::Ready { installed } => self.ready(installed, now),
             Event::NotReady(why) => {
@@ -46,8 +46,11 @@ impl Journal {
             State::Installing { offer, .. } => {
                 let offer = offer.clone();
                 // Whatever the crash was, it may have been this file.
-                self.count(&offer.sha512, "it was interrupted", false, now);
-                if self.attempts(&offer.sha512).is_some_and(|tried| tried.count > ATTEMPTS) {
+                let tried = self.tried(&offer.sha512, "its installation was interrupted", now);
+                tried.installations = tried.installations.saturating_add(1);
+                if tried.installations > ATTEMPTS {
+                    let reason = "its installation was interrupted again and again".to_owned();
+                    self.note(Happened::Failed, Some(offer.version), reason, now);
                     self.state = State::Idle;
                     return vec![Action::Discard];
                 }
@@ -79,7 +82,9 @@ impl Journal {
         };
         let Some(release) = decision.release else { return Vec::new() };
         let digest = release.artifact.digest();
-        let since = self.wanted_since(&digest).unwrap_or(now).min(now);
+        // Until now it was only announced, or there was nothing of it.
+        let announced = matches!(self.state, State::Waiting { fetched: false, .. });
+        let since = self.wanted_since(&digest).filter(|_| !announced).unwrap_or(now).min(now);
         let offer = Offer::of(release, since);
         let mut actions = Vec::new();
         if self.offer().is_none_or(|before| before.sha512 != digest) {
@@ -141,26 +146,18 @@ impl Journal {
         Vec::new()
     }
 
-    fn fetched(&mut self) -> Vec<Action> {
-        match &self.state {
-            State::Offered { offer, wait } | State::Downloading { offer, wait, .. } => {
-                let (offer, wait) = (offer.clone(), wait.clone());
-                if let Some(why) = wait {
-                    self.state = State::Waiting { offer, why, fetched: true };
-                    return Vec::new();
-                }
-                self.state = State::Verified { offer };
-                vec![Action::Check]
-            }
-            State::Idle
-            | State::Verified { .. }
-            | State::Waiting { .. }
-            | State::Installing { .. }
-            | State::Confirming { .. }
-            | State::RollingBack { .. }
-            | State::Committed { .. }
-            | State::RolledBack { .. } => Vec::new(),
+    /// The download took its time: whether it is installed now was decided again.
+    fn fetched(&mut self, wait: Option<&Reason>) -> Vec<Action> {
+        let (State::Offered { offer, .. } | State::Downloading { offer, .. }) = &self.state else {
+            return Vec::new();
+        };
+        let offer = offer.clone();
+        if let Some(why) = wait.map(Wait::from) {
+            self.state = State::Waiting { offer, why, fetched: true };
+            return Vec::new();
         }
+        self.state = State::Verified { offer };
+        vec![Action::Check]
     }
 
     fn fetch_failed(&mut self, reason: String, lasting: bool, now: Timestamp) -> Vec<Action> {
@@ -172,7 +169,8 @@ impl Journal {
             // What is there stays, for the next time.
             return Vec::new();
         }
-        self.count(&offer.sha512, &reason, true, now);
+        let tried = self.tried(&offer.sha512, &reason, now);
+        tried.other_files = tried.other_files.saturating_add(1);
         self.note(Happened::Failed, Some(offer.version.clone()), reason, now);
         self.state = State::Offered { offer, wait };
         vec![Action::Discard]
@@ -181,7 +179,8 @@ impl Journal {
     fn ready(&mut self, installed: Option<Version>, now: Timestamp) -> Vec<Action> {
         let State::Verified { offer } = &self.state else { return Vec::new() };
         let offer = offer.clone();
-        self.count(&offer.sha512, "its installation did not end", false, now);
+        let tried = self.tried(&offer.sha512, "its installation did not end", now);
+        tried.installations = tried.installations.saturating_add(1);
         self.state = State::Installing { offer: offer.clone(), previous: installed };
         vec![Action::Install { offer }]
     }
@@ -196,9 +195,10 @@ impl Journal {
     fn install_failed(&mut self, reason: String, lasting: bool, now: Timestamp) -> Vec<Action> {
         let State::Installing { offer, .. } = &self.state else { return Vec::new() };
         let offer = offer.clone();
-        self.count_back(&offer.sha512);
-        if lasting {
-            self.count(&offer.sha512, &reason, false, now);
+        let tried = self.tried(&offer.sha512, &reason, now);
+        if !lasting {
+            // It was no fault of the file.
+            tried.installations = tried.installations.saturating_sub(1);
         }
         self.note(Happened::Failed, Some(offer.version.clone()), reason, now);
         self.state = State::Offered { offer, wait: None };
@@ -235,8 +235,9 @@ impl Journal {
         self.quarantine_version(version.clone(), reason.clone(), now);
         self.note(Happened::RolledBack, Some(version.clone()), reason.clone(), now);
         self.previous = None;
-        self.state = State::RolledBack { version, previous: previous.clone(), reason };
-        vec![Action::Discard, Action::CleanUp { keep: previous.into_iter().collect() }]
+        self.state = State::RolledBack { version: version.clone(), previous: previous.clone(), reason };
+        // A user may have the app open still.
+        vec![Action::Discard, Action::CleanUp { keep: previous.into_iter().chain([version]).collect() }]
     }
 
     /// A version that is gone does not come back: the present one stays, quarantined, until a later one is installed.
@@ -295,24 +296,19 @@ impl Journal {
         }
     }
 
-    fn count(&mut self, sha512: &str, last: &str, other_file: bool, at: Timestamp) {
+    /// What is known about a file that was tried, with how that ended.
+    fn tried(&mut self, sha512: &str, last: &str, at: Timestamp) -> &mut Attempts {
         let before = self.attempts.iter().position(|one| one.sha512 == sha512);
-        let count = before.map_or(0, |index| self.attempts.remove(index).count).saturating_add(1);
-        self.attempts.push(Attempts {
-            sha512: sha512.to_owned(),
-            count,
-            last: last.to_owned(),
-            at,
-            other_file,
+        let (installations, other_files) = before.map_or((0, 0), |index| {
+            let Attempts { installations, other_files, .. } = self.attempts.remove(index);
+            (installations, other_files)
         });
         trim(&mut self.attempts);
-    }
-
-    fn count_back(&mut self, sha512: &str) {
-        if let Some(tried) = self.attempts.iter_mut().find(|one| one.sha512 == sha512) {
-            tried.count = tried.count.saturating_sub(1);
-        }
-        self.attempts.retain(|one| one.count > 0);
+        let tried =
+            Attempts { sha512: sha512.to_owned(), installations, other_files, last: last.to_owned(), at };
+        self.attempts.push(tried);
+        let last = self.attempts.len() - 1;
+        &mut self.attempts[last]
     }
 
     fn note(&mut self, happened: Happened, version: Option<Version>, message: String, now: Timestamp) {

@@ -44,6 +44,15 @@ fn run(mut journal: Journal, events: Vec<Event<'_>>) -> (Journal, Vec<String>) {
     (journal, found)
 }
 
+fn fetched() -> Event<'static> {
+    Event::Fetched { wait: None }
+}
+
+/// The download came, and time has not.
+fn early() -> Event<'static> {
+    Event::Fetched { wait: Some(Reason::Held { until: None }) }
+}
+
 fn ready() -> Event<'static> {
     Event::Ready { installed: Some(version("1.0.0")) }
 }
@@ -58,7 +67,7 @@ fn update_goes_from_offer_to_commit() {
             decision(Verdict::Install, &new),
             progress(5),
             progress(9),
-            Event::Fetched,
+            fetched(),
             ready(),
             Event::Installed,
             Event::Confirmed,
@@ -94,14 +103,14 @@ fn download_comes_before_the_wait_and_goes_on_where_it_ended() {
             Event::FetchFailed { reason: "the network is away".to_owned(), lasting: false },
             Event::Resumed,
             decision(Verdict::Prepare, &new),
-            Event::Fetched,
+            early(),
             decision(Verdict::Prepare, &new),
             Event::Resumed,
             decision(Verdict::Install, &new),
-            Event::Fetched,
+            fetched(),
             Event::NotReady(Reason::AppOpen { version: new.version.clone() }),
             decision(Verdict::Install, &new),
-            Event::Fetched,
+            fetched(),
             ready(),
         ],
     );
@@ -124,15 +133,14 @@ fn download_comes_before_the_wait_and_goes_on_where_it_ended() {
             "Installing: install 2.0.0",
         ]
     );
-    assert!(journal.attempts.iter().all(|tried| tried.count == 1), "{journal:?}");
+    assert!(journal.attempts.iter().all(|tried| tried.installations == 1), "{journal:?}");
 }
 
 #[test]
 fn version_that_does_not_start_is_put_back_and_quarantined_until_a_later_one_starts() {
     let (new, next) = (release("2.0.0"), release("2.0.10"));
     let broken = || Event::DoesNotStart { reason: "a library is missing".to_owned() };
-    let install =
-        |release| vec![decision(Verdict::Install, release), Event::Fetched, ready(), Event::Installed];
+    let install = |release| vec![decision(Verdict::Install, release), fetched(), ready(), Event::Installed];
     let mut events = install(&new);
     events.extend([
         broken(),
@@ -147,7 +155,7 @@ fn version_that_does_not_start_is_put_back_and_quarantined_until_a_later_one_sta
             "RollingBack: put back Some(Version { major: 1, minor: 0, patch: 0 })",
             "RollingBack: ",
             "RollingBack: put back Some(Version { major: 1, minor: 0, patch: 0 })",
-            "RolledBack: discard, keep 1"
+            "RolledBack: discard, keep 2"
         ]
     );
     assert_eq!(journal.quarantine(&new.version).unwrap().reason, "a library is missing");
@@ -164,11 +172,20 @@ fn version_whose_predecessor_is_gone_stays_and_a_later_one_is_installed() {
     let broken = Event::DoesNotStart { reason: "a library is missing".to_owned() };
     let gone = Event::NotPutBack { reason: "version 1.0.0 is gone".to_owned(), lasting: true };
     let mut events =
-        vec![decision(Verdict::Install, &new), Event::Fetched, ready(), Event::Installed, broken, gone];
-    events.extend([decision(Verdict::Install, &next), Event::Fetched]);
+        vec![decision(Verdict::Install, &new), fetched(), ready(), Event::Installed, broken, gone];
+    events.extend([decision(Verdict::Install, &next), fetched()]);
     let (journal, found) = run(Journal::default(), events);
     assert_eq!(found[5..], ["Idle: discard", "Offered: fetch from 0", "Verified: check"]);
     assert!(journal.quarantine(&new.version).is_some());
+}
+
+#[test]
+fn time_in_which_a_release_was_only_announced_does_not_count_for_its_deadline() {
+    let new = release("2.0.0");
+    let later = Timestamp::from_second(1000).unwrap();
+    let (journal, _) = Journal::default().step(decision(Verdict::Announce, &new), NOW);
+    let (journal, _) = journal.step(decision(Verdict::Prepare, &new), later);
+    assert_eq!(journal.wanted_since(&new.artifact.digest()), Some(later));
 }
 
 #[test]
@@ -179,8 +196,7 @@ fn hold_keeps_what_was_downloaded_and_since_when_it_is_wanted() {
         release: None,
         reason: Reason::Held { until: None },
     });
-    let (journal, found) =
-        run(Journal::default(), vec![decision(Verdict::Prepare, &new), Event::Fetched, held]);
+    let (journal, found) = run(Journal::default(), vec![decision(Verdict::Prepare, &new), early(), held]);
     assert_eq!(found[2], "Waiting: ");
     assert_eq!(journal.wanted_since(&new.artifact.digest()), Some(NOW));
 }
@@ -189,24 +205,24 @@ fn hold_keeps_what_was_downloaded_and_since_when_it_is_wanted() {
 fn same_file_is_tried_three_times_whatever_ends_the_attempt() {
     let new = release("2.0.0");
     let digest = new.artifact.digest();
-    let start = || vec![decision(Verdict::Install, &new), Event::Fetched, ready()];
+    let start = || vec![decision(Verdict::Install, &new), fetched(), ready()];
     // The device crashes during the installation, again and again.
     let (journal, found) = run(Journal::default(), [start(), vec![Event::Resumed; 5]].concat());
     assert_eq!(
         found[3..],
         ["Installing: install 2.0.0", "Installing: install 2.0.0", "Idle: discard", "Idle: ", "Idle: "]
     );
-    assert!(journal.attempts(&digest).unwrap().count >= ATTEMPTS);
+    assert!(journal.attempts(&digest).unwrap().installations >= ATTEMPTS);
     // What is no fault of the file does not count.
     let failed = |lasting| Event::InstallFailed { reason: "x".to_owned(), lasting };
     let (journal, _) = run(Journal::default(), [start(), vec![failed(false)]].concat());
-    assert_eq!(journal.attempts(&digest), None);
+    assert_eq!(journal.attempts(&digest).unwrap().count(), 0);
     let (journal, _) = run(journal, [start(), vec![failed(true)], start(), vec![failed(true)]].concat());
-    assert_eq!(journal.attempts(&digest).unwrap().count, 2);
+    assert_eq!(journal.attempts(&digest).unwrap().installations, 2);
     let wrong = Event::FetchFailed { reason: "the hash differs".to_owned(), lasting: true };
     let (journal, _) = run(journal, vec![decision(Verdict::Install, &new), wrong]);
     let tried = journal.attempts(&digest).unwrap();
-    assert_eq!((tried.count, tried.last.as_str(), tried.other_file), (3, "the hash differs", true));
+    assert_eq!((tried.installations, tried.other_files, tried.last.as_str()), (2, 1, "the hash differs"));
 }
 
 #[test]
@@ -216,7 +232,7 @@ fn withdrawn_or_replaced_offer_is_no_failure_and_leaves_nothing() {
         Journal::default(),
         vec![
             decision(Verdict::Prepare, &new),
-            Event::Fetched,
+            early(),
             decision(Verdict::Prepare, &next),
             decision(Verdict::Stay, &next),
         ],
@@ -232,7 +248,7 @@ fn administrator_holds_releases_and_rolls_back() {
     let command = |command| Event::Commanded { command, installed: Some(version("2.0.0")) };
     let installed = vec![
         decision(Verdict::Install, &new),
-        Event::Fetched,
+        fetched(),
         ready(),
         Event::Installed,
         Event::Confirmed,
@@ -243,7 +259,7 @@ fn administrator_holds_releases_and_rolls_back() {
     ];
     let (journal, found) = run(Journal::default(), installed);
     assert!(found[5].starts_with("RollingBack: put back Some"), "{found:?}");
-    assert_eq!(found[6..], ["RolledBack: discard, keep 1", "RolledBack: "]);
+    assert_eq!(found[6..], ["RolledBack: discard, keep 2", "RolledBack: "]);
     assert!(journal.quarantine(&new.version).is_some());
     let (journal, _) = run(journal, vec![command(Command::Hold { until: None })]);
     assert!(journal.hold(NOW).is_some());
@@ -255,8 +271,8 @@ fn administrator_holds_releases_and_rolls_back() {
 fn journal_survives_its_file() {
     let new = release("2.0.0");
     let broken = Event::DoesNotStart { reason: "x".to_owned() };
-    let events = vec![decision(Verdict::Prepare, &new), Event::Fetched];
-    let more = vec![decision(Verdict::Install, &new), Event::Fetched, ready(), Event::Installed, broken];
+    let events = vec![decision(Verdict::Prepare, &new), early()];
+    let more = vec![decision(Verdict::Install, &new), fetched(), ready(), Event::Installed, broken];
     for events in [vec![], events.clone(), [events, more].concat()] {
         let (journal, _) = run(Journal::default(), events);
         let text = serde_json::to_string(&journal).unwrap();
@@ -280,7 +296,7 @@ proptest! {
                 3 => decision(Verdict::Stay, &releases[0]),
                 4 => decision(Verdict::Announce, &releases[1]),
                 5 => Event::Progress { offset: 1, etag: None },
-                6 => Event::Fetched,
+                6 => fetched(),
                 7 => Event::FetchFailed { reason: "x".to_owned(), lasting: true },
                 8 => ready(),
                 9 => Event::Installed,

@@ -35,7 +35,8 @@ pub(super) async fn print() -> anyhow::Result<()> {
     device.push("50.toml", &policy);
     // A version that is installed: a first installation does not wait for the window.
     let folder = device.path("opt/lab-notes");
-    fs_err::create_dir_all(folder.join("versions/1.0.0"))?;
+    fs_err::create_dir_all(folder.join("versions/1.0.0/bin"))?;
+    fs_err::write(folder.join("versions/1.0.0/bin/lab-notes"), "")?;
     fs_err::os::unix::fs::symlink(folder.join("versions/1.0.0"), folder.join("current"))?;
     let agent = device.start_agent().await;
     tokio::time::sleep(Duration::from_secs(2)).await;
