@@ -35,6 +35,11 @@ fn contradiction(key: &str, message: impl Into<String>, hint: &str) -> Problem {
     Problem::new(Code::PolicyContradiction, message).key(key).hint(hint.to_owned())
 }
 
+/// A version that policy asks for and excludes as well.
+fn unreachable(key: &str, message: impl Into<String>, hint: &str) -> Problem {
+    Problem::new(Code::PolicyUnreachableVersion, message).key(key).hint(hint.to_owned())
+}
+
 fn half_configured_sign_in(policy: &Policy) -> Vec<Problem> {
     match (&policy.issuer, &policy.client_id) {
         (Some(_), None) => {
@@ -380,7 +385,7 @@ fn pin_against_the_apps_own_updater(policy: &Policy) -> Vec<Problem> {
 
 fn pin_below_minimum(policy: &Policy) -> Vec<Problem> {
     match (&policy.update_pinned_version, &policy.update_minimum_version) {
-        (Some(pin), Some(minimum)) if pin.is_below(minimum) => vec![contradiction(
+        (Some(pin), Some(minimum)) if pin.is_below(minimum) => vec![unreachable(
             "UpdatePinnedVersion",
             format!("{pin} is below `UpdateMinimumVersion` {minimum}"),
             "the pin decides; raise it or lower the minimum",
@@ -400,18 +405,14 @@ fn pin_of_another_channel(policy: &Policy) -> Vec<Problem> {
         return Vec::new();
     }
     let message = format!("{pin} is not in the channel `{channel}` of `UpdateChannel`, so no feed offers it");
-    vec![contradiction(
-        "UpdatePinnedVersion",
-        message,
-        "pin a version of that channel, or change the channel",
-    )]
+    vec![unreachable("UpdatePinnedVersion", message, "pin a version of that channel, or change the channel")]
 }
 
 fn downgrades_that_never_happen(policy: &Policy) -> Vec<Problem> {
     let wrong = |downgrade: &Downgrade| {
         let message = format!("`{downgrade}` never happens: {}", policy.fault_of(downgrade)?);
         Some(
-            contradiction("UpdateDowngrades", message, "correct the item, or remove it")
+            unreachable("UpdateDowngrades", message, "correct the item, or remove it")
                 .using("the other items".to_owned()),
         )
     };

@@ -79,6 +79,30 @@ async fn archive_with_one_folder_and_a_link_is_installed() {
     assert!(fixture.leftovers().is_empty(), "{:?}", fixture.leftovers());
 }
 
+/// Before it is pushed: a policy that asks for a version and excludes it as well.
+#[tokio::test]
+async fn version_that_policy_asks_for_and_excludes_is_refused_at_policy_check() {
+    let device = Device::new();
+    let file = device.path("planned.toml");
+    for (text, expected) in [
+        (
+            "UpdatePinnedVersion = \"2.0\"\nUpdateMinimumVersion = \"2.1.0\"\n",
+            "2.0 is below `UpdateMinimumVersion` 2.1.0",
+        ),
+        (
+            "UpdatePinnedVersion = \"2.0.0-beta.1\"\nUpdateChannel = \"stable\"\n",
+            "not in the channel `stable`",
+        ),
+        ("UpdateDowngrades = [\"2.1 to 2.1.0\"]\n", "never happens"),
+    ] {
+        fs_err::write(&file, format!("AppSelfUpdate = \"none\"\n{text}")).unwrap();
+        let output = device.steward(&["policy", "check", &file.display().to_string()]).await;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{printed}");
+        assert!(printed.contains("policy.unreachable-version") && printed.contains(expected), "{printed}");
+    }
+}
+
 /// What is not packed as a tar.gz.
 #[tokio::test]
 async fn zip_and_program_that_is_everything_itself_are_installed() {

@@ -107,7 +107,7 @@ fn contradiction_is_reported_and_its_repair_is_not() {
         ("UpdatePinnedVersion = \"2.0.0\"\nAppSelfUpdate = \"none\"".to_owned(), ""),
         (
             "UpdatePinnedVersion = \"2.0.0\"\nAppSelfUpdate = \"none\"\nUpdateMinimumVersion = \"2.1.0\"".to_owned(),
-            "2.0.0 is below `UpdateMinimumVersion` 2.1.0",
+            "policy.unreachable-version `UpdatePinnedVersion`: 2.0.0 is below `UpdateMinimumVersion` 2.1.0",
         ),
         ("UpdatePinnedVersion = \"2.1\"\nAppSelfUpdate = \"none\"\nUpdateMinimumVersion = \"2.1.7\"".to_owned(), ""),
         (

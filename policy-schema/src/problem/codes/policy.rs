@@ -89,6 +89,13 @@ codes! {
         ///
         /// Fix: as the message says.
         PolicyContradiction = "policy.contradiction", Warning;
+        /// A version that policy asks for cannot be reached with its other settings.
+        ///
+        /// Cause: a pin below the minimum version or in another channel, or a downgrade that leads to no older version or to one
+        /// that policy excludes.
+        ///
+        /// Fix: as the message says.
+        PolicyUnreachableVersion = "policy.unreachable-version", Error;
         /// A version is pinned while the app's own updater may install another one.
         ///
         /// Cause: `UpdatePinnedVersion` is set and `AppSelfUpdate` is not `none`. When the two work against each other,
