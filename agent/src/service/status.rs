@@ -107,7 +107,7 @@ impl Service {
             running: self.update_check.due().is_none(),
             message: outcome.map(|outcome| outcome.message.clone()).or_else(|| waits(&observed.journal)),
             offered: outcome.and_then(|outcome| outcome.offered.clone()),
-            quarantined: updates::decide::quarantined(&observed.journal),
+            quarantined: observed.journal.quarantined_versions(),
             progress: progress(&observed.journal).filter(|_| managed),
             hold: observed.journal.hold(observed.now).cloned(),
             checked_at: outcome.map(|outcome| outcome.finished_at),

@@ -190,18 +190,18 @@ impl<'a> Run<'a> {
                     }
                 })
             }
-            Action::PutBack { previous } => {
-                let put_back = install::put_back(paths, installation, previous.as_ref());
-                let failed = put_back.as_ref().err().map(|error| {
+            Action::RollBack { previous } => {
+                let rolled_back = install::roll_back(paths, installation, previous.as_ref());
+                let failed = rolled_back.as_ref().err().map(|error| {
                     let lasting = error.kind() == std::io::ErrorKind::NotFound;
-                    Event::NotPutBack { reason: chain(error), lasting }
+                    Event::NotRolledBack { reason: chain(error), lasting }
                 });
                 if let Some(UpdateError::DoesNotStart { back, .. }) = &mut self.failure {
-                    *back = Some(put_back.map(|()| previous));
-                } else if let Err(source) = put_back {
-                    self.failure = Some(UpdateError::NotPutBack(source));
+                    *back = Some(rolled_back.map(|()| previous));
+                } else if let Err(source) = rolled_back {
+                    self.failure = Some(UpdateError::NotRolledBack(source));
                 }
-                Some(failed.unwrap_or(Event::PutBack))
+                Some(failed.unwrap_or(Event::RolledBack))
             }
             Action::Discard => {
                 self.verified = None;

@@ -142,7 +142,7 @@ fn sync_folders(folder: &Path) -> io::Result<()> {
 }
 
 /// Makes the previous version current again, or none, if there was none.
-pub(super) fn put_back(
+pub(super) fn roll_back(
     paths: &Paths,
     installation: &Installation,
     previous: Option<&Version>,

@@ -17,8 +17,8 @@ use std::path::PathBuf;
 
 use net::http::Network;
 use platform::paths::Paths;
+use platform::random;
 use platform::state::StateError;
-use platform::{clock, random};
 use policy_schema::settings::UpdateMode;
 use policy_schema::{Policy, Problem};
 use protocol::update::Command;
@@ -201,9 +201,4 @@ pub(crate) fn installed(paths: &Paths, app: &Descriptor) -> Option<Version> {
 fn journal_unreadable(error: &StateError) -> Problem {
     unreadable("the journal of updates", error)
         .using("no journal: a version that failed to start may be tried once more")
-}
-
-/// When a check is repeated that was not stopped by anything.
-fn later(seconds: u64) -> jiff::Timestamp {
-    clock::after(clock::now(), seconds)
 }

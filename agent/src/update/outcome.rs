@@ -80,7 +80,7 @@ pub(super) enum UpdateError {
         back: Option<io::Result<Option<Version>>>,
     },
     #[error("the previous version cannot be made current again")]
-    NotPutBack(#[source] io::Error),
+    NotRolledBack(#[source] io::Error),
     #[error("an installation that was interrupted is not finished")]
     Unfinished,
     #[error(transparent)]
@@ -117,7 +117,7 @@ impl UnitError {
 pub(super) fn failed(feed: Option<&Url>, error: UpdateError, seed: u16) -> Outcome {
     let (before, after) = (Journal::default(), Journal::default());
     let checked = Checked { before, after, result: Err(error), failure: None };
-    checked.outcome(feed, super::later(0), seed)
+    checked.outcome(feed, platform::clock::now(), seed)
 }
 
 impl Checked {
@@ -247,7 +247,7 @@ impl UpdateError {
             Self::Unit(_)
             | Self::Journal(_)
             | Self::State(_)
-            | Self::NotPutBack(_)
+            | Self::NotRolledBack(_)
             | Self::Unfinished
             | Self::DoesNotStart { back: Some(Err(_)), .. } => Some(RETRY),
             Self::DoesNotStart { .. } | Self::Fetch(_) | Self::NoInstallation => None,
@@ -281,7 +281,7 @@ impl UpdateError {
                     .using(using)
                     .hint(format!("publish a corrected version; {version} is quarantined on this device"))
             }
-            Self::NotPutBack(_) | Self::Unfinished => Problem::new(Code::UpdateInstallFailed, chain(self))
+            Self::NotRolledBack(_) | Self::Unfinished => Problem::new(Code::UpdateInstallFailed, chain(self))
                 .using("what is installed now; the agent tries again"),
             Self::Journal(error) => journal_problem(error),
             Self::State(error) => Problem::new(Code::UpdateInstallFailed, chain(self))

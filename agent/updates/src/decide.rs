@@ -3,8 +3,6 @@
 //! In: what policy says ([`Rules`]), the releases of a feed, what is known of the device, and the time. Out: a [`Decision`]. The
 //! newest release that may be installed now is chosen; if none may, the decision is about the newest one and says why not.
 
-use std::collections::BTreeSet;
-
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use policy_schema::settings::UpdateMode;
@@ -260,12 +258,6 @@ fn deferred(release: &Release, days: u32, now: Timestamp) -> Option<Reason> {
 
 fn later(time: Timestamp, by: SignedDuration) -> Timestamp {
     time.checked_add(by).unwrap_or(Timestamp::MAX)
-}
-
-/// The versions that no release may lead to any more, for whoever shows them.
-#[must_use]
-pub fn quarantined(journal: &Journal) -> BTreeSet<Version> {
-    journal.quarantined.iter().map(|one| one.version.clone()).collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! before it does what it asks for, so an update goes on after a crash at any point: it gives [`Event::Resumed`], and does what
 //! comes. Status, reports and notifications are made of this journal, so they cannot contradict one another.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use policy_schema::Extra;
 use protocol::update::{Command, HistoryEntry, Hold, Stage};
@@ -197,9 +199,9 @@ pub enum Event<'a> {
     /// It does not.
     DoesNotStart { reason: String },
     /// The version before is back.
-    PutBack,
+    RolledBack,
     /// It could not be put back. `lasting`: it is gone.
-    NotPutBack { reason: String, lasting: bool },
+    NotRolledBack { reason: String, lasting: bool },
     /// An administrator asks for something. `installed` is what is there now.
     Commanded { command: Command, installed: Option<Version> },
 }
@@ -217,7 +219,7 @@ pub enum Action {
     /// See whether the version starts.
     Confirm { version: Version },
     /// Put the version before back.
-    PutBack { previous: Option<Version> },
+    RollBack { previous: Option<Version> },
     /// Remove the download.
     Discard,
     /// Remove versions besides these.
@@ -287,6 +289,12 @@ impl Journal {
     #[must_use]
     pub fn quarantine(&self, version: &Version) -> Option<&Quarantine> {
         self.quarantined.iter().find(|one| one.version == *version)
+    }
+
+    /// All versions that were rolled back.
+    #[must_use]
+    pub fn quarantined_versions(&self) -> BTreeSet<Version> {
+        self.quarantined.iter().map(|one| one.version.clone()).collect()
     }
 
     /// How often a file was tried.

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use policy_schema::raw::Source;
 use policy_schema::read::drop_in;
 use policy_schema::{LastGood, resolve};

@@ -33,8 +33,8 @@ impl Journal {
             Event::InstallFailed { reason, lasting } => self.install_failed(reason, lasting, now),
             Event::Confirmed => self.confirmed(now),
             Event::DoesNotStart { reason } => self.does_not_start(reason),
-            Event::PutBack => self.put_back(now),
-            Event::NotPutBack { reason, lasting } => self.not_put_back(reason, lasting, now),
+            Event::RolledBack => self.rolled_back(now),
+            Event::NotRolledBack { reason, lasting } => self.not_rolled_back(reason, lasting, now),
             Event::Commanded { command, installed } => self.commanded(command, installed, now),
         };
         (self, actions)
@@ -57,7 +57,7 @@ impl Journal {
                 vec![Action::Install { offer }]
             }
             State::Confirming { version, .. } => vec![Action::Confirm { version: version.clone() }],
-            State::RollingBack { previous, .. } => vec![Action::PutBack { previous: previous.clone() }],
+            State::RollingBack { previous, .. } => vec![Action::RollBack { previous: previous.clone() }],
             State::Verified { offer } => {
                 self.state = State::Offered { offer: offer.clone(), wait: None };
                 Vec::new()
@@ -226,10 +226,10 @@ impl Journal {
         let State::Confirming { version, previous } = &self.state else { return Vec::new() };
         let (version, previous) = (version.clone(), previous.clone());
         self.state = State::RollingBack { version, previous: previous.clone(), reason };
-        vec![Action::PutBack { previous }]
+        vec![Action::RollBack { previous }]
     }
 
-    fn put_back(&mut self, now: Timestamp) -> Vec<Action> {
+    fn rolled_back(&mut self, now: Timestamp) -> Vec<Action> {
         let State::RollingBack { version, previous, reason } = &self.state else { return Vec::new() };
         let (version, previous, reason) = (version.clone(), previous.clone(), reason.clone());
         self.quarantine_version(version.clone(), reason.clone(), now);
@@ -241,7 +241,7 @@ impl Journal {
     }
 
     /// A version that is gone does not come back: the present one stays, quarantined, until a later one is installed.
-    fn not_put_back(&mut self, failure: String, lasting: bool, now: Timestamp) -> Vec<Action> {
+    fn not_rolled_back(&mut self, failure: String, lasting: bool, now: Timestamp) -> Vec<Action> {
         let State::RollingBack { version, reason, .. } = &self.state else { return Vec::new() };
         let (version, reason) = (version.clone(), reason.clone());
         self.note(Happened::Failed, Some(version.clone()), failure, now);
@@ -291,7 +291,7 @@ impl Journal {
                 let discard = self.offer().is_some().then_some(Action::Discard);
                 let reason = "an administrator rolled it back".to_owned();
                 self.state = State::RollingBack { version, previous: Some(previous.clone()), reason };
-                discard.into_iter().chain([Action::PutBack { previous: Some(previous) }]).collect()
+                discard.into_iter().chain([Action::RollBack { previous: Some(previous) }]).collect()
             }
         }
     }

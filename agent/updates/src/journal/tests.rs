@@ -35,7 +35,7 @@ fn run(mut journal: Journal, events: Vec<Event<'_>>) -> (Journal, Vec<String>) {
             Action::Check => "check".to_owned(),
             Action::Install { offer } => format!("install {}", offer.version),
             Action::Confirm { version } => format!("confirm {version}"),
-            Action::PutBack { previous } => format!("put back {previous:?}"),
+            Action::RollBack { previous } => format!("roll back to {previous:?}"),
             Action::Discard => "discard".to_owned(),
             Action::CleanUp { keep } => format!("keep {}", keep.len()),
         });
@@ -137,24 +137,24 @@ fn download_comes_before_the_wait_and_goes_on_where_it_ended() {
 }
 
 #[test]
-fn version_that_does_not_start_is_put_back_and_quarantined_until_a_later_one_starts() {
+fn version_that_does_not_start_is_rolled_back_and_quarantined_until_a_later_one_starts() {
     let (new, next) = (release("2.0.0"), release("2.0.10"));
     let broken = || Event::DoesNotStart { reason: "a library is missing".to_owned() };
     let install = |release| vec![decision(Verdict::Install, release), fetched(), ready(), Event::Installed];
     let mut events = install(&new);
     events.extend([
         broken(),
-        Event::NotPutBack { reason: "the disk is full".to_owned(), lasting: false },
+        Event::NotRolledBack { reason: "the disk is full".to_owned(), lasting: false },
         Event::Resumed,
     ]);
-    events.push(Event::PutBack);
+    events.push(Event::RolledBack);
     let (journal, found) = run(Journal::default(), events);
     assert_eq!(
         found[4..],
         [
-            "RollingBack: put back Some(Version { major: 1, minor: 0, patch: 0 })",
+            "RollingBack: roll back to Some(Version { major: 1, minor: 0, patch: 0 })",
             "RollingBack: ",
-            "RollingBack: put back Some(Version { major: 1, minor: 0, patch: 0 })",
+            "RollingBack: roll back to Some(Version { major: 1, minor: 0, patch: 0 })",
             "RolledBack: discard, keep 2"
         ]
     );
@@ -170,7 +170,7 @@ fn version_that_does_not_start_is_put_back_and_quarantined_until_a_later_one_sta
 fn version_whose_predecessor_is_gone_stays_and_a_later_one_is_installed() {
     let (new, next) = (release("2.0.0"), release("2.0.10"));
     let broken = Event::DoesNotStart { reason: "a library is missing".to_owned() };
-    let gone = Event::NotPutBack { reason: "version 1.0.0 is gone".to_owned(), lasting: true };
+    let gone = Event::NotRolledBack { reason: "version 1.0.0 is gone".to_owned(), lasting: true };
     let mut events =
         vec![decision(Verdict::Install, &new), fetched(), ready(), Event::Installed, broken, gone];
     events.extend([decision(Verdict::Install, &next), fetched()]);
@@ -253,12 +253,12 @@ fn administrator_holds_releases_and_rolls_back() {
         Event::Installed,
         Event::Confirmed,
         command(Command::RollBack),
-        Event::PutBack,
+        Event::RolledBack,
         // There is nothing before that.
         command(Command::RollBack),
     ];
     let (journal, found) = run(Journal::default(), installed);
-    assert!(found[5].starts_with("RollingBack: put back Some"), "{found:?}");
+    assert!(found[5].starts_with("RollingBack: roll back to Some"), "{found:?}");
     assert_eq!(found[6..], ["RolledBack: discard, keep 2", "RolledBack: "]);
     assert!(journal.quarantine(&new.version).is_some());
     let (journal, _) = run(journal, vec![command(Command::Hold { until: None })]);
@@ -303,9 +303,9 @@ proptest! {
                 10 => Event::InstallFailed { reason: "x".to_owned(), lasting: true },
                 11 => Event::Confirmed,
                 12 => Event::DoesNotStart { reason: "x".to_owned() },
-                13 => Event::PutBack,
-                14 => Event::NotPutBack { reason: "x".to_owned(), lasting: false },
-                15 => Event::NotPutBack { reason: "x".to_owned(), lasting: true },
+                13 => Event::RolledBack,
+                14 => Event::NotRolledBack { reason: "x".to_owned(), lasting: false },
+                15 => Event::NotRolledBack { reason: "x".to_owned(), lasting: true },
                 _ => Event::Commanded { command: Command::RollBack, installed: Some(version("2.0.0")) },
             };
             let before = journal.stage();
@@ -316,7 +316,7 @@ proptest! {
                         prop_assert!(matches!(before, Stage::Verified | Stage::Installing), "{:?}", before);
                         prop_assert_eq!(next.stage(), Stage::Installing);
                     }
-                    Action::PutBack { .. } => prop_assert_eq!(next.stage(), Stage::RollingBack),
+                    Action::RollBack { .. } => prop_assert_eq!(next.stage(), Stage::RollingBack),
                     Action::Confirm { .. } => prop_assert_eq!(next.stage(), Stage::Confirming),
                     Action::Fetch { .. } | Action::Check | Action::Discard | Action::CleanUp { .. } => {}
                 }
