@@ -49,7 +49,7 @@ settings! {
         /// Each item names what is installed, a version or the beginning of one, and the older version to install instead. There
         /// is no other way to an older version. A device on that older version is not updated to the newer one again.
         UpdateDowngrades => update_downgrades: Vec<Downgrade> =
-            Setting::list(Format::Downgrade, 16, &["2.1.0 to 2.0.4"]).default(Literal::List(&[])).items_stand_alone();
+            Setting::list(Format::Downgrade, 16, &["2.2.0 to 2.1.0"]).default(Literal::List(&[])).items_stand_alone();
         /// Minimum version
         ///
         /// An older version is updated at once: deferral and rollout do not delay it. It waits for the window only if there is a
