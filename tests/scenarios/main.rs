@@ -34,6 +34,8 @@ mod truth;
 mod update;
 mod update_crashes;
 mod update_faults;
+mod update_packages;
 mod vault;
 mod windows;
 mod windows_packages;
+mod windows_packages_of_apps;

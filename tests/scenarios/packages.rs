@@ -3,6 +3,7 @@
 
 use e2e::container::{Container, USER};
 use e2e::feed::Feed;
+use e2e::memo::{Behavior, Workshop};
 use e2e::wait::until;
 use protocol::health::{ComponentName, State};
 
@@ -307,6 +308,62 @@ async fn update_is_installed_by_a_unit_of_its_own() {
     let agent = device.agent().await;
     let writable = device.run(&format!("nsenter --target {agent} --mount touch /opt/x")).await;
     assert!(writable.errors.contains("Read-only file system"), "{writable:?}");
+}
+
+/// A package of an app writes wherever it wants, and may stop the services of the device: its package manager runs in a unit of its
+/// own, outside the sandbox of the agent's, and goes on when the agent ends.
+#[tokio::test]
+async fn package_manager_for_an_app_runs_outside_of_the_agent_s_units_and_outlives_them() {
+    let Some(device) = Container::boot().await else { return };
+    let (feed, workshop) = (Feed::start().await, Workshop::new());
+    let publish = |version: &str, behavior| {
+        feed.publish_file(version, &format!("lab-memo-{version}.deb"), workshop.deb(version, behavior));
+        feed.save(device.shared());
+    };
+    publish("1.0.0", Behavior::Works);
+    let _server = device.serve_shared(8000);
+    device.install(CURRENT).await;
+    let policy = "App = \"lab-memo\"\nProxyMode = \"direct\"\nUpdateFeed = \"http://127.0.0.1:8000/latest.yml\"\n\
+                  UpdateMode = \"automatic\"\nAppSelfUpdate = \"none\"\n";
+    device.push(policy).await;
+    let installed = |version: &'static str| {
+        let device = &device;
+        until("an installed version", async move || {
+            let update = device.run("steward update").await;
+            let package =
+                device.run("dpkg-query --show --showformat='${Version} ${db:Status-Status}' lab-memo").await;
+            if package.text == format!("1:{version}-1 installed") { Ok(()) } else { Err((package, update)) }
+        })
+    };
+    installed("1.0.0").await;
+    publish("1.1.0", Behavior::WritesElsewhere);
+    device.must("systemd-run --quiet steward update").await;
+    until("the package manager at work", async || {
+        let unit = device.run("systemctl is-active steward-install-lab-memo").await;
+        if unit.text.trim() == "active" { Ok(()) } else { Err(unit) }
+    })
+    .await;
+    device.must("systemctl kill --signal KILL steward-update steward-agent").await;
+    until("the package", async || {
+        let package = device.run("dpkg-query --show --showformat='${db:Status-Status}' lab-memo").await;
+        let trace = device.run("ls /usr/share/lab-memo-was-here").await;
+        if package.text == "installed" && trace.success { Ok(()) } else { Err((package, trace)) }
+    })
+    .await;
+    until("an update that is confirmed", async || {
+        let history = device.run("steward update history").await;
+        if history.text.contains("version 1.1.0 was installed, 1.0.0 before") { Ok(()) } else { Err(history) }
+    })
+    .await;
+    installed("1.1.0").await;
+    // One that does not start is replaced by the package that was kept.
+    publish("2.0.0", Behavior::DoesNotStart);
+    until("a version that was rolled back", async || {
+        let update = device.run("steward update").await;
+        if update.text.contains("2.0.0 is quarantined") { Ok(()) } else { Err(update) }
+    })
+    .await;
+    installed("1.1.0").await;
 }
 
 #[tokio::test]

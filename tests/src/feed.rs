@@ -82,9 +82,13 @@ impl Feed {
             }
             other => panic!("no archive is named so: {other}"),
         };
-        let name = format!("lab-notes-{version}{ending}");
-        self.write(&text(version, &name, &bytes, ""));
-        self.server.put(&name, bytes);
+        self.publish_file(version, &format!("lab-notes-{version}{ending}"), bytes);
+    }
+
+    /// Publishes a version as any file.
+    pub fn publish_file(&self, version: &str, name: &str, bytes: Vec<u8>) {
+        self.write(&text(version, name, &bytes, ""));
+        self.server.put(name, bytes);
     }
 
     /// Publishes a version as electron-builder packs it: in a folder, and with a link.

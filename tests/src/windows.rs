@@ -24,6 +24,9 @@ pub struct Windows {
     installed: bool,
 }
 
+/// The list of installed programs.
+pub const UNINSTALL: &str = r"Software\Microsoft\Windows\CurrentVersion\Uninstall";
+
 /// Where the package puts the programs.
 const PROGRAMS: &str = r"C:\Program Files\Steward";
 
@@ -52,6 +55,30 @@ impl Windows {
     pub async fn for_package() -> Self {
         let device = Self::start("STEWARD_WINE_PACKAGES", format!(r"{PROGRAMS}\steward.exe"), true);
         device.uninstall_everything().await;
+        device
+    }
+
+    /// Makes a device to install apps on: with the registry and the folders of `C:` where installers put things, for one
+    /// scenario at a time. What an earlier one left is removed.
+    ///
+    /// # Panics
+    /// Wine or the Windows build is missing.
+    pub async fn for_apps() -> Self {
+        let steward = PathBuf::from(given("STEWARD_WINDOWS")).join("steward.exe");
+        let device = Self::start("STEWARD_WINE_PACKAGES", steward.display().to_string(), true);
+        device.uninstall_everything().await;
+        for _ in 0..3 {
+            // Versions of Windows Installer, by their product codes, which change.
+            let installed = device.registry(UNINSTALL).await;
+            let entries = installed.split("HKEY_").filter(|entry| entry.contains("Lab Memo"));
+            for code in
+                entries.filter_map(|entry| Some(entry.split_once("MsiExec.exe /I{")?.1.split_once('}')?.0))
+            {
+                device.wine(&["msiexec", "/x", &format!("{{{code}}}"), "/qn"]).await;
+            }
+        }
+        device.wine(&["reg", "delete", &format!("HKLM\\{UNINSTALL}\\LabMemo"), "/f"]).await;
+        device.wine(&["cmd", "/c", "rmdir", "/s", "/q", r"C:\Program Files\Lab Memo"]).await;
         device
     }
 
@@ -357,6 +384,12 @@ impl Windows {
     pub fn vault(&self) -> Vec<String> {
         let found = walk(&self.device.path("")).into_iter();
         found.filter(|name| [".sealed", ".key", ".next"].iter().any(|kind| name.ends_with(kind))).collect()
+    }
+
+    /// Starts a program that keeps running.
+    #[must_use]
+    pub fn start_program(&self, path: &str) -> Process {
+        self.device.start(&self.wine, &[path])
     }
 
     /// Starts a copy of the agent's program under another name, as an app that keeps running.

@@ -81,6 +81,11 @@ fn plain(said: &[u8]) -> String {
     words.join(" ").chars().take(MAXIMUM_SHOWN).collect()
 }
 
+/// The lines of a text that say anything, each plain.
+pub(crate) fn lines(said: &[u8]) -> Vec<String> {
+    said.split(|byte| *byte == b'\n').map(plain).filter(|line| !line.is_empty()).collect()
+}
+
 /// Characters without a width that change how others are shown (Unicode Standard Annex 9).
 const fn is_format(letter: char) -> bool {
     matches!(letter, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')

@@ -91,7 +91,7 @@ pub struct AppStatus {
     pub not_applicable: Option<String>,
     /// The path of the managed configuration, if there is one.
     pub configuration: Option<String>,
-    /// The installed version, if it is one of three numbers.
+    /// The installed version, if one can be read.
     pub version: Option<Version>,
     /// The installed version as the operating system or the app names it; `null` if the app is not installed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

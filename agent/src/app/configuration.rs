@@ -7,6 +7,7 @@ use platform::native::Values;
 use platform::policy::WHERE;
 use policy_schema::raw::RawValue;
 use policy_schema::{Code, Problem, Resolved, Value};
+use updates::OwnUpdater;
 
 use super::descriptor::{Descriptor, System};
 use super::observe::{Found, Observed};
@@ -135,6 +136,29 @@ pub(crate) fn problems(descriptor: &Descriptor, resolved: &Resolved, observed: &
         );
     }
     problems
+}
+
+/// Whether the app's own updater is active. What cannot be read is not known to switch it off.
+pub(crate) fn own_updater(system: &System, observed: &Observed) -> OwnUpdater {
+    let Some((name, off)) = system.own_updater_off() else { return OwnUpdater::Off };
+    let found = match &observed.found {
+        Found::Registry(values) | Found::ManagedPreferences(values) => values.get(name).cloned(),
+        Found::File(Some(bytes)) => {
+            let content: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
+            content.and_then(|content| serde_json::from_value(content.get(name)?.clone()).ok())
+        }
+        Found::File(None) | Found::Unreadable(_) => None,
+    };
+    let off = off.and_then(|off| serde_json::from_value::<RawValue>(off.clone()).ok());
+    let is_off = found.zip(off).is_some_and(|(found, off)| means_the_same(&found, &off));
+    let changed = observed.ownership.as_ref().and_then(|record| record.changed_at);
+    let runs_with_it =
+        observed.running_since.zip(changed).is_some_and(|(since, changed)| is_before(since, changed));
+    match (is_off, runs_with_it) {
+        (false, _) => OwnUpdater::Active,
+        (true, true) => OwnUpdater::UntilRestart,
+        (true, false) => OwnUpdater::Off,
+    }
 }
 
 /// Whether a process that started at one time has not seen what happened at another. Both are known to the second.

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use broker::configuration::Configuration as SignInConfiguration;
+use jiff::civil::Date;
 use platform::SYSTEM;
 use platform::paths::Paths;
 use policy_schema::{Code, Policy, Problem};
+use semver::Version;
 use serde::Deserialize;
+use updates::installed::{of_package, of_program};
 
 /// One app.
 #[derive(Clone, Debug, Deserialize)]
@@ -39,8 +42,13 @@ pub(crate) struct System {
     pub(crate) files: Vec<String>,
     /// What the app reads at its start.
     pub(crate) configuration: Option<Configuration>,
+    /// The value of the configuration that switches the app's own updater off, where two updaters at once do harm.
+    pub(crate) own_updater: Option<String>,
     /// How a release is installed.
     pub(crate) installation: Option<Installation>,
+    /// Who may have signed its installers.
+    #[serde(default)]
+    publishers: Vec<Publisher>,
     /// The app's processes: names of programs, or folders (with a separator in them) that they lie in.
     #[serde(default)]
     pub(crate) processes: Vec<String>,
@@ -86,16 +94,71 @@ pub(crate) struct Source {
     pub(crate) map: Option<BTreeMap<String, serde_json::Value>>,
 }
 
+/// How a release is installed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub(crate) enum Installation {
+    Folder(VersionFolders),
+    Installer(Installer),
+}
+
+/// The operating system installs it, with an installer of the kind that the name of its file ends with.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Installer {
+    /// The app's program, or its bundle.
+    pub(crate) program: String,
+    /// Arguments with which the program tries whether it can start, if it can do that.
+    pub(crate) self_check: Option<Vec<String>>,
+    /// The program that removes the app, if its installer has none of its own.
+    pub(crate) uninstaller: Option<String>,
+}
+
+/// Who may have signed an app's installers, at some time: names change.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Publisher {
+    /// The common name in the certificate (Windows), or the team ID (macOS).
+    name: String,
+    /// Only from this day on.
+    from: Option<Date>,
+    /// Only until this day.
+    until: Option<Date>,
+}
+
 /// A plain folder per version, and a link to the current one.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Installation {
+pub(crate) struct VersionFolders {
     /// Holds `versions/` and the link `current`.
     pub(crate) folder: String,
     /// The program, inside a version's folder.
     pub(crate) program: String,
     /// Arguments with which the program tries whether it can start.
     pub(crate) self_check: Vec<String>,
+}
+
+impl System {
+    /// The version that a text of the operating system means; one that is older than every release, if none can be read.
+    pub(crate) fn version_of(&self, text: &str) -> Version {
+        if self.package.is_some() { of_package(text) } else { of_program(text) }
+    }
+
+    /// The value that switches the app's own updater off, with its name.
+    pub(crate) fn own_updater_off(&self) -> Option<(&str, Option<&serde_json::Value>)> {
+        let name = self.own_updater.as_deref()?;
+        let source = self.configuration.as_ref().and_then(|configuration| configuration.values.get(name));
+        Some((name, source.and_then(|source| source.map.as_ref()?.get("none"))))
+    }
+
+    /// Who may sign the app's installers on a day.
+    pub(crate) fn publishers(&self, today: Date) -> Vec<String> {
+        let valid = |publisher: &&Publisher| {
+            publisher.from.is_none_or(|from| from <= today)
+                && publisher.until.is_none_or(|until| today <= until)
+        };
+        self.publishers.iter().filter(valid).map(|publisher| publisher.name.clone()).collect()
+    }
 }
 
 impl Configuration {
@@ -190,10 +253,14 @@ fn names() -> String {
 }
 
 static ALL: LazyLock<Vec<Descriptor>> = LazyLock::new(|| {
-    [include_str!("../../descriptors/amazon-quick.toml"), include_str!("../../descriptors/lab-notes.toml")]
-        .iter()
-        .map(|text| toml::from_str(text).expect("a test reads every embedded descriptor"))
-        .collect()
+    [
+        include_str!("../../descriptors/amazon-quick.toml"),
+        include_str!("../../descriptors/lab-notes.toml"),
+        include_str!("../../descriptors/lab-memo.toml"),
+    ]
+    .iter()
+    .map(|text| toml::from_str(text).expect("a test reads every embedded descriptor"))
+    .collect()
 });
 
 #[cfg(test)]

@@ -46,6 +46,16 @@ pub(crate) fn running_since(paths: &Paths, system: &System) -> Option<Timestamp>
     oldest(&programs.collect::<Vec<_>>())
 }
 
+/// Whether a process runs a file, or was started with its path.
+pub(crate) fn runs_with(path: &Path) -> bool {
+    let Ok(mut system) = sysinfo::System::new() else { return false };
+    let wanted = ProcessRefreshKind::nothing().with_exe(UpdateKind::Always).with_cmd(UpdateKind::Always);
+    system.refresh_processes_specifics(ProcessesToUpdate::All, true, wanted);
+    let text = path.to_string_lossy();
+    let named = |argument: &OsString| argument.to_string_lossy().contains(text.as_ref());
+    system.processes().values().any(|process| process.exe() == Some(path) || process.cmd().iter().any(named))
+}
+
 /// When the oldest of an app's processes started, whichever user runs it; `None` if none runs.
 fn oldest(programs: &[Program]) -> Option<Timestamp> {
     let mut system = sysinfo::System::new().ok()?;

@@ -12,11 +12,12 @@ use net::http::Http;
 use platform::paths::Paths;
 use platform::{SYSTEM, clock, zone};
 use policy_schema::Policy;
+use policy_schema::settings::AppSelfUpdate;
 use semver::Version;
 use serde_json::json;
 use updates::feed::Feed;
 use updates::rollout::{Fleet, Rollout, simulate};
-use updates::{Decision, Device, Rules, Situation, Verdict, decide};
+use updates::{Decision, Device, OwnUpdater, Rules, Situation, Verdict, decide};
 use url::Url;
 
 use super::documents::Documents;
@@ -100,7 +101,11 @@ pub(super) async fn plan(paths: &Paths, arguments: Arguments, json: bool) -> any
     let unread = journal.is_none() || id.is_none();
     let (journal, id) = (journal.unwrap_or_default(), id.unwrap_or_default());
     let device = Device { id: &id, app: &app.name, system: kernel.as_deref() };
-    let situation = Situation { installed: installed.as_ref(), journal: &journal, now, zone: &zone };
+    // As it is once the device follows this policy, and the app has been started again.
+    let off = system.own_updater.is_none() || policy.app_self_update == Some(AppSelfUpdate::None);
+    let own_updater = if off { OwnUpdater::Off } else { OwnUpdater::Active };
+    let situation =
+        Situation { installed: installed.as_ref(), own_updater, journal: &journal, now, zone: &zone };
     let decision = decide(&rules, &feed.releases, &device, &situation);
     if json {
         let document = json!({

@@ -7,11 +7,13 @@ use platform::clock;
 use policy_schema::{Code, Problem};
 use protocol::update::Command;
 use tokio::sync::oneshot;
+use updates::OwnUpdater;
 
 use super::event::Event;
 use super::observe::Observed;
 use super::plan::{self, Step};
 use super::{Service, delivery, recurring};
+use crate::app::configuration;
 use crate::app::descriptor::Descriptor;
 use crate::app::observe::Found;
 use crate::app::ownership::{self, OwnershipRecord};
@@ -60,7 +62,7 @@ impl Service {
                 self.outcome(&location, result, Changed::Values(change), after, observed);
             }
             Step::Record(record) => self.remember(record, observed),
-            Step::CheckForUpdate => self.check_for_update(),
+            Step::CheckForUpdate => self.check_for_update(observed),
             Step::SendReport => self.send_report(observed),
             Step::CheckProvider => self.check_provider(),
         }
@@ -162,6 +164,20 @@ impl Service {
         }
     }
 
+    /// An update that waits for the app's own updater goes on soon after that is switched off.
+    pub(super) fn follow_own_updater(&mut self, observed: &Observed) {
+        let own_updater = self.own_updater(observed);
+        let before = std::mem::replace(&mut self.own_updater_was, own_updater);
+        if before != own_updater && observed.journal.offer().is_some() {
+            self.update_check = self.update_check.step(recurring::Event::Requested { now: observed.now });
+        }
+    }
+
+    fn own_updater(&self, observed: &Observed) -> OwnUpdater {
+        let system = self.descriptor().and_then(Descriptor::system);
+        system.map_or(OwnUpdater::Off, |system| configuration::own_updater(system, &observed.app))
+    }
+
     /// What a check depends on has changed. One that is under way ends soon, and another one follows.
     pub(super) fn check_for_update_again(&mut self, now: Timestamp) {
         if self.update_check.due().is_none() {
@@ -170,10 +186,13 @@ impl Service {
         self.update_check = self.update_check.step(recurring::Event::PolicyChanged { due: now });
     }
 
-    fn check_for_update(&mut self) {
+    fn check_for_update(&mut self, observed: &Observed) {
         let policy = self.snapshot.resolved.policy.clone();
         let Some(descriptor) = self.descriptor() else { return };
-        let Some(mut job) = update::Job::new(&policy, descriptor, &self.device_id) else { return };
+        let own_updater = self.own_updater(observed);
+        let Some(mut job) = update::Job::new(&policy, descriptor, own_updater, &self.device_id) else {
+            return;
+        };
         job.commands = std::mem::take(&mut self.update_commands);
         update::go_on(&self.paths);
         self.update_check = self.update_check.step(recurring::Event::Started);

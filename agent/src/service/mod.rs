@@ -22,6 +22,7 @@ use policy_schema::{Code, Problem};
 use protocol::status::MAXIMUM_PROBLEMS;
 use protocol::update::Command;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use updates::OwnUpdater;
 
 use crate::app::descriptor::{self, Descriptor};
 use crate::app::observe::Found;
@@ -194,6 +195,8 @@ struct Service {
     provider_check: Recurring,
     sign_in: SignInFacts,
     installed_app: Option<InstalledApp>,
+    /// The app's own updater, as it was in the round before.
+    own_updater_was: OwnUpdater,
 }
 
 impl Service {
@@ -255,6 +258,7 @@ impl Service {
             provider_check: Recurring::Waiting { due: provider_check::soon(now) },
             sign_in: SignInFacts::load(&paths),
             installed_app: None,
+            own_updater_was: OwnUpdater::default(),
             // Nobody sees it: the local API opens after the first round.
             published: watch::Sender::default(),
             started_at: now,
@@ -334,12 +338,14 @@ impl Service {
             }
             Event::UpdateRecovered(problem) => {
                 self.update_problem = problem;
+                self.installed_app = None;
                 self.update_finished(clock::now(), clock::now());
             }
             Event::UpdateFinished(outcome) => {
                 tracing::info!("update: {}", outcome.message);
                 self.update_finished(outcome.finished_at, outcome.next);
                 self.update_problem.clone_from(&outcome.problem);
+                self.installed_app = None;
                 self.update_outcome = Some(outcome);
             }
             Event::ProviderChecked(outcome) => self.provider_checked(*outcome),
@@ -449,6 +455,7 @@ impl Service {
             self.lost.extend(problem.map(|problem| self.explain_lost_record(problem, &observed)));
         }
         self.follow_app(&observed);
+        self.follow_own_updater(&observed);
         let due = self.due();
         let steps = plan::plan(&self.snapshot.resolved, self.descriptor(), &observed, due);
         self.app_problems.clear();

@@ -1,12 +1,12 @@
 //! All the looking, once per round: what the app finds, which versions are there, whether changes are noticed. Read-only.
 
 use jiff::Timestamp;
-use platform::app;
+use platform::installed::App;
 use platform::paths::Paths;
 use policy_schema::Problem;
 use updates::Journal;
 
-use crate::app::descriptor::Descriptor;
+use crate::app::descriptor::{Descriptor, Installation};
 use crate::app::observe;
 use crate::app::ownership::OwnershipRecord;
 use crate::update;
@@ -56,7 +56,9 @@ impl InstalledApp {
         if let Some(known) = known.as_ref().filter(|known| is_current(known)) {
             return known.version.clone();
         }
-        let named = app::installed_version(paths, system.package.as_deref(), &system.programs);
+        let app =
+            App { package: system.package.as_deref(), folders: &system.programs, title: &descriptor.title };
+        let named = platform::app::installed_version(paths, &app);
         let is_there = || system.programs.iter().any(|folder| paths.under_root(folder.as_ref()).exists());
         let version = named.or_else(|| is_there().then(|| UNKNOWN_VERSION.to_owned()));
         *known = Some(Self { name: descriptor.name.clone(), asked_at: now, version: version.clone() });
@@ -76,11 +78,14 @@ pub(super) fn observe(
     let installation =
         descriptor.and_then(Descriptor::system).and_then(|system| system.installation.as_ref());
     let installed = match installation {
-        Some(installation) => {
-            let own = update::installed_version(paths, installation).map(|version| version.to_string());
+        Some(Installation::Folder(_)) => {
+            let own = descriptor.and_then(|app| update::installed(paths, app));
+            let own = own.map(|version| version.to_string());
             own.or_else(|| InstalledApp::version(installed_app, paths, descriptor, now))
         }
-        None => InstalledApp::version(installed_app, paths, descriptor, now),
+        Some(Installation::Installer(_)) | None => {
+            InstalledApp::version(installed_app, paths, descriptor, now)
+        }
     };
     let observed = descriptor.map(|app| update::observe(paths, &app.name)).unwrap_or_default();
     let update::Observed { journal, problem } = observed;

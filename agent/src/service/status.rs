@@ -5,6 +5,7 @@ use policy_schema::{Code, Extra, Problem, without_query};
 use protocol::FORMAT;
 use protocol::status::{AppStatus, MAXIMUM_PROBLEMS, PolicyStatus, ReportStatus, Status, UpdateStatus};
 use protocol::update::Progress;
+use semver::Version;
 use updates::Journal;
 use updates::journal::State;
 
@@ -90,7 +91,10 @@ impl Service {
             title: descriptor.map_or(name.clone(), |descriptor| descriptor.title.clone()),
             not_applicable: descriptor.and_then(Descriptor::not_applicable),
             configuration: observed.app.location.clone().filter(|_| is_there),
-            version: observed.installed.as_deref().and_then(|version| version.parse().ok()),
+            version: observed.installed.as_deref().and_then(|text| {
+                let version = descriptor.and_then(Descriptor::system)?.version_of(text);
+                Some(version).filter(|version| *version != Version::new(0, 0, 0))
+            }),
             installed: observed.installed.clone(),
             repaired: self.repaired,
             extra: Extra::default(),

@@ -1,7 +1,7 @@
 //! Unpacks an archive into an empty folder: regular files, folders, and links that stay inside it. An archive is a tar.gz, a zip
 //! ([`zip`]), or a program that is everything itself (an `AppImage`).
 //!
-//! In: a verified file. Out: the folder that has the program in it, or why there is none. Called by [`super::install`].
+//! In: a verified file. Out: the folder that has the program in it, or why there is none. Called by [`super::folder`].
 //!
 //! The library reads headers; names and limits are dealt with here, because it keeps long names of any size in memory.
 //! Links are made after everything else, so that nothing is ever written through one.

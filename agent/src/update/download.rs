@@ -104,6 +104,16 @@ pub(super) struct Verified {
 }
 
 impl Verified {
+    /// Its SHA-512.
+    pub(super) fn hash(&self) -> Vec<u8> {
+        self.staged.hash.clone().finish().as_ref().to_owned()
+    }
+
+    /// Closes it; gives where it is.
+    pub(super) fn into_path(self) -> PathBuf {
+        self.staged.path
+    }
+
     /// The version that it installs.
     pub(super) fn version(&self) -> &Version {
         &self.version
@@ -303,6 +313,7 @@ async fn receive(
 /// A private file with what has arrived so far, and the hash of that.
 struct Staged {
     file: fs_err::File,
+    path: PathBuf,
     length: u64,
     hash: Context,
 }
@@ -331,7 +342,7 @@ impl Staged {
         };
         let file = file.map_err(DownloadError::Create)?;
         let length = file.metadata().map_err(DownloadError::Create)?.len();
-        Ok(Self { file, length, hash: Context::new(&SHA512) })
+        Ok(Self { file, path: path.to_owned(), length, hash: Context::new(&SHA512) })
     }
 
     /// Keeps the first bytes, and computes their hash again.

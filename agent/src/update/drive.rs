@@ -16,11 +16,12 @@ use updates::{Decision, Device, Reason, Release, Situation, Verdict, decide};
 use url::Url;
 
 use super::download::{self, DownloadError, Places, Verified};
-use super::install::{self, InstallError};
 use super::journals::JournalFile;
 use super::outcome::{self, Outcome, UpdateError};
+use super::publisher;
+use super::target::{InstallError, Target};
 use super::{Job, fetch, seed};
-use crate::app::descriptor::{self, Descriptor, Installation, System};
+use crate::app::descriptor::{self, System};
 use crate::app::process;
 use crate::health::sources::posture;
 use crate::state::private_folder;
@@ -29,7 +30,7 @@ use crate::state::private_folder;
 pub(super) struct Run<'a> {
     paths: &'a Paths,
     system: &'a System,
-    installation: &'a Installation,
+    target: Target<'a>,
     journal: JournalFile,
     /// The download, from its verification to its installation.
     verified: Option<Verified>,
@@ -47,10 +48,12 @@ struct Online<'a> {
 
 impl<'a> Run<'a> {
     pub(super) fn new(paths: &'a Paths, app: &str) -> Result<Self, UpdateError> {
-        let system = descriptor::find(app).and_then(Descriptor::system).ok_or(UpdateError::NoInstallation)?;
-        let installation = system.installation.as_ref().ok_or(UpdateError::NoInstallation)?;
+        let known = descriptor::find(app).ok_or(UpdateError::NoInstallation)?;
+        let (Some(system), Some(target)) = (known.system(), Target::of(paths, known)) else {
+            return Err(UpdateError::NoInstallation);
+        };
         let journal = JournalFile::load(paths, app)?;
-        Ok(Self { paths, system, installation, journal, verified: None, failure: None })
+        Ok(Self { paths, system, target, journal, verified: None, failure: None })
     }
 
     /// Finishes what a crash interrupted.
@@ -61,10 +64,10 @@ impl<'a> Run<'a> {
     /// Does what an administrator asked for.
     pub(super) async fn command(&mut self, command: Command) {
         let previous = self.journal.journal().previous.as_ref();
-        let can_go_back =
-            previous.is_some_and(|previous| install::is_there(self.paths, self.installation, previous));
-        let installed = install::installed_version(self.paths, self.installation);
-        // Without the previous version there is nothing to roll back to.
+        // Without the previous version there is nothing to roll back to, and an app that is open is not touched.
+        let can_go_back = previous.is_some_and(|previous| self.target.is_there(previous))
+            && !(self.target.replaces_files() && self.app_is_open());
+        let installed = self.target.installed_version();
         let installed = installed.filter(|_| command != Command::RollBack || can_go_back);
         self.drive(Event::Commanded { command, installed }, None).await;
     }
@@ -98,7 +101,7 @@ impl<'a> Run<'a> {
             // The feed is not read, and what waits is not wanted any more.
             let off = Decision { verdict: Verdict::Stay, release: None, reason: Reason::Off };
             self.drive(Event::Decided(off), None).await;
-            let installed = install::installed_version(self.paths, self.installation);
+            let installed = self.target.installed_version();
             let (verdict, reason, unknown) = (Verdict::Stay, Reason::Off, Vec::new());
             return Ok(outcome::Found { offered: None, installed, verdict, reason, unknown });
         }
@@ -106,7 +109,7 @@ impl<'a> Run<'a> {
         let offering = fetch::fetch(&http, &job.feeds, &job.rules, &job.hosts, self.system).await?;
         let fetch::Offering { url, feed } = offering;
         let offered = feed.releases.first().map(|release| release.version.clone());
-        let installed = install::installed_version(self.paths, self.installation);
+        let installed = self.target.installed_version();
         let decision = self.decide(job, &feed.releases);
         let Decision { verdict, reason, .. } = decision.clone();
         let online = Online { job, http: &http, feed: &url, releases: &feed.releases };
@@ -116,11 +119,17 @@ impl<'a> Run<'a> {
 
     /// Decides for this moment.
     fn decide<'r>(&self, job: &Job, releases: &'r [Release]) -> Decision<'r> {
-        let installed = install::installed_version(self.paths, self.installation);
+        let installed = self.target.installed_version();
         let (system, zone) = (posture::kernel(), zone::local(self.paths));
         let device = Device { id: &job.device_id, app: &job.app, system: system.as_deref() };
         let (journal, now) = (self.journal.journal(), clock::now());
-        let situation = Situation { installed: installed.as_ref(), journal, now, zone: &zone };
+        let situation = Situation {
+            installed: installed.as_ref(),
+            own_updater: job.own_updater,
+            journal,
+            now,
+            zone: &zone,
+        };
         decide(&job.rules, releases, &device, &situation)
     }
 
@@ -141,14 +150,14 @@ impl<'a> Run<'a> {
     }
 
     async fn perform(&mut self, action: Action, online: Option<&Online<'_>>) -> Option<Event<'static>> {
-        let (paths, installation) = (self.paths, self.installation);
         match action {
             Action::Fetch { offer, offset, etag } => {
-                let fetched = self.fetch(online?, &offer, (offset, etag)).await;
+                let online = online?;
+                let fetched = self.fetch(online, &offer, (offset, etag)).await;
                 Some(match fetched {
                     Ok(verified) => {
-                        self.verified = Some(verified);
-                        Event::Fetched { wait: self.reason_to_wait(online?) }
+                        let refusal = self.refusal(verified, &online.job.publishers);
+                        Event::Fetched { wait: refusal.or_else(|| self.reason_to_wait(online)) }
                     }
                     Err(source) => {
                         let (reason, lasting) = (chain(&source), source.is_other_file());
@@ -159,31 +168,38 @@ impl<'a> Run<'a> {
             }
             Action::Check => {
                 let version = self.journal.journal().version().cloned();
-                let open = version.filter(|_| process::running_since(paths, self.system).is_some());
+                let open = version.filter(|_| self.app_is_open());
                 Some(match open {
                     Some(version) => Event::NotReady(Reason::AppOpen { version }),
-                    None => Event::Ready { installed: install::installed_version(paths, installation) },
+                    None => Event::Ready { installed: self.target.installed_version() },
                 })
             }
-            Action::Install { offer } => Some(match self.install(&offer).await {
-                Ok(()) => Event::Installed,
-                Err(error) => {
-                    let (reason, lasting) = (chain(&error), error.is_lasting());
-                    self.failure = Some(UpdateError::Install(error));
-                    Event::InstallFailed { reason, lasting }
-                }
-            }),
+            Action::Install { offer } => {
+                Some(match self.install(&offer, online.map(|online| &*online.job.publishers)).await {
+                    Ok(restart) => Event::Installed { restart },
+                    Err(error) => {
+                        let (reason, lasting, damage) =
+                            (chain(&error), error.is_lasting(), error.is_damage());
+                        self.failure = Some(UpdateError::Install { source: error, back: None });
+                        if damage {
+                            Event::Damaged { reason }
+                        } else {
+                            Event::InstallFailed { reason, lasting }
+                        }
+                    }
+                })
+            }
             Action::Confirm { version } => {
-                if let Err(error) = install::switch(paths, installation, &version) {
+                if let Err(error) = self.target.make_current(&version) {
                     // Not judged: the journal stays as it is, and the next run tries again.
-                    self.failure = Some(UpdateError::Install(error));
+                    self.failure = Some(UpdateError::Install { source: error, back: None });
                     return None;
                 }
-                Some(match install::try_start(paths, installation).await {
+                Some(match self.target.confirm(&version).await {
                     Ok(()) => Event::Confirmed,
                     Err(source) => {
                         let reason = chain(&source);
-                        let program = install::program(paths, installation);
+                        let program = self.target.program();
                         self.failure =
                             Some(UpdateError::DoesNotStart { version, program, source, back: None });
                         Event::DoesNotStart { reason }
@@ -191,12 +207,14 @@ impl<'a> Run<'a> {
                 })
             }
             Action::RollBack { previous } => {
-                let rolled_back = install::roll_back(paths, installation, previous.as_ref());
+                let rolled_back = self.target.roll_back(previous.as_ref()).await;
                 let failed = rolled_back.as_ref().err().map(|error| {
                     let lasting = error.kind() == std::io::ErrorKind::NotFound;
                     Event::NotRolledBack { reason: chain(error), lasting }
                 });
-                if let Some(UpdateError::DoesNotStart { back, .. }) = &mut self.failure {
+                if let Some(UpdateError::DoesNotStart { back, .. } | UpdateError::Install { back, .. }) =
+                    &mut self.failure
+                {
                     *back = Some(rolled_back.map(|()| previous));
                 } else if let Err(source) = rolled_back {
                     self.failure = Some(UpdateError::NotRolledBack(source));
@@ -209,7 +227,7 @@ impl<'a> Run<'a> {
                 None
             }
             Action::CleanUp { keep } => {
-                install::clean_up(paths, installation, &keep);
+                self.target.clean_up(&keep);
                 None
             }
         }
@@ -254,16 +272,43 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn install(&mut self, offer: &Offer) -> Result<(), InstallError> {
-        let verified = match self.verified.take() {
-            Some(verified) => verified,
-            // After a crash.
-            None => download::verify_again(&self.staging(), offer).await.map_err(|error| {
-                tracing::warn!("{}", chain(&error));
-                InstallError::Gone { version: offer.version.clone(), folder: self.staging() }
-            })?,
+    async fn install(&mut self, offer: &Offer, publishers: Option<&[String]>) -> Result<bool, InstallError> {
+        let previous = self.journal.journal().replaced().cloned();
+        let verified = if let Some(verified) = self.verified.take() {
+            Some(verified)
+        } else {
+            // An installer, or after a crash.
+            if let Some(ended) = self.target.install_again(offer, previous.as_ref()).await {
+                return ended;
+            }
+            let again = download::verify_again(&self.staging(), offer).await;
+            again.inspect_err(|error| tracing::warn!("{}", chain(error))).ok()
         };
-        install::install(self.paths, self.installation, verified).await
+        // Who may have made it is known once policy is: the next check goes on.
+        let publishers = publishers.or((!self.target.has_publishers()).then_some(&[]));
+        let (Some(verified), Some(publishers)) = (verified, publishers) else {
+            return Err(InstallError::Gone { version: offer.version.clone(), folder: self.staging() });
+        };
+        self.target.install(verified, publishers, previous.as_ref()).await
+    }
+
+    fn app_is_open(&self) -> bool {
+        process::running_since(self.paths, self.system).is_some()
+    }
+
+    /// Why a download is not accepted, if it is not. It stays, and is looked at again with the next check: policy may name its
+    /// publisher by then.
+    fn refusal(&mut self, verified: Verified, publishers: &[String]) -> Option<Reason> {
+        let version = verified.version().clone();
+        if !self.target.has_publishers() {
+            self.verified = Some(verified);
+            return None;
+        }
+        // Windows reads a signature only where nobody can write, not even this process. The installation verifies it again.
+        let source = publisher::check(&verified.into_path(), publishers).err()?;
+        let fault = source.fault();
+        self.failure = Some(UpdateError::Publisher { version: version.clone(), source });
+        Some(Reason::Publisher { version, fault })
     }
 
     fn staging(&self) -> PathBuf {

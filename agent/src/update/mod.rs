@@ -8,32 +8,36 @@ mod archive;
 mod download;
 mod drive;
 mod fetch;
-mod install;
+mod folder;
+mod installer;
 mod journals;
 mod outcome;
+mod publisher;
+mod target;
 mod unit;
 
 use std::path::PathBuf;
 
+use jiff::tz::TimeZone;
 use net::http::Network;
 use platform::paths::Paths;
-use platform::random;
 use platform::state::StateError;
+use platform::{clock, random};
 use policy_schema::settings::UpdateMode;
 use policy_schema::{Policy, Problem};
 use protocol::update::Command;
 use semver::Version;
 use serde::{Deserialize, Serialize};
-use updates::{Journal, Rules};
+use updates::{Journal, OwnUpdater, Rules};
 use url::Url;
 
 use crate::app::descriptor::{Descriptor, System};
 use crate::state::{private_folder, unreadable};
 use drive::Run;
 use outcome::UnitError;
+use target::Target;
 
 pub(crate) use fetch::{fetch, releases};
-pub(crate) use install::installed_version;
 pub(crate) use outcome::Outcome;
 pub(crate) use unit::perform;
 
@@ -50,6 +54,10 @@ pub(crate) struct Job {
     pub(crate) sources: Vec<String>,
     /// `UpdateBandwidthKilobytes`.
     pub(crate) kilobytes_per_second: Option<u32>,
+    /// Who may have signed an installer.
+    pub(crate) publishers: Vec<String>,
+    /// The app's own updater.
+    pub(crate) own_updater: OwnUpdater,
     pub(crate) app: String,
     pub(crate) device_id: String,
     /// What an administrator asked for, before the feed is checked.
@@ -58,8 +66,14 @@ pub(crate) struct Job {
 
 impl Job {
     /// What policy says about a check of the feeds; `None` if the app cannot be updated here.
-    pub(crate) fn new(policy: &Policy, app: &Descriptor, device_id: &str) -> Option<Self> {
-        let feeds = feeds(policy, app.system()?);
+    pub(crate) fn new(
+        policy: &Policy,
+        app: &Descriptor,
+        own_updater: OwnUpdater,
+        device_id: &str,
+    ) -> Option<Self> {
+        let system = app.system()?;
+        let feeds = feeds(policy, system);
         if feeds.is_empty() && policy.update_mode != UpdateMode::Off {
             return None;
         }
@@ -70,6 +84,8 @@ impl Job {
             hosts: policy.update_allowed_hosts.clone(),
             sources: policy.update_sources.clone(),
             kilobytes_per_second: policy.update_bandwidth_kilobytes,
+            publishers: publishers(policy, system),
+            own_updater,
             app: app.name.clone(),
             device_id: device_id.to_owned(),
             commands: Vec::new(),
@@ -83,6 +99,14 @@ pub(crate) fn feeds(policy: &Policy, system: &System) -> Vec<Url> {
     let named: Vec<&String> =
         if of_policy.len() > 0 { of_policy.collect() } else { system.feeds.iter().collect() };
     named.into_iter().filter_map(|feed| feed.parse().ok()).collect()
+}
+
+/// Who may sign an app's installers now: whom policy names, else the publishers that are known.
+pub(crate) fn publishers(policy: &Policy, system: &System) -> Vec<String> {
+    if policy.update_publishers.is_empty() {
+        return system.publishers(TimeZone::UTC.to_datetime(clock::now()).date());
+    }
+    policy.update_publishers.clone()
 }
 
 /// Checks the feed and does what policy allows. Where the agent's own process has no right to install, a unit does it.
@@ -195,7 +219,7 @@ pub(crate) fn journal(paths: &Paths, app: &str) -> Result<Journal, StateError> {
 
 /// What is installed of an app that the agent installs.
 pub(crate) fn installed(paths: &Paths, app: &Descriptor) -> Option<Version> {
-    installed_version(paths, app.system()?.installation.as_ref()?)
+    Target::of(paths, app)?.installed_version()
 }
 
 fn journal_unreadable(error: &StateError) -> Problem {

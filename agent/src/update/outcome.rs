@@ -18,8 +18,11 @@ use url::Url;
 
 use super::download::DownloadError;
 use super::fetch::FetchError;
-use super::install::InstallError;
+use super::folder::FolderError;
+use super::installer::InstallerError;
 use super::journals::JournalError;
+use super::publisher::PublisherError;
+use super::target::InstallError;
 use crate::state::unwritable;
 
 /// Seconds before the next check when the feed or the artifact could not be downloaded.
@@ -69,8 +72,14 @@ pub(super) enum UpdateError {
     Fetch(#[from] FetchError),
     #[error("the artifact cannot be downloaded")]
     Download { url: Url, source: DownloadError },
-    #[error(transparent)]
-    Install(#[from] InstallError),
+    #[error("the update was not installed")]
+    Install {
+        source: InstallError,
+        /// What is current now, if the version before was put back.
+        back: Option<io::Result<Option<Version>>>,
+    },
+    #[error("version {version} is not installed")]
+    Publisher { version: Version, source: PublisherError },
     #[error("version {version} does not start")]
     DoesNotStart {
         version: Version,
@@ -208,6 +217,13 @@ impl Found {
                     .using("the version that is installed, because `UpdateMode` is `notify`")
                     .hint("set `UpdateMode` to `automatic`".to_owned()),
             ),
+            Reason::OwnUpdater { restart, .. } => {
+                Some(Problem::new(Code::UpdateWaitsForOwnUpdater, message).using(kept()).hint(if *restart {
+                    "quit the app and start it again".to_owned()
+                } else {
+                    "set `AppSelfUpdate` to `none`".to_owned()
+                }))
+            }
             Reason::NewerThanPin { .. } => Some(
                 Problem::new(Code::UpdateNewerThanPin, message)
                     .using(kept())
@@ -226,6 +242,7 @@ impl Found {
             | Reason::Window { .. }
             | Reason::Deadline { .. }
             | Reason::AppOpen { .. }
+            | Reason::Publisher { .. }
             | Reason::Due { .. }
             | Reason::First { .. }
             | Reason::BelowMinimum { .. }
@@ -243,7 +260,12 @@ impl UpdateError {
             Self::Fetch(FetchError::Unreachable(error))
             | Self::Download { source: DownloadError::Http(error), .. } => Some(of_server(error)),
             Self::Download { source, .. } => (!source.is_other_file()).then_some(RETRY),
-            Self::Install(error) => (!error.is_lasting()).then_some(RETRY),
+            Self::Install { source, back } => {
+                (!source.is_lasting() || matches!(back, Some(Err(_)))).then_some(RETRY)
+            }
+            Self::Publisher { source, .. } => {
+                matches!(source, PublisherError::Unreadable(_)).then_some(RETRY)
+            }
             Self::Unit(_)
             | Self::Journal(_)
             | Self::State(_)
@@ -268,7 +290,19 @@ impl UpdateError {
                     .using("the version that is installed; nothing was downloaded")
             }
             Self::Download { url, source } => download_problem(url, source),
-            Self::Install(error) => install_problem(error),
+            Self::Install { source, back: None } => install_problem(source),
+            Self::Install { source, back: Some(back) } => Problem::new(Code::UpdateRolledBack, chain(source))
+                .using(match back {
+                    Ok(Some(previous)) => format!("{previous} again"),
+                    Ok(None) => "no version, because none was installed before".to_owned(),
+                    Err(error) => format!("what is there: {}", chain(error)),
+                }),
+            Self::Publisher { version, source } => Problem::new(
+                Code::UpdatePublisherNotAccepted,
+                format!("{version} is not installed: {}", source.fault()),
+            )
+            .using("the version that is installed; the download is kept")
+            .hint(source.hint()),
             Self::DoesNotStart { version, program, back, .. } => {
                 let using = match back {
                     Some(Ok(Some(previous))) => format!("{previous} again"),
@@ -347,127 +381,26 @@ fn download_problem(url: &Url, error: &DownloadError) -> Problem {
 
 /// What to report about an installation that failed.
 fn install_problem(error: &InstallError) -> Problem {
-    let folder = match error {
-        InstallError::Unpack { folder, .. }
-        | InstallError::Switch { folder, .. }
-        | InstallError::Gone { folder, .. } => folder,
-    };
-    Problem::new(Code::UpdateInstallFailed, chain(error))
-        .at(folder.display().to_string())
-        .using("the version before")
+    let problem = Problem::new(Code::UpdateInstallFailed, chain(error));
+    match error {
+        InstallError::Folder(FolderError::Unpack { folder, .. } | FolderError::Switch { folder, .. })
+        | InstallError::Gone { folder, .. } => {
+            problem.at(folder.display().to_string()).using("the version before")
+        }
+        InstallError::Installer { source, .. } => {
+            let problem = problem.using("what is installed; the agent tries again");
+            match source {
+                InstallerError::Publisher(error) => problem.hint(error.hint()),
+                InstallerError::Busy => problem.hint("none, if it ends soon".to_owned()),
+                InstallerError::Format { .. }
+                | InstallerError::Keep(_)
+                | InstallerError::Run(_)
+                | InstallerError::Hindered(_)
+                | InstallerError::Failed { .. } => problem,
+            }
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use updates::feed::FeedError;
-
-    use super::*;
-
-    fn outcome(result: Result<Found, UpdateError>) -> Outcome {
-        let feed: Url = "https://updates.example.com/latest.yml".parse().unwrap();
-        let (before, after) = (Journal::default(), Journal::default());
-        Checked { before, after, result, failure: None }.outcome(Some(&feed), Timestamp::UNIX_EPOCH, 0)
-    }
-
-    fn download(source: DownloadError) -> Result<Found, UpdateError> {
-        Err(UpdateError::Download { url: "https://updates.example.com/a.tar.gz".parse().unwrap(), source })
-    }
-
-    fn found(verdict: Verdict, reason: Reason) -> Found {
-        Found { offered: None, installed: None, verdict, reason, unknown: Vec::new() }
-    }
-
-    fn two() -> Version {
-        Version::new(2, 0, 0)
-    }
-
-    #[test]
-    fn failure_of_network_or_disk_is_retried_soon_and_wrong_artifact_is_not() {
-        let server = |seconds| HttpError::Later { host: "a".to_owned(), seconds };
-        let hours = 60 * 60;
-        let up_to_date = || Ok(found(Verdict::Stay, Reason::UpToDate { installed: two() }));
-        for (result, seconds) in [
-            (Err(UpdateError::Fetch(FetchError::Unreachable(HttpError::ProxyMissing))), RETRY),
-            (download(DownloadError::Http(HttpError::ProxyMissing)), RETRY),
-            (download(DownloadError::Write(io::Error::other("the disk is full"))), RETRY),
-            (download(DownloadError::Moved), RETRY),
-            (download(DownloadError::WebPage), RETRY),
-            (download(DownloadError::Http(server(3 * hours))), 3 * hours),
-            (Err(UpdateError::Fetch(FetchError::Unreachable(server(1)))), RETRY),
-            (Err(UpdateError::Fetch(FetchError::Unreachable(server(1000 * hours)))), 24 * hours),
-            (up_to_date(), INTERVAL.into()),
-            (Err(UpdateError::Fetch(FetchError::Feed(FeedError::TooMany))), INTERVAL.into()),
-            (download(DownloadError::Hash), INTERVAL.into()),
-            (download(DownloadError::TooShort { promised: 5 }), INTERVAL.into()),
-        ] {
-            let shown = format!("{result:?}");
-            assert_eq!(outcome(result).next.as_second(), i64::try_from(seconds).unwrap(), "{shown}");
-        }
-    }
-
-    #[test]
-    fn next_check_is_when_the_window_opens() {
-        let opens = Timestamp::from_second(1000).unwrap();
-        let local = jiff::civil::DateTime::ZERO;
-        let reason = || Reason::Window { version: two(), opens, local, same_day: true };
-        assert_eq!(outcome(Ok(found(Verdict::Prepare, reason()))).next, opens);
-        // One that has opened meanwhile, and one after the next check.
-        let past = Reason::Deadline { version: two(), at: Timestamp::UNIX_EPOCH, local, same_day: true };
-        assert_eq!(outcome(Ok(found(Verdict::Prepare, past))).next.as_second(), 1);
-        let far = Reason::Window { version: two(), opens: Timestamp::MAX, local, same_day: true };
-        assert_eq!(outcome(Ok(found(Verdict::Prepare, far))).next.as_second(), i64::from(INTERVAL));
-    }
-
-    #[test]
-    fn each_failure_has_its_code_and_names_its_cause_once() {
-        let source = || io::Error::other("a library is missing");
-        let program = "/opt/app/current/app".into();
-        let back = Some(Ok(Some(Version::new(1, 0, 0))));
-        let cases = [
-            (download(DownloadError::Hash), Code::UpdateHashMismatch, "SHA-512"),
-            (download(DownloadError::Write(source())), Code::UpdateDownloadFailed, "a library is missing"),
-            (download(DownloadError::Moved), Code::UpdateFileMoved, "the feed has changed"),
-            (
-                Err(InstallError::Switch { version: two(), folder: "/opt/app".into(), source: source() }
-                    .into()),
-                Code::UpdateInstallFailed,
-                "a library is missing",
-            ),
-            (
-                Err(UpdateError::DoesNotStart { version: two(), program, back, source: source() }),
-                Code::UpdateRolledBack,
-                "version 2.0.0 does not start: a library is missing",
-            ),
-        ];
-        for (result, code, text) in cases {
-            let problem = outcome(result).problem.unwrap();
-            assert_eq!(problem.code, code);
-            assert_eq!(problem.message.matches(text).count(), 1, "{problem}");
-        }
-    }
-
-    #[test]
-    fn release_that_is_not_installed_is_reported_where_somebody_has_to_act() {
-        let last = "x".to_owned();
-        for (verdict, reason, code) in [
-            (Verdict::Announce, Reason::Available { version: two() }, Code::UpdateAvailable),
-            (Verdict::Stay, Reason::Quarantined { version: two(), at: None }, Code::UpdateRolledBack),
-            (
-                Verdict::Stay,
-                Reason::Exhausted { version: two(), attempts: 3, last, until: None },
-                Code::UpdateGivenUp,
-            ),
-            (Verdict::Stay, Reason::Held { until: None }, Code::UpdateHeld),
-            (
-                Verdict::Stay,
-                Reason::NewerThanPin { pin: "1".parse().unwrap(), installed: two() },
-                Code::UpdateNewerThanPin,
-            ),
-        ] {
-            let problem = outcome(Ok(found(verdict, reason))).problem.unwrap();
-            assert!(problem.code == code && problem.hint.is_some(), "{problem}");
-        }
-        let reason = Reason::Rollout { version: two(), percent: 5 };
-        assert_eq!(outcome(Ok(found(Verdict::Stay, reason))).problem, None);
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use policy_schema::settings::UpdateMode;
 use policy_schema::version::channel_of;
 use semver::Version;
+use serde::{Deserialize, Serialize};
 
 use crate::decision::{Decision, Verdict};
 use crate::feed::Release;
@@ -27,11 +28,26 @@ pub struct Device<'a> {
     pub system: Option<&'a str>,
 }
 
+/// The app's own updater, where two updaters at once do harm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OwnUpdater {
+    /// It is switched off, or does no harm.
+    #[default]
+    Off,
+    /// It is not switched off.
+    Active,
+    /// It is switched off, and active until the app is started again.
+    UntilRestart,
+}
+
 /// How things are on a device.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation<'a> {
     /// The version of the app.
     pub installed: Option<&'a Version>,
+    /// The app's own updater.
+    pub own_updater: OwnUpdater,
     /// What was tried before.
     pub journal: &'a Journal,
     /// The time.
@@ -144,6 +160,11 @@ fn judge(
     }
     if rules.mode == UpdateMode::Notify {
         return (Verdict::Announce, Reason::Available { version: version() });
+    }
+    // Not even a version below the minimum is replaced: two updaters at once leave no app at all.
+    if situation.installed.is_some() && situation.own_updater != OwnUpdater::Off {
+        let restart = situation.own_updater == OwnUpdater::UntilRestart;
+        return (Verdict::Prepare, Reason::OwnUpdater { version: version(), restart });
     }
     let at_once = match (situation.installed, downgrade, below) {
         (None, ..) => Some(Reason::First { version: version() }),

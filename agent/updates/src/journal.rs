@@ -190,10 +190,12 @@ pub enum Event<'a> {
     Ready { installed: Option<Version> },
     /// Something is.
     NotReady(Reason),
-    /// The version is installed.
-    Installed,
+    /// The version is installed. `restart`: the device has to be restarted to finish that, and the version cannot be tried before.
+    Installed { restart: bool },
     /// It is not, and the version before is as it was. `lasting`: the same file would fail again.
     InstallFailed { reason: String, lasting: bool },
+    /// It is not, and what is there now is not the version before.
+    Damaged { reason: String },
     /// The version starts.
     Confirmed,
     /// It does not.
@@ -270,6 +272,22 @@ impl Journal {
             | State::RollingBack { version, .. }
             | State::Committed { version, .. }
             | State::RolledBack { version, .. } => Some(version),
+        }
+    }
+
+    /// The version that is being replaced, while another one is being installed.
+    #[must_use]
+    pub fn replaced(&self) -> Option<&Version> {
+        match &self.state {
+            State::Installing { previous, .. } | State::Confirming { previous, .. } => previous.as_ref(),
+            State::Idle
+            | State::Offered { .. }
+            | State::Downloading { .. }
+            | State::Verified { .. }
+            | State::Waiting { .. }
+            | State::RollingBack { .. }
+            | State::Committed { .. }
+            | State::RolledBack { .. } => None,
         }
     }
 

@@ -8,6 +8,7 @@
 pub mod decide;
 mod decision;
 pub mod feed;
+pub mod installed;
 pub mod journal;
 mod reason;
 mod ring;
@@ -15,7 +16,7 @@ pub mod rollout;
 mod rules;
 mod window;
 
-pub use decide::{Device, Situation, decide};
+pub use decide::{Device, OwnUpdater, Situation, decide};
 pub use decision::{Decision, Verdict};
 pub use feed::Release;
 pub use journal::Journal;

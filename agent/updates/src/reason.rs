@@ -47,8 +47,12 @@ pub enum Reason {
     Window { version: Version, opens: Timestamp, local: DateTime, same_day: bool },
     /// It is installed before the window opens.
     Deadline { version: Version, at: Timestamp, local: DateTime, same_day: bool },
+    /// The app's own updater is active; `restart`: until the app is started again.
+    OwnUpdater { version: Version, restart: bool },
     /// The app is open.
     AppOpen { version: Version },
+    /// It is not signed by a publisher who may install the app.
+    Publisher { version: Version, fault: String },
     /// Nothing is in the way.
     Due { version: Version },
     /// The app is not installed yet.
@@ -81,7 +85,9 @@ impl Reason {
             | Self::Rollout { .. }
             | Self::Off
             | Self::Available { .. }
+            | Self::OwnUpdater { .. }
             | Self::AppOpen { .. }
+            | Self::Publisher { .. }
             | Self::Due { .. }
             | Self::First { .. }
             | Self::BelowMinimum { .. }
@@ -163,9 +169,17 @@ impl fmt::Display for Reason {
                 "{version} is out; waits for its deadline {}, before the window opens",
                 moment(*local, *same_day)
             ),
+            Self::OwnUpdater { version, restart: false } => {
+                write!(formatter, "{version} is out; waits until the app's own updater is switched off")
+            }
+            Self::OwnUpdater { version, restart: true } => write!(
+                formatter,
+                "{version} is out; waits until the app is started again, because its own updater is active until then"
+            ),
             Self::AppOpen { version } => {
                 write!(formatter, "{version} is ready; waits until the app is closed")
             }
+            Self::Publisher { version, fault } => write!(formatter, "{version} is not installed: {fault}"),
             Self::Due { version } => write!(formatter, "{version} is out"),
             Self::First { version } => write!(formatter, "{version} is out; the app is not installed yet"),
             Self::BelowMinimum { version, minimum } => {

@@ -12,7 +12,7 @@ use semver::Version;
 use crate::feed::Release;
 use crate::journal::{Event, Journal};
 use crate::ring::bucket;
-use crate::{Device, Rules, Situation, Verdict, decide};
+use crate::{Device, OwnUpdater, Rules, Situation, Verdict, decide};
 
 /// Seconds between checks of the feed: 5 h 47 min, so that a device does not come at the same time every day.
 pub const INTERVAL: u32 = 20_820;
@@ -81,7 +81,13 @@ fn install_time(fleet: &Fleet<'_>, id: &str) -> Result<Timestamp, String> {
     let horizon = add(fleet.start, SignedDuration::from_hours(24 * HORIZON));
     let mut journal = Journal::default();
     loop {
-        let situation = Situation { installed: fleet.installed, journal: &journal, now, zone: fleet.zone };
+        let situation = Situation {
+            installed: fleet.installed,
+            own_updater: OwnUpdater::Off,
+            journal: &journal,
+            now,
+            zone: fleet.zone,
+        };
         let decision = decide(fleet.rules, fleet.releases, &device, &situation);
         let until = decision.reason.until();
         let text = decision.reason.to_string();

@@ -105,6 +105,10 @@ fn tests(steps: &mut Steps, more: &[String]) -> anyhow::Result<()> {
         ("strace", "strace"),
         ("mkfs.ext4", "e2fsprogs"),
         ("xfs_io", "xfsprogs"),
+        ("rpmbuild", "rpm"),
+        ("makensis", "nsis"),
+        ("wixl", "wixl"),
+        ("osslsigncode", "osslsigncode"),
     ])?;
     tools::debian_libraries(&["python3-samba", "python3-venv"])?;
     let node = tools::node_packages()?;

@@ -31,6 +31,12 @@ settings! {
         UpdateSources => update_sources: Vec<String> =
             Setting::list(Format::UpdateSource, 8, &["/srv/updates", "https://cache.example.com/updates/"])
                 .default(Literal::List(&[])).items_stand_alone();
+        /// Publishers
+        ///
+        /// Who may have signed the app's installers, instead of the publishers that this version knows for the app: names in
+        /// certificates on Windows, team IDs on macOS. An installer of somebody else is not started.
+        UpdatePublishers => update_publishers: Vec<String> =
+            Setting::list(Format::Publisher, 16, &["Example Corp, Inc.", "A1B2C3D4E5"]).default(Literal::List(&[])).items_stand_alone();
         /// Update channel
         ///
         /// The channel of the feed to follow. Releases of other channels are not for this device. Unset, the stable channel, or

@@ -31,6 +31,7 @@ fn more_separators(format: Format) -> &'static [&'static str] {
         | Format::Downgrade
         | Format::Name
         | Format::UpdateSource
+        | Format::Publisher
         | Format::Window
         | Format::Certificate => &[],
     }
@@ -93,19 +94,24 @@ pub(super) fn split(text: &str, format: Format) -> Option<Vec<String>> {
         return Some(items);
     }
     let separators = SEPARATORS.iter().chain(more_separators(format)).enumerate();
-    separators.filter(|(_, separator)| text.contains(**separator)).find_map(|(index, separator)| {
-        let of_intune = index < 3;
-        let parts = text.split(separator).enumerate().map(|(at, part)| {
-            // What the separator took from the item.
-            let start = if at > 0 { separator.strip_prefix(':').unwrap_or_default() } else { "" };
-            format!("{start}{}", part.trim())
-        });
-        // Intune writes the name of each item before it: a number.
-        let is_name = |part: &str| of_intune && part.parse::<u32>().is_ok();
-        let items: Vec<String> = parts.filter(|part| !part.is_empty() && !is_name(part)).collect();
-        let fit = items.len() > 1 && items.iter().all(|item| format.check(item).is_ok());
-        (fit || of_intune).then_some(items)
-    })
+    // `Example Corp, Inc.` is one name.
+    let in_names = |separator: &str| format == Format::Publisher && matches!(separator, "," | " ");
+    separators
+        .filter(|(_, separator)| !in_names(separator))
+        .filter(|(_, separator)| text.contains(**separator))
+        .find_map(|(index, separator)| {
+            let of_intune = index < 3;
+            let parts = text.split(separator).enumerate().map(|(at, part)| {
+                // What the separator took from the item.
+                let start = if at > 0 { separator.strip_prefix(':').unwrap_or_default() } else { "" };
+                format!("{start}{}", part.trim())
+            });
+            // Intune writes the name of each item before it: a number.
+            let is_name = |part: &str| of_intune && part.parse::<u32>().is_ok();
+            let items: Vec<String> = parts.filter(|part| !part.is_empty() && !is_name(part)).collect();
+            let fit = items.len() > 1 && items.iter().all(|item| format.check(item).is_ok());
+            (fit || of_intune).then_some(items)
+        })
 }
 
 /// How to write a list.

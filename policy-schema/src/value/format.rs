@@ -44,6 +44,8 @@ pub enum Format {
     Downgrade,
     /// An absolute path of a folder or a share, or an https URL.
     UpdateSource,
+    /// The common name in a certificate, or a team ID of Apple's.
+    Publisher,
     /// Lower-case letters, digits and hyphens.
     Name,
     /// An absolute path, or the name of a managed app.
@@ -101,6 +103,7 @@ impl Format {
             Self::Pin => "a version, as `2.1.0`, or the beginning of one, as `2.1`",
             Self::Downgrade => "two versions, as `2.1.0 to 2.0.4`",
             Self::UpdateSource => "the path of a folder or a share, or an https URL",
+            Self::Publisher => "the name in a publisher's certificate, or a team ID",
             Self::Name => "a name of lower-case letters, digits and hyphens",
             Self::Application => {
                 "an absolute path of a program or the name of a managed app, perhaps with `confirm:` before it"
@@ -121,7 +124,7 @@ impl Format {
     #[must_use]
     pub fn pattern(self) -> Option<&'static str> {
         Some(match self {
-            Self::Line => return None,
+            Self::Line | Self::Publisher => return None,
             Self::ClientId => r"^[!#%&(-+\--:=?A-\x5b\x5d-_a-z|~]+$",
             Self::ClientSecret => r"^[!-~]([ -~]*[!-~])?$",
             Self::BearerToken => "^[!-~]+$",
@@ -232,6 +235,8 @@ impl Format {
                 let plain = text.split(['/', '\\']).all(|part| part != "." && part != "..");
                 when((text.starts_with('/') || windows || share) && plain, Reason::Form)
             }
+            // Publishers are compared by one name of the certificate, not by all.
+            Self::Publisher => when(!is_distinguished_name(text), Reason::Form),
             Self::Name => when(is_name(text), Reason::Form),
             Self::Application => {
                 let (text, _) = application(text);
@@ -295,7 +300,7 @@ impl Format {
                 first(&|character| character == '"').or_else(|| text::look_alike_in_path(text))
             }
             Self::Window => first(&|character| !character.is_ascii()),
-            Self::Line | Self::Downgrade | Self::Certificate => None,
+            Self::Line | Self::Publisher | Self::Downgrade | Self::Certificate => None,
         }
     }
 
@@ -303,7 +308,9 @@ impl Format {
     fn is_template(self, text: &str) -> bool {
         let anywhere = || text::placeholder(text).is_some() || text::is_placeholder(text);
         match self {
-            Self::Line => text::is_placeholder(text) || text::placeholder_in_sentence(text).is_some(),
+            Self::Line | Self::Publisher => {
+                text::is_placeholder(text) || text::placeholder_in_sentence(text).is_some()
+            }
             Self::ClientSecret | Self::BearerToken => text::is_placeholder(text),
             Self::Window | Self::Certificate => false,
             // `<local>` is one of Windows, about which there is more to say.
@@ -322,6 +329,15 @@ impl Format {
             | Self::Application => anywhere(),
         }
     }
+}
+
+/// Whether a text is the whole subject of a certificate (RFC 4514): `CN=Example Corp, O=Example Corp`.
+pub(super) fn is_distinguished_name(text: &str) -> bool {
+    text.split(',').next().and_then(|first| first.split_once('=')).is_some_and(|(attribute, _)| {
+        ["CN", "O", "OU", "C", "L", "S", "ST", "E"]
+            .iter()
+            .any(|known| attribute.trim().eq_ignore_ascii_case(known))
+    })
 }
 
 /// What stands before an item of `AllowedApplications` that the user has to confirm.

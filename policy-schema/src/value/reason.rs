@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::advice;
-use super::format::{Format, Reason};
+use super::format::{Format, Reason, is_distinguished_name};
 use crate::message::{excerpt, without_query};
 use crate::raw::Notation;
 use crate::text;
@@ -183,6 +183,7 @@ fn by_format(text: &str, format: Format) -> Option<String> {
             |window| format!("write {window}"),
         )),
         Format::Certificate => Some(about_certificate(text).to_owned()),
+        Format::Publisher => publisher(text).map(ToOwned::to_owned),
         Format::Line
         | Format::ClientId
         | Format::ClientSecret
@@ -193,6 +194,10 @@ fn by_format(text: &str, format: Format) -> Option<String> {
         | Format::Claim
         | Format::Name => None,
     }
+}
+
+fn publisher(text: &str) -> Option<&'static str> {
+    is_distinguished_name(text).then_some("write only what follows `CN=`, up to the next name")
 }
 
 /// A version as its author must have meant it.
@@ -362,6 +367,11 @@ mod tests {
                 "write the version that is installed, `to`, and the version to install",
             ),
             (Format::UpdateSource, "file:///srv/updates", "write the path itself"),
+            (
+                Format::Publisher,
+                "CN=Example, O=Example",
+                "write only what follows `CN=`, up to the next name",
+            ),
         ] {
             let reason = format.check(text).unwrap_err();
             let hint = reason.hint(text, format, Notation::Toml);

@@ -2,6 +2,7 @@
 
 pub mod app;
 pub(crate) mod fence;
+pub(crate) mod installer;
 pub(crate) mod memory;
 pub mod native;
 pub(crate) mod paths;
@@ -12,6 +13,7 @@ pub mod process;
 pub mod service;
 pub mod system_proxy;
 pub(crate) mod tcp;
+pub mod trust;
 pub(crate) mod vault;
 
 pub use crate::unix::{file, install, ipc, zone};

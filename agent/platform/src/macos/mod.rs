@@ -3,6 +3,7 @@
 pub mod app;
 pub(crate) mod fence;
 mod ffi;
+pub(crate) mod installer;
 pub(crate) mod memory;
 pub mod native;
 pub(crate) mod paths;
@@ -13,6 +14,7 @@ pub mod process;
 pub mod service;
 pub mod system_proxy;
 pub(crate) mod tcp;
+pub mod trust;
 pub(crate) mod vault;
 
 pub use crate::unix::{file, install, ipc, zone};

@@ -208,6 +208,14 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Opens a file for reading. Nothing keeps others from changing it but the access to its folder.
+///
+/// # Errors
+/// The system refused.
+pub fn open_unchangeable(path: &Path) -> io::Result<fs_err::File> {
+    fs_err::File::open(path)
+}
+
 /// Syncs the folder of a path.
 ///
 /// # Errors

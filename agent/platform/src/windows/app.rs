@@ -5,6 +5,7 @@ use policy_schema::read::registry as read_registry;
 use windows_registry::{Key, LOCAL_MACHINE};
 
 use super::registry::{subkeys, values};
+use crate::installed::App;
 use crate::paths::Paths;
 
 /// The lists of installed programs, for programs of 64 and of 32 bits (Microsoft, "Uninstall Registry Key").
@@ -15,18 +16,19 @@ const LISTS: [&str; 2] = [
 /// The number of entries that are looked at.
 const MAXIMUM_ENTRIES: usize = 5000;
 
-/// The version of the program that is installed in one of these folders. Packages say none here.
+/// The version of the program that is installed in one of its folders, or under its title. Packages say none here.
 #[must_use]
-pub fn installed_version(paths: &Paths, _package: Option<&str>, folders: &[String]) -> Option<String> {
+pub fn installed_version(paths: &Paths, app: &App<'_>) -> Option<String> {
     LISTS.iter().find_map(|list| {
         let list = LOCAL_MACHINE.open(paths.key(list)).ok()?;
         let names = subkeys(&list).ok()?;
-        names.iter().take(MAXIMUM_ENTRIES).find_map(|name| version_in(&list.open(name).ok()?, folders))
+        names.iter().take(MAXIMUM_ENTRIES).find_map(|name| version_in(&list.open(name).ok()?, app))
     })
 }
 
-/// The version of an entry, if its program lies in one of these folders.
-fn version_in(entry: &Key, folders: &[String]) -> Option<String> {
+/// The version of an entry, if it is the app's: its program lies in one of its folders, or it has its title, perhaps with the
+/// version behind it. What Windows Installer writes need not name a folder.
+fn version_in(entry: &Key, app: &App<'_>) -> Option<String> {
     let values = values(entry).ok()?;
     let text = |name: &str| {
         let value = values.iter().find(|value| value.name.eq_ignore_ascii_case(name))?;
@@ -41,11 +43,17 @@ fn version_in(entry: &Key, folders: &[String]) -> Option<String> {
     };
     let lies_in = |path: String| {
         let path = path.trim_start_matches('"').to_ascii_lowercase();
-        folders.iter().any(|folder| {
+        app.folders.iter().any(|folder| {
             let folder = folder.to_ascii_lowercase();
             path.starts_with(&folder) || format!("{path}\\") == folder
         })
     };
-    let own = ["InstallLocation", "UninstallString", "DisplayIcon"].into_iter().filter_map(text).any(lies_in);
-    own.then(|| text("DisplayVersion")).flatten()
+    let version = text("DisplayVersion")?;
+    let lies_there =
+        ["InstallLocation", "UninstallString", "DisplayIcon"].into_iter().filter_map(text).any(lies_in);
+    let has_title = text("DisplayName").is_some_and(|name| {
+        let rest = name.strip_prefix(app.title).filter(|_| !app.title.is_empty());
+        rest.is_some_and(|rest| rest.is_empty() || rest.trim_start() == version)
+    });
+    (lies_there || has_title).then_some(version)
 }

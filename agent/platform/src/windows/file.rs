@@ -16,7 +16,7 @@ use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_CALL_NOT_IMPLEMENTED, ERROR_INVALID_FUNCTION, ERROR_INVALID_PARAMETER,
     ERROR_LOCK_VIOLATION, ERROR_NOT_SUPPORTED, ERROR_SHARING_VIOLATION,
 };
-use windows_sys::Win32::Storage::FileSystem::{DELETE, FILE_FLAG_BACKUP_SEMANTICS};
+use windows_sys::Win32::Storage::FileSystem::{DELETE, FILE_FLAG_BACKUP_SEMANTICS, FILE_SHARE_READ};
 
 use super::security::{self, Descriptor};
 use crate::clock;
@@ -257,6 +257,17 @@ pub fn create_private(path: &Path) -> io::Result<fs_err::File> {
     OpenOptions::new().read(true).write(true).create_new(true).open(path)
 }
 
+/// Opens a file for reading, so that nobody can change, replace or remove it while it is open. Programs of this user can still
+/// be started from it.
+///
+/// # Errors
+/// It is open for writing, or the system refused.
+pub fn open_unchangeable(path: &Path) -> io::Result<fs_err::File> {
+    let mut options = OpenOptions::new();
+    fs_err::os::windows::fs::OpenOptionsExt::share_mode(&mut options, FILE_SHARE_READ);
+    options.read(true).open(path)
+}
+
 /// Opens a file that is there to be locked, and makes it if there is none.
 pub(crate) fn open_lock(path: &Path) -> io::Result<std::fs::File> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
@@ -306,7 +317,6 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use windows_sys::Win32::Storage::FileSystem::FILE_SHARE_READ;
 
     use super::*;
 

@@ -37,6 +37,7 @@ struct Trial {
     releases: Vec<Release>,
     installed: Option<Version>,
     journal: Journal,
+    own_updater: OwnUpdater,
     device: String,
     now: Timestamp,
 }
@@ -47,6 +48,7 @@ impl Trial {
             releases: offered.iter().map(|version| release(version)).collect(),
             installed: installed.parse().ok(),
             journal: Journal::default(),
+            own_updater: OwnUpdater::Off,
             device: "device-1".to_owned(),
             now: "2026-11-04T12:00:00Z".parse().unwrap(),
         }
@@ -62,7 +64,27 @@ impl Trial {
         let device = Device { id: &self.device, app: "app", system: Some("6.1.0-18-amd64") };
         let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
         let (installed, journal, now) = (self.installed.as_ref(), &self.journal, self.now);
-        decide(&rules(policy), &self.releases, &device, &Situation { installed, journal, now, zone: &zone })
+        let situation = Situation { installed, own_updater: self.own_updater, journal, now, zone: &zone };
+        decide(&rules(policy), &self.releases, &device, &situation)
+    }
+}
+
+/// Two updaters at once leave no app at all, so neither a minimum version nor a deadline nor a downgrade is in a hurry.
+#[test]
+fn nothing_is_installed_over_an_app_whose_own_updater_is_active() {
+    for policy in ["", "UpdateMinimumVersion = \"2.0.0\"", "UpdateDowngrades = [\"1.9 to 2.0.0\"]"] {
+        let mut trial = Trial::new("1.9.0", &["2.0.0"]);
+        for (own_updater, expected) in [
+            (OwnUpdater::Active, "2.0.0 is out; waits until the app's own updater is switched off"),
+            (OwnUpdater::UntilRestart, "2.0.0 is out; waits until the app is started again, because"),
+        ] {
+            trial.own_updater = own_updater;
+            let (verdict, reason, _) = trial.decide(policy);
+            assert!(verdict == Verdict::Prepare && reason.starts_with(expected), "{policy}: {reason}");
+        }
+        // There is no app, and so no updater of it.
+        trial.installed = None;
+        assert_eq!(trial.decide("").0, Verdict::Install);
     }
 }
 

@@ -29,10 +29,10 @@ impl Journal {
                 }
                 Vec::new()
             }
-            Event::Installed => self.installed(),
+            Event::Installed { restart } => self.installed(restart, now),
             Event::InstallFailed { reason, lasting } => self.install_failed(reason, lasting, now),
+            Event::Damaged { reason } | Event::DoesNotStart { reason } => self.roll_back(reason),
             Event::Confirmed => self.confirmed(now),
-            Event::DoesNotStart { reason } => self.does_not_start(reason),
             Event::RolledBack => self.rolled_back(now),
             Event::NotRolledBack { reason, lasting } => self.not_rolled_back(reason, lasting, now),
             Event::Commanded { command, installed } => self.commanded(command, installed, now),
@@ -185,10 +185,17 @@ impl Journal {
         vec![Action::Install { offer }]
     }
 
-    fn installed(&mut self) -> Vec<Action> {
+    fn installed(&mut self, restart: bool, now: Timestamp) -> Vec<Action> {
         let State::Installing { offer, previous } = &self.state else { return Vec::new() };
         let (version, previous) = (offer.version.clone(), previous.clone());
         self.state = State::Confirming { version: version.clone(), previous };
+        if restart {
+            // Should it not be there after that, the same file is not tried for ever.
+            let tried = self.attempts.clone();
+            let actions = self.commit("; a restart of the device finishes that", now);
+            self.attempts = tried;
+            return actions;
+        }
         vec![Action::Confirm { version }]
     }
 
@@ -206,14 +213,18 @@ impl Journal {
     }
 
     fn confirmed(&mut self, now: Timestamp) -> Vec<Action> {
+        self.commit("", now)
+    }
+
+    fn commit(&mut self, more: &str, now: Timestamp) -> Vec<Action> {
         let State::Confirming { version, previous } = &self.state else { return Vec::new() };
         let (version, previous) = (version.clone(), previous.clone());
         // What was wrong before has been replaced.
         self.quarantined.retain(|one| one.version > version);
         self.attempts.clear();
         let message = previous.as_ref().map_or_else(
-            || format!("version {version} was installed"),
-            |previous| format!("version {version} was installed, {previous} before"),
+            || format!("version {version} was installed{more}"),
+            |previous| format!("version {version} was installed, {previous} before{more}"),
         );
         self.note(Happened::Installed, Some(version.clone()), message, now);
         self.previous.clone_from(&previous);
@@ -222,8 +233,19 @@ impl Journal {
         vec![Action::Discard, Action::CleanUp { keep }]
     }
 
-    fn does_not_start(&mut self, reason: String) -> Vec<Action> {
-        let State::Confirming { version, previous } = &self.state else { return Vec::new() };
+    fn roll_back(&mut self, reason: String) -> Vec<Action> {
+        let (version, previous) = match &self.state {
+            State::Installing { offer, previous } => (&offer.version, previous),
+            State::Confirming { version, previous } => (version, previous),
+            State::Idle
+            | State::Offered { .. }
+            | State::Downloading { .. }
+            | State::Verified { .. }
+            | State::Waiting { .. }
+            | State::RollingBack { .. }
+            | State::Committed { .. }
+            | State::RolledBack { .. } => return Vec::new(),
+        };
         let (version, previous) = (version.clone(), previous.clone());
         self.state = State::RollingBack { version, previous: previous.clone(), reason };
         vec![Action::RollBack { previous }]

@@ -32,13 +32,21 @@ codes! {
         ///
         /// Fix: find out who changed it; publish feed and file together again.
         UpdateHashMismatch = "update.hash-mismatch", Error;
+        /// The installer is not signed by a publisher that may install the app.
+        ///
+        /// Cause: the publisher has a new name, none is known for this app, or somebody else made the file. It is not started.
+        ///
+        /// Fix: find out who signed it; if that is the app's vendor, name it in `UpdatePublishers`.
+        UpdatePublisherNotAccepted = "update.publisher-not-accepted", Error;
         /// A verified update could not be installed.
         ///
-        /// Cause: a full disk, or an archive that wants to write outside its folder. The version before stays.
+        /// Cause: a full disk, an installer that failed, or an archive that wants to write outside its folder. The version before
+        /// stays.
         ///
         /// Fix: as the message says.
         UpdateInstallFailed = "update.install-failed", Error;
-        /// The new version did not start, so the previous one was put back. The new one is quarantined.
+        /// The new version did not start, or its installer broke the one before, so the previous one was put back. The new one is
+        /// quarantined.
         ///
         /// Cause: a faulty release, or something it needs is missing on this device.
         ///
@@ -75,6 +83,13 @@ codes! {
         ///
         /// Fix: close the app; the update is then installed within a minute.
         UpdateWaitsForApp = "update.waits-for-app", Note;
+        /// An update waits because the app's own updater is active.
+        ///
+        /// Cause: `AppSelfUpdate` is not `none`, or the app has not been started again since it was. Two updaters at once make the
+        /// app's installer remove its programs, so nothing is installed before that.
+        ///
+        /// Fix: set `AppSelfUpdate` to `none`; then quit the app and start it again.
+        UpdateWaitsForOwnUpdater = "update.waits-for-own-updater", Warning;
         /// A new version is ready and waits for a user, because `UpdateMode` is `notify`.
         ///
         /// Cause: the policy.

@@ -1,7 +1,7 @@
 //! Installs a verified archive: one plain folder per version, a link to the current one, and the previous one kept.
 //!
-//! In: a [`Verified`] file. Out: the version that is current, or why it did not change. Called by [`super::run`] as the journal
-//! says, so each step can be done once more after a crash.
+//! In: a [`Verified`] file. Out: the version that is current, or why it did not change. Called by [`super::target`] as the
+//! journal says, so each step can be done once more after a crash.
 //!
 //! `versions/2.1.0/` is complete before the link leads to it.
 
@@ -14,23 +14,21 @@ use semver::Version;
 
 use super::archive::{self, Kind, UnpackError};
 use super::download::Verified;
-use crate::app::descriptor::Installation;
+use crate::app::descriptor::VersionFolders;
 
 /// `EIO`: the device of a disk failed (errno(3)).
 const EIO: i32 = 5;
 
 /// Why a version is not the current one.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum InstallError {
+pub(super) enum FolderError {
     #[error("version {version} cannot be unpacked")]
     Unpack { version: Version, folder: PathBuf, source: UnpackError },
     #[error("the link to the current version cannot lead to version {version}")]
     Switch { version: Version, folder: PathBuf, source: io::Error },
-    #[error("the download of version {version} is gone")]
-    Gone { version: Version, folder: PathBuf },
 }
 
-impl InstallError {
+impl FolderError {
     /// Whether the same file would fail again: it is the fault of the archive, not of the disk.
     pub(super) fn is_lasting(&self) -> bool {
         match self {
@@ -54,17 +52,17 @@ impl InstallError {
                 ) && error.raw_os_error() != Some(EIO)
             }
             Self::Unpack { .. } => true,
-            Self::Switch { .. } | Self::Gone { .. } => false,
+            Self::Switch { .. } => false,
         }
     }
 }
 
 /// The version that the link leads to, if it has the program.
-pub(crate) fn installed_version(paths: &Paths, installation: &Installation) -> Option<Version> {
+pub(super) fn installed_version(paths: &Paths, installation: &VersionFolders) -> Option<Version> {
     linked_version(paths, installation).filter(|_| program(paths, installation).is_file())
 }
 
-fn linked_version(paths: &Paths, installation: &Installation) -> Option<Version> {
+fn linked_version(paths: &Paths, installation: &VersionFolders) -> Option<Version> {
     let target = fs_err::read_link(link(&folder(paths, installation))).ok()?;
     target.file_name()?.to_str()?.parse().ok()
 }
@@ -72,33 +70,34 @@ fn linked_version(paths: &Paths, installation: &Installation) -> Option<Version>
 /// Unpacks a verified archive, and switches to it.
 pub(super) async fn install(
     paths: &Paths,
-    installation: &Installation,
+    installation: &VersionFolders,
     verified: Verified,
-) -> Result<(), InstallError> {
+) -> Result<(), FolderError> {
     let folder = folder(paths, installation);
     let version = verified.version().clone();
     let unpacking = tokio::task::spawn_blocking({
         let (target, program) = (version_folder(&folder, &version), installation.program.clone());
         move || unpack(verified, &target, &program)
     });
-    unpacking.await.unwrap_or_else(|error| Err(io::Error::other(error).into())).map_err(|source| {
-        InstallError::Unpack { version: version.clone(), folder: folder.clone(), source }
-    })?;
+    unpacking
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error).into()))
+        .map_err(|source| FolderError::Unpack { version: version.clone(), folder: folder.clone(), source })?;
     switch(paths, installation, &version)
 }
 
 /// Lets the link lead to a version that is there, if it does not: what was never tried must not be judged.
 pub(super) fn switch(
     paths: &Paths,
-    installation: &Installation,
+    installation: &VersionFolders,
     version: &Version,
-) -> Result<(), InstallError> {
+) -> Result<(), FolderError> {
     if linked_version(paths, installation).as_ref() == Some(version) {
         return Ok(());
     }
     let folder = folder(paths, installation);
     let target = version_folder(&folder, version);
-    system::switch(&link(&folder), &target).map_err(|source| InstallError::Switch {
+    system::switch(&link(&folder), &target).map_err(|source| FolderError::Switch {
         version: version.clone(),
         folder,
         source,
@@ -106,12 +105,12 @@ pub(super) fn switch(
 }
 
 /// The program of the current version.
-pub(super) fn program(paths: &Paths, installation: &Installation) -> PathBuf {
+pub(super) fn program(paths: &Paths, installation: &VersionFolders) -> PathBuf {
     link(&folder(paths, installation)).join(&installation.program)
 }
 
 /// Tries whether the current version starts.
-pub(super) async fn try_start(paths: &Paths, installation: &Installation) -> io::Result<()> {
+pub(super) async fn try_start(paths: &Paths, installation: &VersionFolders) -> io::Result<()> {
     system::try_start(&program(paths, installation), &installation.self_check).await
 }
 
@@ -144,7 +143,7 @@ fn sync_folders(folder: &Path) -> io::Result<()> {
 /// Makes the previous version current again, or none, if there was none.
 pub(super) fn roll_back(
     paths: &Paths,
-    installation: &Installation,
+    installation: &VersionFolders,
     previous: Option<&Version>,
 ) -> Result<(), io::Error> {
     let folder = folder(paths, installation);
@@ -161,13 +160,13 @@ pub(super) fn roll_back(
 }
 
 /// Whether a version could be made current.
-pub(super) fn is_there(paths: &Paths, installation: &Installation, version: &Version) -> bool {
+pub(super) fn is_there(paths: &Paths, installation: &VersionFolders, version: &Version) -> bool {
     let program = version_folder(&folder(paths, installation), version).join(&installation.program);
     fs_err::metadata(program).is_ok_and(|program| program.is_file())
 }
 
 /// Removes other versions than these. A version that cannot be removed does no harm.
-pub(super) fn clean_up(paths: &Paths, installation: &Installation, keep: &[Version]) {
+pub(super) fn clean_up(paths: &Paths, installation: &VersionFolders, keep: &[Version]) {
     let keep: Vec<String> = keep.iter().map(ToString::to_string).collect();
     let Ok(entries) = fs_err::read_dir(folder(paths, installation).join("versions")) else { return };
     for entry in entries.flatten() {
@@ -180,7 +179,7 @@ pub(super) fn clean_up(paths: &Paths, installation: &Installation, keep: &[Versi
     }
 }
 
-fn folder(paths: &Paths, installation: &Installation) -> PathBuf {
+fn folder(paths: &Paths, installation: &VersionFolders) -> PathBuf {
     paths.under_root(Path::new(&installation.folder))
 }
 
