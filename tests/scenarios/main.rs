@@ -32,6 +32,7 @@ mod token_formats;
 mod token_response;
 mod truth;
 mod update;
+mod update_conditions;
 mod update_crashes;
 mod update_faults;
 mod update_packages;

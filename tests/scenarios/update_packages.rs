@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "everything here is a test or a part of one")]
 
+use e2e::crash_point::CrashPoint;
 use e2e::device::Device;
 use e2e::feed::Feed;
 use e2e::memo::{Behavior, Workshop};
@@ -22,7 +23,7 @@ struct PackageDevice {
     workshop: Workshop,
     device: Device,
     manager: Manager,
-    _agent: Process,
+    agent: Process,
 }
 
 /// A device with version 1.0.0.
@@ -46,7 +47,7 @@ async fn device(manager: Manager) -> PackageDevice {
         "App = \"lab-memo\"\nProxyMode = \"direct\"\nUpdateMode = \"automatic\"\nAppSelfUpdate = \"none\"\n";
     device.push("50.toml", &format!("{policy}UpdateFeed = \"{}\"\n", feed.url()));
     let agent = device.start_agent().await;
-    let fixture = PackageDevice { feed, workshop: Workshop::new(), device, manager, _agent: agent };
+    let fixture = PackageDevice { feed, workshop: Workshop::new(), device, manager, agent };
     fixture.publish("1.0.0", Behavior::Works);
     let printed = fixture.update().await;
     assert!(printed.contains("version 1.0.0 was installed"), "{printed}");
@@ -232,4 +233,42 @@ async fn nothing_is_installed_until_the_own_updater_of_the_app_is_off_and_the_ap
         if fixture.installed().await.starts_with("1:1.1.0") { Ok(()) } else { Err(printed) }
     })
     .await;
+}
+
+/// The agent is killed at each step of its journal, and the package manager in the middle of its own. A package manager that dies
+/// may leave anything, which the kept package mends.
+#[tokio::test]
+async fn kill_at_every_step_of_a_package_update_leaves_a_working_version() {
+    let mut fixture = device(Manager::Dpkg).await;
+    let path = |path: &str| fixture.device.path(path);
+    let journal =
+        [path("var/lib/steward/private/update.json"), path("var/lib/steward/private/.update.json.new")];
+    let database = [path("var/lib/dpkg/status-new"), path("var/lib/dpkg/status")];
+    let (mut version, mut before) = (1, "1.0.0".to_owned());
+    for (paths, most) in [(journal, 12), (database, 3)] {
+        let paths: Vec<&std::path::Path> = paths.iter().map(std::path::PathBuf::as_path).collect();
+        for when in 1..most {
+            version += 1;
+            let new = format!("{version}.0.0");
+            fixture.publish(&new, Behavior::Works);
+            let crash_point = CrashPoint::set(fixture.agent.id(), "rename", when, &paths).await.unwrap();
+            let output = fixture.device.steward(&["update"]).await;
+            crash_point.remove().await.unwrap();
+            fixture.agent.signal(nix::sys::signal::Signal::SIGKILL);
+            fixture.agent.wait_for_exit().await;
+            fixture.agent = fixture.device.start_agent().await;
+            e2e::wait::until("a version at rest", async || {
+                let printed = fixture.update().await;
+                let installed = fixture.installed().await;
+                let is = |version: &str| installed == format!("1:{version}-1 installed");
+                // A version whose installer was killed may be quarantined.
+                let stays = is(&before) && printed.contains("is quarantined");
+                if is(&new) || stays { Ok(()) } else { Err((installed, printed)) }
+            })
+            .await;
+            let current = if fixture.installed().await.contains(&new) { new } else { before };
+            fixture.assert_installed(&current, &format!("{when}: {output:?}")).await;
+            before = current;
+        }
+    }
 }

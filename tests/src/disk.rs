@@ -49,6 +49,15 @@ impl Disk {
         self.bind();
     }
 
+    /// Lets everybody write to it, or nobody.
+    ///
+    /// # Panics
+    /// `mount` failed.
+    pub fn set_writable(&self, writable: bool) {
+        let options = if writable { "remount,rw" } else { "remount,ro" };
+        run("mount", &["-o", options], &[&self.mount]);
+    }
+
     fn bind(&self) {
         for (number, folder) in self.folders.iter().enumerate() {
             fs_err::create_dir_all(folder).expect("the disk has room");

@@ -110,7 +110,7 @@ fn tests(steps: &mut Steps, more: &[String]) -> anyhow::Result<()> {
         ("wixl", "wixl"),
         ("osslsigncode", "osslsigncode"),
     ])?;
-    tools::debian_libraries(&["python3-samba", "python3-venv"])?;
+    tools::debian_libraries(&["python3-samba", "python3-venv", "faketime"])?;
     let node = tools::node_packages()?;
     let python = tools::python_packages()?;
     let nextest = tools::cargo_tool("cargo-nextest")?;
