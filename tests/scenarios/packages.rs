@@ -352,7 +352,8 @@ async fn package_manager_for_an_app_runs_outside_of_the_agent_s_units_and_outliv
     .await;
     until("an update that is confirmed", async || {
         let history = device.run("steward update history").await;
-        if history.text.contains("version 1.1.0 was installed, 1.0.0 before") { Ok(()) } else { Err(history) }
+        let text = history.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        if text.contains("version 1.1.0 was installed, 1.0.0 before") { Ok(()) } else { Err(history) }
     })
     .await;
     installed("1.1.0").await;

@@ -304,7 +304,11 @@ async fn administrator_holds_rolls_back_and_releases_updates() {
     };
     assert_eq!(
         run(&["rollback"]).await,
-        (false, "There is no previous version that could be put back.\n".to_owned())
+        (
+            false,
+            "No version was put back: either none is kept, or the app is open; then close it first.\n"
+                .to_owned()
+        )
     );
     fixture.feed.publish("2.0.0");
     let (_, printed) = run(&["hold", "--days", "3"]).await;

@@ -29,6 +29,8 @@ pub struct Installer<'a> {
     pub arguments: Vec<OsString>,
     /// Where what it says goes. What is there is replaced.
     pub log: &'a Path,
+    /// A folder for its temporary files that nobody else can open (Windows): it may run what it puts there.
+    pub temporary: &'a Path,
 }
 
 /// How one ended.
@@ -50,6 +52,7 @@ pub async fn run(paths: &Paths, what: &Installer<'_>) -> io::Result<Ended> {
     command.stdin(Stdio::null());
     command.stdout(log.try_clone()?.into_parts().0).stderr(log.into_parts().0);
     command.env("LC_ALL", "C").env("DEBIAN_FRONTEND", "noninteractive");
+    command.env("TEMP", what.temporary).env("TMP", what.temporary);
     let mut child = command.spawn()?;
     let ended = tokio::time::timeout(LIMIT, child.wait()).await;
     let Ok(status) = ended else {

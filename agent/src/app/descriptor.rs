@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use broker::configuration::Configuration as SignInConfiguration;
+use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use platform::SYSTEM;
 use platform::paths::Paths;
 use policy_schema::{Code, Policy, Problem};
@@ -119,11 +121,14 @@ pub(crate) struct Installer {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Publisher {
     /// The common name in the certificate (Windows), or the team ID (macOS).
-    name: String,
+    pub(crate) name: String,
     /// Only from this day on.
     from: Option<Date>,
     /// Only until this day.
     until: Option<Date>,
+    /// The vendor does not say so, somebody else does.
+    #[serde(default)]
+    pub(crate) third_party: bool,
 }
 
 /// A plain folder per version, and a link to the current one.
@@ -139,6 +144,13 @@ pub(crate) struct VersionFolders {
 }
 
 impl System {
+    /// Whether the operating system checks who signed its installers: not those of Linux.
+    pub(crate) fn has_publishers(&self) -> bool {
+        let signed = [".exe", ".msi", ".pkg"];
+        matches!(self.installation, Some(Installation::Installer(_)))
+            && self.files.iter().any(|ending| signed.contains(&ending.as_str()))
+    }
+
     /// The version that a text of the operating system means; one that is older than every release, if none can be read.
     pub(crate) fn version_of(&self, text: &str) -> Version {
         if self.package.is_some() { of_package(text) } else { of_program(text) }
@@ -151,13 +163,14 @@ impl System {
         Some((name, source.and_then(|source| source.map.as_ref()?.get("none"))))
     }
 
-    /// Who may sign the app's installers on a day.
-    pub(crate) fn publishers(&self, today: Date) -> Vec<String> {
-        let valid = |publisher: &&Publisher| {
+    /// Who may sign the app's installers now.
+    pub(crate) fn publishers(&self, now: Timestamp) -> impl Iterator<Item = &Publisher> {
+        let today = TimeZone::UTC.to_datetime(now).date();
+        let valid = move |publisher: &&Publisher| {
             publisher.from.is_none_or(|from| from <= today)
                 && publisher.until.is_none_or(|until| today <= until)
         };
-        self.publishers.iter().filter(valid).map(|publisher| publisher.name.clone()).collect()
+        self.publishers.iter().filter(valid)
     }
 }
 

@@ -46,14 +46,22 @@ pub(crate) fn running_since(paths: &Paths, system: &System) -> Option<Timestamp>
     oldest(&programs.collect::<Vec<_>>())
 }
 
-/// Whether a process runs a file, or was started with its path.
-pub(crate) fn runs_with(path: &Path) -> bool {
-    let Ok(mut system) = sysinfo::System::new() else { return false };
-    let wanted = ProcessRefreshKind::nothing().with_exe(UpdateKind::Always).with_cmd(UpdateKind::Always);
+/// Whether a process of this process's own user was started from a folder, or with a path in it. Others cannot pretend it; where
+/// the system does not list processes, one may run.
+pub(crate) fn runs_with(folder: &Path) -> bool {
+    let Ok(mut system) = sysinfo::System::new() else { return true };
+    let wanted = ProcessRefreshKind::nothing()
+        .with_exe(UpdateKind::Always)
+        .with_cmd(UpdateKind::Always)
+        .with_user(UpdateKind::Always);
     system.refresh_processes_specifics(ProcessesToUpdate::All, true, wanted);
-    let text = path.to_string_lossy();
-    let named = |argument: &OsString| argument.to_string_lossy().contains(text.as_ref());
-    system.processes().values().any(|process| process.exe() == Some(path) || process.cmd().iter().any(named))
+    let own = sysinfo::get_current_pid().ok().and_then(|id| system.process(id)?.user_id().cloned());
+    let text = folder.join("").to_string_lossy().into_owned();
+    let named = |argument: &OsString| argument.to_string_lossy().contains(&text);
+    system.processes().values().any(|process| {
+        process.user_id() == own.as_ref()
+            && (process.exe().is_some_and(|exe| exe.starts_with(folder)) || process.cmd().iter().any(named))
+    })
 }
 
 /// When the oldest of an app's processes started, whichever user runs it; `None` if none runs.

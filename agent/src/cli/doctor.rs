@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use broker::configuration::Configuration;
 use net::client::call;
 use platform::paths::Paths;
+use policy_schema::settings::UpdateMode;
 use policy_schema::{Open, Policy, Problem};
 use protocol::agent::STATUS;
 use protocol::diagnosis::{Confidence, Diagnosis};
@@ -79,11 +80,17 @@ pub(super) async fn installed(paths: &Paths) -> Subject {
     let configuration =
         Configuration::load(paths).unwrap_or_else(|_| configuration(&preview(paths).resolved.policy));
     let value = |key: &str| policy.get(key)?.value.as_ref()?.as_str().map(ToOwned::to_owned);
+    let list = |key: &str| {
+        let items = policy.get(key).and_then(|setting| setting.value.as_ref()?.as_array());
+        let texts = items.into_iter().flatten().filter_map(serde_json::Value::as_str);
+        texts.map(ToOwned::to_owned).collect()
+    };
     Subject {
         paths: paths.clone(),
         configuration,
         settings: policy.set_by_policy().count(),
         addresses: ["ReportUrl", "UpdateFeed"].iter().filter_map(|key| value(key)).collect(),
+        publishers: (value("UpdateMode").as_deref() == Some("automatic")).then(|| list("UpdatePublishers")),
         app: value("App").and_then(|name| descriptor::find(&name)),
         policy_problems: policy.problems,
         before_roll_out: false,
@@ -118,6 +125,7 @@ pub(super) fn of_policy(
         policy_problems,
         settings,
         addresses: [&policy.report_url, &policy.update_feed].into_iter().flatten().cloned().collect(),
+        publishers: (policy.update_mode == UpdateMode::Automatic).then(|| policy.update_publishers.clone()),
         app: descriptor::find(&policy.app),
         before_roll_out: true,
         status: None,

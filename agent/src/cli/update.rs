@@ -119,7 +119,7 @@ async fn check(paths: &Paths, command: Option<Command>, json: bool) -> anyhow::R
             out!("Version {version} was rolled back.");
             return Ok(ExitCode::SUCCESS);
         }
-        out!("There is no previous version that could be put back.");
+        out!("No version was put back: either none is kept, or the app is open; then close it first.");
         return Ok(ExitCode::FAILURE);
     }
     out!("{}", status.update.message.as_deref().unwrap_or("The feed has not been checked yet."));

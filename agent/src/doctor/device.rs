@@ -11,7 +11,7 @@ use broker::SERVICE;
 use net::chain;
 use net::client::call;
 use platform::role::{BackgroundItems, Role, Startup};
-use platform::{port, random, service, vault};
+use platform::{clock, port, random, service, vault};
 use policy_schema::settings::VaultFallback;
 use policy_schema::{Code, Component, Open};
 use protocol::broker::SESSION;
@@ -19,7 +19,9 @@ use protocol::endpoint::Nothing;
 use protocol::session::SessionState;
 use url::Url;
 
-use super::{Cause, Confidence, Finding, Outcome, Subject, diagnosis, explain_text, match_causes};
+use super::{
+    Cause, Confidence, Finding, Outcome, Subject, diagnosis, explain_text, match_causes, publishers,
+};
 use crate::support::{end_of, is_recent, newest};
 
 /// How long the secret store may take. A locked one may wait for the user.
@@ -331,6 +333,9 @@ fn check_app(subject: &Subject) -> Vec<Finding> {
                 .because_of(diagnoses)
         });
     }
+    if let Some(named) = &subject.publishers {
+        findings.extend(publishers::check(system, named, clock::now()));
+    }
     findings.extend(check_logs(subject, system.logs.iter().map(|folder| subject.paths.of_user(folder))));
     findings
 }
@@ -370,6 +375,7 @@ mod tests {
             policy_problems: Vec::new(),
             settings: 0,
             addresses: Vec::new(),
+            publishers: None,
             app: descriptor::find("lab-notes"),
             before_roll_out: false,
             status: Some(Status { problems, ..sample_status() }),

@@ -11,6 +11,7 @@ mod excerpt;
 mod network;
 mod probe;
 mod provider;
+mod publishers;
 pub(crate) mod reference;
 mod session;
 
@@ -48,6 +49,8 @@ pub(crate) struct Subject {
     pub(crate) settings: usize,
     /// The addresses of report receiver and update feed, if policy sets them.
     pub(crate) addresses: Vec<String>,
+    /// `UpdatePublishers`; `None` if updates of the app are not installed.
+    pub(crate) publishers: Option<Vec<String>>,
     pub(crate) app: Option<&'static Descriptor>,
     /// The policy is a file and need not be in effect on this device.
     pub(crate) before_roll_out: bool,
@@ -138,6 +141,7 @@ impl Subject {
             policy_problems: Vec::new(),
             settings: 0,
             addresses: Vec::new(),
+            publishers: None,
             app: None,
             before_roll_out: false,
             status: None,

@@ -156,7 +156,7 @@ impl<'a> Run<'a> {
                 let fetched = self.fetch(online, &offer, (offset, etag)).await;
                 Some(match fetched {
                     Ok(verified) => {
-                        let refusal = self.refusal(verified, &online.job.publishers);
+                        let refusal = self.refusal(verified, &online.job.publishers).await;
                         Event::Fetched { wait: refusal.or_else(|| self.reason_to_wait(online)) }
                     }
                     Err(source) => {
@@ -178,10 +178,15 @@ impl<'a> Run<'a> {
                 Some(match self.install(&offer, online.map(|online| &*online.job.publishers)).await {
                     Ok(restart) => Event::Installed { restart },
                     Err(error) => {
-                        let (reason, lasting, damage) =
-                            (chain(&error), error.is_lasting(), error.is_damage());
+                        let (reason, lasting) = (chain(&error), error.is_lasting());
+                        let (unfinished, damage) = (error.is_unfinished(), error.is_damage());
                         self.failure = Some(UpdateError::Install { source: error, back: None });
-                        if damage {
+                        if unfinished {
+                            return None;
+                        }
+                        let previous = self.journal.journal().replaced();
+                        // Where the previous version cannot come back, the new one is tried again.
+                        if damage && previous.is_none_or(|previous| self.target.is_there(previous)) {
                             Event::Damaged { reason }
                         } else {
                             Event::InstallFailed { reason, lasting }
@@ -298,14 +303,14 @@ impl<'a> Run<'a> {
 
     /// Why a download is not accepted, if it is not. It stays, and is looked at again with the next check: policy may name its
     /// publisher by then.
-    fn refusal(&mut self, verified: Verified, publishers: &[String]) -> Option<Reason> {
+    async fn refusal(&mut self, verified: Verified, publishers: &[String]) -> Option<Reason> {
         let version = verified.version().clone();
         if !self.target.has_publishers() {
             self.verified = Some(verified);
             return None;
         }
         // Windows reads a signature only where nobody can write, not even this process. The installation verifies it again.
-        let source = publisher::check(&verified.into_path(), publishers).err()?;
+        let source = publisher::check(verified.into_path(), publishers.to_owned()).await.err()?;
         let fault = source.fault();
         self.failure = Some(UpdateError::Publisher { version: version.clone(), source });
         Some(Reason::Publisher { version, fault })

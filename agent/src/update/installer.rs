@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use net::chain;
 use platform::installer::Installer as Running;
 use platform::paths::Paths;
 use platform::{app, file, install as system, installed, installer};
 use ring::digest::{Context, SHA512};
-use semver::Version;
+use semver::{BuildMetadata, Prerelease, Version};
 use updates::journal::Offer;
 
 use super::download::Verified;
@@ -50,8 +51,13 @@ pub(super) enum InstallerError {
     Run(#[source] io::Error),
     #[error("another installation is under way on this device")]
     Busy,
+    #[error("a user has opened the app")]
+    AppOpen,
     #[error("{0}")]
     Hindered(String),
+    /// What is installed is neither the one nor the other version, and this one is tried again.
+    #[error("{0}; what is installed is not whole, and the agent goes on")]
+    Unfinished(String),
     #[error("{why}; {found}")]
     Failed { why: String, found: Found },
 }
@@ -85,13 +91,25 @@ pub(super) struct Installer<'a> {
 }
 
 impl Installer<'_> {
-    /// The version that the operating system says is installed.
+    /// The version that the operating system says is installed. A program that it knows no version of is older than every release:
+    /// unknown is not absent.
     pub(super) fn installed_version(&self) -> Option<Version> {
         let Descriptor { title, .. } = self.app;
         let package = self.system.package.as_deref();
         let known = installed::App { package, folders: &self.system.programs, title };
-        let text = app::installed_version(self.paths, &known)?;
-        Some(self.system.version_of(&text))
+        match app::installed_version(self.paths, &known) {
+            Some(text) => Some(self.system.version_of(&text)),
+            None => self.program().exists().then(|| Version::new(0, 0, 0)),
+        }
+    }
+
+    /// Whether a version is installed. Some systems write no pre-release: `2.0.0-beta.1` is 2.0.0 to Windows Installer.
+    fn is_installed(&self, version: &Version) -> bool {
+        self.installed_version().is_some_and(|there| {
+            let without = Version { pre: Prerelease::EMPTY, ..version.clone() };
+            there.cmp_precedence(version).is_eq()
+                || (there.pre.is_empty() && there.cmp_precedence(&without).is_eq())
+        })
     }
 
     /// The app's program.
@@ -134,60 +152,128 @@ impl Installer<'_> {
         version: &Version,
         previous: Option<&Version>,
     ) -> Result<bool, InstallerError> {
-        let exit = self.run_installer(kept).await?;
+        let exit = self.run_installer(kept, version, previous).await;
         let after = self.installed_version();
-        let is_there = after.as_ref().is_some_and(|after| after.cmp_precedence(version).is_eq());
+        let unchanged = after.as_ref() == previous;
         let why = match exit {
-            Exit::Busy => return Err(InstallerError::Busy),
-            Exit::Hindered(why) if after.as_ref() == previous => return Err(InstallerError::Hindered(why)),
-            Exit::Done if is_there => return Ok(false),
-            // What is in use is replaced then.
-            Exit::RestartNeeded => return Ok(true),
-            Exit::Done => {
+            Err(InstallerError::Run(error)) if error.kind() == io::ErrorKind::TimedOut => {
+                return Err(InstallerError::Unfinished(error.to_string()));
+            }
+            Err(error) if unchanged => return Err(error),
+            Err(error) => return Err(InstallerError::Unfinished(chain(&error))),
+            Ok(Exit::Busy) if unchanged => return Err(InstallerError::Busy),
+            Ok(Exit::Busy) => return Err(InstallerError::Unfinished(chain(&InstallerError::Busy))),
+            Ok(Exit::Hindered(why)) if unchanged => return Err(InstallerError::Hindered(why)),
+            Ok(Exit::Hindered(why)) => return Err(InstallerError::Unfinished(why)),
+            Ok(Exit::Done) if self.is_installed(version) => return Ok(false),
+            // What is in use is replaced then, and the version may be the old one until then.
+            Ok(Exit::RestartNeeded) if unchanged || self.is_installed(version) => return Ok(true),
+            Ok(Exit::Done | Exit::RestartNeeded) => {
                 "the installer says that it succeeded, but the system does not know the version".to_owned()
             }
-            Exit::Hindered(why) | Exit::Failed(why) => why,
+            Ok(Exit::Failed(why)) => why,
         };
-        let found = if after.as_ref() == previous { Found::Before(after) } else { Found::Else(after) };
+        // The entry of a version says nothing about its files.
+        let works = match previous {
+            Some(previous) if unchanged => self.confirm(previous).await.is_ok(),
+            Some(_) | None => unchanged,
+        };
+        let found = if works { Found::Before(after) } else { Found::Else(after) };
         Err(InstallerError::Failed { why, found })
     }
 
-    async fn run_installer(&self, kept: &Kept) -> Result<Exit, InstallerError> {
+    /// Runs an installer. `untouched`: the version that a user may have opened meanwhile, which is then not replaced.
+    async fn run_installer(
+        &self,
+        kept: &Kept,
+        version: &Version,
+        untouched: Option<&Version>,
+    ) -> Result<Exit, InstallerError> {
         let root = self.paths.root();
         let log = self.folder().join("windows-installer.log");
-        self.run_line(kept.format, &kept.path, kept.format.install(&kept.path, root, &log)).await
+        let aside = self.make_way(kept.format, version).await;
+        let line = kept.format.install(&kept.path, root, &log);
+        let exit = self.run_line(kept.format, line, untouched).await;
+        if let Some((bundle, aside)) = aside {
+            put_back(&bundle, &aside);
+        }
+        exit
+    }
+
+    /// An installer puts no older version over a newer one: Windows Installer refuses, and that of macOS skips it silently. Gives a
+    /// bundle and where it lies now.
+    async fn make_way(&self, format: Format, version: &Version) -> Option<(PathBuf, PathBuf)> {
+        let present = self.installed_version().filter(|present| present > version)?;
+        match format {
+            Format::Msi => {
+                let present = self.kept(&present).await.ok().flatten()?;
+                if let Err(error) = self.remove(&present).await {
+                    tracing::warn!("what is installed cannot be removed: {error}");
+                }
+                None
+            }
+            Format::Pkg => {
+                let bundle = self.program();
+                let aside = bundle.with_extension("replaced");
+                fs_err::rename(&bundle, &aside).ok()?;
+                Some((bundle, aside))
+            }
+            Format::Nsis | Format::Deb | Format::Rpm => None,
+        }
     }
 
     /// Runs a command line for an installer. While something else is being installed, it waits for a while.
-    async fn run_line(&self, format: Format, file: &Path, line: CommandLine) -> Result<Exit, InstallerError> {
+    async fn run_line(
+        &self,
+        format: Format,
+        line: CommandLine,
+        untouched: Option<&Version>,
+    ) -> Result<Exit, InstallerError> {
         // One that an earlier run of the agent started is never disturbed.
-        if !eventually(RUNNING_LIMIT, || !process::runs_with(file)).await {
-            return Err(InstallerError::Busy);
+        let folder = self.folder();
+        let mut waited = Duration::ZERO;
+        while runs_from(&folder).await {
+            if waited >= RUNNING_LIMIT {
+                return Err(InstallerError::Busy);
+            }
+            tokio::time::sleep(POLL).await;
+            waited += POLL;
         }
-        let log = self.folder().join("installer.log");
-        let what =
-            Running { name: &self.app.name, program: line.program, arguments: line.arguments, log: &log };
+        let (log, temporary) = (folder.join("installer.log"), folder.join("temporary"));
+        empty_folder(&temporary).map_err(InstallerError::Run)?;
+        let what = Running {
+            name: &self.app.name,
+            program: line.program,
+            arguments: line.arguments,
+            log: &log,
+            temporary: &temporary,
+        };
         let (mut waited, mut pause) = (Duration::ZERO, POLL);
-        loop {
+        let exit = loop {
+            let is_whole = untouched.is_some() && self.installed_version().as_ref() == untouched;
+            if is_whole && process::running_since(self.paths, self.system).is_some() {
+                return Err(InstallerError::AppOpen);
+            }
             let ended = installer::run(self.paths, &what).await.map_err(InstallerError::Run)?;
-            let said = command::summary(&ended.said, file);
+            let said = command::summary(&ended.said, &folder);
             tracing::info!("the installer of {} ended with {:?}: {said}", self.app.title, ended.code);
             let exit = format.exit(ended.code, &said);
             if exit != Exit::Busy || waited >= BUSY_LIMIT {
-                return Ok(exit);
+                break exit;
             }
             tokio::time::sleep(pause).await;
             waited += pause;
             pause = (pause * 2).min(LONGEST_PAUSE);
-        }
+        };
+        // What a program left there and still uses stays until the next time.
+        drop(fs_err::remove_dir_all(&temporary));
+        Ok(exit)
     }
 
     /// Whether the version that is to be there is there, and starts.
     pub(super) async fn confirm(&self, version: &Version) -> io::Result<()> {
-        let there = self.installed_version();
-        if there.as_ref().is_none_or(|there| !there.cmp_precedence(version).is_eq()) {
-            let there = there.map_or_else(|| "no version".to_owned(), |there| there.to_string());
-            return Err(io::Error::other(format!("the system says that {there} is installed")));
+        if !self.is_installed(version) {
+            return Err(io::Error::other(format!("the system says that {} is installed", self.there())));
         }
         let program = self.program();
         match &self.about.self_check {
@@ -199,37 +285,34 @@ impl Installer<'_> {
         }
     }
 
+    fn there(&self) -> String {
+        self.installed_version().map_or_else(|| "no version".to_owned(), |there| there.to_string())
+    }
+
     /// Puts the previous version back with the installer that was kept, or removes the app if there was none.
     pub(super) async fn roll_back(&self, previous: Option<&Version>) -> io::Result<()> {
-        let present = match self.installed_version() {
-            Some(present) => self.kept(&present).await?,
-            None => None,
-        };
         let Some(previous) = previous else {
-            return match present {
+            let Some(present) = self.installed_version() else { return Ok(()) };
+            return match self.kept(&present).await? {
                 Some(present) => self.remove(&present).await,
-                None => Err(not_kept("the installer of the version that is installed")),
+                None => Err(not_kept(&format!("the installer of {present}"))),
             };
         };
         let kept =
             self.kept(previous).await?.ok_or_else(|| not_kept(&format!("the installer of {previous}")))?;
-        // Windows Installer puts no older version over a newer one.
-        if let (Format::Msi, Some(present)) = (kept.format, &present)
-            && let Err(error) = self.remove(present).await
+        match self
+            .run_installer(&kept, previous, None)
+            .await
+            .map_err(|error| io::Error::other(chain(&error)))?
         {
-            tracing::warn!("what is installed cannot be removed: {error}");
-        }
-        match self.run_installer(&kept).await.map_err(io::Error::other)? {
             Exit::Done | Exit::RestartNeeded => {}
             Exit::Busy => return Err(io::Error::other(InstallerError::Busy)),
             Exit::Hindered(why) | Exit::Failed(why) => return Err(io::Error::other(why)),
         }
-        let there = self.installed_version();
-        if there.as_ref().is_some_and(|there| there.cmp_precedence(previous).is_eq()) {
+        if self.is_installed(previous) {
             return Ok(());
         }
-        let there = there.map_or_else(|| "no version".to_owned(), |there| there.to_string());
-        Err(io::Error::other(format!("the installer of {previous} ran, but {there} is installed")))
+        Err(io::Error::other(format!("the installer of {previous} ran, but {} is installed", self.there())))
     }
 
     async fn remove(&self, present: &Kept) -> io::Result<()> {
@@ -237,10 +320,16 @@ impl Installer<'_> {
         let (root, package) = (self.paths.root(), self.system.package.as_deref());
         let line = present.format.remove(&present.path, root, uninstaller.as_deref(), package);
         let line = line.ok_or_else(|| not_kept("a program that removes the app"))?;
-        let exit = self.run_line(present.format, &present.path, line).await.map_err(io::Error::other)?;
+        let exit = self.run_line(present.format, line, None).await;
+        let exit = exit.map_err(|error| io::Error::other(chain(&error)))?;
         // The uninstaller of NSIS works on in a copy of itself (NSIS Users Manual, section 3.2.2).
-        if eventually(REMOVAL_LIMIT, || self.installed_version().is_none()).await {
-            return Ok(());
+        let mut waited = Duration::ZERO;
+        while waited < REMOVAL_LIMIT {
+            if self.installed_version().is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(POLL).await;
+            waited += POLL;
         }
         Err(io::Error::other(format!("the app is still there: {exit:?}")))
     }
@@ -252,10 +341,10 @@ impl Installer<'_> {
 
     /// Removes the installers of other versions than these.
     pub(super) fn clean_up(&self, keep: &[Version]) {
-        let keep: Vec<String> = keep.iter().map(ToString::to_string).collect();
+        let keep: Vec<PathBuf> = keep.iter().map(|version| self.kept_folder(version)).collect();
         let Ok(entries) = fs_err::read_dir(self.folder()) else { return };
         for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
-            if !keep.contains(&entry.file_name().to_string_lossy().into_owned())
+            if !keep.contains(&entry.path())
                 && let Err(error) = fs_err::remove_dir_all(entry.path())
             {
                 tracing::warn!("an old installer cannot be removed: {error}");
@@ -273,8 +362,9 @@ impl Installer<'_> {
         private_folder(self.paths).join("installers").join(&self.app.name)
     }
 
+    /// Named without what only the feed knows of a version: what the system calls it finds it as well.
     fn kept_folder(&self, version: &Version) -> PathBuf {
-        self.folder().join(version.to_string())
+        self.folder().join(Version { build: BuildMetadata::EMPTY, ..version.clone() }.to_string())
     }
 }
 
@@ -323,15 +413,29 @@ impl Kept {
 
 /// Gives a file a second name, or copies it where there can be none, so that it is there also when the download is removed.
 fn keep(staged: &Path, folder: &Path, path: &Path) -> io::Result<()> {
-    match fs_err::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => file::create_folder(folder, file::Access::Private)?,
-    }
+    empty_folder(folder)?;
     if fs_err::hard_link(staged, path).is_err() {
         fs_err::copy(staged, path)?;
         fs_err::File::open(path)?.sync_all()?;
     }
-    file::sync_folder(path)
+    file::sync_folder(path)?;
+    file::sync_folder(folder)
+}
+
+/// A folder of the agent's own that has nothing in it.
+fn empty_folder(folder: &Path) -> io::Result<()> {
+    match fs_err::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => file::create_folder(folder, file::Access::Private),
+    }
+}
+
+/// A bundle that made way comes back if nothing took its place.
+fn put_back(bundle: &Path, aside: &Path) {
+    let result = if bundle.exists() { fs_err::remove_dir_all(aside) } else { fs_err::rename(aside, bundle) };
+    if let Err(error) = result {
+        tracing::warn!("a bundle that made way stays where it is: {error}");
+    }
 }
 
 /// The file of a folder that has one.
@@ -356,17 +460,10 @@ fn not_kept(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("{what} is not on this device"))
 }
 
-/// Waits until something holds. Gives whether it does at last.
-async fn eventually(limit: Duration, holds: impl Fn() -> bool) -> bool {
-    let mut waited = Duration::ZERO;
-    while !holds() {
-        if waited >= limit {
-            return false;
-        }
-        tokio::time::sleep(POLL).await;
-        waited += POLL;
-    }
-    true
+/// Whether an installer of this folder runs.
+async fn runs_from(folder: &Path) -> bool {
+    let folder = folder.to_owned();
+    blocking(move || process::runs_with(&folder)).await.unwrap_or(true)
 }
 
 /// Lets nothing wait for the disk.

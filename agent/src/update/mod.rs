@@ -18,7 +18,6 @@ mod unit;
 
 use std::path::PathBuf;
 
-use jiff::tz::TimeZone;
 use net::http::Network;
 use platform::paths::Paths;
 use platform::state::StateError;
@@ -104,7 +103,7 @@ pub(crate) fn feeds(policy: &Policy, system: &System) -> Vec<Url> {
 /// Who may sign an app's installers now: whom policy names, else the publishers that are known.
 pub(crate) fn publishers(policy: &Policy, system: &System) -> Vec<String> {
     if policy.update_publishers.is_empty() {
-        return system.publishers(TimeZone::UTC.to_datetime(clock::now()).date());
+        return system.publishers(clock::now()).map(|publisher| publisher.name.clone()).collect();
     }
     policy.update_publishers.clone()
 }

@@ -261,7 +261,9 @@ impl UpdateError {
             | Self::Download { source: DownloadError::Http(error), .. } => Some(of_server(error)),
             Self::Download { source, .. } => (!source.is_other_file()).then_some(RETRY),
             Self::Install { source, back } => {
-                (!source.is_lasting() || matches!(back, Some(Err(_)))).then_some(RETRY)
+                // Without a version that works there is no time to lose.
+                let urgent = source.is_damage() || matches!(back, Some(Err(_)));
+                (!source.is_lasting() || urgent).then_some(RETRY)
             }
             Self::Publisher { source, .. } => {
                 matches!(source, PublisherError::Unreadable(_)).then_some(RETRY)
@@ -388,11 +390,13 @@ fn install_problem(error: &InstallError) -> Problem {
             problem.at(folder.display().to_string()).using("the version before")
         }
         InstallError::Installer { source, .. } => {
-            let problem = problem.using("what is installed; the agent tries again");
+            let problem = problem.using("what is installed");
             match source {
                 InstallerError::Publisher(error) => problem.hint(error.hint()),
-                InstallerError::Busy => problem.hint("none, if it ends soon".to_owned()),
+                InstallerError::AppOpen => problem.hint("close the app".to_owned()),
                 InstallerError::Format { .. }
+                | InstallerError::Busy
+                | InstallerError::Unfinished(_)
                 | InstallerError::Keep(_)
                 | InstallerError::Run(_)
                 | InstallerError::Hindered(_)

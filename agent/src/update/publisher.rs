@@ -5,7 +5,7 @@
 //! signature that rpm does not accept is refused.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use net::chain;
 use platform::file;
@@ -46,10 +46,13 @@ impl PublisherError {
     }
 }
 
-/// Checks the signature of a file.
-pub(super) fn check(path: &Path, accepted: &[String]) -> Result<(), PublisherError> {
-    let file = file::open_unchangeable(path).map_err(PublisherError::Unreadable)?;
-    check_open(&file, path, accepted)
+/// Checks the signature of a file, which takes its time.
+pub(super) async fn check(path: PathBuf, accepted: Vec<String>) -> Result<(), PublisherError> {
+    let checking = tokio::task::spawn_blocking(move || {
+        let file = file::open_unchangeable(&path).map_err(PublisherError::Unreadable)?;
+        check_open(&file, &path, &accepted)
+    });
+    checking.await.unwrap_or_else(|error| Err(PublisherError::Unreadable(io::Error::other(error))))
 }
 
 /// Checks the signature of a file that is open, so that it cannot be exchanged after that.

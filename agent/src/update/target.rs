@@ -36,6 +36,11 @@ impl InstallError {
         }
     }
 
+    /// Whether the installation has to be gone on with: nothing else may be begun before.
+    pub(super) fn is_unfinished(&self) -> bool {
+        matches!(self, Self::Installer { source: InstallerError::Unfinished(_), .. })
+    }
+
     /// Whether the version before is not there any more, or not whole.
     pub(super) fn is_damage(&self) -> bool {
         matches!(self, Self::Installer { source: InstallerError::Failed { found: Found::Else(_), .. }, .. })

@@ -72,7 +72,14 @@ pub enum State {
     /// It is installed and has to show that it starts.
     Confirming { version: Version, previous: Option<Version> },
     /// The version before is being put back.
-    RollingBack { version: Version, previous: Option<Version>, reason: String },
+    RollingBack {
+        version: Version,
+        previous: Option<Version>,
+        reason: String,
+        /// How often that failed.
+        #[serde(default)]
+        failures: u32,
+    },
     /// It is installed and starts.
     Committed { version: Version, previous: Option<Version> },
     /// The version before is back.

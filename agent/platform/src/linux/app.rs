@@ -24,7 +24,9 @@ pub fn installed_version(paths: &Paths, app: &App<'_>) -> Option<String> {
 /// What rpm says (rpm(8)).
 fn rpm_version(paths: &Paths, package: &str) -> Option<String> {
     RPM.iter().any(|folder| paths.under_root(folder.as_ref()).is_dir()).then_some(())?;
-    let mut command = Command::new("rpm");
+    // A database that is locked may never answer.
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=1", "10", "rpm"]);
     if let Some(root) = paths.root() {
         command.arg("--root").arg(root);
     }

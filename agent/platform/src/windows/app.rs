@@ -19,10 +19,16 @@ const MAXIMUM_ENTRIES: usize = 5000;
 /// The version of the program that is installed in one of its folders, or under its title. Packages say none here.
 #[must_use]
 pub fn installed_version(paths: &Paths, app: &App<'_>) -> Option<String> {
-    LISTS.iter().find_map(|list| {
-        let list = LOCAL_MACHINE.open(paths.key(list)).ok()?;
-        let names = subkeys(&list).ok()?;
-        names.iter().take(MAXIMUM_ENTRIES).find_map(|name| version_in(&list.open(name).ok()?, app))
+    let versions =
+        LISTS.iter().filter_map(|list| LOCAL_MACHINE.open(paths.key(list)).ok()).flat_map(|list| {
+            let names = subkeys(&list).unwrap_or_default();
+            let entries =
+                names.into_iter().take(MAXIMUM_ENTRIES).filter_map(move |name| list.open(name).ok());
+            entries.filter_map(|entry| version_in(&entry, app)).collect::<Vec<_>>()
+        });
+    // An entry of an earlier installer may be left.
+    versions.max_by_key(|version| {
+        version.split('.').map(|number| number.parse().unwrap_or(0)).collect::<Vec<u64>>()
     })
 }
 

@@ -18,6 +18,13 @@ pub(crate) enum Format {
     Rpm,
 }
 
+/// What the disk and systemd say when something fails that is no fault of the installer's.
+const FAULTS: [&str; 4] = [
+    "No space left on device",
+    "Read-only file system",
+    "Failed to connect to bus",
+    "Failed to start transient service",
+];
 /// So many lines of what an installer said are shown, and so many characters.
 const LINES: usize = 4;
 const LONGEST_SUMMARY: usize = 400;
@@ -135,36 +142,38 @@ impl Format {
 
     /// What an exit code means; `said` is the end of what the installer said.
     pub(super) fn exit(self, code: Option<i32>, said: &str) -> Exit {
-        if code != Some(0)
-            && (said.contains("No space left on device") || said.contains("Read-only file system"))
-        {
+        if code != Some(0) && FAULTS.iter().any(|fault| said.contains(fault)) {
             return Exit::Hindered(said.to_owned());
         }
+        // As when the device shuts down.
+        let Some(code) = code else {
+            return Exit::Hindered("the installer was ended before it had finished".to_owned());
+        };
         match self {
             Self::Nsis | Self::Msi => of_windows(self, code),
             Self::Deb => match code {
-                Some(0) => Exit::Done,
+                0 => Exit::Done,
                 // The lock of another package manager, with the number of its process.
-                Some(2) if said.contains("lock") => Exit::Busy,
-                code => Exit::Failed(failure("dpkg", code, said)),
+                2 if said.contains("lock") => Exit::Busy,
+                code => failed("dpkg", code, said),
             },
             Self::Rpm => match code {
-                Some(0) => Exit::Done,
+                0 => Exit::Done,
                 // It waits for its lock by itself, but not for ever.
-                Some(_) if said.contains("transaction lock") => Exit::Busy,
-                code => Exit::Failed(failure("rpm", code, said)),
+                _ if said.contains("transaction lock") => Exit::Busy,
+                code => failed("rpm", code, said),
             },
             Self::Pkg => match code {
-                Some(0) if said.contains("requires restarting now") => Exit::RestartNeeded,
-                Some(0) => Exit::Done,
-                code => Exit::Failed(failure("installer", code, said)),
+                0 if said.contains("requires restarting now") => Exit::RestartNeeded,
+                0 => Exit::Done,
+                code => failed("installer", code, said),
             },
         }
     }
 }
 
-/// What an installer said, in one line: the end of it, without what says nothing. `file` is the installer's.
-pub(super) fn summary(said: &[String], file: &Path) -> String {
+/// What an installer said, in one line: the end of it, without what says nothing. `folder` is where the installers are.
+pub(super) fn summary(said: &[String], folder: &Path) -> String {
     const NOISE: [&str; 7] = [
         "(Reading database",
         "Preparing to unpack",
@@ -174,17 +183,19 @@ pub(super) fn summary(said: &[String], file: &Path) -> String {
         "Errors were encountered",
         "installer: Package name is",
     ];
-    let file = file.to_string_lossy();
-    let lines =
-        said.iter().filter(|line| **line != file && !NOISE.iter().any(|noise| line.starts_with(noise)));
-    let lines: Vec<String> = lines.map(|line| line.replace(file.as_ref(), "the package")).collect();
+    let folder = folder.to_string_lossy();
+    let says_nothing =
+        |line: &str| line.starts_with(&*folder) || NOISE.iter().any(|noise| line.starts_with(noise));
+    let word = |word: &str| if word.contains(&*folder) { "the package".to_owned() } else { word.to_owned() };
+    let lines = said.iter().filter(|line| !says_nothing(line));
+    let lines: Vec<String> =
+        lines.map(|line| line.split(' ').map(word).collect::<Vec<_>>().join(" ")).collect();
     let text = lines[lines.len().saturating_sub(LINES)..].join("; ");
     text.chars().take(LONGEST_SUMMARY).collect()
 }
 
 /// The codes of Windows Installer, which other installers use as well (Microsoft, "Error codes" of Windows Installer).
-fn of_windows(format: Format, code: Option<i32>) -> Exit {
-    let Some(code) = code else { return Exit::Failed("the installer was ended".to_owned()) };
+fn of_windows(format: Format, code: i32) -> Exit {
     let text = match (format, code) {
         (_, 0) => return Exit::Done,
         // The second says that the restart has begun.
@@ -209,9 +220,9 @@ fn of_windows(format: Format, code: Option<i32>) -> Exit {
     Exit::Failed(format!("{text} (exit code {code})"))
 }
 
-fn failure(program: &str, code: Option<i32>, said: &str) -> String {
-    let how = code.map_or_else(|| "was ended".to_owned(), |code| format!("ended with exit code {code}"));
-    if said.is_empty() { format!("{program} {how}") } else { format!("{program} {how}: {said}") }
+fn failed(program: &str, code: i32, said: &str) -> Exit {
+    let more = if said.is_empty() { String::new() } else { format!(": {said}") };
+    Exit::Failed(format!("{program} ended with exit code {code}{more}"))
 }
 
 fn with(program: &str, arguments: &[&str]) -> CommandLine {
@@ -275,7 +286,7 @@ mod tests {
                     pre-dependency problem - not installing lab-memo\nErrors were encountered while processing:\n/private/x.deb";
         let lines: Vec<String> = said.lines().map(ToOwned::to_owned).collect();
         assert_eq!(
-            summary(&lines, Path::new("/private/x.deb")),
+            summary(&lines, Path::new("/private")),
             "lab-memo pre-depends on lab-missing; lab-missing is not installed.; dpkg: error processing archive the package \
              (--install):; pre-dependency problem - not installing lab-memo"
         );
@@ -311,7 +322,6 @@ mod tests {
             (Msi, Some(1638), "", "another version is installed, which it does not replace (exit code 1638)"),
             (Msi, Some(1603), "", "Windows Installer undid what it had done (exit code 1603)"),
             (Nsis, Some(2), "", "its script ended it (exit code 2)"),
-            (Nsis, None, "", "the installer was ended"),
             (
                 Deb,
                 Some(1),
@@ -325,12 +335,18 @@ mod tests {
                 "installer: The install failed.",
                 "installer ended with exit code 1: installer: The",
             ),
-            (Rpm, None, "", "rpm was ended"),
         ] {
             let exit = format.exit(code, said);
             assert!(matches!(&exit, Exit::Failed(text) if text.contains(expected)), "{exit:?}");
         }
         let full = Deb.exit(Some(1), "dpkg-deb: error: No space left on device");
         assert!(matches!(full, Exit::Hindered(_)), "{full:?}");
+        for (format, code, said) in [
+            (Rpm, None, ""),
+            (Nsis, None, ""),
+            (Deb, Some(1), "Failed to connect to bus: No such file or directory"),
+        ] {
+            assert!(matches!(format.exit(code, said), Exit::Hindered(_)), "{format:?} {code:?}");
+        }
     }
 }

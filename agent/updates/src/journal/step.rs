@@ -49,10 +49,8 @@ impl Journal {
                 let tried = self.tried(&offer.sha512, "its installation was interrupted", now);
                 tried.installations = tried.installations.saturating_add(1);
                 if tried.installations > ATTEMPTS {
-                    let reason = "its installation was interrupted again and again".to_owned();
-                    self.note(Happened::Failed, Some(offer.version), reason, now);
-                    self.state = State::Idle;
-                    return vec![Action::Discard];
+                    // An installer may have left anything.
+                    return self.roll_back("its installation was interrupted again and again".to_owned());
                 }
                 vec![Action::Install { offer }]
             }
@@ -247,12 +245,12 @@ impl Journal {
             | State::RolledBack { .. } => return Vec::new(),
         };
         let (version, previous) = (version.clone(), previous.clone());
-        self.state = State::RollingBack { version, previous: previous.clone(), reason };
+        self.state = State::RollingBack { version, previous: previous.clone(), reason, failures: 0 };
         vec![Action::RollBack { previous }]
     }
 
     fn rolled_back(&mut self, now: Timestamp) -> Vec<Action> {
-        let State::RollingBack { version, previous, reason } = &self.state else { return Vec::new() };
+        let State::RollingBack { version, previous, reason, .. } = &self.state else { return Vec::new() };
         let (version, previous, reason) = (version.clone(), previous.clone(), reason.clone());
         self.quarantine_version(version.clone(), reason.clone(), now);
         self.note(Happened::RolledBack, Some(version.clone()), reason.clone(), now);
@@ -262,12 +260,17 @@ impl Journal {
         vec![Action::Discard, Action::CleanUp { keep: previous.into_iter().chain([version]).collect() }]
     }
 
-    /// A version that is gone does not come back: the present one stays, quarantined, until a later one is installed.
+    /// A version that is gone does not come back, and one that cannot be put back is not tried for ever: what is there stays,
+    /// quarantined, until a later one is installed.
     fn not_rolled_back(&mut self, failure: String, lasting: bool, now: Timestamp) -> Vec<Action> {
-        let State::RollingBack { version, reason, .. } = &self.state else { return Vec::new() };
-        let (version, reason) = (version.clone(), reason.clone());
+        let State::RollingBack { version, previous, reason, failures } = &self.state else {
+            return Vec::new();
+        };
+        let (version, previous, reason) = (version.clone(), previous.clone(), reason.clone());
+        let failures = failures.saturating_add(1);
         self.note(Happened::Failed, Some(version.clone()), failure, now);
-        if !lasting {
+        if !lasting && failures < ATTEMPTS {
+            self.state = State::RollingBack { version, previous, reason, failures };
             return Vec::new();
         }
         self.quarantine_version(version, reason, now);
@@ -312,7 +315,8 @@ impl Journal {
                 }
                 let discard = self.offer().is_some().then_some(Action::Discard);
                 let reason = "an administrator rolled it back".to_owned();
-                self.state = State::RollingBack { version, previous: Some(previous.clone()), reason };
+                self.state =
+                    State::RollingBack { version, previous: Some(previous.clone()), reason, failures: 0 };
                 discard.into_iter().chain([Action::RollBack { previous: Some(previous) }]).collect()
             }
         }

@@ -218,7 +218,13 @@ fn same_file_is_tried_three_times_whatever_ends_the_attempt() {
     let (journal, found) = run(Journal::default(), [start(), vec![Event::Resumed; 5]].concat());
     assert_eq!(
         found[3..],
-        ["Installing: install 2.0.0", "Installing: install 2.0.0", "Idle: discard", "Idle: ", "Idle: "]
+        [
+            "Installing: install 2.0.0",
+            "Installing: install 2.0.0",
+            "RollingBack: roll back to Some(Version { major: 1, minor: 0, patch: 0 })",
+            "RollingBack: roll back to Some(Version { major: 1, minor: 0, patch: 0 })",
+            "RollingBack: roll back to Some(Version { major: 1, minor: 0, patch: 0 })"
+        ]
     );
     assert!(journal.attempts(&digest).unwrap().installations >= ATTEMPTS);
     // What is no fault of the file does not count.
@@ -231,6 +237,39 @@ fn same_file_is_tried_three_times_whatever_ends_the_attempt() {
     let (journal, _) = run(journal, vec![decision(Verdict::Install, &new), wrong]);
     let tried = journal.attempts(&digest).unwrap();
     assert_eq!((tried.installations, tried.other_files, tried.last.as_str()), (2, 1, "the hash differs"));
+}
+
+/// What an installer left is neither version: the one before comes back, and is not tried for ever either.
+#[test]
+fn damage_is_rolled_back_and_a_rollback_that_fails_ends_after_three_times() {
+    let (new, later) = (release("2.0.0"), release("2.0.10"));
+    let damaged = Event::Damaged { reason: "it failed".to_owned() };
+    let failed = || Event::NotRolledBack { reason: "it is refused".to_owned(), lasting: false };
+    let start = vec![decision(Verdict::Install, &new), fetched(), ready(), damaged];
+    let (journal, found) = run(Journal::default(), start);
+    assert!(found[3].starts_with("RollingBack: roll back to Some"), "{found:?}");
+    let (back, _) = run(journal.clone(), vec![Event::RolledBack]);
+    assert!(back.stage() == Stage::RolledBack && back.quarantine(&new.version).is_some());
+    let (journal, found) = run(journal, vec![failed(), Event::Resumed, failed(), Event::Resumed, failed()]);
+    assert_eq!(found.last().unwrap(), "Idle: discard", "{found:?}");
+    assert!(journal.quarantine(&new.version).is_some());
+    // A later release is tried.
+    let (_, found) = run(journal, vec![decision(Verdict::Install, &later)]);
+    assert_eq!(found, ["Offered: fetch from 0"]);
+}
+
+#[test]
+fn version_that_needs_a_restart_is_not_judged_and_its_file_not_installed_for_ever() {
+    let new = release("2.0.0");
+    let round =
+        || vec![decision(Verdict::Install, &new), fetched(), ready(), Event::Installed { restart: true }];
+    let (journal, found) = run(Journal::default(), round());
+    assert_eq!(found[3], "Committed: discard, keep 2");
+    let message = &journal.history.last().unwrap().message;
+    assert!(message.ends_with("1.0.0 before; a restart of the device finishes that"), "{message}");
+    // The version is still not there: nobody has restarted the device.
+    let (journal, _) = run(journal, [round(), round()].concat());
+    assert!(journal.attempts(&new.artifact.digest()).unwrap().exhausted(NOW).is_some());
 }
 
 #[test]
@@ -298,7 +337,7 @@ proptest! {
     /// Events in any order, as a faulty shell might give them.
     #[test]
     fn no_order_of_events_installs_what_was_not_verified(
-        kinds in prop::collection::vec(0_u8..17, 0..60),
+        kinds in prop::collection::vec(0_u8..19, 0..60),
     ) {
         let releases = [release("2.0.0"), release("2.0.10")];
         let mut journal = Journal::default();
@@ -320,6 +359,8 @@ proptest! {
                 13 => Event::RolledBack,
                 14 => Event::NotRolledBack { reason: "x".to_owned(), lasting: false },
                 15 => Event::NotRolledBack { reason: "x".to_owned(), lasting: true },
+                16 => Event::Installed { restart: true },
+                17 => Event::Damaged { reason: "x".to_owned() },
                 _ => Event::Commanded { command: Command::RollBack, installed: Some(version("2.0.0")) },
             };
             let before = journal.stage();

@@ -1,12 +1,13 @@
 //! The functions of Windows that verify a signature.
 #![expect(unsafe_code, reason = "an ffi.rs file calls C")]
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::os::windows::io::AsRawHandle as _;
 use std::path::Path;
 use std::ptr::null_mut;
 
-use windows_sys::Win32::Security::Cryptography::{CERT_NAME_SIMPLE_DISPLAY_TYPE, CertGetNameStringW};
+use windows_sys::Win32::Security::Cryptography::{CERT_NAME_ATTR_TYPE, CertGetNameStringW};
 use windows_sys::Win32::Security::WinTrust::{
     WINTRUST_ACTION_GENERIC_VERIFY_V2, WINTRUST_DATA, WINTRUST_DATA_0, WINTRUST_FILE_INFO,
     WTD_CACHE_ONLY_URL_RETRIEVAL, WTD_CHOICE_FILE, WTD_DISABLE_MD2_MD4, WTD_REVOKE_NONE,
@@ -45,6 +46,9 @@ pub(super) fn verify(file: &File, path: &Path) -> (u32, Option<String>) {
     (code.cast_unsigned(), publisher)
 }
 
+/// The attribute of a subject that is its common name (RFC 4519, section 2.3).
+const COMMON_NAME: &CStr = c"2.5.4.3";
+
 /// The common name in the certificate of the first signer.
 fn signer(data: &WINTRUST_DATA) -> Option<String> {
     // SAFETY: the state was made by a successful verification and is not closed yet. Each pointer is checked before it is used,
@@ -72,9 +76,9 @@ fn signer(data: &WINTRUST_DATA) -> Option<String> {
     let length = unsafe {
         CertGetNameStringW(
             certificate,
-            CERT_NAME_SIMPLE_DISPLAY_TYPE,
+            CERT_NAME_ATTR_TYPE,
             0,
-            null_mut(),
+            COMMON_NAME.as_ptr().cast(),
             name.as_mut_ptr(),
             units(name.len()),
         )
