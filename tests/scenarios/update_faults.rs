@@ -331,7 +331,7 @@ async fn administrator_holds_rolls_back_and_releases_updates() {
     let previous = fixture.device.path("opt/lab-notes/versions/1.0.0");
     fs_err::rename(&previous, fixture.device.path("moved")).unwrap();
     let (success, printed) = run(&["rollback"]).await;
-    assert!(!success && printed.contains("no previous version"), "{printed}");
+    assert!(!success && printed.contains("No version was put back"), "{printed}");
     assert!(fixture.app_starts().await);
     assert_eq!(
         fixture.history().await,

@@ -142,6 +142,8 @@ async fn installer_that_fails_leaves_the_version_before_or_gets_it_back() {
     assert!(printed.contains("update.rolled-back") && printed.contains("1.0.0 again"), "{printed}");
     fixture.assert_installed("1.0.0", &printed).await;
 
+    // Both would use the same folders.
+    drop(fixture);
     let fixture = device(Installer::Msi).await;
     fixture.publish("2.0.0", Behavior::Refuses);
     let printed = fixture.update().await;
