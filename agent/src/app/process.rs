@@ -57,7 +57,11 @@ pub(crate) fn runs_with(folder: &Path) -> bool {
     system.refresh_processes_specifics(ProcessesToUpdate::All, true, wanted);
     let own = sysinfo::get_current_pid().ok().and_then(|id| system.process(id)?.user_id().cloned());
     let text = folder.join("").to_string_lossy().into_owned();
-    let named = |argument: &OsString| argument.to_string_lossy().contains(&text);
+    // Whoever reads a log there installs nothing.
+    let named = |argument: &OsString| {
+        let argument = argument.to_string_lossy();
+        argument.contains(&text) && !argument.ends_with(".log")
+    };
     system.processes().values().any(|process| {
         process.user_id() == own.as_ref()
             && (process.exe().is_some_and(|exe| exe.starts_with(folder)) || process.cmd().iter().any(named))
@@ -100,6 +104,13 @@ mod tests {
             assert!(oldest(&[known]).unwrap() <= platform::clock::now());
         }
         assert_eq!(oldest(&[Program::Name("no such program".to_owned())]), None);
+    }
+
+    #[test]
+    fn process_is_known_by_the_folder_that_it_was_started_from() {
+        let own = std::env::current_exe().unwrap();
+        assert!(runs_with(own.parent().unwrap()));
+        assert!(!runs_with(Path::new("/no such folder")));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use net::chain;
 use platform::installer::Installer as Running;
 use platform::paths::Paths;
-use platform::{app, file, install as system, installed, installer};
+use platform::{app, file, install as system, installed, installer, random};
 use ring::digest::{Context, SHA512};
 use semver::{BuildMetadata, Prerelease, Version};
 use updates::journal::Offer;
@@ -35,6 +35,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const RUNNING_LIMIT: Duration = Duration::from_hours(1);
 const REMOVAL_LIMIT: Duration = Duration::from_mins(5);
 const POLL: Duration = Duration::from_secs(2);
+/// How the names of folders for the temporary files of installers begin.
+const TEMPORARY: &str = "temporary-";
 /// How much of a file is read at once, in bytes.
 const PIECE: usize = 256 * 1024;
 
@@ -239,8 +241,11 @@ impl Installer<'_> {
             tokio::time::sleep(POLL).await;
             waited += POLL;
         }
-        let (log, temporary) = (folder.join("installer.log"), folder.join("temporary"));
-        empty_folder(&temporary).map_err(InstallerError::Run)?;
+        // Another one each time: what an installer started may use it for long.
+        remove_temporaries(&folder);
+        let temporary = folder.join(format!("{TEMPORARY}{:08x}", u32::from_le_bytes(random::bytes())));
+        file::create_folder(&temporary, file::Access::Private).map_err(InstallerError::Run)?;
+        let log = folder.join("installer.log");
         let what = Running {
             name: &self.app.name,
             program: line.program,
@@ -265,8 +270,7 @@ impl Installer<'_> {
             waited += pause;
             pause = (pause * 2).min(LONGEST_PAUSE);
         };
-        // What a program left there and still uses stays until the next time.
-        drop(fs_err::remove_dir_all(&temporary));
+        remove_temporaries(&folder);
         Ok(exit)
     }
 
@@ -420,6 +424,16 @@ fn keep(staged: &Path, folder: &Path, path: &Path) -> io::Result<()> {
     }
     file::sync_folder(path)?;
     file::sync_folder(folder)
+}
+
+/// Removes what installers left, but for what is still used.
+fn remove_temporaries(folder: &Path) {
+    let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(TEMPORARY)) {
+        if let Err(error) = fs_err::remove_dir_all(entry.path()) {
+            tracing::debug!("a temporary folder is still used: {error}");
+        }
+    }
 }
 
 /// A folder of the agent's own that has nothing in it.
