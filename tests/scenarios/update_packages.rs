@@ -226,7 +226,21 @@ async fn nothing_is_installed_until_the_own_updater_of_the_app_is_off_and_the_ap
         if printed.contains("waits until the app is started again") { Ok(()) } else { Err(printed) }
     })
     .await;
+    // An app that is closed may still install what it has downloaded.
+    app.kill().await;
+    for _ in 0..2 {
+        let printed = fixture.update().await;
+        assert!(printed.contains("waits until the app is started again"), "{printed}");
+    }
     fixture.assert_installed("1.0.0", "the app has not been started again").await;
+    // Both are known to the second.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let app = fixture.device.start(&program, &["600"]);
+    e2e::wait::until("the wait for the app", async || {
+        let printed = fixture.update().await;
+        if printed.contains("waits until the app is closed") { Ok(()) } else { Err(printed) }
+    })
+    .await;
     app.kill().await;
     e2e::wait::until("the new version", async || {
         let printed = fixture.update().await;

@@ -151,9 +151,12 @@ pub(crate) fn own_updater(system: &System, observed: &Observed) -> OwnUpdater {
     };
     let off = off.and_then(|off| serde_json::from_value::<RawValue>(off.clone()).ok());
     let is_off = found.zip(off).is_some_and(|(found, off)| means_the_same(&found, &off));
-    let changed = observed.ownership.as_ref().and_then(|record| record.changed_at);
-    let runs_with_it =
-        observed.running_since.zip(changed).is_some_and(|(since, changed)| is_before(since, changed));
+    let changed = observed.ownership.as_ref().filter(|record| record.changed_at.is_some());
+    // One that was closed may still install what it has downloaded.
+    let runs_with_it = changed.is_some_and(|record| {
+        let is_old = |since| record.changed_at.is_some_and(|changed| is_before(since, changed));
+        observed.running_since.map_or(record.was_open, is_old)
+    });
     match (is_off, runs_with_it) {
         (false, _) => OwnUpdater::Active,
         (true, true) => OwnUpdater::UntilRestart,
@@ -199,6 +202,39 @@ mod tests {
             rendered("lab-notes", "linux", "Issuer = \"https://a.example\"\nSocialSignIn = \"blocked\""),
             Some(serde_json::json!({ "issuer": "https://a.example", "socialSignIn": false }))
         );
+    }
+
+    /// Whether it is off counts as the app finds it, not as policy wants it; and what was open before may act until it was started
+    /// again.
+    #[test]
+    fn own_updater_is_off_only_where_the_app_finds_that_and_was_started_since() {
+        use crate::app::ownership::OwnershipRecord;
+        let quick = descriptor::find("amazon-quick").unwrap();
+        let time = |seconds| Timestamp::from_second(seconds).ok();
+        let patch = || RawValue::Str("patch".to_owned());
+        for (value, changed_at, was_open, running_since, expected) in [
+            (None, None, false, None, OwnUpdater::Active),
+            (Some(RawValue::Str("minor".to_owned())), None, false, None, OwnUpdater::Active),
+            (Some(patch()), None, false, time(5), OwnUpdater::Off),
+            (Some(patch()), time(9), false, None, OwnUpdater::Off),
+            (Some(patch()), time(9), false, time(5), OwnUpdater::UntilRestart),
+            (Some(patch()), time(9), true, None, OwnUpdater::UntilRestart),
+            (Some(patch()), time(9), true, time(10), OwnUpdater::Off),
+        ] {
+            let values = value.into_iter().map(|value| ("DisableAutoUpdates".to_owned(), value)).collect();
+            let observed = Observed {
+                found: Found::Registry(values),
+                ownership: Some(OwnershipRecord { changed_at, was_open, ..OwnershipRecord::default() }),
+                running_since,
+                ..Observed::default()
+            };
+            let found = own_updater(&quick.systems["windows"], &observed);
+            assert_eq!(found, expected, "{observed:?}");
+        }
+        let unreadable = Observed { found: Found::Unreadable("no".to_owned()), ..Observed::default() };
+        assert_eq!(own_updater(&quick.systems["macos"], &unreadable), OwnUpdater::Active);
+        let notes = descriptor::find("lab-notes").unwrap();
+        assert_eq!(own_updater(&notes.systems["linux"], &unreadable), OwnUpdater::Off);
     }
 
     /// The app names the smallest update that is BLOCKED, the setting the largest that is allowed.

@@ -39,6 +39,9 @@ pub(crate) struct OwnershipRecord {
     /// When the app's configuration changed, until the app has been started since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) changed_at: Option<Timestamp>,
+    /// The app was open when that happened, and has not been seen started since: closing it does not undo what it may have begun.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) was_open: bool,
     /// What a newer version writes besides.
     #[serde(flatten)]
     pub(crate) extra: Extra,

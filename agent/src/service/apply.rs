@@ -69,7 +69,10 @@ impl Service {
     }
 
     /// Saves an ownership record. One that cannot be saved is kept until it can be: nothing waits for it.
-    fn remember(&mut self, record: OwnershipRecord, observed: &mut Observed) {
+    fn remember(&mut self, mut record: OwnershipRecord, observed: &mut Observed) {
+        // Another change makes no difference to an app that has not been started since the first.
+        record.was_open |= record.changed_at.is_some()
+            && observed.app.ownership.as_ref().is_some_and(|known| known.was_open);
         self.unsaved_record = Some(record.clone());
         observed.app.ownership = Some(record);
         self.save_record();
@@ -148,6 +151,10 @@ impl Service {
         };
         if self.published.borrow().status.problems.iter().any(waits) {
             self.retry_at = self.retry_at.or(Some(clock::after(observed.now, RESTART_CHECK)));
+        }
+        let was_open = observed.app.ownership.as_ref().is_some_and(|record| record.was_open);
+        if was_open && self.own_updater(observed) == OwnUpdater::UntilRestart {
+            self.retry_at = earliest([self.retry_at, Some(clock::after(observed.now, RESTART_CHECK))]);
         }
         if observed.journal.waits_for_app() {
             self.retry_at = earliest([self.retry_at, Some(clock::after(observed.now, OPEN_CHECK))]);

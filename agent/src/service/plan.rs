@@ -105,11 +105,12 @@ fn plan_configuration(
         steps.extend(step);
     }
     if let (true, Some(record)) = (steps.is_empty(), &observed.ownership) {
-        // A change that was cut off has turned out to be finished, and the app has been started since.
-        let waits =
-            |changed: &Timestamp| observed.running_since.is_some_and(|started| is_before(started, *changed));
-        let settled =
-            OwnershipRecord { before: None, changed_at: record.changed_at.filter(waits), ..record.clone() };
+        // A change that was cut off has turned out to be finished, and the app has been started since, or was not open.
+        let opened_before = |started| record.changed_at.is_some_and(|changed| is_before(started, changed));
+        let was_open = observed.running_since.map_or(record.was_open, opened_before);
+        let changed_at = record.changed_at.filter(|_| was_open);
+        let was_open = changed_at.is_some();
+        let settled = OwnershipRecord { before: None, changed_at, was_open, ..record.clone() };
         if settled != *record {
             steps.push(Step::Record(settled));
         }
@@ -219,7 +220,7 @@ fn record_change(
     let record = observed.ownership.as_ref().filter(|record| record.location == location);
     let before = record.and_then(|record| record.values.as_ref());
     let found = recordable(found);
-    if before == Some(&found) || (before.is_none() && found.is_empty()) {
+    if before == Some(&found) {
         return None;
     }
     Some(Step::Record(OwnershipRecord {
@@ -431,12 +432,23 @@ mod tests {
         let resolved = policy("Issuer = \"https://a.example\"");
         let mut observed = observed(Some(&written(&resolved)), Some("/managed.json"));
         let record = observed.app.ownership.clone().unwrap();
-        observed.app.ownership = Some(OwnershipRecord { changed_at: Some(NOW), ..record.clone() });
-        observed.app.running_since = Some(NOW);
-        assert_eq!(file_steps(&resolved, &observed), []);
-        for started in [None, Some(Timestamp::from_second(1).unwrap())] {
-            observed.app.running_since = started;
-            assert_eq!(file_steps(&resolved, &observed), [Step::Record(record.clone())]);
+        let changed = OwnershipRecord { changed_at: Some(NOW), ..record.clone() };
+        let was_open = OwnershipRecord { was_open: true, ..changed.clone() };
+        let later = Timestamp::from_second(1).ok();
+        for (before, running_since, after) in [
+            // It was not open, or was started since.
+            (&changed, None, &record),
+            (&changed, later, &record),
+            // It is open since before, and then it is closed: what it may have begun goes on.
+            (&changed, Some(NOW), &was_open),
+            (&was_open, Some(NOW), &was_open),
+            (&was_open, None, &was_open),
+            (&was_open, later, &record),
+        ] {
+            observed.app.ownership = Some(before.clone());
+            observed.app.running_since = running_since;
+            let expected = if before == after { vec![] } else { vec![Step::Record(after.clone())] };
+            assert_eq!(file_steps(&resolved, &observed), expected, "{before:?} {running_since:?}");
         }
     }
 

@@ -88,7 +88,8 @@ codes! {
         /// Cause: `AppSelfUpdate` is not `none`, or the app has not been started again since it was. Two updaters at once make the
         /// app's installer remove its programs, so nothing is installed before that.
         ///
-        /// Fix: set `AppSelfUpdate` to `none`; then quit the app and start it again.
+        /// Fix: set `AppSelfUpdate` to `none`; then quit the app and start it again. Closing it is not enough: it may install then what it
+        /// has downloaded.
         UpdateWaitsForOwnUpdater = "update.waits-for-own-updater", Warning;
         /// A new version is ready and waits for a user, because `UpdateMode` is `notify`.
         ///
