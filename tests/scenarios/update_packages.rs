@@ -205,7 +205,7 @@ async fn update_waits_for_the_lock_of_another_package_manager() {
 /// Two updaters at once leave no app. So nothing is installed while the app's own updater is active, also below the minimum
 /// version; and it stays active until the app is started again.
 #[tokio::test]
-async fn nothing_is_installed_until_the_own_updater_of_the_app_is_off_and_the_app_was_started_again() {
+async fn update_waits_until_own_updater_is_off_and_app_was_restarted() {
     let fixture = device(Manager::Dpkg).await;
     let program = fixture.device.path("opt/lab-memo/bin/window");
     fs_err::copy("/bin/sleep", &program).unwrap();
@@ -218,6 +218,7 @@ async fn nothing_is_installed_until_the_own_updater_of_the_app_is_off_and_the_ap
     );
     assert_eq!(fixture.device.problem(Code::UpdateWaitsForOwnUpdater).await.severity, Severity::Warning);
     let app = fixture.device.start(&program, &["600"]);
+    // The start of a process and the change are known to the second.
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
 
     fixture.device.push("60.toml", "UpdateMinimumVersion = \"1.1.0\"\n");

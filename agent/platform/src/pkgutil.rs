@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_an_error() {
+    fn output_without_a_status_is_an_error() {
         for said in ["", "pkgutil: no such file\n", "Package \"Status: no signature\":\n"] {
             assert!(signature(said).is_err(), "{said}");
         }

@@ -285,8 +285,14 @@ impl Journal {
     /// The version that is being replaced, while another one is being installed.
     #[must_use]
     pub fn replaced(&self) -> Option<&Version> {
+        self.replacement()?.1
+    }
+
+    /// The version that is being installed or confirmed, and the one that it replaces.
+    fn replacement(&self) -> Option<(&Version, Option<&Version>)> {
         match &self.state {
-            State::Installing { previous, .. } | State::Confirming { previous, .. } => previous.as_ref(),
+            State::Installing { offer, previous } => Some((&offer.version, previous.as_ref())),
+            State::Confirming { version, previous } => Some((version, previous.as_ref())),
             State::Idle
             | State::Offered { .. }
             | State::Downloading { .. }

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_installed_is_removed_where_something_can() {
+    fn every_format_but_pkg_has_a_command_that_removes_the_app() {
         let removed = |format: Format| {
             format.remove(Path::new("a"), None, Some(Path::new("u.exe")), Some("app")).as_ref().map(shown)
         };

@@ -232,19 +232,8 @@ impl Journal {
     }
 
     fn roll_back(&mut self, reason: String) -> Vec<Action> {
-        let (version, previous) = match &self.state {
-            State::Installing { offer, previous } => (&offer.version, previous),
-            State::Confirming { version, previous } => (version, previous),
-            State::Idle
-            | State::Offered { .. }
-            | State::Downloading { .. }
-            | State::Verified { .. }
-            | State::Waiting { .. }
-            | State::RollingBack { .. }
-            | State::Committed { .. }
-            | State::RolledBack { .. } => return Vec::new(),
-        };
-        let (version, previous) = (version.clone(), previous.clone());
+        let Some((version, previous)) = self.replacement() else { return Vec::new() };
+        let (version, previous) = (version.clone(), previous.cloned());
         self.state = State::RollingBack { version, previous: previous.clone(), reason, failures: 0 };
         vec![Action::RollBack { previous }]
     }
