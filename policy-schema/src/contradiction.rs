@@ -5,13 +5,13 @@ use url::Url;
 use crate::loopback::is_loopback;
 use crate::preset;
 use crate::problem::{Code, Problem};
-use crate::settings::{AppSelfUpdate, IdentityProvider, Policy, ProxyMode};
+use crate::settings::{AppSelfUpdate, IdentityProvider, Policy, ProxyMode, UpdateAppClose};
 use crate::value::Secret;
 use crate::version::{Downgrade, Pin, channel_of};
 
 /// Every contradiction in a policy.
 pub(crate) fn contradictions(policy: &Policy) -> Vec<Problem> {
-    let rules: [fn(&Policy) -> Vec<Problem>; 15] = [
+    let rules: [fn(&Policy) -> Vec<Problem>; 16] = [
         half_configured_sign_in,
         issuer_of_another_product,
         client_id_of_the_tenant,
@@ -26,6 +26,7 @@ pub(crate) fn contradictions(policy: &Policy) -> Vec<Problem> {
         pin_below_minimum,
         pin_of_another_channel,
         downgrades_that_never_happen,
+        close_at_a_deadline_that_is_none,
         proxy_mode_without_its_address,
     ];
     rules.iter().flat_map(|rule| rule(policy)).collect()
@@ -406,6 +407,14 @@ fn pin_of_another_channel(policy: &Policy) -> Vec<Problem> {
     }
     let message = format!("{pin} is not in the channel `{channel}` of `UpdateChannel`, so no feed offers it");
     vec![unreachable("UpdatePinnedVersion", message, "pin a version of that channel, or change the channel")]
+}
+
+fn close_at_a_deadline_that_is_none(policy: &Policy) -> Vec<Problem> {
+    if policy.update_app_close != UpdateAppClose::ForceAtDeadline || policy.update_deadline_hours.is_some() {
+        return Vec::new();
+    }
+    let message = "`force-at-deadline`, but no update has a deadline, so no app is ever closed for one";
+    vec![contradiction("UpdateAppClose", message, "set `UpdateDeadlineHours` as well").using("`ask`")]
 }
 
 fn downgrades_that_never_happen(policy: &Policy) -> Vec<Problem> {

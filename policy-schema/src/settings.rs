@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 pub use choices::{
     AppSelfUpdate, DeviceFlow, IdentityProvider, LogLevel, ProxyMode, ReportAcknowledgement, ReportIdentity,
-    SocialSignIn, UpdateMode, VaultFallback,
+    SocialSignIn, UpdateAppClose, UpdateMode, VaultFallback,
 };
 
 use crate::areas::{concatenate, count};
@@ -275,6 +275,7 @@ mod tests {
             ("VaultFallback", policy.vault_fallback.as_str()),
             ("DeviceFlow", policy.device_flow.as_str()),
             ("UpdateMode", policy.update_mode.as_str()),
+            ("UpdateAppClose", policy.update_app_close.as_str()),
             ("AgentUpdateMode", policy.agent_update_mode.as_str()),
             ("ReportIdentity", policy.report_identity.as_str()),
             ("ReportAcknowledgement", policy.report_acknowledgement.as_str()),

@@ -35,6 +35,7 @@ mod update;
 mod update_conditions;
 mod update_crashes;
 mod update_faults;
+mod update_notices;
 mod update_packages;
 mod vault;
 mod windows;

@@ -17,7 +17,7 @@ use protocol::update::Stage;
 use super::update::{AUTOMATIC, UpdateDevice, update_device};
 use super::update_faults::device_with;
 
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+pub(super) const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
 /// Starts the agent again, and from then on every program of the device, at another time.
 async fn move_clock(fixture: &mut UpdateDevice, offset: &str) {

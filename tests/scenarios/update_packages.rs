@@ -12,24 +12,29 @@ use policy_schema::{Code, Severity};
 
 /// A package manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manager {
+pub(super) enum Manager {
     Dpkg,
     Rpm,
 }
 
 /// A device with an app that a package manager installs.
-struct PackageDevice {
+pub(super) struct PackageDevice {
     feed: Feed,
     workshop: Workshop,
-    device: Device,
+    pub(super) device: Device,
     manager: Manager,
     agent: Process,
 }
 
 /// A device with version 1.0.0.
 async fn device(manager: Manager) -> PackageDevice {
+    device_of(manager, Device::new()).await
+}
+
+/// The same on a device that is prepared.
+pub(super) async fn device_of(manager: Manager, device: Device) -> PackageDevice {
     assert!(nix::unistd::geteuid().is_root(), "package managers need root");
-    let (feed, device) = (Feed::start().await, Device::new());
+    let feed = Feed::start().await;
     match manager {
         Manager::Dpkg => {
             for folder in ["info", "updates"] {
@@ -55,7 +60,7 @@ async fn device(manager: Manager) -> PackageDevice {
 }
 
 impl PackageDevice {
-    fn publish(&self, version: &str, behavior: Behavior) {
+    pub(super) fn publish(&self, version: &str, behavior: Behavior) {
         let (bytes, ending) = match self.manager {
             Manager::Dpkg => (self.workshop.deb(version, behavior), "deb"),
             Manager::Rpm => (self.workshop.rpm(version, behavior), "rpm"),
@@ -63,12 +68,19 @@ impl PackageDevice {
         self.feed.publish_file(version, &format!("lab-memo-{version}.{ending}"), bytes);
     }
 
-    async fn update(&self) -> String {
+    /// With the device's environment as it is now.
+    pub(super) async fn restart_agent(&mut self) {
+        self.agent.signal(nix::sys::signal::Signal::SIGTERM);
+        self.agent.wait_for_exit().await;
+        self.agent = self.device.start_agent().await;
+    }
+
+    pub(super) async fn update(&self) -> String {
         self.device.printed(&["update"]).await
     }
 
     /// What the package manager itself says.
-    async fn installed(&self) -> String {
+    pub(super) async fn installed(&self) -> String {
         let root = self.device.path("");
         let (program, arguments) = match self.manager {
             Manager::Dpkg => (
@@ -93,7 +105,7 @@ impl PackageDevice {
     }
 
     /// Whether a version is installed, whole, and starts.
-    async fn assert_installed(&self, version: &str, context: &str) {
+    pub(super) async fn assert_installed(&self, version: &str, context: &str) {
         let expected = match self.manager {
             Manager::Dpkg => format!("1:{version}-1 installed"),
             Manager::Rpm => format!("{version}-1"),

@@ -13,6 +13,8 @@ pub enum Behavior {
     Works,
     /// It is installed, and does not start.
     DoesNotStart,
+    /// It is installed, its check of itself succeeds, and it fails when a user starts it (Debian).
+    Crashes,
     /// Its installer refuses before it changes anything.
     Refuses,
     /// Its installer fails after it has changed something (Debian, NSIS).
@@ -67,6 +69,7 @@ impl Workshop {
             Behavior::Breaks => "Depends: lab-missing\n",
             Behavior::Works
             | Behavior::DoesNotStart
+            | Behavior::Crashes
             | Behavior::WritesElsewhere
             | Behavior::NeedsRestart
             | Behavior::IsBusyOnce => "",
@@ -128,7 +131,7 @@ impl Workshop {
         let folder = self.folder("nsis");
         let installer = folder.join("memo.exe");
         let behavior = match behavior {
-            Behavior::Works | Behavior::WritesElsewhere => "works",
+            Behavior::Works | Behavior::Crashes | Behavior::WritesElsewhere => "works",
             Behavior::DoesNotStart => "does-not-start",
             Behavior::Refuses => "refuses",
             Behavior::Breaks => "breaks",
@@ -208,6 +211,9 @@ fn app_in(folder: &Path, version: &str, behavior: Behavior) {
     write(&folder.join("VERSION"), version);
     if behavior == Behavior::DoesNotStart {
         write(&folder.join("broken"), "");
+    }
+    if behavior == Behavior::Crashes {
+        write(&folder.join("crashes"), "");
     }
 }
 

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod app;
 mod browser;
 mod callback;
 mod callers;
@@ -55,6 +56,7 @@ pub use provider::key::accepts;
 pub use vault::SERVICE;
 
 use accounts::Accounts;
+use app::Apps;
 use callers::Callers;
 use configuration::{Configuration, ConfigurationError};
 use confirmation::Confirmations;
@@ -103,7 +105,7 @@ pub async fn run(
     let socket = paths.broker_socket();
     let inherited = ipc::inherited();
     let is_own = inherited.is_none();
-    let listener = match inherited.map_or_else(|| ipc::listen(&socket, ipc::Audience::Owner), Ok) {
+    let listener = match inherited.map_or_else(|| ipc::listen(&socket, ipc::Audience::OwnerAndAgent), Ok) {
         Ok(listener) => Some(listener),
         Err(error) if ipc::NAMES_CAN_BE_TAKEN && error.kind() == ErrorKind::AddrInUse => {
             tracing::error!("no local API, so no app gets a token: {error}; trying again every 10 seconds");
@@ -120,7 +122,7 @@ pub async fn run(
         async move {
             let listener = match listener {
                 Some(listener) => listener,
-                None => listen_later(&socket, ipc::Audience::Owner).await,
+                None => listen_later(&socket, ipc::Audience::OwnerAndAgent).await,
             };
             tracing::info!("answering at {}", socket.display());
             api.serve(listener).await;
@@ -208,6 +210,7 @@ struct Broker {
     provider: provider::Known,
     callers: Callers,
     confirmations: Confirmations,
+    apps: Apps,
     /// The sign-in that is under way.
     sign_in: Mutex<Option<SignInHandle>>,
     /// The one that began last, for callers that want to know how it ended.
@@ -234,6 +237,7 @@ impl Broker {
             provider: provider::Known::default(),
             callers: Callers::new(),
             confirmations,
+            apps: Apps::default(),
             sign_in: Mutex::default(),
             last_sign_in: Mutex::default(),
             beginning: AsyncMutex::default(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use net::admission::{Admission, Caller, Refusal, StatusCode};
 use net::server::Api;
 use platform::ipc::Peer;
+use protocol::app::{APP_CLOSE, APP_RESUME, APP_TELL, App, AppNotice, AppResumed, AppState};
 use protocol::broker::{
     CALLERS, CallerRecord, LOGIN, LOGIN_CANCEL, LOGIN_RETURN, LOGOUT, LoginRequest, LoginResponse,
     LoginReturnRequest, LogoutRequest, LogoutResponse, Method, OPENAPI, SESSION, TOKEN, TokenRequest,
@@ -33,6 +34,9 @@ pub(super) fn api(broker: Arc<Broker>) -> Api<Arc<Broker>> {
         .on(&LOGOUT, logout)
         .on(&SESSION, session)
         .on(&CALLERS, callers)
+        .on(&APP_TELL, app_tell)
+        .on(&APP_CLOSE, app_close)
+        .on(&APP_RESUME, app_resume)
         .on(&OPENAPI, document)
 }
 
@@ -208,6 +212,22 @@ async fn session(broker: Arc<Broker>, _: OwnerOrAdministrator, _: Nothing) -> Re
 
 async fn callers(broker: Arc<Broker>, _: Owner, _: Nothing) -> Result<Vec<CallerRecord>, Refusal> {
     Ok(broker.callers.records())
+}
+
+async fn app_tell(
+    broker: Arc<Broker>,
+    _: OwnerOrAdministrator,
+    notice: AppNotice,
+) -> Result<AppState, Refusal> {
+    Ok(broker.tell_of_update(notice).await)
+}
+
+async fn app_close(broker: Arc<Broker>, _: OwnerOrAdministrator, app: App) -> Result<AppState, Refusal> {
+    Ok(broker.close_app(app).await)
+}
+
+async fn app_resume(broker: Arc<Broker>, _: OwnerOrAdministrator, app: App) -> Result<AppResumed, Refusal> {
+    Ok(broker.resume_app(app).await)
 }
 
 async fn document(_: Arc<Broker>, _: Anybody, _: Nothing) -> Result<serde_json::Value, Refusal> {

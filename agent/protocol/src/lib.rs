@@ -3,7 +3,7 @@
 //!
 //! Everything here is a value that goes over a local API, into a report or onto disk: the status of a device
 //! ([`status`]), its health as a tree ([`health`]), a report ([`report`]), the session of a user ([`session`]), the
-//! resolved policy ([`policy`]), the two local APIs ([`agent`], [`broker`]) with their endpoints ([`endpoint`]), and
+//! resolved policy ([`policy`]), the two local APIs ([`agent`], [`broker`], [`app`]) with their endpoints ([`endpoint`]), and
 //! the causes of problems ([`diagnosis`]).
 //!
 //! Enums are open ([`policy_schema::Open`]): a name that only a newer version knows survives a round trip through an
@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod app;
 pub mod broker;
 pub mod diagnosis;
 pub mod endpoint;

@@ -6,6 +6,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use crate::app::{APP_CLOSE, APP_RESUME, APP_TELL};
 use crate::broker::{CALLERS, LOGIN, LOGIN_CANCEL, LOGIN_RETURN, LOGOUT, OPENAPI, SESSION, TOKEN};
 use crate::endpoint::{Endpoint, Method};
 
@@ -20,6 +21,9 @@ pub fn document() -> Value {
     paths.add(&LOGOUT);
     paths.add(&SESSION);
     paths.add(&CALLERS);
+    paths.add(&APP_TELL);
+    paths.add(&APP_CLOSE);
+    paths.add(&APP_RESUME);
     paths.add(&OPENAPI);
     let problem = paths.schema_of::<Problem>();
     json!({

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use platform::SYSTEM;
+use platform::app_processes::AppProcesses;
 use platform::paths::Paths;
 use policy_schema::{Code, Policy, Problem};
 use semver::Version;
@@ -149,6 +150,11 @@ impl System {
         let signed = [".exe", ".msi", ".pkg"];
         matches!(self.installation, Some(Installation::Installer(_)))
             && self.files.iter().any(|ending| signed.contains(&ending.as_str()))
+    }
+
+    /// The processes of the app.
+    pub(crate) fn app_processes(&self, paths: &Paths) -> AppProcesses {
+        AppProcesses::new(paths, &self.processes)
     }
 
     /// The version that a text of the operating system means; one that is older than every release, if none can be read.

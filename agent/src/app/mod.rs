@@ -10,5 +10,4 @@ pub(crate) mod configuration;
 pub(crate) mod descriptor;
 pub(crate) mod observe;
 pub(crate) mod ownership;
-pub(crate) mod process;
 pub(crate) mod write;

@@ -9,7 +9,6 @@ use policy_schema::Problem;
 
 use super::descriptor::{Configuration, Descriptor, Format};
 use super::ownership::{self, OwnershipRecord};
-use super::process;
 use crate::state;
 
 /// What an app finds, and what the agent knows of it.
@@ -94,8 +93,9 @@ pub(crate) fn observe(
         .and_then(|record| native::read(paths, &record.location).ok())
         .unwrap_or_default();
     let waits = ownership.as_ref().is_some_and(|record| record.changed_at.is_some());
-    let running_since =
-        system.filter(|_| waits || update_waits).and_then(|system| process::running_since(paths, system));
+    let running_since = system
+        .filter(|_| waits || update_waits)
+        .and_then(|system| system.app_processes(paths).running_since());
     Observed { location, found, ownership, left, running_since, problem, lost }
 }
 

@@ -39,6 +39,8 @@ pub(super) enum Event {
     UpdateRecovered(Option<Problem>),
     /// A check of the feed has ended.
     UpdateFinished(update::Outcome),
+    /// The app was started again for those users for whom it was closed, and how it ended right after that, if it did.
+    AppResumed(Option<String>),
     /// A check of the identity provider's documents has ended.
     ProviderChecked(Box<ProviderOutcome>),
     /// A delivery has ended.

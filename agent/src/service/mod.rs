@@ -17,7 +17,7 @@ use platform::lock::Lock;
 use platform::paths::Paths;
 use platform::policy::Watch;
 use platform::watch::Hint;
-use platform::{clock, file, ipc, native, random, service};
+use platform::{clock, file, ipc, native, service};
 use policy_schema::{Code, Problem};
 use protocol::status::MAXIMUM_PROBLEMS;
 use protocol::update::Command;
@@ -33,6 +33,7 @@ use crate::policy::{self, Read, Snapshot};
 use crate::state::private_folder;
 use crate::{logging, update};
 
+use app_notices::AppNotices;
 use debounce::Debounce;
 use delivery::Delivery;
 use event::{Event, next_event};
@@ -42,6 +43,7 @@ use recurring::Recurring;
 use reporting::Fingerprint;
 use routes::{Machine, Published};
 
+mod app_notices;
 mod apply;
 mod debounce;
 mod delivery;
@@ -55,6 +57,7 @@ mod recurring;
 mod reporting;
 mod routes;
 mod session_check;
+mod start;
 mod status;
 
 pub use error::StartError;
@@ -173,6 +176,7 @@ struct Service {
 
     update_check: Recurring,
     app_wait: apply::AppWait,
+    app_notices: AppNotices,
     update_outcome: Option<update::Outcome>,
     update_problem: Option<Problem>,
     /// What administrators ask for, until the next check begins.
@@ -200,82 +204,6 @@ struct Service {
 }
 
 impl Service {
-    fn start(paths: Paths, events: mpsc::Sender<Event>) -> Self {
-        let now = clock::now();
-        let nudge = events.clone();
-        // A full channel means that a read is coming anyway.
-        let mut watch = Watch::new(&paths, move |hint| drop(nudge.try_send(Event::PolicyHint(hint))));
-        watch.arm(&paths);
-        let app_changed = Arc::new(Notify::new());
-        let told = Arc::clone(&app_changed);
-        let app_watch = native::Watch::new(move || told.notify_one());
-        let mut store = policy::Store::open(paths.clone());
-        let mut read = store.read(now);
-        if let Read::Vanished(vanished) = read {
-            // The local API is not open yet, so nobody waits.
-            std::thread::sleep(debounce::second_read(vanished));
-            read = store.read(now);
-        }
-        let snapshot = match read {
-            Read::Policy(snapshot) => *snapshot,
-            Read::Vanished(_) => store.preview(now),
-        };
-        let (queue, identity_problem) = Queue::open(&private_folder(&paths), random::bytes());
-        let lost: Vec<Problem> = identity_problem.into_iter().chain(update::take_up(&paths)).collect();
-        for problem in &lost {
-            tracing::error!("{}: {problem}", problem.code.as_str());
-        }
-        let mut agent = Self {
-            poll_due: next_poll(&snapshot),
-            debounce: Debounce::Quiet { until: Duration::ZERO },
-            api_problem: None,
-            app_watch,
-            app_changed,
-            app_looked_at: now,
-            app_in_line: String::new(),
-            repaired: 0,
-            app_problems: Vec::new(),
-            retry_at: None,
-            state_problems: Vec::new(),
-            unsaved_record: None,
-            record_problem: None,
-            update_check: Recurring::Waiting { due: now },
-            app_wait: apply::AppWait::default(),
-            update_outcome: None,
-            update_problem: None,
-            update_commands: Vec::new(),
-            waiting_for_update: Vec::new(),
-            delivery: Delivery::new(now),
-            queued: queue.waiting().len(),
-            device_id: queue.identity().device_id.clone(),
-            queue: Some(queue),
-            lost,
-            report_problems: Vec::new(),
-            delivered_at: None,
-            last_reported: None,
-            session_check: session_check::SessionCheck::Idle,
-            sessions: Sessions::default(),
-            provider_check: Recurring::Waiting { due: provider_check::soon(now) },
-            sign_in: SignInFacts::load(&paths),
-            installed_app: None,
-            own_updater_was: OwnUpdater::default(),
-            // Nobody sees it: the local API opens after the first round.
-            published: watch::Sender::default(),
-            started_at: now,
-            store,
-            watch,
-            armed: true,
-            snapshot,
-            in_effect: String::new(),
-            events,
-            paths,
-        };
-        agent.log_problems();
-        agent.policy_changed(now);
-        agent.recover();
-        agent
-    }
-
     fn handle(&mut self, event: Event) {
         match event {
             Event::PolicyHint(hint) => {
@@ -345,9 +273,11 @@ impl Service {
                 tracing::info!("update: {}", outcome.message);
                 self.update_finished(outcome.finished_at, outcome.next);
                 self.update_problem.clone_from(&outcome.problem);
+                self.app_notices.update_finished();
                 self.installed_app = None;
                 self.update_outcome = Some(outcome);
             }
+            Event::AppResumed(ended) => self.app_resumed(ended),
             Event::ProviderChecked(outcome) => self.provider_checked(*outcome),
             Event::DeliveryFinished(delivery) => self.delivery_finished(delivery),
             Event::Stop => return,
@@ -360,7 +290,7 @@ impl Service {
         let now = clock::now();
         let due = self.due();
         let planned = plan::wake(&self.snapshot.resolved, self.descriptor(), due);
-        let due = apply::earliest([Some(self.poll_due), planned, self.retry_at]);
+        let due = apply::earliest([Some(self.poll_due), planned, self.retry_at, self.app_notices.due()]);
         let wait = due.map_or(Duration::MAX, |due| clock::until(now, due)).min(Duration::from_secs(POLL));
         // Whoever waits for a download sees it grow.
         let wait = if self.update_check.due().is_none() { wait.min(UPDATE_PROGRESS) } else { wait };
@@ -455,6 +385,7 @@ impl Service {
             self.lost.extend(problem.map(|problem| self.explain_lost_record(problem, &observed)));
         }
         self.follow_app(&observed);
+        self.tell_users(&observed);
         self.follow_own_updater(&observed);
         let due = self.due();
         let steps = plan::plan(&self.snapshot.resolved, self.descriptor(), &observed, due);

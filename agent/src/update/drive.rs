@@ -1,6 +1,7 @@
 //! Does what the journal asks for, one action after the other, and tells it what came of each.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::PathBuf;
 
 use net::chain;
@@ -9,7 +10,7 @@ use platform::clock;
 use platform::paths::Paths;
 use platform::zone;
 use policy_schema::Problem;
-use policy_schema::settings::UpdateMode;
+use policy_schema::settings::{UpdateAppClose, UpdateMode};
 use protocol::update::Command;
 use updates::journal::{Action, Event, Offer};
 use updates::{Decision, Device, Reason, Release, Situation, Verdict, decide};
@@ -20,9 +21,8 @@ use super::journals::JournalFile;
 use super::outcome::{self, Outcome, UpdateError};
 use super::publisher;
 use super::target::{InstallError, Target};
-use super::{Job, fetch, seed};
+use super::{FailedStart, Job, fetch, seed};
 use crate::app::descriptor::{self, System};
-use crate::app::process;
 use crate::health::sources::posture;
 use crate::state::private_folder;
 
@@ -87,7 +87,14 @@ impl<'a> Run<'a> {
         // What was wrong with what is finished now.
         self.failure = None;
         let before = self.journal.journal().clone();
-        let checked = self.check_feed(job).await;
+        let failed = match &job.failed_start {
+            Some(failed) => self.first_start_failed(failed).await,
+            None => None,
+        };
+        let checked = match failed {
+            Some(failed) => Err(failed),
+            None => self.check_feed(job).await,
+        };
         let failure = self.failure.take();
         outcome::Checked { before, after: self.journal.journal().clone(), result: checked, failure }.outcome(
             job.feeds.first(),
@@ -167,10 +174,10 @@ impl<'a> Run<'a> {
                 })
             }
             Action::Check => {
-                let version = self.journal.journal().version().cloned();
-                let open = version.filter(|_| self.app_is_open());
-                Some(match open {
-                    Some(version) => Event::NotReady(Reason::AppOpen { version }),
+                let offer = self.journal.journal().offer().cloned();
+                let is_open = self.app_is_open() && !self.close_app(online?.job).await;
+                Some(match offer.filter(|_| is_open) {
+                    Some(offer) => Event::NotReady(app_open(&offer, online?.job)),
                     None => Event::Ready { installed: self.target.installed_version() },
                 })
             }
@@ -297,8 +304,34 @@ impl<'a> Run<'a> {
         self.target.install(verified, publishers, previous.as_ref()).await
     }
 
+    /// Closes the app, if policy says so and the time has come. Gives whether it is closed.
+    async fn close_app(&self, job: &Job) -> bool {
+        if !job.close_now || job.app_close != UpdateAppClose::ForceAtDeadline {
+            return false;
+        }
+        tracing::info!("{} is closed for an update whose deadline has passed", job.app);
+        self.system.app_processes(self.paths).end().await
+    }
+
+    /// The version that was installed last failed when a user started it: the one before comes back, if it is there. Gives what to
+    /// report.
+    async fn first_start_failed(&mut self, failed: &FailedStart) -> Option<UpdateError> {
+        let FailedStart { version, reason } = failed.clone();
+        let previous = self.journal.journal().previous.as_ref();
+        if !previous.is_some_and(|previous| self.target.is_there(previous)) || self.app_is_open() {
+            return None;
+        }
+        let (before, program) = (self.journal.journal().state.clone(), self.target.program());
+        let source = io::Error::other(reason.clone());
+        self.failure =
+            Some(UpdateError::DoesNotStart { version: version.clone(), program, source, back: None });
+        self.drive(Event::FirstStartFailed { version, reason }, None).await;
+        let failure = self.failure.take();
+        failure.filter(|_| self.journal.journal().state != before)
+    }
+
     fn app_is_open(&self) -> bool {
-        process::running_since(self.paths, self.system).is_some()
+        self.system.app_processes(self.paths).running_since().is_some()
     }
 
     /// Why a download is not accepted, if it is not. It stays, and is looked at again with the next check: policy may name its
@@ -319,4 +352,11 @@ impl<'a> Run<'a> {
     fn staging(&self) -> PathBuf {
         private_folder(self.paths).join("downloads").join(self.journal.app())
     }
+}
+
+/// Why an update is not installed while the app is open.
+fn app_open(offer: &Offer, job: &Job) -> Reason {
+    let deadline = job.rules.deadline_hours.filter(|_| job.app_close == UpdateAppClose::ForceAtDeadline);
+    let deadline = deadline.and_then(|hours| offer.deadline(hours));
+    Reason::AppOpen { version: offer.version.clone(), deadline }
 }

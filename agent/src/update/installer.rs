@@ -16,7 +16,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use net::chain;
 use platform::installer::Installer as Running;
 use platform::paths::Paths;
-use platform::{app, file, install as system, installed, installer, random};
+use platform::{app, app_processes, file, install as system, installed, installer, random};
 use ring::digest::{Context, SHA512};
 use semver::{BuildMetadata, Prerelease, Version};
 use updates::journal::Offer;
@@ -24,7 +24,6 @@ use updates::journal::Offer;
 use super::download::Verified;
 use super::publisher::{self, PublisherError};
 use crate::app::descriptor::{self, Descriptor, System};
-use crate::app::process;
 use crate::state::private_folder;
 use command::{CommandLine, Exit, Format};
 
@@ -256,7 +255,7 @@ impl Installer<'_> {
         let (mut waited, mut pause) = (Duration::ZERO, POLL);
         let exit = loop {
             let is_whole = untouched.is_some() && self.installed_version().as_ref() == untouched;
-            if is_whole && process::running_since(self.paths, self.system).is_some() {
+            if is_whole && self.system.app_processes(self.paths).running_since().is_some() {
                 return Err(InstallerError::AppOpen);
             }
             let ended = installer::run(self.paths, &what).await.map_err(InstallerError::Run)?;
@@ -477,7 +476,7 @@ fn not_kept(what: &str) -> io::Error {
 /// Whether an installer of this folder runs.
 async fn runs_from(folder: &Path) -> bool {
     let folder = folder.to_owned();
-    blocking(move || process::runs_with(&folder)).await.unwrap_or(true)
+    blocking(move || app_processes::runs_with(&folder)).await.unwrap_or(true)
 }
 
 /// Lets nothing wait for the disk.

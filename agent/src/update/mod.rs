@@ -15,6 +15,7 @@ mod outcome;
 mod publisher;
 mod target;
 mod unit;
+pub(crate) mod users;
 
 use std::path::PathBuf;
 
@@ -22,8 +23,9 @@ use net::http::Network;
 use platform::paths::Paths;
 use platform::state::StateError;
 use platform::{clock, random};
-use policy_schema::settings::UpdateMode;
+use policy_schema::settings::{UpdateAppClose, UpdateMode};
 use policy_schema::{Policy, Problem};
+use protocol::app::App;
 use protocol::update::Command;
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -61,6 +63,20 @@ pub(crate) struct Job {
     pub(crate) device_id: String,
     /// What an administrator asked for, before the feed is checked.
     pub(crate) commands: Vec<Command>,
+    /// `UpdateAppClose`.
+    pub(crate) app_close: UpdateAppClose,
+    /// The app is to be closed now: its users were told, and their time is over.
+    pub(crate) close_now: bool,
+    /// What happened when the version that was installed last was started again.
+    pub(crate) failed_start: Option<FailedStart>,
+}
+
+/// A version that was installed, and failed when a user started it for the first time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FailedStart {
+    pub(crate) version: Version,
+    /// How it ended.
+    pub(crate) reason: String,
 }
 
 impl Job {
@@ -88,6 +104,9 @@ impl Job {
             app: app.name.clone(),
             device_id: device_id.to_owned(),
             commands: Vec::new(),
+            app_close: policy.update_app_close,
+            close_now: false,
+            failed_start: None,
         })
     }
 }
@@ -214,6 +233,16 @@ pub(crate) fn observe(paths: &Paths, app: &str) -> Observed {
 /// It cannot be read.
 pub(crate) fn journal(paths: &Paths, app: &str) -> Result<Journal, StateError> {
     journals::peek(paths, app)
+}
+
+/// The app as users start it; `None` if the agent does not install it.
+pub(crate) fn app(paths: &Paths, app: &Descriptor) -> Option<App> {
+    Some(App {
+        name: app.name.clone(),
+        title: app.title.clone(),
+        processes: app.system()?.processes.clone(),
+        program: Target::of(paths, app)?.program().display().to_string(),
+    })
 }
 
 /// What is installed of an app that the agent installs.

@@ -40,6 +40,8 @@ pub(crate) struct Outcome {
     /// What happened, as a sentence.
     pub(crate) message: String,
     pub(crate) problem: Option<Problem>,
+    /// Nothing is in the way of an installation but the app, which is open.
+    pub(crate) waits_for_app: bool,
     pub(crate) finished_at: Timestamp,
     pub(crate) next: Timestamp,
 }
@@ -146,6 +148,8 @@ impl Checked {
         if let Some(until) = prepared.and_then(|found| found.reason.until()) {
             next = next.min(until.max(platform::clock::after(now, 1)));
         }
+        let succeeded = failure.is_none() && found.is_some();
+        let waits_for_app = succeeded && after.waits_for_app();
         let (mut message, problem) = match (failure, found.as_ref()) {
             (Some(error), _) => {
                 let problem = error.problem(feed);
@@ -182,7 +186,7 @@ impl Checked {
                 "{message}; the feed also has `{members}`, which may hold the release back and is not known to this version"
             );
         }
-        Outcome { offered, message, problem, finished_at: now, next }
+        Outcome { offered, message, problem, waits_for_app, finished_at: now, next }
     }
 }
 

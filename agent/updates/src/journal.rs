@@ -120,6 +120,12 @@ pub struct Offer {
 }
 
 impl Offer {
+    /// When it is to be installed, whatever the window.
+    #[must_use]
+    pub fn deadline(&self, hours: u32) -> Option<Timestamp> {
+        self.since.checked_add(SignedDuration::from_hours(hours.into())).ok()
+    }
+
     fn of(release: &Release, since: Timestamp) -> Self {
         Self {
             version: release.version.clone(),
@@ -207,6 +213,8 @@ pub enum Event<'a> {
     Confirmed,
     /// It does not.
     DoesNotStart { reason: String },
+    /// It was confirmed, and then failed when a user started it for the first time.
+    FirstStartFailed { version: Version, reason: String },
     /// The version before is back.
     RolledBack,
     /// It could not be put back. `lasting`: it is gone.

@@ -10,6 +10,7 @@ mod decision;
 pub mod feed;
 pub mod installed;
 pub mod journal;
+pub mod notices;
 mod reason;
 mod ring;
 pub mod rollout;

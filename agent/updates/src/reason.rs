@@ -49,8 +49,8 @@ pub enum Reason {
     Deadline { version: Version, at: Timestamp, local: DateTime, same_day: bool },
     /// The app's own updater is active; `restart`: until the app is started again.
     OwnUpdater { version: Version, restart: bool },
-    /// The app is open.
-    AppOpen { version: Version },
+    /// The app is open. `deadline`: it is closed then, by `UpdateAppClose`.
+    AppOpen { version: Version, deadline: Option<Timestamp> },
     /// It is not signed by a publisher who may install the app.
     Publisher { version: Version, fault: String },
     /// Nothing is in the way.
@@ -73,6 +73,7 @@ impl Reason {
             Self::Held { until } | Self::Deferred { until, .. } | Self::Exhausted { until, .. } => *until,
             Self::Window { opens, .. } => Some(*opens),
             Self::Deadline { at, .. } => Some(*at),
+            Self::AppOpen { deadline, .. } => *deadline,
             Self::UpToDate { .. }
             | Self::NothingOffered
             | Self::OtherChannel { .. }
@@ -86,7 +87,6 @@ impl Reason {
             | Self::Off
             | Self::Available { .. }
             | Self::OwnUpdater { .. }
-            | Self::AppOpen { .. }
             | Self::Publisher { .. }
             | Self::Due { .. }
             | Self::First { .. }
@@ -176,8 +176,12 @@ impl fmt::Display for Reason {
                 formatter,
                 "{version} is out; waits until the app is started again, because its own updater is active until then"
             ),
-            Self::AppOpen { version } => {
-                write!(formatter, "{version} is ready; waits until the app is closed")
+            Self::AppOpen { version, deadline } => {
+                write!(formatter, "{version} is ready; waits until the app is closed")?;
+                match deadline {
+                    Some(deadline) => write!(formatter, ", which it is after {}", minute(*deadline)),
+                    None => Ok(()),
+                }
             }
             Self::Publisher { version, fault } => write!(formatter, "{version} is not installed: {fault}"),
             Self::Due { version } => write!(formatter, "{version} is out"),

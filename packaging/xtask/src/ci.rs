@@ -109,6 +109,8 @@ fn tests(steps: &mut Steps, more: &[String]) -> anyhow::Result<()> {
         ("makensis", "nsis"),
         ("wixl", "wixl"),
         ("osslsigncode", "osslsigncode"),
+        ("dunst", "dunst"),
+        ("Xvfb", "xvfb"),
     ])?;
     tools::debian_libraries(&["python3-samba", "python3-venv", "faketime"])?;
     let node = tools::node_packages()?;

@@ -116,6 +116,8 @@ fn contradiction_is_reported_and_its_repair_is_not() {
         ),
         ("UpdatePinnedVersion = \"2.1.0-beta.2\"\nAppSelfUpdate = \"none\"\nUpdateChannel = \"beta\"".to_owned(), ""),
         ("UpdateDowngrades = [\"2.1 to 2.0.4\"]".to_owned(), ""),
+        ("UpdateAppClose = \"force-at-deadline\"".to_owned(), "`UpdateAppClose`: `force-at-deadline`, but no update has a deadline"),
+        ("UpdateAppClose = \"force-at-deadline\"\nUpdateDeadlineHours = 24".to_owned(), ""),
         ("UpdateDowngrades = [\"2.1 to 2.2.0\"]".to_owned(), "`2.1 to 2.2.0` never happens: the second version is not older"),
         ("UpdateDowngrades = [\"2 to 2.0.4\"]".to_owned(), "the second version is not older"),
         (

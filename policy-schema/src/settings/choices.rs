@@ -77,6 +77,18 @@ choice! {
 }
 
 choice! {
+    /// What happens to an app that is open when its update is ready.
+    UpdateAppClose {
+        /// Nothing. The update waits until the app is closed, and the user is not told.
+        Never = "never",
+        /// The user is told, and decides.
+        Ask = "ask",
+        /// The user is told, and the app is closed at the deadline of the update.
+        ForceAtDeadline = "force-at-deadline",
+    }
+}
+
+choice! {
     /// How reports name a user.
     ReportIdentity {
         /// Not at all.

@@ -1,7 +1,7 @@
 //! Updates of the app and of the agent.
 
 use super::Setting;
-use super::choices::UpdateMode;
+use super::choices::{UpdateAppClose, UpdateMode};
 use crate::value::{Format, Literal};
 use crate::version::{Downgrade, Pin};
 use crate::window::Window;
@@ -80,8 +80,16 @@ settings! {
         /// Update deadline
         ///
         /// An update is installed even outside the window when it has been waiting on the device for so many hours. Time in
-        /// which deferral or rollout kept it back does not count. An app that is open is not closed for it.
+        /// which deferral or rollout kept it back does not count. An app that is open is closed for it only if `UpdateAppClose`
+        /// says so.
         UpdateDeadlineHours => update_deadline_hours: Option<u32> = Setting::integer(1, 2160, "hours", 72);
+        /// Open app
+        ///
+        /// What happens when an update is ready and the app is open. Users are told by a notification of their desktop, with the
+        /// name of the organisation, and again from time to time. Nobody's app is closed at a deadline that they were not told of at
+        /// least 15 minutes before. `force-at-deadline` needs a deadline (`UpdateDeadlineHours`).
+        UpdateAppClose => update_app_close: UpdateAppClose =
+            Setting::choice(UpdateAppClose::CHOICES, "force-at-deadline").default(Literal::Text("ask"));
         /// Download bandwidth
         ///
         /// The most that a download may take.

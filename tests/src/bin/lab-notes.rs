@@ -1,11 +1,13 @@
 //! The sample desktop app: reads its managed configuration and gets tokens from the broker, so a user types no
 //! configuration. It calls the broker with plain HTTP, as an app without Steward's code does.
 //!
-//! `lab-notes CONFIGURATION SOCKET` prints who is signed in; `--self-check` says whether the app could start.
+//! `lab-notes CONFIGURATION SOCKET` prints who is signed in; `--self-check` says whether the app could start. Without arguments it runs
+//! until it is ended, as an app whose window is open; a version that has a file `crashes` fails right after its start.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "it is a program for users")]
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use http_body_util::{BodyExt as _, Full};
@@ -22,6 +24,11 @@ async fn main() -> anyhow::Result<()> {
     if arguments.first().is_some_and(|first| first == "--self-check") {
         ensure!(!folder.join("broken").exists(), "a library that it needs is missing");
         return Ok(());
+    }
+    if arguments.is_empty() {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        ensure!(!folder.join("crashes").exists(), "the window cannot be shown");
+        return std::future::pending().await;
     }
     let [configuration, socket] = arguments.as_slice() else {
         anyhow::bail!("usage: lab-notes CONFIGURATION SOCKET");

@@ -12,6 +12,7 @@ pub const SYSTEM: &str = "linux";
 
 /// The name of the socket for the machine service.
 const SESSION_SOCKET: &str = "session.sock";
+const BROKER_SOCKET: &str = "broker.sock";
 
 /// Where a user's own preferences are, for messages.
 pub(crate) const PREFERENCES: &str = "~/.config/steward/preferences.toml";
@@ -44,7 +45,7 @@ impl Paths {
     /// The broker's local API of the user who runs this process.
     #[must_use]
     pub fn broker_socket(&self) -> PathBuf {
-        self.runtime_folder().join("broker.sock")
+        self.runtime_folder().join(BROKER_SOCKET)
     }
 
     /// Where the broker tells the machine service how the session is doing. Not at its API: systemd listens there, and would
@@ -57,9 +58,19 @@ impl Paths {
     /// Where the brokers of all users tell how their sessions are doing. A folder that cannot be listed has none.
     #[must_use]
     pub fn session_sockets(&self) -> Vec<PathBuf> {
+        self.sockets(SESSION_SOCKET)
+    }
+
+    /// The local APIs of the brokers of all users. One that does not run starts when it is called.
+    #[must_use]
+    pub fn broker_sockets(&self) -> Vec<PathBuf> {
+        self.sockets(BROKER_SOCKET)
+    }
+
+    fn sockets(&self, name: &str) -> Vec<PathBuf> {
         let Ok(folders) = fs_err::read_dir(self.runtime_folders()) else { return Vec::new() };
         folders
-            .filter_map(|folder| Some(folder.ok()?.path().join("steward").join(SESSION_SOCKET)))
+            .filter_map(|folder| Some(folder.ok()?.path().join("steward").join(name)))
             .filter(|socket| socket.exists())
             .collect()
     }

@@ -59,6 +59,12 @@ impl Paths {
             .collect()
     }
 
+    /// The same.
+    #[must_use]
+    pub fn broker_sockets(&self) -> Vec<PathBuf> {
+        self.session_sockets()
+    }
+
     /// The folder of the user's saved session.
     #[must_use]
     pub fn session_folder(&self) -> PathBuf {

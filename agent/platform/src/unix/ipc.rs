@@ -46,9 +46,7 @@ pub const NAMES_CAN_BE_TAKEN: bool = false;
 pub enum Audience {
     /// Every local user.
     Everybody,
-    /// The user who runs this process.
-    Owner,
-    /// The same, and the machine service.
+    /// The user who runs this process, and the machine service.
     OwnerAndAgent,
 }
 
@@ -114,7 +112,6 @@ impl Peer {
 pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
     let (folder, mode) = match audience {
         Audience::Everybody => (Access::Public, 0o666),
-        Audience::Owner => (Access::Private, 0o600),
         // The folder keeps everybody out but root, whom its mode does not bind. The agent's unit has the right to pass folders,
         // not the right to open what is closed.
         Audience::OwnerAndAgent => (Access::Private, 0o666),
@@ -281,7 +278,7 @@ mod tests {
         let outer = tempfile::tempdir().unwrap();
         let folder = outer.path().join("1000/steward");
         let path = folder.join("broker.sock");
-        let _listener = listen(&path, Audience::Owner).unwrap();
+        let _listener = listen(&path, Audience::OwnerAndAgent).unwrap();
         connect(&path, Server::OfFolder).await.unwrap();
         connect(&path, Server::Trusted).await.unwrap();
         let other = outer.path().join("1001/steward");
@@ -314,8 +311,9 @@ mod tests {
         let first = listen(&path, Audience::Everybody).unwrap();
         assert_eq!(listen(&path, Audience::Everybody).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(first);
-        let mut second = listen(&path, Audience::Owner).unwrap();
-        assert_eq!(fs_err::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let mut second = listen(&path, Audience::OwnerAndAgent).unwrap();
+        assert_eq!(fs_err::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+        assert_eq!(fs_err::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
         let (client, accepted) = tokio::join!(connect(&path, Server::Trusted), second.accept());
         drop(client);
         let peer = accepted.unwrap().1.unwrap();

@@ -28,6 +28,13 @@ impl StopSignal {
     }
 }
 
+/// Asks a process to close: apps end in order then, as at the end of the session. One that has ended meanwhile is no fault.
+pub(crate) fn ask_to_close(id: u32) {
+    // 0 means every process of this group.
+    let Some(id) = i32::try_from(id).ok().filter(|id| *id > 0) else { return };
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGTERM);
+}
+
 /// Sets this process's umask to 022, so that the modes that the code names hold: files that every user may read, but
 /// only their owner may write. The umask that the process was started with may be stricter, which would hide them, or
 /// wider, which would let others write.

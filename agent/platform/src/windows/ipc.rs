@@ -34,9 +34,7 @@ pub const NAMES_CAN_BE_TAKEN: bool = true;
 pub enum Audience {
     /// Every local user.
     Everybody,
-    /// The user who runs this process.
-    Owner,
-    /// The same, and the machine service.
+    /// The user who runs this process, and the machine service.
     OwnerAndAgent,
 }
 
@@ -139,7 +137,7 @@ pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
         format!("{all}(A;;GA;;;{})", security::own_user()?)
     };
     let access = match audience {
-        Audience::Owner | Audience::OwnerAndAgent => all,
+        Audience::OwnerAndAgent => all,
         Audience::Everybody => format!("{all}(A;;{:#x};;;AU)", ffi::PIPE_RIGHTS),
     };
     let taken =
@@ -259,7 +257,7 @@ mod tests {
     async fn owner_of_an_own_pipe_is_known() {
         let name = format!(r"\\.\pipe\steward-test-owner-{}", std::process::id());
         let path = Path::new(&name);
-        let mut listener = listen(path, Audience::Owner).unwrap();
+        let mut listener = listen(path, Audience::OwnerAndAgent).unwrap();
         let (client, accepted) = tokio::join!(connect(path, Server::Trusted), listener.accept());
         let client = client.unwrap();
         drop(accepted.unwrap());
@@ -271,8 +269,8 @@ mod tests {
     async fn pipe_at_which_a_process_listens_is_refused() {
         let name = format!(r"\\.\pipe\steward-test-{}", std::process::id());
         let path = Path::new(&name);
-        let mut first = listen(path, Audience::Owner).unwrap();
-        assert_eq!(listen(path, Audience::Owner).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let mut first = listen(path, Audience::OwnerAndAgent).unwrap();
+        assert_eq!(listen(path, Audience::OwnerAndAgent).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         for _ in 0..3 {
             let (client, accepted) = tokio::join!(connect(path, Server::Trusted), first.accept());
             client.unwrap();

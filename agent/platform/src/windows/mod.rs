@@ -1,6 +1,7 @@
 //! Windows.
 
 pub mod app;
+pub(crate) mod desktop;
 pub(crate) mod fence;
 mod ffi;
 pub mod file;

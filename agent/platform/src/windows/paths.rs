@@ -66,6 +66,12 @@ impl Paths {
             .collect()
     }
 
+    /// The same.
+    #[must_use]
+    pub fn broker_sockets(&self) -> Vec<PathBuf> {
+        self.session_sockets()
+    }
+
     /// The folder of the user's saved session. Where the user has none ([`Paths::check_session_folder`]), a path at which nothing
     /// can be.
     #[must_use]

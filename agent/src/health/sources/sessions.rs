@@ -91,7 +91,7 @@ mod tests {
         let mut listeners = Vec::new();
         for user in 1000..1050 {
             let socket = paths.under_root(format!("/run/user/{user}/steward/session.sock").as_ref());
-            listeners.push(ipc::listen(&socket, ipc::Audience::Owner).unwrap());
+            listeners.push(ipc::listen(&socket, ipc::Audience::OwnerAndAgent).unwrap());
         }
         let begun = tokio::time::Instant::now();
         let observed = observe(&paths).await;

@@ -32,6 +32,7 @@ impl Journal {
             Event::Installed { restart } => self.installed(restart, now),
             Event::InstallFailed { reason, lasting } => self.install_failed(reason, lasting, now),
             Event::Damaged { reason } | Event::DoesNotStart { reason } => self.roll_back(reason),
+            Event::FirstStartFailed { version, reason } => self.first_start_failed(&version, reason),
             Event::Confirmed => self.confirmed(now),
             Event::RolledBack => self.rolled_back(now),
             Event::NotRolledBack { reason, lasting } => self.not_rolled_back(reason, lasting, now),
@@ -234,6 +235,17 @@ impl Journal {
     fn roll_back(&mut self, reason: String) -> Vec<Action> {
         let Some((version, previous)) = self.replacement() else { return Vec::new() };
         let (version, previous) = (version.clone(), previous.cloned());
+        self.state = State::RollingBack { version, previous: previous.clone(), reason, failures: 0 };
+        vec![Action::RollBack { previous }]
+    }
+
+    /// Only of an update that was just made: later, something else may be the cause.
+    fn first_start_failed(&mut self, failed: &Version, reason: String) -> Vec<Action> {
+        let State::Committed { version, previous: Some(previous) } = &self.state else { return Vec::new() };
+        if version != failed {
+            return Vec::new();
+        }
+        let (version, previous) = (version.clone(), Some(previous.clone()));
         self.state = State::RollingBack { version, previous: previous.clone(), reason, failures: 0 };
         vec![Action::RollBack { previous }]
     }

@@ -108,7 +108,7 @@ fn download_comes_before_the_wait_and_goes_on_where_it_ended() {
             Event::Resumed,
             decision(Verdict::Install, &new),
             fetched(),
-            Event::NotReady(Reason::AppOpen { version: new.version.clone() }),
+            Event::NotReady(Reason::AppOpen { version: new.version.clone(), deadline: None }),
             decision(Verdict::Install, &new),
             fetched(),
             ready(),

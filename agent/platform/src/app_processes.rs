@@ -1,0 +1,200 @@
+//! The processes of an app: since when it has been running, and ending it. Looked at only while that matters: after its
+//! configuration has changed, and while an update waits for it.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sysinfo::{Pid, Process, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
+
+use crate::os::desktop::ask_to_close;
+use crate::paths::Paths;
+
+/// How long processes may take to end before they are killed, and after that.
+const LIMIT: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(100);
+
+/// How an app's processes are known.
+#[derive(Clone, Debug)]
+enum Program {
+    /// By the name of the program.
+    Name(String),
+    /// By a folder that the program lies in.
+    Below(PathBuf),
+}
+
+impl Program {
+    /// As a descriptor writes it: a folder has a separator in it.
+    fn new(paths: &Paths, text: &str) -> Self {
+        if text.contains(['/', '\\']) {
+            Self::Below(paths.under_root(text.as_ref()))
+        } else {
+            Self::Name(text.to_owned())
+        }
+    }
+
+    /// Whether a process runs it, by the path of the program, else by its name.
+    fn is(&self, exe: Option<&Path>, name: &str) -> bool {
+        match self {
+            Self::Below(folder) => exe.is_some_and(|exe| exe.starts_with(folder)),
+            Self::Name(program) => {
+                let file_name = exe.and_then(Path::file_name).map(|name| name.to_string_lossy());
+                program.eq_ignore_ascii_case(file_name.as_deref().unwrap_or(name))
+            }
+        }
+    }
+}
+
+/// How the processes of one app are known: names of programs, or folders (with a separator in them) that they lie in.
+#[derive(Clone, Debug)]
+pub struct AppProcesses(Vec<Program>);
+
+impl AppProcesses {
+    /// As a descriptor names them.
+    #[must_use]
+    pub fn new(paths: &Paths, names: &[String]) -> Self {
+        Self(names.iter().map(|name| Program::new(paths, name)).collect())
+    }
+
+    /// Since when the app has been running, whichever user runs it; `None` if it does not.
+    #[must_use]
+    pub fn running_since(&self) -> Option<Timestamp> {
+        let system = list(false)?;
+        let started = self.of(&system).map(Process::start_time).min()?;
+        Timestamp::from_second(i64::try_from(started).ok()?).ok()
+    }
+
+    /// Whether the user who runs this process has the app open.
+    #[must_use]
+    pub fn run_as_own_user(&self) -> bool {
+        list(true).is_some_and(|system| self.of_own_user(&system).next().is_some())
+    }
+
+    /// Asks the app to close, if the user who runs this process has it open. Gives whether that is so.
+    #[must_use]
+    pub fn ask_own_to_close(&self) -> bool {
+        let Some(system) = list(true) else { return false };
+        let ids: BTreeSet<Pid> = self.of_own_user(&system).map(Process::pid).collect();
+        // The others end with the first one, which may want to know why.
+        let is_first = |id: &&Pid| {
+            let parent = system.process(**id).and_then(Process::parent);
+            parent.is_none_or(|parent| !ids.contains(&parent))
+        };
+        for id in ids.iter().filter(is_first) {
+            ask_to_close(id.as_u32());
+        }
+        !ids.is_empty()
+    }
+
+    /// Ends the app, whichever user runs it: it is asked to, and killed if it does not. Gives whether no process is left.
+    pub async fn end(&self) -> bool {
+        for kill in [false, true] {
+            let Some(system) = list(false) else { return false };
+            for process in self.of(&system) {
+                if kill {
+                    process.kill();
+                } else {
+                    ask_to_close(process.pid().as_u32());
+                }
+            }
+            let mut waited = Duration::ZERO;
+            while waited < LIMIT {
+                if self.running_since().is_none() {
+                    return true;
+                }
+                tokio::time::sleep(POLL).await;
+                waited += POLL;
+            }
+        }
+        false
+    }
+
+    fn of<'a>(&'a self, system: &'a System) -> impl Iterator<Item = &'a Process> {
+        system.processes().values().filter(|process| {
+            let name = process.name().to_string_lossy();
+            let path = process.exe().or_else(|| claimed_program(process.cmd()));
+            self.0.iter().any(|program| program.is(path, &name))
+        })
+    }
+
+    fn of_own_user<'a>(&'a self, system: &'a System) -> impl Iterator<Item = &'a Process> {
+        let own = own(system).and_then(Process::user_id);
+        self.of(system).filter(move |process| own.is_some() && process.user_id() == own)
+    }
+}
+
+/// Whether a process of this process's own user was started from a folder, or with a path in it. Others cannot pretend it; where
+/// the system does not list processes, one may run.
+#[must_use]
+pub fn runs_with(folder: &Path) -> bool {
+    let Some(system) = list(true) else { return true };
+    let own = own(&system).and_then(Process::user_id);
+    let text = folder.join("").to_string_lossy().into_owned();
+    // Whoever reads a log there installs nothing.
+    let named = |argument: &OsString| {
+        let argument = argument.to_string_lossy();
+        argument.contains(&text) && !argument.ends_with(".log")
+    };
+    system.processes().values().any(|process| {
+        process.user_id() == own
+            && (process.exe().is_some_and(|exe| exe.starts_with(folder)) || process.cmd().iter().any(named))
+    })
+}
+
+/// Every process; `None` where the system does not list them.
+fn list(with_user: bool) -> Option<System> {
+    let mut system = System::new().ok()?;
+    let wanted = ProcessRefreshKind::nothing().with_exe(UpdateKind::Always).with_cmd(UpdateKind::Always);
+    let wanted = if with_user { wanted.with_user(UpdateKind::Always) } else { wanted };
+    system.refresh_processes_specifics(ProcessesToUpdate::All, true, wanted);
+    Some(system)
+}
+
+fn own(system: &System) -> Option<&Process> {
+    system.process(sysinfo::get_current_pid().ok()?)
+}
+
+/// The path by which a process was started, as it says itself: on Linux, what another user's process runs is told only to those
+/// who may trace it, which the agent's unit may not. Whoever hides a process so hides it from nobody but themselves.
+fn claimed_program(command: &[OsString]) -> Option<&Path> {
+    command.first().map(Path::new).filter(|path| path.is_absolute())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_found_and_another_is_not() {
+        let own = std::env::current_exe().unwrap();
+        let name = own.file_name().unwrap().to_string_lossy().into_owned();
+        for known in [Program::Name(name), Program::Below(own.parent().unwrap().to_owned())] {
+            let processes = AppProcesses(vec![known]);
+            assert!(processes.running_since().unwrap() <= crate::clock::now());
+            assert!(processes.run_as_own_user());
+        }
+        let other = AppProcesses(vec![Program::Name("no such program".to_owned())]);
+        assert_eq!(other.running_since(), None);
+        assert!(!other.run_as_own_user() && !other.ask_own_to_close());
+    }
+
+    #[test]
+    fn process_is_known_by_the_folder_that_it_was_started_from() {
+        let own = std::env::current_exe().unwrap();
+        assert!(runs_with(own.parent().unwrap()));
+        assert!(!runs_with(Path::new("/no such folder")));
+    }
+
+    #[test]
+    fn programs_are_known_by_folder_or_by_name() {
+        let program = |text| Program::new(&Paths::new(None), text);
+        let mac = program("/Applications/Amazon Quick.app/");
+        assert!(mac.is(Some(Path::new("/Applications/Amazon Quick.app/Contents/MacOS/x")), "x"));
+        assert!(!mac.is(Some(Path::new("/Applications/Amazon Quick.app.old/x")), "x"));
+        let windows = program("Amazon Quick.exe");
+        assert!(windows.is(None, "amazon quick.exe"));
+        assert!(!windows.is(Some(Path::new("/usr/bin/other")), "Amazon Quick.exe"));
+    }
+}
