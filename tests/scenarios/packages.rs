@@ -370,6 +370,43 @@ async fn package_manager_for_an_app_runs_outside_of_the_agent_s_units_and_outliv
     installed("1.1.0").await;
 }
 
+/// The machine service reaches the user's broker with the few rights of its unit, and systemd starts the broker for that.
+#[tokio::test]
+async fn user_who_has_the_app_open_is_told_of_an_update_by_a_broker_that_starts_for_that() {
+    let Some(device) = Container::boot().await else { return };
+    let (feed, workshop) = (Feed::start().await, Workshop::new());
+    let publish = |version: &str| {
+        let package = workshop.deb(version, Behavior::Works);
+        feed.publish_file(version, &format!("lab-memo-{version}.deb"), package);
+        feed.save(device.shared());
+    };
+    publish("1.0.0");
+    let _server = device.serve_shared(8000);
+    device.install(CURRENT).await;
+    let policy = "App = \"lab-memo\"\nProxyMode = \"direct\"\nUpdateFeed = \"http://127.0.0.1:8000/latest.yml\"\n\
+                  UpdateMode = \"automatic\"\nAppSelfUpdate = \"none\"\n";
+    device.push(policy).await;
+    let says = async |text: &str| {
+        until(text, async || {
+            let update = device.run("steward update").await;
+            if update.text.contains(text) { Ok(()) } else { Err(update) }
+        })
+        .await;
+    };
+    says("1.0.0 is up to date").await;
+    device.as_user("systemd-run --user --unit lab-memo /opt/lab-memo/bin/lab-memo").await;
+    assert!(!broker_runs(&device).await);
+    publish("1.1.0");
+    says("waits until the app is closed").await;
+    until("a broker that tells the user", async || {
+        let log = device.run("journalctl --no-pager _SYSTEMD_USER_UNIT=steward-broker.service").await;
+        if log.text.contains("an update of Lab Memo is ready") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    device.as_user("systemctl --user stop lab-memo").await;
+    says("1.1.0 is up to date").await;
+}
+
 #[tokio::test]
 async fn rpm_is_installed_upgraded_and_removed() {
     let Some(device) = Container::boot().await else { return };

@@ -225,3 +225,40 @@ async fn installer_waits_until_the_app_is_closed() {
     })
     .await;
 }
+
+/// The same request that the broker sends to each of the app's processes; the dialog is a real one, on a screen that nobody sees.
+#[tokio::test]
+async fn update_now_in_the_dialog_closes_the_app_installs_and_starts_it_again() {
+    let fixture = device(Installer::Nsis).await;
+    let _broker = fixture.windows.start_broker().await;
+    let running = async || fixture.windows.processes("lab-memo.exe").await;
+    let _app = fixture.windows.start_program(APP);
+    let before = e2e::wait::until("the app", async || {
+        let running = running().await;
+        if running.is_empty() { Err("it does not run".to_owned()) } else { Ok(running) }
+    })
+    .await;
+    fixture.publish("1.1.0", Behavior::Works);
+    let printed = fixture.update().await;
+    assert!(printed.contains("waits until the app is closed"), "{printed}");
+    let answer = [APP, "--answer", "an update of Lab Memo is ready"];
+    e2e::wait::until("the dialog", async || {
+        let answered = fixture.windows.wine(&answer).await;
+        if answered.status.success() { Ok(()) } else { Err(format!("{answered:?}")) }
+    })
+    .await;
+    e2e::wait::until("the new version", async || {
+        let installed = fixture.installed().await;
+        if installed == ["1.1.0"] { Ok(()) } else { Err(format!("{installed:?}")) }
+    })
+    .await;
+    let after = e2e::wait::until("the app that was started again", async || {
+        let running = running().await;
+        if running.is_empty() { Err("it does not run".to_owned()) } else { Ok(running) }
+    })
+    .await;
+    assert_ne!(before, after);
+    for process in after {
+        fixture.windows.wine(&["taskkill", "/F", "/PID", &process.to_string()]).await;
+    }
+}

@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use net::chain;
 use platform::app_processes::AppProcesses;
-use platform::desktop::{self, Notification};
+use platform::desktop;
+use platform::notification::Notification;
 use platform::paths::Paths;
 use platform::{clock, zone};
 use protocol::app::{App, AppNotice, AppResumed, AppState};
@@ -71,7 +72,9 @@ impl Broker {
         let broker = Arc::clone(self);
         let task = tokio::spawn(async move {
             match desktop::ask(&notification).await {
-                Ok(true) => drop(broker.close_app(notice.app).await),
+                Ok(true) => {
+                    broker.close_app(notice.app).await;
+                }
                 Ok(false) => {}
                 Err(error) => tracing::warn!("the user could not be told of the update: {}", chain(&error)),
             }
@@ -110,7 +113,7 @@ impl Broker {
         }
         let program = PathBuf::from(&app.program);
         let processes = AppProcesses::new(&self.paths, &app.processes);
-        match desktop::start(&program, &processes).await {
+        match processes.start(&program).await {
             Ok(None) => {
                 tracing::info!("{} was started again", app.title);
                 *locked(&self.apps.closed) = None;

@@ -1,20 +1,25 @@
-//! The processes of an app: since when it has been running, and ending it. Looked at only while that matters: after its
+//! The processes of an app: since when it has been running, ending it, starting it again. Looked at only while that matters: after its
 //! configuration has changed, and while an update waits for it.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use sysinfo::{Pid, Process, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
+use tokio::process::Command;
 
-use crate::os::desktop::ask_to_close;
+use crate::os::desktop::{ask_to_close, launch};
 use crate::paths::Paths;
 
 /// How long processes may take to end before they are killed, and after that.
 const LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
+/// An app that runs so long after its start has survived it.
+const SURVIVES: Duration = Duration::from_secs(10);
 
 /// How an app's processes are known.
 #[derive(Clone, Debug)]
@@ -109,6 +114,21 @@ impl AppProcesses {
             }
         }
         false
+    }
+
+    /// Starts the app for the user who runs this process. Gives how it ended, if it failed within some seconds.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub async fn start(&self, program: &Path) -> io::Result<Option<String>> {
+        let mut command: Command = launch(program).into();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn()?;
+        let Ok(ended) = tokio::time::timeout(SURVIVES, child.wait()).await else { return Ok(None) };
+        let status = ended?;
+        // It may have left its work to another process, or the user has closed it.
+        let failed = !status.success() && !self.run_as_own_user();
+        Ok(failed.then(|| format!("it ended with {status} right after its start")))
     }
 
     fn of<'a>(&'a self, system: &'a System) -> impl Iterator<Item = &'a Process> {

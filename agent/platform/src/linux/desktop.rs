@@ -12,7 +12,7 @@ use dbus::Message;
 use dbus::arg::{PropMap, Variant};
 use dbus::channel::{BusType, Channel};
 
-use crate::desktop::{LATER, NOW, Notification};
+use crate::notification::{LATER, NOW, Notification};
 pub(crate) use crate::unix::signal::ask_to_close;
 
 const NAME: &str = "org.freedesktop.Notifications";
@@ -35,8 +35,12 @@ const OF_THE_SERVICE: [&str; 7] = [
     "SYSTEMD_EXEC_PID",
 ];
 
-/// Shows a notification and waits for the answer.
-pub(crate) async fn ask(notification: &Notification) -> io::Result<bool> {
+/// Shows a notification, and waits until the user has answered, or has closed it. Gives whether the user agrees. It disappears when
+/// the future is dropped.
+///
+/// # Errors
+/// The user has no desktop, or it shows no notifications.
+pub async fn ask(notification: &Notification) -> io::Result<bool> {
     let shown = notification.clone();
     let shown = tokio::task::spawn_blocking(move || Shown::new(&shown)).await.map_err(io::Error::other)??;
     let bus = ffi::watch(shown.fd)?;

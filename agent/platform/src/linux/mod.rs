@@ -1,7 +1,7 @@
 //! Linux.
 
 pub mod app;
-pub(crate) mod desktop;
+pub mod desktop;
 pub(crate) mod fence;
 pub(crate) mod installer;
 pub(crate) mod memory;

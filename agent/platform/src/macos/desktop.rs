@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::desktop::{LATER, NOW, Notification};
+use crate::notification::{LATER, NOW, Notification};
 pub(crate) use crate::unix::signal::ask_to_close;
 
 /// The texts are arguments, so nothing in them is part of the script.
@@ -13,8 +13,12 @@ const SCRIPT: &str = "on run {heading, body, later, agree}\n\
                       return button returned of answer\n\
                       end run";
 
-/// Shows a dialog and waits for the answer.
-pub(crate) async fn ask(notification: &Notification) -> io::Result<bool> {
+/// Shows a notification, and waits until the user has answered, or has closed it. Gives whether the user agrees. It disappears when
+/// the future is dropped.
+///
+/// # Errors
+/// The user has no desktop, or it shows no notifications.
+pub async fn ask(notification: &Notification) -> io::Result<bool> {
     let mut command = tokio::process::Command::new("/usr/bin/osascript");
     command.args(["-e", SCRIPT, "--", &notification.title, &notification.text, LATER, NOW]);
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;

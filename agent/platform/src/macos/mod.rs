@@ -1,7 +1,7 @@
 //! macOS.
 
 pub mod app;
-pub(crate) mod desktop;
+pub mod desktop;
 pub(crate) mod fence;
 mod ffi;
 pub(crate) mod installer;

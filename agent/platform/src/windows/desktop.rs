@@ -10,11 +10,16 @@ use std::process::{Command, Stdio};
 use tokio::sync::oneshot;
 use windows_sys::Win32::System::Threading::{CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW};
 
-use crate::desktop::{LATER, NOW, Notification};
+use crate::notification::{LATER, NOW, Notification};
 
-/// Shows a dialog and waits for the answer. It does not take the keyboard from what the user is doing.
-pub(crate) async fn ask(notification: &Notification) -> io::Result<bool> {
+/// Shows a notification, and waits until the user has answered, or has closed it. Gives whether the user agrees. It disappears when
+/// the future is dropped.
+///
+/// # Errors
+/// The user has no desktop, or it shows no notifications.
+pub async fn ask(notification: &Notification) -> io::Result<bool> {
     let Notification { title, text, urgent } = notification.clone();
+    // It does not take the keyboard from what the user is doing.
     let text = format!("{text}\n\nOK: {NOW}\nCancel: {LATER}");
     let (thread, begun) = oneshot::channel();
     let (answer, answered) = oneshot::channel();

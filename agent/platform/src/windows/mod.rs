@@ -1,7 +1,7 @@
 //! Windows.
 
 pub mod app;
-pub(crate) mod desktop;
+pub mod desktop;
 pub(crate) mod fence;
 mod ffi;
 pub mod file;

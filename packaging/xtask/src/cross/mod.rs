@@ -257,6 +257,14 @@ fn wine_with_prefix(name: &str) -> anyhow::Result<PathBuf> {
         run(&mut compiler)?;
         run(Command::new(&runner).args(["winecfg", "-v", "win10"]))?;
     }
+    // Programs have windows and dialogs, which nobody sees. What runs already has none.
+    let settings = fs_err::read_to_string(prefix.join("user.reg"))?;
+    if !settings.contains("\"Graphics\"=\"null\"") {
+        let key = r"HKCU\Software\Wine\Drivers";
+        run(Command::new(&runner).args(["reg", "add", key, "/v", "Graphics", "/d", "null", "/f"]))?;
+        // One that has ended by itself is no fault.
+        Command::new("wineserver").arg("--kill").env("WINEPREFIX", &prefix).status()?;
+    }
     Ok(runner)
 }
 

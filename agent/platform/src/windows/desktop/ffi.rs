@@ -7,7 +7,7 @@ use std::ptr::null_mut;
 
 use windows_sys::Win32::System::Threading::GetCurrentThreadId;
 use windows_sys::Win32::UI::WindowsAndMessaging::{
-    IDOK, MB_DEFBUTTON2, MB_ICONINFORMATION, MB_ICONWARNING, MB_OKCANCEL, MB_TOPMOST, MessageBoxW,
+    IDCANCEL, IDOK, MB_DEFBUTTON2, MB_ICONINFORMATION, MB_ICONWARNING, MB_OKCANCEL, MB_TOPMOST, MessageBoxW,
     PostThreadMessageW, WM_QUIT,
 };
 
@@ -22,7 +22,11 @@ pub(super) fn message_box(title: &str, text: &str, urgent: bool) -> io::Result<b
     // SAFETY: both texts end in NUL and live until it returns; no window owns it.
     let answer =
         unsafe { MessageBoxW(null_mut(), text.as_ptr(), title.as_ptr(), MB_OKCANCEL | MB_DEFBUTTON2 | icon) };
-    if answer == 0 { Err(io::Error::last_os_error()) } else { Ok(answer == IDOK) }
+    match answer {
+        IDOK => Ok(true),
+        IDCANCEL => Ok(false),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// The thread that runs this.
