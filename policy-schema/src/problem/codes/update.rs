@@ -45,8 +45,8 @@ codes! {
         ///
         /// Fix: as the message says.
         UpdateInstallFailed = "update.install-failed", Error;
-        /// The new version did not start, or its installer broke the one before, so the previous one was put back. The new one is
-        /// quarantined.
+        /// The new version did not start, or failed right after a user started it, or its installer broke the one before, so the previous
+        /// one was put back. The new one is quarantined.
         ///
         /// Cause: a faulty release, or something it needs is missing on this device.
         ///
@@ -79,7 +79,7 @@ codes! {
         UpdateHeld = "update.held", Note;
         /// An update is ready and waits until the app is closed.
         ///
-        /// Cause: a user has the app open. It is not touched before that.
+        /// Cause: a user has the app open. `UpdateAppClose` says what happens to it, and when the user is told.
         ///
         /// Fix: close the app; the update is then installed within a minute.
         UpdateWaitsForApp = "update.waits-for-app", Note;
