@@ -104,8 +104,16 @@ pub(super) async fn plan(paths: &Paths, arguments: Arguments, json: bool) -> any
     // As it is once the device follows this policy, and the app has been started again.
     let off = system.own_updater.is_none() || policy.app_self_update == Some(AppSelfUpdate::None);
     let own_updater = if off { OwnUpdater::Off } else { OwnUpdater::Active };
-    let situation =
-        Situation { installed: installed.as_ref(), own_updater, journal: &journal, now, zone: &zone };
+    // What the journal says is of this device; another time may be after a restart.
+    let boot = platform::posture::boot_id();
+    let situation = Situation {
+        installed: installed.as_ref(),
+        own_updater,
+        boot: boot.as_deref(),
+        journal: &journal,
+        now,
+        zone: &zone,
+    };
     let decision = decide(&rules, &feed.releases, &device, &situation);
     if json {
         let document = json!({

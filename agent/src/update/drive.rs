@@ -130,7 +130,9 @@ impl<'a> Run<'a> {
         let (system, zone) = (posture::kernel(), zone::local(self.paths));
         let device = Device { id: &job.device_id, app: &job.app, system: system.as_deref() };
         let (journal, now) = (self.journal.journal(), clock::now());
+        let boot = platform::posture::boot_id();
         let situation = Situation {
+            boot: boot.as_deref(),
             installed: installed.as_ref(),
             own_updater: job.own_updater,
             journal,
@@ -183,7 +185,8 @@ impl<'a> Run<'a> {
             }
             Action::Install { offer } => {
                 Some(match self.install(&offer, online.map(|online| &*online.job.publishers)).await {
-                    Ok(restart) => Event::Installed { restart },
+                    Ok(true) => Event::RestartNeeded { boot: platform::posture::boot_id() },
+                    Ok(false) => Event::Installed,
                     Err(error) => {
                         let (reason, lasting) = (chain(&error), error.is_lasting());
                         let (unfinished, damage) = (error.is_unfinished(), error.is_damage());

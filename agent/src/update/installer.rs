@@ -190,6 +190,10 @@ impl Installer<'_> {
         version: &Version,
         untouched: Option<&Version>,
     ) -> Result<Exit, InstallerError> {
+        // Before anything makes way for it.
+        if self.is_open(untouched) {
+            return Err(InstallerError::AppOpen);
+        }
         let root = self.paths.root();
         let log = self.folder().join("windows-installer.log");
         let aside = self.make_way(kept.format, version).await;
@@ -199,6 +203,12 @@ impl Installer<'_> {
             put_back(&bundle, &aside);
         }
         exit
+    }
+
+    /// Whether a user has a version open that is still whole.
+    fn is_open(&self, untouched: Option<&Version>) -> bool {
+        let is_whole = untouched.is_some() && self.installed_version().as_ref() == untouched;
+        is_whole && self.system.app_processes(self.paths).running_since().is_some()
     }
 
     /// An installer puts no older version over a newer one: Windows Installer refuses, and that of macOS skips it silently. Gives a
@@ -254,8 +264,7 @@ impl Installer<'_> {
         };
         let (mut waited, mut pause) = (Duration::ZERO, POLL);
         let exit = loop {
-            let is_whole = untouched.is_some() && self.installed_version().as_ref() == untouched;
-            if is_whole && self.system.app_processes(self.paths).running_since().is_some() {
+            if self.is_open(untouched) {
                 return Err(InstallerError::AppOpen);
             }
             let ended = installer::run(self.paths, &what).await.map_err(InstallerError::Run)?;

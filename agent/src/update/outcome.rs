@@ -246,6 +246,7 @@ impl Found {
             | Reason::Window { .. }
             | Reason::Deadline { .. }
             | Reason::AppOpen { .. }
+            | Reason::Restart { .. }
             | Reason::Publisher { .. }
             | Reason::Due { .. }
             | Reason::First { .. }

@@ -48,6 +48,8 @@ pub struct Situation<'a> {
     pub installed: Option<&'a Version>,
     /// The app's own updater.
     pub own_updater: OwnUpdater,
+    /// The ID of the present start of the device, if the system names it.
+    pub boot: Option<&'a str>,
     /// What was tried before.
     pub journal: &'a Journal,
     /// The time.
@@ -137,6 +139,9 @@ fn judge(
     };
     if let Some(quarantine) = journal.quarantine(&release.version) {
         return (Verdict::Stay, Reason::Quarantined { version: version(), at: quarantine.at });
+    }
+    if journal.waits_for_restart(&release.version, situation.boot) {
+        return (Verdict::Stay, Reason::Restart { version: version() });
     }
     let tried = journal.attempts(&release.artifact.digest());
     if let Some((tried, until)) = tried.and_then(|tried| Some((tried, tried.exhausted(situation.now)?))) {

@@ -40,6 +40,9 @@ pub struct Journal {
     /// An administrator holds updates.
     #[serde(default)]
     pub hold: Option<Hold>,
+    /// A restart of the device finishes an installation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
     /// The version before the present one, which can be put back.
     #[serde(default)]
     pub previous: Option<Version>,
@@ -137,6 +140,15 @@ impl Offer {
     }
 }
 
+/// A version that is installed once the device was restarted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restart {
+    /// The version.
+    pub version: Version,
+    /// The start of the device that has to end for that.
+    pub boot: String,
+}
+
 /// A version that was rolled back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantine {
@@ -203,8 +215,11 @@ pub enum Event<'a> {
     Ready { installed: Option<Version> },
     /// Something is.
     NotReady(Reason),
-    /// The version is installed. `restart`: the device has to be restarted to finish that, and the version cannot be tried before.
-    Installed { restart: bool },
+    /// The version is installed.
+    Installed,
+    /// It is, once the device was restarted, and it cannot be tried before. `boot`: the ID of the present start of the device, if the
+    /// system names it.
+    RestartNeeded { boot: Option<String> },
     /// It is not, and the version before is as it was. `lasting`: the same file would fail again.
     InstallFailed { reason: String, lasting: bool },
     /// It is not, and what is there now is not the version before.
@@ -322,6 +337,13 @@ impl Journal {
     #[must_use]
     pub fn hold(&self, now: Timestamp) -> Option<&Hold> {
         self.hold.as_ref().filter(|hold| hold.until.is_none_or(|until| now < until))
+    }
+
+    /// Whether a version only waits for a restart of the device, whose present start has this ID.
+    #[must_use]
+    pub fn waits_for_restart(&self, version: &Version, boot: Option<&str>) -> bool {
+        let pending = self.restart.as_ref().filter(|restart| restart.version == *version);
+        pending.is_some_and(|restart| Some(restart.boot.as_str()) == boot)
     }
 
     /// Whether a version was rolled back.

@@ -51,6 +51,8 @@ pub enum Reason {
     OwnUpdater { version: Version, restart: bool },
     /// The app is open. `deadline`: it is closed then, by `UpdateAppClose`.
     AppOpen { version: Version, deadline: Option<Timestamp> },
+    /// It is installed once the device was restarted.
+    Restart { version: Version },
     /// It is not signed by a publisher who may install the app.
     Publisher { version: Version, fault: String },
     /// Nothing is in the way.
@@ -87,6 +89,7 @@ impl Reason {
             | Self::Off
             | Self::Available { .. }
             | Self::OwnUpdater { .. }
+            | Self::Restart { .. }
             | Self::Publisher { .. }
             | Self::Due { .. }
             | Self::First { .. }
@@ -99,7 +102,6 @@ impl Reason {
 
 impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let day = |time: &Timestamp| time.strftime("%Y-%m-%d").to_string();
         match self {
             Self::UpToDate { installed } => write!(formatter, "{installed} is up to date"),
             Self::NothingOffered => write!(formatter, "the feed offers nothing for this device"),
@@ -177,11 +179,12 @@ impl fmt::Display for Reason {
                 "{version} is out; waits until the app is started again, because its own updater is active until then"
             ),
             Self::AppOpen { version, deadline } => {
-                write!(formatter, "{version} is ready; waits until the app is closed")?;
-                match deadline {
-                    Some(deadline) => write!(formatter, ", which it is after {}", minute(*deadline)),
-                    None => Ok(()),
-                }
+                let after = deadline.map(|deadline| format!(", which it is after {}", minute(deadline)));
+                let after = after.unwrap_or_default();
+                write!(formatter, "{version} is ready; waits until the app is closed{after}")
+            }
+            Self::Restart { version } => {
+                write!(formatter, "{version} is installed once the device was restarted")
             }
             Self::Publisher { version, fault } => write!(formatter, "{version} is not installed: {fault}"),
             Self::Due { version } => write!(formatter, "{version} is out"),
@@ -204,6 +207,10 @@ impl fmt::Display for Reason {
 
 fn moment(local: DateTime, same_day: bool) -> String {
     local.strftime(if same_day { "at %H:%M" } else { "on %Y-%m-%d at %H:%M" }).to_string()
+}
+
+fn day(time: &Timestamp) -> String {
+    time.strftime("%Y-%m-%d").to_string()
 }
 
 fn minute(time: Timestamp) -> String {

@@ -82,6 +82,7 @@ fn install_time(fleet: &Fleet<'_>, id: &str) -> Result<Timestamp, String> {
     let mut journal = Journal::default();
     loop {
         let situation = Situation {
+            boot: None,
             installed: fleet.installed,
             own_updater: OwnUpdater::Off,
             journal: &journal,

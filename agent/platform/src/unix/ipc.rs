@@ -117,6 +117,10 @@ pub fn listen(path: &Path, audience: Audience) -> io::Result<Listener> {
         Audience::OwnerAndAgent => (Access::Private, 0o666),
     };
     file::create_folder(folder_of(path), folder)?;
+    if folder == Access::Private {
+        // Whoever made it, it is all that keeps other users out.
+        file::correct_access(folder_of(path), folder)?;
+    }
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => {
             return Err(io::Error::new(

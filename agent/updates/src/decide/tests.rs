@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::feed::{Artifact, Brakes};
-use crate::journal::{ATTEMPTS, Attempts, Event, Quarantine};
+use crate::journal::{ATTEMPTS, Attempts, Event, Quarantine, Restart};
 
 /// The rules of a policy, with updates switched on.
 pub(crate) fn rules(policy: &str) -> Rules {
@@ -64,7 +64,8 @@ impl Trial {
         let device = Device { id: &self.device, app: "app", system: Some("6.1.0-18-amd64") };
         let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
         let (installed, journal, now) = (self.installed.as_ref(), &self.journal, self.now);
-        let situation = Situation { installed, own_updater: self.own_updater, journal, now, zone: &zone };
+        let (own_updater, boot) = (self.own_updater, Some("this start"));
+        let situation = Situation { installed, own_updater, boot, journal, now, zone: &zone };
         decide(&rules(policy), &self.releases, &device, &situation)
     }
 }
@@ -86,6 +87,22 @@ fn nothing_is_installed_over_an_app_whose_own_updater_is_active() {
         trial.installed = None;
         assert_eq!(trial.decide("").0, Verdict::Install);
     }
+}
+
+/// Found in a review: an installer that wants a restart and changes nothing before it ran three times, and was then given up.
+#[test]
+fn version_that_waits_for_a_restart_is_not_installed_again_before_it() {
+    let mut trial = Trial::new("1.9.0", &["2.0.0"]);
+    let waits = |boot: &str| Some(Restart { version: Version::new(2, 0, 0), boot: boot.to_owned() });
+    trial.journal.restart = waits("this start");
+    let (verdict, reason, _) = trial.decide("UpdateMinimumVersion = \"2.0.0\"");
+    assert_eq!((verdict, &*reason), (Verdict::Stay, "2.0.0 is installed once the device was restarted"));
+    // It was restarted, and that did not help.
+    trial.journal.restart = waits("the start before");
+    assert_eq!(trial.decide("").0, Verdict::Install);
+    trial.releases[0].version = Version::new(2, 0, 1);
+    trial.journal.restart = waits("this start");
+    assert_eq!(trial.decide("").0, Verdict::Install);
 }
 
 #[test]

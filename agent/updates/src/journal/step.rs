@@ -5,7 +5,7 @@ use policy_schema::Extra;
 use protocol::update::{Command, Happened, HistoryEntry, Hold};
 use semver::Version;
 
-use super::{ATTEMPTS, Action, Attempts, Event, Journal, Offer, Quarantine, State, Wait};
+use super::{ATTEMPTS, Action, Attempts, Event, Journal, Offer, Quarantine, Restart, State, Wait};
 use crate::Reason;
 use crate::decision::{Decision, Verdict};
 
@@ -29,7 +29,8 @@ impl Journal {
                 }
                 Vec::new()
             }
-            Event::Installed { restart } => self.installed(restart, now),
+            Event::Installed => self.installed(),
+            Event::RestartNeeded { boot } => self.restart_needed(boot, now),
             Event::InstallFailed { reason, lasting } => self.install_failed(reason, lasting, now),
             Event::Damaged { reason } | Event::DoesNotStart { reason } => self.roll_back(reason),
             Event::FirstStartFailed { version, reason } => self.first_start_failed(&version, reason),
@@ -184,18 +185,23 @@ impl Journal {
         vec![Action::Install { offer }]
     }
 
-    fn installed(&mut self, restart: bool, now: Timestamp) -> Vec<Action> {
+    fn installed(&mut self) -> Vec<Action> {
         let State::Installing { offer, previous } = &self.state else { return Vec::new() };
         let (version, previous) = (offer.version.clone(), previous.clone());
         self.state = State::Confirming { version: version.clone(), previous };
-        if restart {
-            // Should it not be there after that, the same file is not tried for ever.
-            let tried = self.attempts.clone();
-            let actions = self.commit("; a restart of the device finishes that", now);
-            self.attempts = tried;
-            return actions;
-        }
         vec![Action::Confirm { version }]
+    }
+
+    fn restart_needed(&mut self, boot: Option<String>, now: Timestamp) -> Vec<Action> {
+        let State::Installing { offer, previous } = &self.state else { return Vec::new() };
+        let (version, previous) = (offer.version.clone(), previous.clone());
+        self.state = State::Confirming { version: version.clone(), previous };
+        // Should it not be there after that, the same file is not tried for ever.
+        let tried = self.attempts.clone();
+        let actions = self.commit("; a restart of the device finishes that", now);
+        self.attempts = tried;
+        self.restart = boot.map(|boot| Restart { version, boot });
+        actions
     }
 
     fn install_failed(&mut self, reason: String, lasting: bool, now: Timestamp) -> Vec<Action> {
@@ -221,6 +227,7 @@ impl Journal {
         // What was wrong before has been replaced.
         self.quarantined.retain(|one| one.version > version);
         self.attempts.clear();
+        self.restart = None;
         let message = previous.as_ref().map_or_else(
             || format!("version {version} was installed{more}"),
             |previous| format!("version {version} was installed, {previous} before{more}"),

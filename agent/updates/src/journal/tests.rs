@@ -69,7 +69,7 @@ fn update_goes_from_offer_to_commit() {
             progress(9),
             fetched(),
             ready(),
-            Event::Installed { restart: false },
+            Event::Installed,
             Event::Confirmed,
             decision(Verdict::Stay, &new),
         ],
@@ -140,9 +140,7 @@ fn download_comes_before_the_wait_and_goes_on_where_it_ended() {
 fn version_that_does_not_start_is_rolled_back_and_quarantined_until_a_later_one_starts() {
     let (new, next) = (release("2.0.0"), release("2.0.10"));
     let broken = || Event::DoesNotStart { reason: "a library is missing".to_owned() };
-    let install = |release| {
-        vec![decision(Verdict::Install, release), fetched(), ready(), Event::Installed { restart: false }]
-    };
+    let install = |release| vec![decision(Verdict::Install, release), fetched(), ready(), Event::Installed];
     let mut events = install(&new);
     events.extend([
         broken(),
@@ -173,14 +171,8 @@ fn version_whose_predecessor_is_gone_stays_and_a_later_one_is_installed() {
     let (new, next) = (release("2.0.0"), release("2.0.10"));
     let broken = Event::DoesNotStart { reason: "a library is missing".to_owned() };
     let gone = Event::NotRolledBack { reason: "version 1.0.0 is gone".to_owned(), lasting: true };
-    let mut events = vec![
-        decision(Verdict::Install, &new),
-        fetched(),
-        ready(),
-        Event::Installed { restart: false },
-        broken,
-        gone,
-    ];
+    let mut events =
+        vec![decision(Verdict::Install, &new), fetched(), ready(), Event::Installed, broken, gone];
     events.extend([decision(Verdict::Install, &next), fetched()]);
     let (journal, found) = run(Journal::default(), events);
     assert_eq!(found[5..], ["Idle: discard", "Offered: fetch from 0", "Verified: check"]);
@@ -262,7 +254,7 @@ fn damage_is_rolled_back_and_a_rollback_that_fails_ends_after_three_times() {
 fn version_that_needs_a_restart_is_not_judged_and_its_file_not_installed_for_ever() {
     let new = release("2.0.0");
     let round =
-        || vec![decision(Verdict::Install, &new), fetched(), ready(), Event::Installed { restart: true }];
+        || vec![decision(Verdict::Install, &new), fetched(), ready(), Event::RestartNeeded { boot: None }];
     let (journal, found) = run(Journal::default(), round());
     assert_eq!(found[3], "Committed: discard, keep 2");
     let message = &journal.history.last().unwrap().message;
@@ -297,7 +289,7 @@ fn administrator_holds_releases_and_rolls_back() {
         decision(Verdict::Install, &new),
         fetched(),
         ready(),
-        Event::Installed { restart: false },
+        Event::Installed,
         Event::Confirmed,
         command(Command::RollBack),
         Event::RolledBack,
@@ -319,13 +311,7 @@ fn journal_survives_its_file() {
     let new = release("2.0.0");
     let broken = Event::DoesNotStart { reason: "x".to_owned() };
     let events = vec![decision(Verdict::Prepare, &new), early()];
-    let more = vec![
-        decision(Verdict::Install, &new),
-        fetched(),
-        ready(),
-        Event::Installed { restart: false },
-        broken,
-    ];
+    let more = vec![decision(Verdict::Install, &new), fetched(), ready(), Event::Installed, broken];
     for events in [vec![], events.clone(), [events, more].concat()] {
         let (journal, _) = run(Journal::default(), events);
         let text = serde_json::to_string(&journal).unwrap();
@@ -352,14 +338,14 @@ proptest! {
                 6 => fetched(),
                 7 => Event::FetchFailed { reason: "x".to_owned(), lasting: true },
                 8 => ready(),
-                9 => Event::Installed { restart: false },
+                9 => Event::Installed,
                 10 => Event::InstallFailed { reason: "x".to_owned(), lasting: true },
                 11 => Event::Confirmed,
                 12 => Event::DoesNotStart { reason: "x".to_owned() },
                 13 => Event::RolledBack,
                 14 => Event::NotRolledBack { reason: "x".to_owned(), lasting: false },
                 15 => Event::NotRolledBack { reason: "x".to_owned(), lasting: true },
-                16 => Event::Installed { restart: true },
+                16 => Event::RestartNeeded { boot: None },
                 17 => Event::Damaged { reason: "x".to_owned() },
                 _ => Event::Commanded { command: Command::RollBack, installed: Some(version("2.0.0")) },
             };
