@@ -1,6 +1,6 @@
 //! Sign-in when a user logs on to the device: what policy asks for, and what a user may choose instead.
 
-use e2e::device::Device;
+use e2e::device::{Device, settings};
 use protocol::session::SessionState;
 
 use super::fixture::{SIGN_IN_SETTINGS, SignInDevice, sign_in_device};
@@ -96,5 +96,5 @@ async fn preference_that_is_wrong_changes_nothing_and_is_explained() {
         assert!(text.contains(expected), "{preferences}: {text}");
     }
     // Policy alone is what the agent reports.
-    assert_eq!(device.machine_status().await.policy.settings, SIGN_IN_SETTINGS);
+    assert_eq!(device.machine_status().await.policy.settings, settings(SIGN_IN_SETTINGS));
 }

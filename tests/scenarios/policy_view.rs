@@ -94,7 +94,7 @@ async fn query_of_policy_url_is_never_shown() {
     device.push(
         "50.toml",
         "ReportUrl = \"https://127.0.0.1:9/?sig=canary-one\"\nProxyMode = \"direct\"\nApp = \"lab-notes\"\n\
-         UpdateFeed = \"https://127.0.0.1:9/latest.yml?sig=canary-three\"\n",
+         UpdateFeed = \"https://127.0.0.1:9/latest.yml?sig=canary-three\"\nUpdateMode = \"notify\"\n",
     );
     device.push("60.toml", "ReportUrl = \"https://127.0.0.1:9/?sig=canary-two\"\n");
     let _agent = device.start_agent().await;

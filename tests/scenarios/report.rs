@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use e2e::device::Device;
+use e2e::device::{Device, settings};
 use e2e::receiver::{Receiver, Response};
 use e2e::wait::until;
 use policy_schema::{Code, Severity};
@@ -32,7 +32,8 @@ async fn report_has_health_and_no_names() {
     let device = Device::new();
     device.push("50.toml", &policy(&receiver));
     let _agent = device.start_agent().await;
-    let first = receiver.report_where("a report", |report| report.status.policy.settings == SETTINGS).await;
+    let first =
+        receiver.report_where("a report", |report| report.status.policy.settings == settings(SETTINGS)).await;
     assert_eq!(first.health.state, State::Unknown, "nobody has signed in yet");
     assert!(first.posture.unwrap().memory_total.unwrap() > 0);
     assert!(first.next_report_by > first.sent_at);
@@ -57,7 +58,7 @@ async fn report_has_the_published_fields() {
     let device = Device::new();
     device.push("50.toml", &policy(&receiver));
     let _agent = device.start_agent().await;
-    receiver.report_where("a report", |report| report.status.policy.settings == SETTINGS).await;
+    receiver.report_where("a report", |report| report.status.policy.settings == settings(SETTINGS)).await;
     let report = receiver.raw_reports().pop().unwrap();
     assert_eq!((&report["format"], &report["health"]["name"]), (&json!(1), &json!("device")));
     assert_eq!(report["health"]["state"], "unknown", "nobody has signed in yet");
@@ -135,7 +136,7 @@ async fn report_waits_for_receiver_through_a_crash_and_is_sent_once() {
     agent.kill().await;
     receiver.refuse_with(None);
     let _agent = device.start_agent().await;
-    receiver.report_where("a report", |report| report.status.policy.settings == SETTINGS).await;
+    receiver.report_where("a report", |report| report.status.policy.settings == settings(SETTINGS)).await;
     device.machine_status_where("an empty queue", |status| status.report.queued == 0).await;
     let mut sequences: Vec<_> = receiver.reports().iter().map(|report| report.sequence).collect();
     let count = sequences.len();

@@ -51,6 +51,12 @@ impl Device {
         for folder in [&device.policy_folder(), &home] {
             fs_err::create_dir_all(folder).expect("the disk has room");
         }
+        if updates_are_off() {
+            let folder = device.path("usr/lib/steward/policy.d");
+            fs_err::create_dir_all(&folder).expect("the disk has room");
+            fs_err::write(folder.join("10-updates.toml"), "UpdateMode = \"off\"\n")
+                .expect("the disk has room");
+        }
         device.set("PATH", "/usr/local/bin:/usr/bin:/bin");
         device.set("HOME", &home.display().to_string());
         device.set("BROWSER", &program("scripted-browser").display().to_string());
@@ -276,6 +282,7 @@ impl Device {
 
     /// Waits until policy sets so many settings.
     pub async fn settings_become(&self, count: usize) {
+        let count = settings(count);
         self.machine_status_where("the new policy", |status| status.policy.settings == count).await;
     }
 
@@ -316,6 +323,17 @@ impl Device {
     pub fn keep(&mut self) {
         self.root.disable_cleanup(true);
     }
+}
+
+/// Whether this run of the scenarios is the one in which policy switches updates off on every device.
+fn updates_are_off() -> bool {
+    platform::environment::variable("STEWARD_UPDATES").is_some_and(|updates| updates == "off")
+}
+
+/// How many settings policy sets on a device: as many as a scenario pushes, and the one of this run.
+#[must_use]
+pub fn settings(pushed: usize) -> usize {
+    pushed + usize::from(updates_are_off())
 }
 
 /// The problem with a code in `steward status --json`, the machine's or the user's.

@@ -131,19 +131,41 @@ fn tests(steps: &mut Steps, more: &[String]) -> anyhow::Result<()> {
     steps.begin("container");
     let container = container(&packages)?;
     steps.begin("all other tests");
-    let mut command = Command::new(nextest);
-    command
-        .args(["nextest", "run", "--workspace", "--all-features", "--locked"])
-        .args(more)
-        .env("STEWARD_NODE", node)
-        .env("STEWARD_PYTHON", python)
-        .env("STEWARD_WINDOWS", windows)
-        .env("STEWARD_WINE", wine);
-    command.env("STEWARD_PACKAGES", packages).env("STEWARD_WINE_PACKAGES", wine_packages);
-    if let Some(root) = container {
-        command.env("STEWARD_CONTAINER", root);
+    let tests = |arguments: &[&str]| {
+        let mut command = Command::new(&nextest);
+        command.args(["nextest", "run", "--workspace", "--all-features", "--locked"]).args(arguments);
+        command.env("STEWARD_NODE", &node).env("STEWARD_PYTHON", &python);
+        command.env("STEWARD_WINDOWS", &windows).env("STEWARD_WINE", &wine);
+        command.env("STEWARD_PACKAGES", &packages).env("STEWARD_WINE_PACKAGES", &wine_packages);
+        if let Some(root) = &container {
+            command.env("STEWARD_CONTAINER", root);
+        }
+        tools::without_proxies(&mut command);
+        command
+    };
+    let more: Vec<&str> = more.iter().map(String::as_str).collect();
+    run(&mut tests(&more))?;
+    if more.is_empty() {
+        steps.begin("scenarios of the agent, with updates switched off");
+        let filter = with_updates_off();
+        run(tests(&["--filterset", &filter]).env("STEWARD_UPDATES", "off"))?;
     }
-    run(tools::without_proxies(&mut command))
+    Ok(())
+}
+
+/// The scenarios that are run again on devices whose policy has `UpdateMode = "off"`.
+fn with_updates_off() -> String {
+    // They are about updates, about other devices than those, or about the broker, which knows nothing of updates.
+    let others = "callers|certified_provider|exports|external_provider|mac_package|packages|platforms|providers|renewal|session|setup|\
+                  sign_in|token_formats|token_response|update.*|vault|windows.*";
+    // They want no policy at all, or print all of it.
+    let without_policy = [
+        "frozen::ownership_record_of_an_earlier_version_decides_what_is_removed",
+        "policy::policy_change_reaches_app_and_status_while_agent_runs",
+        "policy_view::policy_explain_shows_sources_last_good_value_and_overridden_values",
+    ];
+    let without_policy = without_policy.map(|name| format!(" and not test(={name})")).concat();
+    format!("package(e2e) and binary(scenarios) and not test(/^({others})::/){without_policy}")
 }
 
 /// Prepares a device with Linux to install packages on, and has a tool of others install one. `None` where containers cannot run;
