@@ -25,7 +25,7 @@ struct AppDevice {
     workshop: Workshop,
     windows: Windows,
     installer: Installer,
-    _agent: Process,
+    agent: Process,
 }
 
 /// A device with version 1.0.0.
@@ -41,7 +41,7 @@ async fn device_without_app(installer: Installer, more: &str) -> AppDevice {
     let (feed, windows) = (Feed::start().await, Windows::for_apps().await);
     push(&windows, &policy(&feed, more)).await;
     let agent = windows.start_agent().await;
-    AppDevice { feed, workshop: Workshop::new(), windows, installer, _agent: agent }
+    AppDevice { feed, workshop: Workshop::new(), windows, installer, agent }
 }
 
 fn policy(feed: &Feed, more: &str) -> String {
@@ -85,6 +85,18 @@ impl AppDevice {
             Some(line.split_whitespace().last()?.to_owned())
         };
         entries.filter_map(version).collect()
+    }
+
+    /// Waits until a version is installed, and has shown that it starts: nothing of that goes on when a scenario ends.
+    async fn becomes(&self, version: &str) {
+        e2e::wait::until("the new version", async || {
+            let output = self.windows.steward(&["update", "history"]).await;
+            let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+            let printed = printed.split_whitespace().collect::<Vec<_>>().join(" ");
+            if printed.contains(&format!("version {version} was installed")) { Ok(()) } else { Err(printed) }
+        })
+        .await;
+        assert_eq!(self.installed().await, [version]);
     }
 
     async fn assert_installed(&self, version: &str, context: &str) {
@@ -219,18 +231,14 @@ async fn installer_waits_until_the_app_is_closed() {
     assert!(printed.contains("waits until the app is closed"), "{printed}");
     fixture.assert_installed("1.0.0", &printed).await;
     app.kill().await;
-    e2e::wait::until("the new version", async || {
-        let installed = fixture.installed().await;
-        if installed == ["1.1.0"] { Ok(()) } else { Err(format!("{installed:?}")) }
-    })
-    .await;
+    fixture.becomes("1.1.0").await;
 }
 
 /// The same request that the broker sends to each of the app's processes; the dialog is a real one, on a screen that nobody sees.
 #[tokio::test]
 async fn update_now_in_the_dialog_closes_the_app_installs_and_starts_it_again() {
     let fixture = device(Installer::Nsis).await;
-    let _broker = fixture.windows.start_broker().await;
+    let broker = fixture.windows.start_broker().await;
     let running = async || fixture.windows.processes("lab-memo.exe").await;
     let _app = fixture.windows.start_program(APP);
     let before = e2e::wait::until("the app", async || {
@@ -244,14 +252,10 @@ async fn update_now_in_the_dialog_closes_the_app_installs_and_starts_it_again() 
     let answer = [APP, "--answer", "an update of Lab Memo is ready"];
     e2e::wait::until("the dialog", async || {
         let answered = fixture.windows.wine(&answer).await;
-        if answered.status.success() { Ok(()) } else { Err(format!("{answered:?}")) }
+        if answered.status.success() { Ok(()) } else { Err((broker.log(), fixture.agent.log())) }
     })
     .await;
-    e2e::wait::until("the new version", async || {
-        let installed = fixture.installed().await;
-        if installed == ["1.1.0"] { Ok(()) } else { Err(format!("{installed:?}")) }
-    })
-    .await;
+    fixture.becomes("1.1.0").await;
     let after = e2e::wait::until("the app that was started again", async || {
         let running = running().await;
         if running.is_empty() { Err("it does not run".to_owned()) } else { Ok(running) }

@@ -1,4 +1,4 @@
-//! Dialogs of the user's desktop, through AppleScript (`osascript(1)`, Standard Additions, `display dialog`).
+//! Dialogs of the user's desktop, through `AppleScript` (`osascript(1)`, Standard Additions, `display dialog`).
 
 use std::io;
 use std::path::Path;

@@ -6,6 +6,8 @@ mod ffi;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use windows_registry::USERS;
+
 use super::security;
 use crate::environment;
 use crate::paths::{Paths, no_user_folder};
@@ -55,15 +57,15 @@ impl Paths {
         None
     }
 
-    /// The local APIs of all users who may have a broker running. Pipes that cannot be listed are none.
+    /// The local APIs of all users who may have a broker running: of those whose part of the registry is loaded, as it is from logon to
+    /// logoff. A registry that cannot be read has none.
     #[must_use]
     pub fn session_sockets(&self) -> Vec<PathBuf> {
-        let Ok(pipes) = fs_err::read_dir(PIPES) else { return Vec::new() };
-        let start = self.pipe("broker-");
-        pipes
-            .filter_map(|pipe| Some(PathBuf::from(PIPES).join(pipe.ok()?.file_name())))
-            .filter(|pipe| pipe.to_string_lossy().starts_with(&*start.to_string_lossy()))
-            .collect()
+        let Ok(users) = USERS.keys() else { return Vec::new() };
+        let is_person = |id: &String| PERSONS.iter().any(|start| id.starts_with(start));
+        // Their classes have a part of their own.
+        let users = users.filter(|id| is_person(id) && !id.ends_with("_Classes"));
+        users.map(|id| self.pipe(&format!("broker-{id}"))).collect()
     }
 
     /// The same.
@@ -114,3 +116,5 @@ pub fn quoted(path: &Path) -> String {
 }
 
 const PIPES: &str = r"\\.\pipe\";
+/// How the IDs of persons begin, of a domain or device and of Entra ID (Microsoft, "Security identifiers").
+const PERSONS: [&str; 2] = ["S-1-5-21-", "S-1-12-1-"];
