@@ -400,7 +400,7 @@ async fn user_who_has_the_app_open_is_told_of_an_update_by_a_broker_that_starts_
     says("waits until the app is closed").await;
     until("a broker that tells the user", async || {
         let log = device.run("journalctl --no-pager _SYSTEMD_USER_UNIT=steward-broker.service").await;
-        if log.text.contains("an update of Lab Memo is ready") { Ok(()) } else { Err(log) }
+        if log.text.contains("An update of Lab Memo is ready") { Ok(()) } else { Err(log) }
     })
     .await;
     device.as_user("systemctl --user stop lab-memo").await;

@@ -249,7 +249,7 @@ async fn update_now_in_the_dialog_closes_the_app_installs_and_starts_it_again() 
     fixture.publish("1.1.0", Behavior::Works);
     let printed = fixture.update().await;
     assert!(printed.contains("waits until the app is closed"), "{printed}");
-    let answer = [APP, "--answer", "an update of Lab Memo is ready"];
+    let answer = [APP, "--answer", "An update of Lab Memo is ready"];
     e2e::wait::until("the dialog", async || {
         let answered = fixture.windows.wine(&answer).await;
         if answered.status.success() { Ok(()) } else { Err((broker.log(), fixture.agent.log())) }

@@ -149,7 +149,10 @@ fn notification(
 ) -> Notification {
     let AppNotice { app, version, closes_at } = notice;
     let title = &app.title;
-    let from = organization.map_or_else(String::new, |organization| format!("{organization}: "));
+    let subject = match organization {
+        Some(organization) => format!("{organization}: an update of {title} is ready"),
+        None => format!("An update of {title} is ready"),
+    };
     let closing = closes_at.map(|at| {
         let local = zone.to_datetime(at);
         let same_day = local.date() == zone.to_datetime(now).date();
@@ -157,7 +160,7 @@ fn notification(
         format!(" Save your work: {title} is closed for it {time}.")
     });
     Notification {
-        title: format!("{from}an update of {title} is ready"),
+        title: subject,
         text: format!(
             "Version {version} is installed as soon as {title} is closed.{} \u{201c}Update now\u{201d} closes it, installs the update \
              and starts it again.",
@@ -196,7 +199,7 @@ mod tests {
             ("2026-11-29T23:30:00Z", "is closed for it on Monday, 2026-11-30 at 00:30.", false),
         ] {
             let said = notification(&notice(Some(at.parse().unwrap())), None, now, &zone);
-            assert_eq!(said.title, "an update of R&D Notes is ready");
+            assert_eq!(said.title, "An update of R&D Notes is ready");
             assert!(said.text.contains(time) && said.urgent == urgent, "{said:?}");
         }
     }

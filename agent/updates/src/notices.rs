@@ -102,6 +102,8 @@ impl Notices {
         match &self {
             Self::Told { version, at, closes } if *version == waiting.version && *at <= now => {
                 match closes.filter(|_| waiting.force) {
+                    // The device slept when the time came, and its user has forgotten the notice.
+                    Some(closes) if later(closes, GRACE) < now => tell(waiting, now),
                     Some(closes) if closes <= now => {
                         (Self::Closing { version: version.clone(), at: now }, Some(Step::Close))
                     }
@@ -114,6 +116,9 @@ impl Notices {
             Self::Closing { version, at } if *version == waiting.version && *at <= now => {
                 if now < later(*at, PATIENCE) && waiting.force {
                     return (self, None);
+                }
+                if later(*at, GRACE) < now {
+                    return tell(waiting, now);
                 }
                 // Should it be open again after that, its users are told first.
                 let told = Self::Told { version: version.clone(), at: now, closes: None };
@@ -247,6 +252,13 @@ mod tests {
         assert_eq!(run(&mut notices, Some(&forced), 0..1), [(0, told(Some(600)))]);
         let happened = run(&mut notices, Some(&forced), 5000..5017);
         assert_eq!(happened, [(5000, told(Some(5015))), (5015, Step::Close), (5016, Step::Force)]);
+        // It was closed again after the last notice, or after the app was asked to close.
+        for asleep in [590, 600] {
+            let mut notices = Notices::default();
+            run(&mut notices, Some(&forced), 0..asleep + 1);
+            let happened = run(&mut notices, Some(&forced), 5000..5016);
+            assert_eq!(happened, [(5000, told(Some(5015))), (5015, Step::Close)]);
+        }
         // The same after a restart of the agent.
         let happened = run(&mut Notices::default(), Some(&forced), 5000..5016);
         assert_eq!(happened, [(5000, told(Some(5015))), (5015, Step::Close)]);
