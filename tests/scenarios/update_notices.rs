@@ -103,7 +103,7 @@ async fn update_now_closes_the_app_installs_and_starts_it_again() {
     user.publish("1.1.0", Behavior::Works).await;
     let shown = user.desktop.shown();
     assert!(shown.contains("R&D <Lab>: an update of Lab Memo is ready"), "{shown}");
-    assert!(!shown.contains("Save your work"), "{shown}");
+    assert!(!shown.contains("is closed for it"), "{shown}");
     user.fixture.device.problem(Code::UpdateWaitsForApp).await;
     user.fixture.assert_installed("1.0.0", "nobody has agreed").await;
     user.desktop.press("Update now").await;
@@ -137,6 +137,7 @@ async fn later_leaves_the_app_open_and_closing_it_takes_the_notice_back() {
     })
     .await;
     // The user has closed it, so it stays closed.
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     assert!(user.running().await.is_empty());
 }
 
@@ -202,7 +203,7 @@ async fn app_is_ended_at_the_deadline_after_its_user_was_warned() {
     user.becomes("1.1.0").await;
     let shown = user.desktop.shown();
     let warnings: Vec<&str> =
-        shown.lines().filter(|line| line.contains("Save your work: Lab Memo is closed for it at")).collect();
+        shown.lines().filter(|line| line.contains("Lab Memo is closed for it at")).collect();
     assert!(warnings.len() >= 2, "{shown}");
     user.runs_again().await;
     assert_ne!(user.running().await, before);

@@ -40,9 +40,9 @@ pub(super) fn api(broker: Arc<Broker>) -> Api<Arc<Broker>> {
         .on(&OPENAPI, document)
 }
 
-/// What the machine service wants to know.
+/// What the machine service wants of a broker that runs.
 pub(super) fn session_api(broker: Arc<Broker>) -> Api<Arc<Broker>> {
-    Api::new(broker).on(&SESSION, session)
+    Api::new(broker).on(&SESSION, session).on(&APP_CLOSE, app_close).on(&APP_RESUME, app_resume)
 }
 
 /// A program of the broker's own user that policy allows.
@@ -99,6 +99,16 @@ impl Admission<Arc<Broker>> for OwnerOrAdministrator {
     fn admit(_: &Arc<Broker>, caller: &Caller, _: &'static str) -> Result<Self, Refusal> {
         let may = |peer: &Peer| peer.is_owner() || peer.is_administrator();
         caller.peer.as_ref().filter(|peer| may(peer)).map(|_| Self).ok_or_else(not_yours)
+    }
+}
+
+/// An administrator such as the machine service: not even the user's programs, which may run in a sandbox.
+struct Administrator;
+
+impl Admission<Arc<Broker>> for Administrator {
+    fn admit(_: &Arc<Broker>, caller: &Caller, _: &'static str) -> Result<Self, Refusal> {
+        let refused = || Refusal::new(StatusCode::FORBIDDEN, "this is for administrators");
+        caller.peer.as_ref().filter(|peer| peer.is_administrator()).map(|_| Self).ok_or_else(refused)
     }
 }
 
@@ -214,19 +224,15 @@ async fn callers(broker: Arc<Broker>, _: Owner, _: Nothing) -> Result<Vec<Caller
     Ok(broker.callers.records())
 }
 
-async fn app_tell(
-    broker: Arc<Broker>,
-    _: OwnerOrAdministrator,
-    notice: AppNotice,
-) -> Result<AppState, Refusal> {
+async fn app_tell(broker: Arc<Broker>, _: Administrator, notice: AppNotice) -> Result<AppState, Refusal> {
     Ok(broker.tell_of_update(notice).await)
 }
 
-async fn app_close(broker: Arc<Broker>, _: OwnerOrAdministrator, app: App) -> Result<AppState, Refusal> {
+async fn app_close(broker: Arc<Broker>, _: Administrator, app: App) -> Result<AppState, Refusal> {
     Ok(broker.close_app(app).await)
 }
 
-async fn app_resume(broker: Arc<Broker>, _: OwnerOrAdministrator, app: App) -> Result<AppResumed, Refusal> {
+async fn app_resume(broker: Arc<Broker>, _: Administrator, app: App) -> Result<AppResumed, Refusal> {
     Ok(broker.resume_app(app).await)
 }
 

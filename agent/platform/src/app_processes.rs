@@ -77,6 +77,26 @@ impl AppProcesses {
         list(true).is_some_and(|system| self.of_own_user(&system).next().is_some())
     }
 
+    /// Whether another user than the one who runs this process has the app open.
+    #[must_use]
+    pub fn run_as_others(&self) -> bool {
+        list(true).is_some_and(|system| self.of(&system).count() > self.of_own_user(&system).count())
+    }
+
+    /// The environment in which the user who runs this process has started the app; `None` if the user does not have it open, or the
+    /// system does not say.
+    #[must_use]
+    pub fn environment_of_own(&self) -> Option<Environment> {
+        let mut system = System::new().ok()?;
+        let wanted = wanted().with_user(UpdateKind::Always).with_environ(UpdateKind::Always);
+        system.refresh_processes_specifics(ProcessesToUpdate::All, true, wanted);
+        // The others have it from the oldest.
+        let oldest = self.of_own_user(&system).min_by_key(|process| process.start_time())?;
+        let variables = oldest.environ().iter().filter_map(|variable| variable.to_str()?.split_once('='));
+        let variables: Vec<_> = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        (!variables.is_empty()).then_some(Environment(variables))
+    }
+
     /// Asks the app to close, if the user who runs this process has it open. Gives whether that is so.
     #[must_use]
     pub fn ask_own_to_close(&self) -> bool {
@@ -116,18 +136,27 @@ impl AppProcesses {
         false
     }
 
-    /// Starts the app for the user who runs this process. Gives how it ended, if it failed within some seconds.
+    /// Starts the app for the user who runs this process, in the environment in which it was open. Gives how it ended, if it failed
+    /// within some seconds. Without that environment nothing can be said: a display may be missing.
     ///
     /// # Errors
     /// It cannot be started.
-    pub async fn start(&self, program: &Path) -> io::Result<Option<String>> {
-        let mut command: Command = launch(program).into();
+    pub async fn start(
+        &self,
+        program: &Path,
+        environment: Option<&Environment>,
+    ) -> io::Result<Option<String>> {
+        let (mut command, is_itself) = launch(program);
+        if let Some(Environment(variables)) = environment {
+            command.env_clear().envs(variables.iter().map(|(name, value)| (name, value)));
+        }
+        let mut command: Command = command.into();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn()?;
         let Ok(ended) = tokio::time::timeout(SURVIVES, child.wait()).await else { return Ok(None) };
         let status = ended?;
         // It may have left its work to another process, or the user has closed it.
-        let failed = !status.success() && !self.run_as_own_user();
+        let failed = !status.success() && is_itself && environment.is_some() && !self.run_as_own_user();
         Ok(failed.then(|| format!("it ended with {status} right after its start")))
     }
 
@@ -163,13 +192,19 @@ pub fn runs_with(folder: &Path) -> bool {
     })
 }
 
+/// The environment of a process. It may hold secrets, so it cannot be shown.
+pub struct Environment(Vec<(String, String)>);
+
 /// Every process; `None` where the system does not list them.
 fn list(with_user: bool) -> Option<System> {
     let mut system = System::new().ok()?;
-    let wanted = ProcessRefreshKind::nothing().with_exe(UpdateKind::Always).with_cmd(UpdateKind::Always);
-    let wanted = if with_user { wanted.with_user(UpdateKind::Always) } else { wanted };
+    let wanted = if with_user { wanted().with_user(UpdateKind::Always) } else { wanted() };
     system.refresh_processes_specifics(ProcessesToUpdate::All, true, wanted);
     Some(system)
+}
+
+fn wanted() -> ProcessRefreshKind {
+    ProcessRefreshKind::nothing().with_exe(UpdateKind::Always).with_cmd(UpdateKind::Always)
 }
 
 fn own(system: &System) -> Option<&Process> {

@@ -8,6 +8,8 @@ pub struct Notification {
     pub title: String,
     /// A few sentences.
     pub text: String,
+    /// A sentence about the first button.
+    pub about_button: String,
     /// It stays until the user has seen it.
     pub urgent: bool,
 }

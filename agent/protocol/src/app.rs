@@ -1,5 +1,5 @@
 //! What the machine service asks the broker of a user about the app, when an update waits until it is closed: to tell the user, to
-//! close it, to start it again. Endpoints of the broker's local API, for administrators and for the user.
+//! close it, to start it again. Endpoints of the broker's local API, for administrators.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -59,6 +59,8 @@ pub struct AppNotice {
 pub struct AppState {
     /// Whether the user has it open.
     pub open: bool,
+    /// Whether a notice is on the user's screen.
+    pub told: bool,
 }
 
 /// What became of the app.

@@ -201,7 +201,7 @@ impl Service {
             return;
         };
         job.commands = std::mem::take(&mut self.update_commands);
-        self.app_notices.brief(&mut job);
+        self.app_notices.brief(&mut job, observed.now);
         update::go_on(&self.paths);
         self.update_check = self.update_check.step(recurring::Event::Started);
         let (paths, events) = (self.paths.clone(), self.events.clone());

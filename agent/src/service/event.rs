@@ -9,12 +9,13 @@ use platform::service;
 use platform::watch::Hint;
 use policy_schema::Problem;
 use protocol::update::Command;
+use semver::Version;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::health::sinks::http::DeliveryReport;
 use crate::health::sources::provider::ProviderOutcome;
 use crate::health::sources::sessions::Sessions;
-use crate::update;
+use crate::update::{self, FailedStart};
 
 /// What can happen.
 pub(super) enum Event {
@@ -39,8 +40,10 @@ pub(super) enum Event {
     UpdateRecovered(Option<Problem>),
     /// A check of the feed has ended.
     UpdateFinished(update::Outcome),
-    /// The app was started again for those users for whom it was closed, and how it ended right after that, if it did.
-    AppResumed(Option<String>),
+    /// The app was asked to close once more, and its time is over.
+    AppClosing(Version),
+    /// The app was started again for those users for whom it was closed, but the version that had just been installed failed.
+    FirstStartFailed(FailedStart),
     /// A check of the identity provider's documents has ended.
     ProviderChecked(Box<ProviderOutcome>),
     /// A delivery has ended.

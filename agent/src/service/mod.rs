@@ -277,7 +277,8 @@ impl Service {
                 self.installed_app = None;
                 self.update_outcome = Some(outcome);
             }
-            Event::AppResumed(ended) => self.app_resumed(ended),
+            Event::AppClosing(version) => self.app_closing(version),
+            Event::FirstStartFailed(failed) => self.first_start_failed(failed),
             Event::ProviderChecked(outcome) => self.provider_checked(*outcome),
             Event::DeliveryFinished(delivery) => self.delivery_finished(delivery),
             Event::Stop => return,

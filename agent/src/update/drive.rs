@@ -177,7 +177,7 @@ impl<'a> Run<'a> {
             }
             Action::Check => {
                 let offer = self.journal.journal().offer().cloned();
-                let is_open = self.app_is_open() && !self.close_app(online?.job).await;
+                let is_open = self.app_is_open() && !self.close_app(online?.job, offer.as_ref()).await;
                 Some(match offer.filter(|_| is_open) {
                     Some(offer) => Event::NotReady(app_open(&offer, online?.job)),
                     None => Event::Ready { installed: self.target.installed_version() },
@@ -308,8 +308,9 @@ impl<'a> Run<'a> {
     }
 
     /// Closes the app, if policy says so and the time has come. Gives whether it is closed.
-    async fn close_app(&self, job: &Job) -> bool {
-        if !job.close_now || job.app_close != UpdateAppClose::ForceAtDeadline {
+    async fn close_app(&self, job: &Job, offer: Option<&Offer>) -> bool {
+        let is_it = offer.is_some_and(|offer| job.close_now.as_ref() == Some(&offer.version));
+        if !is_it || job.app_close != UpdateAppClose::ForceAtDeadline {
             return false;
         }
         tracing::info!("{} is closed for an update whose deadline has passed", job.app);

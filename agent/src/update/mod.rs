@@ -65,8 +65,8 @@ pub(crate) struct Job {
     pub(crate) commands: Vec<Command>,
     /// `UpdateAppClose`.
     pub(crate) app_close: UpdateAppClose,
-    /// The app is to be closed now: its users were told, and their time is over.
-    pub(crate) close_now: bool,
+    /// The app is to be closed now for this version: its users were told, and their time is over.
+    pub(crate) close_now: Option<Version>,
     /// What happened when the version that was installed last was started again.
     pub(crate) failed_start: Option<FailedStart>,
 }
@@ -105,7 +105,7 @@ impl Job {
             device_id: device_id.to_owned(),
             commands: Vec::new(),
             app_close: policy.update_app_close,
-            close_now: false,
+            close_now: None,
             failed_start: None,
         })
     }

@@ -148,8 +148,8 @@ impl Checked {
         if let Some(until) = prepared.and_then(|found| found.reason.until()) {
             next = next.min(until.max(platform::clock::after(now, 1)));
         }
-        let succeeded = failure.is_none() && found.is_some();
-        let waits_for_app = succeeded && after.waits_for_app();
+        let decided = found.as_ref().is_some_and(|found| found.verdict == Verdict::Install);
+        let waits_for_app = failure.is_none() && decided && after.waits_for_app();
         let (mut message, problem) = match (failure, found.as_ref()) {
             (Some(error), _) => {
                 let problem = error.problem(feed);

@@ -13,8 +13,11 @@ use crate::journal::State;
 
 /// Between the last notice and the end of the app.
 pub const GRACE: SignedDuration = SignedDuration::from_mins(15);
-/// How long an app may take to close when it is asked to.
+/// How long an app may take to close when it is asked to. Before that, users who have opened it since the last notice are told as
+/// often.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(1);
+/// Whoever comes later than this has slept, with the device, when the time came.
+const LATE: SignedDuration = SignedDuration::from_mins(2);
 /// Users are told again after that.
 const REMINDER: SignedDuration = SignedDuration::from_hours(24);
 /// And so long before a deadline.
@@ -35,14 +38,24 @@ pub struct Waiting {
 impl Waiting {
     /// What waits, if users are to be told of it.
     #[must_use]
-    pub fn of(journal: &Journal, close: UpdateAppClose, deadline_hours: Option<u32>) -> Option<Self> {
+    pub fn of(
+        journal: &Journal,
+        close: UpdateAppClose,
+        deadline_hours: Option<u32>,
+        now: Timestamp,
+    ) -> Option<Self> {
         let State::Waiting { offer, why, .. } = &journal.state else { return None };
-        if !why.app_open || close == UpdateAppClose::Never {
+        if !why.app_open || close == UpdateAppClose::Never || journal.hold(now).is_some() {
             return None;
         }
         let deadline = deadline_hours.and_then(|hours| offer.deadline(hours));
         let force = close == UpdateAppClose::ForceAtDeadline && deadline.is_some();
         Some(Self { version: offer.version.clone(), deadline, force })
+    }
+
+    /// Whether the app is still to be closed at a time that was said.
+    fn closes_by(&self, closes: Timestamp) -> bool {
+        self.force && self.deadline.is_some_and(|deadline| deadline <= closes)
     }
 
     /// When the last notice before the end of the app is due.
@@ -55,8 +68,10 @@ impl Waiting {
 /// What users were told of the update that waits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Notices {
-    /// Nothing waits, or nobody is to be told.
+    /// The agent starts: an earlier one may have closed the app.
     #[default]
+    Unknown,
+    /// Nothing waits, or nobody is to be told.
     Quiet,
     /// They were told last at `at`. `closes`: it was said that the app is closed then.
     Told {
@@ -101,23 +116,28 @@ impl Notices {
         };
         match &self {
             Self::Told { version, at, closes } if *version == waiting.version && *at <= now => {
-                match closes.filter(|_| waiting.force) {
+                let promised = closes.filter(|closes| waiting.closes_by(*closes));
+                match promised {
                     // The device slept when the time came, and its user has forgotten the notice.
-                    Some(closes) if later(closes, GRACE) < now => tell(waiting, now),
+                    Some(closes) if later(closes, LATE) < now => tell(waiting, now),
                     Some(closes) if closes <= now => {
                         (Self::Closing { version: version.clone(), at: now }, Some(Step::Close))
                     }
-                    _ if next_notice(waiting, *at, *closes).is_some_and(|next| next <= now) => {
-                        tell(waiting, now)
+                    Some(closes) if later(*at, PATIENCE) <= now => {
+                        let told = Self::Told { version: version.clone(), at: now, closes: promised };
+                        (told, Some(Step::Tell { closes: Some(closes) }))
                     }
-                    _ => (self, None),
+                    Some(_) => (self, None),
+                    None if next_notice(waiting, *at) <= now => tell(waiting, now),
+                    // What was promised once does not come true by itself later.
+                    None => (Self::Told { version: version.clone(), at: *at, closes: None }, None),
                 }
             }
             Self::Closing { version, at } if *version == waiting.version && *at <= now => {
                 if now < later(*at, PATIENCE) && waiting.force {
                     return (self, None);
                 }
-                if later(*at, GRACE) < now {
+                if later(*at, LATE) < now {
                     return tell(waiting, now);
                 }
                 // Should it be open again after that, its users are told first.
@@ -125,7 +145,7 @@ impl Notices {
                 (told, waiting.force.then_some(Step::Force))
             }
             // Nobody was told, or of another version, or the clock was set back.
-            Self::Quiet | Self::Told { .. } | Self::Closing { .. } => tell(waiting, now),
+            Self::Unknown | Self::Quiet | Self::Told { .. } | Self::Closing { .. } => tell(waiting, now),
         }
     }
 
@@ -134,11 +154,11 @@ impl Notices {
     pub fn due(&self, waiting: Option<&Waiting>) -> Option<Timestamp> {
         let waiting = waiting?;
         match self {
-            Self::Quiet => None,
-            Self::Told { at, closes, .. } => {
-                let closes = closes.filter(|_| waiting.force);
-                closes.into_iter().chain(next_notice(waiting, *at, closes)).min()
-            }
+            Self::Unknown | Self::Quiet => None,
+            Self::Told { at, closes, .. } => Some(match closes.filter(|closes| waiting.closes_by(*closes)) {
+                Some(closes) => closes.min(later(*at, PATIENCE)),
+                None => next_notice(waiting, *at),
+            }),
             Self::Closing { at, .. } => Some(later(*at, PATIENCE)),
         }
     }
@@ -153,11 +173,8 @@ fn tell(waiting: &Waiting, now: Timestamp) -> (Notices, Option<Step>) {
     (told, Some(Step::Tell { closes }))
 }
 
-/// When users are told again, after they were told at `at`; `None` once they were told the last time.
-fn next_notice(waiting: &Waiting, at: Timestamp, closes: Option<Timestamp>) -> Option<Timestamp> {
-    if closes.is_some() && waiting.force {
-        return None;
-    }
+/// When users are told again, after they were told at `at`.
+fn next_notice(waiting: &Waiting, at: Timestamp) -> Timestamp {
     let reminder = later(at, REMINDER);
     let before = waiting.deadline.into_iter().flat_map(|deadline| {
         BEFORE_DEADLINE.into_iter().filter_map(move |before| deadline.checked_sub(before).ok())
@@ -165,7 +182,7 @@ fn next_notice(waiting: &Waiting, at: Timestamp, closes: Option<Timestamp>) -> O
     let next = before.filter(|next| at < *next).fold(reminder, Timestamp::min);
     // Not twice in a moment, and never too late for the last one.
     let last = waiting.last_notice().filter(|last| *last <= next).map(|last| last.max(later(at, GRACE)));
-    Some(last.unwrap_or(next))
+    last.unwrap_or(next)
 }
 
 fn later(time: Timestamp, by: SignedDuration) -> Timestamp {
@@ -174,7 +191,11 @@ fn later(time: Timestamp, by: SignedDuration) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use protocol::update::Command;
+
     use super::*;
+    use crate::journal::Event;
+    use crate::{Decision, Reason, Verdict};
 
     fn at(minutes: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + minutes * 60).unwrap()
@@ -194,11 +215,15 @@ mod tests {
         let begun = minutes.start;
         for minute in minutes {
             let due = notices.due(waiting).is_none_or(|due| due <= at(minute));
+            let last = matches!(notices, Notices::Told { closes: Some(_), .. });
             let (next, step) = std::mem::take(notices).step(waiting, at(minute));
             // At first because something else happened.
             assert!(due || step.is_none() || minute == begun, "{minute}: {step:?} was not due");
             *notices = next;
-            happened.extend(step.map(|step| (minute, step)));
+            // Those who have opened it since the last notice are told every minute.
+            let again =
+                last && matches!((&step, happened.last()), (Some(now), Some((_, before))) if now == before);
+            happened.extend(step.filter(|_| !again).map(|step| (minute, step)));
         }
         happened
     }
@@ -269,8 +294,45 @@ mod tests {
         let mut notices = Notices::default();
         run(&mut notices, Some(&waiting(Some(600), true)), 0..590);
         assert_eq!(run(&mut notices, Some(&waiting(Some(600), false)), 590..700), []);
+        // It forces again, or cannot be installed for a while, or has a later deadline: the old time is not kept.
+        let happened = run(&mut notices, Some(&waiting(Some(600), true)), 700..716);
+        assert_eq!(happened, [(700, told(Some(715))), (715, Step::Close)]);
+        let mut notices = Notices::default();
+        run(&mut notices, Some(&waiting(Some(600), true)), 0..590);
+        let happened = run(&mut notices, Some(&waiting(Some(900), true)), 590..886);
+        assert_eq!(happened, [(660, told(Some(900))), (840, told(Some(900))), (885, told(Some(900)))]);
         let mut notices = Notices::Closing { version: Version::new(1, 1, 0), at: at(600) };
         assert_eq!(run(&mut notices, Some(&waiting(Some(600), false)), 600..700), []);
+    }
+
+    #[test]
+    fn agent_that_starts_resumes_what_an_earlier_one_closed_and_tells_once() {
+        assert_eq!(run(&mut Notices::default(), None, 0..5), [(0, Step::Resume)]);
+        assert_eq!(run(&mut Notices::default(), Some(&waiting(None, false)), 0..5), [(0, told(None))]);
+    }
+
+    /// Found in a review: on a device that an administrator holds, the app was closed and started again every 15 minutes.
+    #[test]
+    fn nothing_waits_for_the_app_while_an_administrator_holds_updates() {
+        let release = crate::decide::tests::release("2.0.0");
+        let decision = Decision {
+            verdict: Verdict::Install,
+            release: Some(&release),
+            reason: Reason::Due { version: release.version.clone() },
+        };
+        let open = Reason::AppOpen { version: release.version.clone(), deadline: None };
+        let events = [Event::Decided(decision), Event::Fetched { wait: None }, Event::NotReady(open)];
+        let step = |journal: Journal, event| journal.step(event, at(0)).0;
+        let journal = events.into_iter().fold(Journal::default(), step);
+        let force = UpdateAppClose::ForceAtDeadline;
+        let waiting = Waiting::of(&journal, force, Some(1), at(0)).unwrap();
+        assert!(waiting.force && waiting.deadline == Some(at(60)));
+        assert!(!Waiting::of(&journal, force, None, at(0)).unwrap().force);
+        assert_eq!(Waiting::of(&journal, UpdateAppClose::Never, Some(1), at(0)), None);
+        let hold = Command::Hold { until: Some(at(100)) };
+        let journal = step(journal, Event::Commanded { command: hold, installed: None });
+        assert_eq!(Waiting::of(&journal, force, Some(1), at(99)), None);
+        assert!(Waiting::of(&journal, force, Some(1), at(100)).is_some());
     }
 
     #[test]

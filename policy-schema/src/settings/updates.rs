@@ -86,8 +86,9 @@ settings! {
         /// Open app
         ///
         /// What happens when an update is ready and the app is open. Users are told by a notification of their desktop, with the
-        /// name of the organisation, and again from time to time. Nobody's app is closed at a deadline that they were not told of at
-        /// least 15 minutes before. `force-at-deadline` needs a deadline (`UpdateDeadlineHours`).
+        /// name of the organisation, and again from time to time. Before the app is closed at a deadline, they are told for at least
+        /// 15 minutes; where the desktop shows no notifications, it is closed all the same. `force-at-deadline` needs a deadline
+        /// (`UpdateDeadlineHours`).
         UpdateAppClose => update_app_close: UpdateAppClose =
             Setting::choice(UpdateAppClose::CHOICES, "force-at-deadline").default(Literal::Text("ask"));
         /// Download bandwidth

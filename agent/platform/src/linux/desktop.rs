@@ -35,36 +35,42 @@ const OF_THE_SERVICE: [&str; 7] = [
     "SYSTEMD_EXEC_PID",
 ];
 
-/// Shows a notification, and waits until the user has answered, or has closed it. Gives whether the user agrees. It disappears when
-/// the future is dropped.
+/// Shows a notification. It disappears when what this gives is dropped.
 ///
 /// # Errors
 /// The user has no desktop, or it shows no notifications.
-pub async fn ask(notification: &Notification) -> io::Result<bool> {
+pub async fn show(notification: &Notification) -> io::Result<Shown> {
     let shown = notification.clone();
-    let shown = tokio::task::spawn_blocking(move || Shown::new(&shown)).await.map_err(io::Error::other)??;
-    let bus = ffi::watch(shown.fd)?;
-    loop {
-        // Before the first wait as well: what came with the reply is read already.
-        for _ in 0..READS {
-            if let Some(answer) = shown.answer() {
-                return Ok(answer);
-            }
-            let gone = || io::Error::new(io::ErrorKind::ConnectionAborted, "the session bus has ended");
-            shown.channel.read_write(Some(Duration::ZERO)).map_err(|()| gone())?;
-        }
-        bus.readable().await?.clear_ready();
-    }
+    tokio::task::spawn_blocking(move || Shown::new(&shown)).await.map_err(io::Error::other)?
 }
 
 /// A notification that is on the screen, on a connection of its own.
-struct Shown {
+pub struct Shown {
     channel: Channel,
     fd: RawFd,
     id: u32,
 }
 
 impl Shown {
+    /// Waits until the user has answered, or has closed it. Gives whether the user agrees.
+    ///
+    /// # Errors
+    /// The session has ended.
+    pub async fn answer(self) -> io::Result<bool> {
+        let bus = ffi::watch(self.fd)?;
+        loop {
+            // Before the first wait as well: what came with the reply is read already.
+            for _ in 0..READS {
+                if let Some(answer) = self.read() {
+                    return Ok(answer);
+                }
+                let gone = || io::Error::new(io::ErrorKind::ConnectionAborted, "the session bus has ended");
+                self.channel.read_write(Some(Duration::ZERO)).map_err(|()| gone())?;
+            }
+            bus.readable().await?.clear_ready();
+        }
+    }
+
     fn new(notification: &Notification) -> io::Result<Self> {
         let mut channel = Channel::get_private(BusType::Session).map_err(io::Error::other)?;
         let rule = format!("type='signal',interface='{NAME}',path='{PATH}'");
@@ -74,8 +80,10 @@ impl Shown {
         let capabilities =
             channel.send_with_reply_and_block(capabilities, LIMIT).map_err(io::Error::other)?;
         let capabilities: Vec<String> = capabilities.read1().map_err(io::Error::other)?;
-        let reads_markup = capabilities.iter().any(|capability| capability == "body-markup");
-        let text = if reads_markup { escaped(&notification.text) } else { notification.text.clone() };
+        let can = |what: &str| capabilities.iter().any(|capability| capability == what);
+        let about_button = if can("actions") { &*notification.about_button } else { "" };
+        let text = format!("{} {about_button}", notification.text);
+        let text = if can("body-markup") { escaped(text.trim()) } else { text.trim().to_owned() };
         let actions = vec![AGREE, NOW, "later", LATER];
         let mut hints = PropMap::new();
         let urgency: u8 = if notification.urgent { 2 } else { 1 };
@@ -94,7 +102,7 @@ impl Shown {
     }
 
     /// What the user answered, if that has arrived.
-    fn answer(&self) -> Option<bool> {
+    fn read(&self) -> Option<bool> {
         while let Some(message) = self.channel.pop_message() {
             let member = message.member();
             match member.as_deref() {
@@ -133,12 +141,12 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// The command that starts an app beside this process.
-pub(crate) fn launch(program: &Path) -> Command {
+/// The command that starts an app beside this process, and whether it becomes the app itself.
+pub(crate) fn launch(program: &Path) -> (Command, bool) {
     let mut command = Command::new(program);
     for name in OF_THE_SERVICE {
         command.env_remove(name);
     }
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    command
+    (command, true)
 }

@@ -260,8 +260,50 @@ fn version_that_needs_a_restart_is_not_judged_and_its_file_not_installed_for_eve
     let message = &journal.history.last().unwrap().message;
     assert!(message.ends_with("1.0.0 before; a restart of the device finishes that"), "{message}");
     // The version is still not there: nobody has restarted the device.
+    assert_eq!(journal.restart, None);
     let (journal, _) = run(journal, [round(), round()].concat());
     assert!(journal.attempts(&new.artifact.digest()).unwrap().exhausted(NOW).is_some());
+}
+
+#[test]
+fn restart_that_is_needed_is_remembered_until_another_version_is_there() {
+    let (new, later) = (release("2.0.0"), release("2.0.1"));
+    let needed = Event::RestartNeeded { boot: Some("this start".to_owned()) };
+    let (journal, _) =
+        run(Journal::default(), vec![decision(Verdict::Install, &new), fetched(), ready(), needed]);
+    assert!(journal.waits_for_restart(&new.version, Some("this start")));
+    assert!(!journal.waits_for_restart(&new.version, Some("the next one")));
+    assert!(!journal.waits_for_restart(&new.version, None));
+    assert!(!journal.waits_for_restart(&later.version, Some("this start")));
+    let installed =
+        vec![decision(Verdict::Install, &later), fetched(), ready(), Event::Installed, Event::Confirmed];
+    assert_eq!(run(journal, installed).0.restart, None);
+}
+
+#[test]
+fn version_that_fails_at_its_first_start_is_rolled_back_if_it_was_just_installed() {
+    let new = release("2.0.0");
+    let installed =
+        || vec![decision(Verdict::Install, &new), fetched(), ready(), Event::Installed, Event::Confirmed];
+    let failed = |version: &str| Event::FirstStartFailed {
+        version: version.parse().unwrap(),
+        reason: "it ended".to_owned(),
+    };
+    let (journal, _) = run(Journal::default(), installed());
+    // Another version.
+    let (journal, found) = run(journal, vec![failed("1.9.9")]);
+    assert_eq!(found, ["Committed: "]);
+    let (journal, found) = run(journal, vec![failed("2.0.0"), Event::RolledBack]);
+    assert_eq!(
+        found,
+        [
+            "RollingBack: roll back to Some(Version { major: 1, minor: 0, patch: 0 })",
+            "RolledBack: discard, keep 2"
+        ]
+    );
+    assert_eq!(journal.quarantine(&new.version).unwrap().reason, "it ended");
+    // Nothing is under way.
+    assert_eq!(run(journal, vec![failed("2.0.0")]).1, ["RolledBack: "]);
 }
 
 #[test]
@@ -323,7 +365,7 @@ proptest! {
     /// Events in any order, as a faulty shell might give them.
     #[test]
     fn no_order_of_events_installs_what_was_not_verified(
-        kinds in prop::collection::vec(0_u8..19, 0..60),
+        kinds in prop::collection::vec(0_u8..20, 0..60),
     ) {
         let releases = [release("2.0.0"), release("2.0.10")];
         let mut journal = Journal::default();
@@ -345,8 +387,9 @@ proptest! {
                 13 => Event::RolledBack,
                 14 => Event::NotRolledBack { reason: "x".to_owned(), lasting: false },
                 15 => Event::NotRolledBack { reason: "x".to_owned(), lasting: true },
-                16 => Event::RestartNeeded { boot: None },
+                16 => Event::RestartNeeded { boot: Some("this start".to_owned()) },
                 17 => Event::Damaged { reason: "x".to_owned() },
+                18 => Event::FirstStartFailed { version: version("2.0.0"), reason: "x".to_owned() },
                 _ => Event::Commanded { command: Command::RollBack, installed: Some(version("2.0.0")) },
             };
             let before = journal.stage();

@@ -7,8 +7,8 @@ use std::ptr::null_mut;
 
 use windows_sys::Win32::System::Threading::GetCurrentThreadId;
 use windows_sys::Win32::UI::WindowsAndMessaging::{
-    IDCANCEL, IDOK, MB_DEFBUTTON2, MB_ICONINFORMATION, MB_ICONWARNING, MB_OKCANCEL, MB_TOPMOST, MessageBoxW,
-    PostThreadMessageW, WM_QUIT,
+    IDCANCEL, IDOK, MB_DEFBUTTON2, MB_ICONINFORMATION, MB_ICONWARNING, MB_OKCANCEL, MB_TOPMOST, MSG,
+    MessageBoxW, PM_NOREMOVE, PeekMessageW, PostThreadMessageW, WM_QUIT, WM_USER,
 };
 
 use crate::os::ffi::wide;
@@ -29,8 +29,11 @@ pub(super) fn message_box(title: &str, text: &str, urgent: bool) -> io::Result<b
     }
 }
 
-/// The thread that runs this.
+/// The thread that runs this. It has a message queue from then on, which Windows makes at the first look into it.
 pub(super) fn current_thread() -> u32 {
+    let mut message = MSG::default();
+    // SAFETY: the message is written to, and nothing is taken out of the queue.
+    unsafe { PeekMessageW(&raw mut message, null_mut(), WM_USER, WM_USER, PM_NOREMOVE) };
     // SAFETY: it takes nothing and cannot fail.
     unsafe { GetCurrentThreadId() }
 }
