@@ -70,9 +70,10 @@ async fn download_goes_on_after_a_week_without_network() {
             Some(Stage::Downloading)
         );
     }
+    // Before the feed is checked again, which the change of policy leads to.
+    fixture.feed.server.serve(Serving::Well);
     fs_err::remove_file(feed).unwrap();
     fixture.device.printed(&["policy", "reload"]).await;
-    fixture.feed.server.serve(Serving::Well);
     let printed = fixture.update().await;
     assert_eq!(fixture.installed().as_deref(), Some("2.0.0"), "{printed}");
     let requests = fixture.feed.server.requests();
