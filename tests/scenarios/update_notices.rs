@@ -7,6 +7,7 @@ use e2e::memo::Behavior;
 use e2e::process::Process;
 use e2e::wait::until;
 use policy_schema::Code;
+use protocol::app::{APP_TELL, App, AppNotice};
 
 use super::update_conditions::FAKETIME;
 use super::update_packages::{Manager, PackageDevice, device_of};
@@ -127,6 +128,26 @@ async fn later_leaves_the_app_open_and_closing_it_takes_the_notice_back() {
     .await;
     assert_eq!(user.running().await.len(), 1);
     user.fixture.assert_installed("1.0.0", "the user wants it later").await;
+    // A reminder is shown though it says the same; whoever sees it is not told twice.
+    let program = user.fixture.device.path("opt/lab-memo/bin/lab-memo").display().to_string();
+    let app = App {
+        name: "lab-memo".to_owned(),
+        title: "Lab Memo".to_owned(),
+        processes: vec!["/opt/lab-memo/".to_owned()],
+        program,
+    };
+    let mut notice = AppNotice { app, version: "1.1.0".to_owned(), closes_at: None, once: false };
+    for (once, count) in [(true, 1), (false, 2), (true, 2)] {
+        notice.once = once;
+        let state = user.fixture.device.call_broker(&APP_TELL, &notice).await.unwrap();
+        assert!(state.open && state.told);
+        let shown = user.desktop.shown();
+        assert_eq!(
+            shown.matches("Version 1.1.0 is installed as soon as").count(),
+            2 * count,
+            "{once}: {shown}"
+        );
+    }
     // Of another version the user is told anew.
     user.publish("1.2.0", Behavior::Works).await;
     user.end_app().await;
@@ -173,7 +194,7 @@ async fn nobody_is_told_where_policy_says_never() {
     user.becomes("1.1.0").await;
 }
 
-/// Ten minutes pass in a second here. The app does not react when it is asked to close.
+/// The app does not react when it is asked to close.
 #[tokio::test]
 async fn app_is_ended_at_the_deadline_after_its_user_was_warned() {
     let policy = "UpdateAppClose = \"force-at-deadline\"\nUpdateDeadlineHours = 1\n";
@@ -181,9 +202,7 @@ async fn app_is_ended_at_the_deadline_after_its_user_was_warned() {
     let program = fixture.device.path("opt/lab-memo/bin/lab-memo").display().to_string();
     let app = fixture.device.start("/usr/bin/env".as_ref(), &["--ignore-signal=TERM", &program]);
     let broker = fixture.device.start_broker().await;
-    fixture.device.set("LD_PRELOAD", FAKETIME);
-    fixture.device.set("FAKETIME", "+0 x600");
-    fixture.device.set("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let minutes = movable_clock(&mut fixture.device);
     fixture.restart_agent().await;
     let user = UserDevice { desktop, fixture, _broker: broker, _app: app };
     let before = user.running().await;
@@ -193,45 +212,82 @@ async fn app_is_ended_at_the_deadline_after_its_user_was_warned() {
         printed.starts_with("1.1.0 is ready; waits until the app is closed, which it is after "),
         "{printed}"
     );
-    user.told_of("1.1.0").await;
+    let warnings = || user.desktop.shown().matches("\tbody: 'Version 1.1.0 is installed").count();
+    let warned = async |times: usize| {
+        until("a warning", async || {
+            let shown = user.desktop.shown();
+            assert!(!shown.contains("1.1.0") || shown.contains("Lab Memo is closed for it at"), "{shown}");
+            if warnings() == times { Ok(()) } else { Err(shown) }
+        })
+        .await;
+    };
+    warned(1).await;
+    minutes(46);
+    warned(2).await;
     assert_eq!(user.running().await, before, "it was closed before its deadline");
+    minutes(61);
     until("the request to close", async || {
         let log = user.broker_log();
-        if log.contains("was asked to close for an update") { Ok(()) } else { Err(log) }
+        if log.contains("was asked to close for an update") {
+            Ok(())
+        } else {
+            Err((log, user.desktop.shown()))
+        }
     })
     .await;
+    assert_eq!(user.running().await, before, "it had no time to close");
+    minutes(62);
     user.becomes("1.1.0").await;
-    let shown = user.desktop.shown();
-    let warnings: Vec<&str> =
-        shown.lines().filter(|line| line.contains("Lab Memo is closed for it at")).collect();
-    assert!(warnings.len() >= 2, "{shown}");
     user.runs_again().await;
     assert_ne!(user.running().await, before);
+    assert_eq!(warnings(), 2);
     user.end_app().await;
 }
 
 /// Without a way to the feed nothing can be installed, so nothing is closed either.
 #[tokio::test]
 async fn app_stays_open_at_the_deadline_if_the_update_cannot_be_installed() {
-    let policy = "UpdateAppClose = \"force-at-deadline\"\nUpdateDeadlineHours = 3\n";
+    let policy = "UpdateAppClose = \"force-at-deadline\"\nUpdateDeadlineHours = 1\n";
     let (desktop, mut fixture) = device_with_desktop(policy).await;
-    let program = fixture.device.path("opt/lab-memo/bin/lab-memo");
-    let app = fixture.device.start(&program, &[]);
+    let app = fixture.device.start(&fixture.device.path("opt/lab-memo/bin/lab-memo"), &[]);
     let broker = fixture.device.start_broker().await;
-    fixture.publish("1.1.0", Behavior::Works);
-    fixture.update().await;
-    fixture.device.push("70.toml", "UpdateFeed = \"http://127.0.0.1:9/latest.yml\"\n");
-    fixture.device.problem(Code::UpdateFeedUnreachable).await;
-    fixture.device.set("LD_PRELOAD", FAKETIME);
-    fixture.device.set("FAKETIME", "+5h x600");
-    fixture.device.set("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let minutes = movable_clock(&mut fixture.device);
     fixture.restart_agent().await;
     let user = UserDevice { desktop, fixture, _broker: broker, _app: app };
-    let before = user.running().await;
+    user.publish("1.1.0", Behavior::Works).await;
+    user.fixture.device.push("70.toml", "UpdateFeed = \"http://127.0.0.1:9/latest.yml\"\n");
     user.fixture.device.problem(Code::UpdateFeedUnreachable).await;
-    // More than two hours pass.
-    tokio::time::sleep(std::time::Duration::from_secs(15)).await;
+    let before = user.running().await;
+    // The processes of the app are listed every five seconds.
+    for minute in [46, 61, 62] {
+        minutes(minute);
+        tokio::time::sleep(std::time::Duration::from_secs(7)).await;
+    }
     assert_eq!(user.running().await, before, "{}", user.desktop.shown());
     assert!(!user.broker_log().contains("was asked to close"));
+    // The network is back: there are 15 minutes again.
+    user.fixture.device.withdraw("70.toml");
+    until("a warning", async || {
+        let shown = user.desktop.shown();
+        let last = shown.rsplit("\tbody: '").next().unwrap_or_default();
+        if last.contains("Lab Memo is closed for it at") { Ok(()) } else { Err(shown) }
+    })
+    .await;
+    assert_eq!(user.running().await, before);
     user.end_app().await;
+}
+
+/// A clock of the device that is ahead by so many minutes, from the moment at which that is said.
+fn movable_clock(device: &mut Device) -> impl Fn(u32) + use<> {
+    let file = device.path("clock");
+    let ahead = {
+        let file = file.clone();
+        move |minutes: u32| fs_err::write(&file, format!("+{}", minutes * 60)).expect("the disk has room")
+    };
+    ahead(0);
+    device.set("LD_PRELOAD", FAKETIME);
+    device.set("FAKETIME_TIMESTAMP_FILE", &file.display().to_string());
+    device.set("FAKETIME_NO_CACHE", "1");
+    device.set("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    ahead
 }

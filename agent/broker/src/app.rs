@@ -72,13 +72,13 @@ impl Drop for Closed {
 }
 
 impl Broker {
-    /// Tells the user of an update, if the user has the app open. A notice that is on the screen is replaced by a later one; the same
-    /// one is shown once.
+    /// Tells the user of an update, if the user has the app open. A notice that is on the screen is replaced.
     pub(super) async fn tell_of_update(self: Arc<Self>, notice: AppNotice) -> AppState {
         let _turn = self.apps.turn.lock().await;
         let open = with_processes(&self.paths, &notice.app, AppProcesses::run_as_own_user).await;
-        let is_told = locked(&self.apps.shown).as_ref().is_some_and(|shown| shown.notice == notice);
-        if !open || is_told {
+        let same = |shown: &Shown| AppNotice { once: notice.once, ..shown.notice.clone() } == notice;
+        let is_told = locked(&self.apps.shown).as_ref().is_some_and(same);
+        if !open || (is_told && notice.once) {
             return AppState { open, told: is_told };
         }
         let told = self.show(notice, "").await;
@@ -199,7 +199,7 @@ fn notification(
     now: Timestamp,
     zone: &TimeZone,
 ) -> Notification {
-    let AppNotice { app, version, closes_at } = notice;
+    let AppNotice { app, version, closes_at, once: _ } = notice;
     let title = &app.title;
     let subject = match organization {
         Some(organization) => format!("{organization}: an update of {title} is ready"),
@@ -217,8 +217,10 @@ fn notification(
             "Version {version} is installed as soon as {title} is closed.{}",
             closing.unwrap_or_default()
         ),
-        about_button: "\u{201c}Update now\u{201d} closes it, installs the update and starts it again; save your work before that."
-            .to_owned(),
+        about_button: format!(
+            "\u{201c}Update now\u{201d} closes it, installs the update and starts it again{}.",
+            if closes_at.is_some() { "" } else { ": save your work before that" }
+        ),
         urgent: closes_at.is_some_and(|at| now.duration_until(at).as_secs() <= URGENT),
     }
 }
@@ -235,7 +237,8 @@ mod tests {
             processes: Vec::new(),
             program: "/opt/notes".to_owned(),
         };
-        let notice = |closes_at| AppNotice { app: app.clone(), version: "1.4.2".to_owned(), closes_at };
+        let notice =
+            |closes_at| AppNotice { app: app.clone(), version: "1.4.2".to_owned(), closes_at, once: false };
         let now: Timestamp = "2026-11-27T13:00:00Z".parse().unwrap();
         let zone = TimeZone::fixed(jiff::tz::offset(1));
         let said = notification(&notice(None), Some("Example Corp"), now, &zone);
@@ -243,9 +246,9 @@ mod tests {
         assert_eq!(said.text, "Version 1.4.2 is installed as soon as R&D Notes is closed.");
         assert!(!said.urgent);
         for (at, time, urgent) in [
-            ("2026-11-27T13:15:00Z", "is closed for it at 14:15.", true),
-            ("2026-11-27T18:00:00Z", "is closed for it at 19:00.", false),
-            ("2026-11-29T23:30:00Z", "is closed for it on Monday, 2026-11-30 at 00:30.", false),
+            ("2026-11-27T13:15:00Z", "is closed for it at 14:15: save", true),
+            ("2026-11-27T18:00:00Z", "is closed for it at 19:00: save", false),
+            ("2026-11-29T23:30:00Z", "is closed for it on Monday, 2026-11-30 at 00:30: save", false),
         ] {
             let said = notification(&notice(Some(at.parse().unwrap())), None, now, &zone);
             assert_eq!(said.title, "An update of R&D Notes is ready");

@@ -93,6 +93,8 @@ impl AppProcesses {
         // The others have it from the oldest.
         let oldest = self.of_own_user(&system).min_by_key(|process| process.start_time())?;
         let variables = oldest.environ().iter().filter_map(|variable| variable.to_str()?.split_once('='));
+        // Windows keeps a folder for each drive under names that begin with `=`.
+        let variables = variables.filter(|(name, _)| !name.is_empty());
         let variables: Vec<_> = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         (!variables.is_empty()).then_some(Environment(variables))
     }

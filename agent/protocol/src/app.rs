@@ -52,6 +52,8 @@ pub struct AppNotice {
     pub version: String,
     /// When the app is closed for it; `null` if the user decides.
     pub closes_at: Option<Timestamp>,
+    /// Whether a user who was told the same already is to be left alone.
+    pub once: bool,
 }
 
 /// How the app is.

@@ -107,14 +107,14 @@ impl Service {
         let app = self.descriptor().and_then(|descriptor| update::app(&self.paths, descriptor));
         let (Some(app), paths, events) = (app, self.paths.clone(), self.events.clone()) else { return };
         match (step, waiting) {
-            (Step::Tell { closes }, Some(waiting)) => {
+            (Step::Tell { closes, again: once }, Some(waiting)) => {
                 let checked_at = self.update_outcome.as_ref().map(|outcome| outcome.finished_at);
                 let is_last = matches!(self.app_notices.notices, Notices::Told { closes: Some(_), .. });
                 if is_last && checked_at.is_none_or(|at| clock::after(at, RECENT) < now) {
                     // Whether it can still be installed is known then.
                     self.update_check = self.update_check.step(recurring::Event::Requested { now });
                 }
-                let notice = AppNotice { app, version: waiting.version.to_string(), closes_at: closes };
+                let notice = AppNotice { app, version: waiting.version.to_string(), closes_at: closes, once };
                 tokio::spawn(async move {
                     let (open, told) = users::tell(&paths, &notice).await;
                     tracing::info!(

@@ -98,6 +98,8 @@ pub enum Step {
     Tell {
         /// When the app is closed, if it is.
         closes: Option<Timestamp>,
+        /// Only those who were not told yet.
+        again: bool,
     },
     /// Ask the app to close.
     Close,
@@ -125,7 +127,7 @@ impl Notices {
                     }
                     Some(closes) if later(*at, PATIENCE) <= now => {
                         let told = Self::Told { version: version.clone(), at: now, closes: promised };
-                        (told, Some(Step::Tell { closes: Some(closes) }))
+                        (told, Some(Step::Tell { closes: Some(closes), again: true }))
                     }
                     Some(_) => (self, None),
                     None if next_notice(waiting, *at) <= now => tell(waiting, now),
@@ -170,7 +172,7 @@ fn tell(waiting: &Waiting, now: Timestamp) -> (Notices, Option<Step>) {
     let closes = deadline.map(|deadline| if is_last { deadline.max(later(now, GRACE)) } else { deadline });
     let told =
         Notices::Told { version: waiting.version.clone(), at: now, closes: closes.filter(|_| is_last) };
-    (told, Some(Step::Tell { closes }))
+    (told, Some(Step::Tell { closes, again: false }))
 }
 
 /// When users are told again, after they were told at `at`.
@@ -215,21 +217,19 @@ mod tests {
         let begun = minutes.start;
         for minute in minutes {
             let due = notices.due(waiting).is_none_or(|due| due <= at(minute));
-            let last = matches!(notices, Notices::Told { closes: Some(_), .. });
             let (next, step) = std::mem::take(notices).step(waiting, at(minute));
             // At first because something else happened.
             assert!(due || step.is_none() || minute == begun, "{minute}: {step:?} was not due");
             *notices = next;
             // Those who have opened it since the last notice are told every minute.
-            let again =
-                last && matches!((&step, happened.last()), (Some(now), Some((_, before))) if now == before);
+            let again = matches!(step, Some(Step::Tell { again: true, .. }));
             happened.extend(step.filter(|_| !again).map(|step| (minute, step)));
         }
         happened
     }
 
     fn told(closes: Option<i64>) -> Step {
-        Step::Tell { closes: closes.map(at) }
+        Step::Tell { closes: closes.map(at), again: false }
     }
 
     #[test]
@@ -267,6 +267,16 @@ mod tests {
             (632, Step::Force),
         ];
         assert_eq!(happened, expected);
+    }
+
+    #[test]
+    fn whoever_opens_the_app_after_the_last_notice_is_told_within_a_minute() {
+        let mut notices = Notices::default();
+        let forced = waiting(Some(600), true);
+        run(&mut notices, Some(&forced), 0..586);
+        let (next, step) = notices.step(Some(&forced), at(586));
+        assert_eq!(step, Some(Step::Tell { closes: Some(at(600)), again: true }));
+        assert_eq!(next.due(Some(&forced)), Some(at(587)));
     }
 
     /// A laptop that was closed over the weekend.
