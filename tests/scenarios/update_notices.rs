@@ -56,6 +56,15 @@ impl UserDevice {
         .await;
     }
 
+    /// Waits until no notification is on the screen.
+    async fn sees_nothing(&self) {
+        until("an empty screen", async || {
+            let count = self.desktop.count().await;
+            if count == "0" { Ok(()) } else { Err(count) }
+        })
+        .await;
+    }
+
     /// Waits until a version is installed.
     async fn becomes(&self, version: &str) {
         until("the other version", async || {
@@ -110,7 +119,7 @@ async fn update_now_closes_the_app_installs_and_starts_it_again() {
     user.desktop.press("Update now").await;
     user.becomes("1.1.0").await;
     user.runs_again().await;
-    assert_eq!(user.desktop.count().await, "0");
+    user.sees_nothing().await;
     let history = user.history().await;
     assert!(history.contains("version 1.1.0 was installed, 1.0.0 before"), "{history}");
     user.end_app().await;
@@ -121,11 +130,7 @@ async fn later_leaves_the_app_open_and_closing_it_takes_the_notice_back() {
     let user = user_device("").await;
     user.publish("1.1.0", Behavior::Works).await;
     user.desktop.press("Later").await;
-    until("an empty screen", async || {
-        let count = user.desktop.count().await;
-        if count == "0" { Ok(()) } else { Err(count) }
-    })
-    .await;
+    user.sees_nothing().await;
     assert_eq!(user.running().await.len(), 1);
     user.fixture.assert_installed("1.0.0", "the user wants it later").await;
     // A reminder is shown though it says the same; whoever sees it is not told twice.
@@ -152,11 +157,7 @@ async fn later_leaves_the_app_open_and_closing_it_takes_the_notice_back() {
     user.publish("1.2.0", Behavior::Works).await;
     user.end_app().await;
     user.becomes("1.2.0").await;
-    until("an empty screen", async || {
-        let count = user.desktop.count().await;
-        if count == "0" { Ok(()) } else { Err(count) }
-    })
-    .await;
+    user.sees_nothing().await;
     // The user has closed it, so it stays closed.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     assert!(user.running().await.is_empty());

@@ -88,6 +88,7 @@ impl Broker {
     /// Shows a notice. Gives whether that succeeded.
     async fn show(self: &Arc<Self>, notice: AppNotice, before: &str) -> bool {
         *locked(&self.apps.shown) = None;
+        // Without a policy the notice names no organisation.
         let configuration = self.configuration().ok();
         let organization =
             configuration.as_ref().and_then(|configuration| configuration.organization.as_deref());

@@ -6,7 +6,6 @@ use platform::clock;
 use protocol::app::AppNotice;
 use semver::Version;
 use updates::Journal;
-use updates::journal::State;
 use updates::notices::{Notices, Step, Waiting};
 
 use super::event::Event;
@@ -117,11 +116,10 @@ impl Service {
                 let notice = AppNotice { app, version: waiting.version.to_string(), closes_at: closes, once };
                 tokio::spawn(async move {
                     let (open, told) = users::tell(&paths, &notice).await;
-                    tracing::info!(
-                        "{open} users have {} open, and {told} of them see that {} is ready",
-                        notice.app.title,
-                        notice.version
-                    );
+                    let AppNotice { app, version, once, .. } = notice;
+                    let said =
+                        format!("{open} users have {} open; {told} see that {version} is ready", app.title);
+                    if once { tracing::debug!("{said}") } else { tracing::info!("{said}") }
                 });
             }
             (Step::Close, Some(waiting)) => {
@@ -137,7 +135,7 @@ impl Service {
                 });
             }
             (Step::Resume, _) => {
-                let version = just_installed(journal);
+                let version = journal.just_installed().cloned();
                 if let Some(failed) = self.app_notices.closed_for.take()
                     && version.as_ref() != Some(&failed)
                 {
@@ -175,22 +173,5 @@ impl Service {
         self.app_notices.notices = Notices::Unknown;
         self.app_notices.failed_start = Some(failed);
         self.check_for_update_again(now);
-    }
-}
-
-/// The version that was installed last, if it can be judged: not if the device has to be restarted for it.
-fn just_installed(journal: &Journal) -> Option<Version> {
-    match &journal.state {
-        State::Committed { version, previous: Some(_) } if journal.restart.is_none() => Some(version.clone()),
-        State::Idle
-        | State::Offered { .. }
-        | State::Downloading { .. }
-        | State::Verified { .. }
-        | State::Waiting { .. }
-        | State::Installing { .. }
-        | State::Confirming { .. }
-        | State::RollingBack { .. }
-        | State::Committed { .. }
-        | State::RolledBack { .. } => None,
     }
 }

@@ -346,6 +346,14 @@ impl Journal {
         pending.is_some_and(|restart| Some(restart.boot.as_str()) == boot)
     }
 
+    /// The version that was installed last over another one, if its start says something about it: not before a restart of the device
+    /// that it needs.
+    #[must_use]
+    pub fn just_installed(&self) -> Option<&Version> {
+        let State::Committed { version, previous: Some(_) } = &self.state else { return None };
+        Some(version).filter(|_| self.restart.is_none())
+    }
+
     /// Whether a version was rolled back.
     #[must_use]
     pub fn quarantine(&self, version: &Version) -> Option<&Quarantine> {

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn users_are_reminded_before_a_deadline_and_nothing_is_closed_unless_policy_says_so() {
+    fn users_are_reminded_before_a_deadline_and_app_stays_open_without_force() {
         let mut notices = Notices::default();
         let happened = run(&mut notices, Some(&waiting(Some(600), false)), 0..2200);
         let minutes: Vec<i64> = happened.iter().map(|(minute, _)| *minute).collect();
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_opens_the_app_after_the_last_notice_is_told_within_a_minute() {
+    fn user_who_opens_the_app_after_the_last_notice_is_told_within_a_minute() {
         let mut notices = Notices::default();
         let forced = waiting(Some(600), true);
         run(&mut notices, Some(&forced), 0..586);

@@ -272,6 +272,7 @@ fn restart_that_is_needed_is_remembered_until_another_version_is_there() {
     let (journal, _) =
         run(Journal::default(), vec![decision(Verdict::Install, &new), fetched(), ready(), needed]);
     assert!(journal.waits_for_restart(&new.version, Some("this start")));
+    assert_eq!(journal.just_installed(), None);
     assert!(!journal.waits_for_restart(&new.version, Some("the next one")));
     assert!(!journal.waits_for_restart(&new.version, None));
     assert!(!journal.waits_for_restart(&later.version, Some("this start")));
@@ -290,6 +291,7 @@ fn version_that_fails_at_its_first_start_is_rolled_back_if_it_was_just_installed
         reason: "it ended".to_owned(),
     };
     let (journal, _) = run(Journal::default(), installed());
+    assert_eq!(journal.just_installed(), Some(&new.version));
     // Another version.
     let (journal, found) = run(journal, vec![failed("1.9.9")]);
     assert_eq!(found, ["Committed: "]);
