@@ -257,8 +257,10 @@ fn wine_with_prefix(name: &str) -> anyhow::Result<PathBuf> {
         run(&mut compiler)?;
         run(Command::new(&runner).args(["winecfg", "-v", "win10"]))?;
     }
-    // Programs have windows and dialogs, which nobody sees. What runs already has none.
-    let settings = fs_err::read_to_string(prefix.join("user.reg"))?;
+    // Programs have windows and dialogs, which nobody sees. What runs already has none. The file of a new prefix is written by a
+    // server that still runs, some time later.
+    let settings = prefix.join("user.reg");
+    let settings = if settings.exists() { fs_err::read_to_string(&settings)? } else { String::new() };
     if !settings.contains("\"Graphics\"=\"null\"") {
         let key = r"HKCU\Software\Wine\Drivers";
         run(Command::new(&runner).args(["reg", "add", key, "/v", "Graphics", "/d", "null", "/f"]))?;
