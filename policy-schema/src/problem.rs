@@ -39,16 +39,18 @@ pub enum Component {
     App,
     /// Updates of the app.
     Update,
-    /// Sign-in, sessions, the vault that keeps them, and who may have tokens.
+    /// Sign-in, sessions, and who may have tokens.
     SignIn,
+    /// Where sessions are stored.
+    Vault,
     /// Delivery of health reports.
     Report,
 }
 
 impl Component {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Agent, Self::Policy, Self::App, Self::Update, Self::SignIn, Self::Report];
+    pub const ALL: [Self; 7] =
+        [Self::Agent, Self::Policy, Self::App, Self::Update, Self::SignIn, Self::Vault, Self::Report];
 
     /// The name on the wire, for example `sign-in`.
     #[must_use]
@@ -59,6 +61,7 @@ impl Component {
             Self::App => "app",
             Self::Update => "update",
             Self::SignIn => "sign-in",
+            Self::Vault => "vault",
             Self::Report => "report",
         }
     }
@@ -246,7 +249,7 @@ mod tests {
             let (prefix, _) = info.code.as_str().split_once('.').unwrap();
             let expected = match prefix {
                 "api" => "agent",
-                "broker" | "vault" => "sign-in",
+                "broker" => "sign-in",
                 same => same,
             };
             assert_eq!(info.code.component().as_str(), expected, "{}", info.code.as_str());

@@ -51,10 +51,14 @@ async fn device_complies_only_while_its_agent_says_so() {
     let rules: Value = serde_json::from_slice(&rules).unwrap();
     for rule in rules["Rules"].as_array().unwrap() {
         let texts = &rule["RemediationStrings"][0];
+        assert_eq!(rule["RemediationStrings"].as_array().unwrap().len(), 4);
         assert!(
             texts["Language"] == "en_US" && texts["Title"].is_string() && texts["Description"].is_string()
         );
     }
+
+    let printed = device.printed(&["report", "--format", "intune-rules"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&printed).unwrap(), rules, "the program has the same rules");
 
     // Where the program is not installed, nothing is known, so nothing complies.
     let absent = discover(&device, "/usr/bin:/bin").await;

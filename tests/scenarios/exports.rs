@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use e2e::device::Device;
 use e2e::process::program;
 use policy_schema::SETTINGS;
+use protocol::report::Report;
 use serde_json::{Value, json};
 
 use super::external_provider::node;
@@ -239,7 +240,16 @@ async fn status_schema_accepts_real_status_and_rejects_wrong_fields() {
     let schema = device.path("status.schema.json");
     fs_err::write(&schema, device.steward(&["status", "--schema"]).await.stdout).unwrap();
     let schema = schema.display().to_string();
-    for (pointer, document) in [("#/properties/status", status), ("#/properties/report", report)] {
+    let preview: Value = device.json(&["report", "--show", "--json"]).await.unwrap();
+    let heartbeat = serde_json::from_value::<Report>(report.clone()).unwrap().heartbeat();
+    let receipt = json!({ "sequence": 3, "heartbeats": true, "resend": false });
+    for (pointer, document) in [
+        ("#/properties/status", status),
+        ("#/properties/report", report),
+        ("#/properties/preview", preview),
+        ("#/properties/heartbeat", serde_json::to_value(heartbeat).unwrap()),
+        ("#/properties/receipt", receipt),
+    ] {
         let mut documents = vec![("real".to_owned(), document.clone())];
         let fields = document.as_object().unwrap();
         for field in fields.keys() {

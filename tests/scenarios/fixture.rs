@@ -8,6 +8,8 @@ use e2e::provider::{CLIENT_ID, Provider, Vendor};
 use nix::sys::signal::Signal;
 use protocol::session::SessionStatus;
 
+use super::update_conditions::FAKETIME;
+
 /// A program that requests tokens and gets them where policy allows it.
 pub(super) const CURL: &str = "/usr/bin/curl";
 /// Policy for a device without a secret store.
@@ -171,4 +173,19 @@ pub(super) fn installed_program(name: &str) -> String {
     let paths = ["/usr/local/bin", "/usr/bin"].map(|folder| Path::new(folder).join(name));
     let path = paths.iter().find(|path| path.exists()).unwrap_or_else(|| panic!("{name} is not installed"));
     fs_err::canonicalize(path).expect("it exists").display().to_string()
+}
+
+/// A clock of the device that is ahead by so many minutes, from the moment at which that is said.
+pub(super) fn movable_clock(device: &mut Device) -> impl Fn(u32) + use<> {
+    let file = device.path("clock");
+    let ahead = {
+        let file = file.clone();
+        move |minutes: u32| fs_err::write(&file, format!("+{}", minutes * 60)).expect("the disk has room")
+    };
+    ahead(0);
+    device.set("LD_PRELOAD", FAKETIME);
+    device.set("FAKETIME_TIMESTAMP_FILE", &file.display().to_string());
+    device.set("FAKETIME_NO_CACHE", "1");
+    device.set("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    ahead
 }

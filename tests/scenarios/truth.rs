@@ -123,7 +123,7 @@ async fn before_the_agent_has_run_every_format_says_unknown() {
         ("intune", "\"Health\":\"unknown\""),
         ("jamf", "<result>unknown</result>"),
         ("prometheus", "steward_component_state{component=\"device\",state=\"unknown\"} 1"),
-        ("text", "device       unknown"),
+        ("text", "device              unknown"),
     ] {
         let output = device.steward(&["report", "--format", format]).await;
         let text = String::from_utf8_lossy(&output.stdout);

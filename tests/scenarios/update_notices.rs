@@ -9,7 +9,7 @@ use e2e::wait::until;
 use policy_schema::Code;
 use protocol::app::{APP_TELL, App, AppNotice};
 
-use super::update_conditions::FAKETIME;
+use super::fixture::movable_clock;
 use super::update_packages::{Manager, PackageDevice, device_of};
 
 /// A user at a desktop, with the broker and the app.
@@ -276,19 +276,4 @@ async fn app_stays_open_at_the_deadline_if_the_update_cannot_be_installed() {
     .await;
     assert_eq!(user.running().await, before);
     user.end_app().await;
-}
-
-/// A clock of the device that is ahead by so many minutes, from the moment at which that is said.
-fn movable_clock(device: &mut Device) -> impl Fn(u32) + use<> {
-    let file = device.path("clock");
-    let ahead = {
-        let file = file.clone();
-        move |minutes: u32| fs_err::write(&file, format!("+{}", minutes * 60)).expect("the disk has room")
-    };
-    ahead(0);
-    device.set("LD_PRELOAD", FAKETIME);
-    device.set("FAKETIME_TIMESTAMP_FILE", &file.display().to_string());
-    device.set("FAKETIME_NO_CACHE", "1");
-    device.set("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    ahead
 }

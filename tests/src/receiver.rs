@@ -1,13 +1,16 @@
 //! The lab's report receiver.
 
+use std::io::Read as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::routing::post;
-use axum::{Json, Router};
-use protocol::report::Report;
+use flate2::read::GzDecoder;
+use protocol::report::{Heartbeat, Receipt, Report};
 use serde_json::Value;
 
 use crate::wait::until;
@@ -21,6 +24,14 @@ pub struct Receiver {
 #[derive(Default)]
 struct Inner {
     reports: Vec<Value>,
+    heartbeats: Vec<Heartbeat>,
+    /// It takes heartbeats.
+    takes_heartbeats: bool,
+    /// It takes bodies that are compressed; how many came so.
+    takes_gzip: bool,
+    compressed: usize,
+    /// It wants the report in place of the next heartbeat.
+    resend: bool,
     tokens: Vec<Option<String>>,
     refuse_with: Option<u16>,
     stall: Duration,
@@ -71,6 +82,49 @@ impl Receiver {
     /// A server task has panicked.
     pub fn respond_with(&self, response: Response) {
         self.shared.lock().expect("no task panics").response = response;
+    }
+
+    /// Takes heartbeats and compressed bodies from now on, as the responses to reports say.
+    ///
+    /// # Panics
+    /// A server task has panicked.
+    pub fn offer_heartbeats_and_gzip(&self) {
+        let mut inner = self.shared.lock().expect("no task panics");
+        (inner.takes_heartbeats, inner.takes_gzip, inner.response) = (true, true, Response::Sequence);
+    }
+
+    /// Wants the report in place of the next heartbeat.
+    ///
+    /// # Panics
+    /// A server task has panicked.
+    pub fn ask_for_report(&self) {
+        self.shared.lock().expect("no task panics").resend = true;
+    }
+
+    /// Takes no compressed bodies any more.
+    ///
+    /// # Panics
+    /// A server task has panicked.
+    pub fn refuse_gzip(&self) {
+        self.shared.lock().expect("no task panics").takes_gzip = false;
+    }
+
+    /// The heartbeats that have arrived.
+    ///
+    /// # Panics
+    /// A server task has panicked.
+    #[must_use]
+    pub fn heartbeats(&self) -> Vec<Heartbeat> {
+        self.shared.lock().expect("no task panics").heartbeats.clone()
+    }
+
+    /// How many bodies came compressed.
+    ///
+    /// # Panics
+    /// A server task has panicked.
+    #[must_use]
+    pub fn compressed(&self) -> usize {
+        self.shared.lock().expect("no task panics").compressed
     }
 
     /// Fails at the report of this number, from now on.
@@ -139,30 +193,54 @@ impl Receiver {
 async fn receive(
     State(shared): State<Arc<Mutex<Inner>>>,
     headers: HeaderMap,
-    Json(report): Json<Value>,
-) -> (StatusCode, String) {
+    body: Bytes,
+) -> (StatusCode, HeaderMap, String) {
+    let mut response_headers = HeaderMap::new();
+    let is_compressed = headers.get("content-encoding").is_some_and(|coding| coding == "gzip");
+    let mut plain = Vec::new();
+    if is_compressed {
+        GzDecoder::new(&body[..]).read_to_end(&mut plain).expect("it is gzip");
+    } else {
+        plain = body.to_vec();
+    }
+    let report: Value = serde_json::from_slice(&plain).expect("it is JSON");
     let stall = shared.lock().expect("no task panics").stall;
     tokio::time::sleep(stall).await;
     let mut inner = shared.lock().expect("no task panics");
+    if inner.takes_gzip {
+        response_headers.insert("accept-encoding", HeaderValue::from_static("zstd, gzip"));
+    } else if is_compressed {
+        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, response_headers, String::new());
+    }
+    inner.compressed += usize::from(is_compressed);
     if let Some(status) = inner.refuse_with {
         inner.refused += 1;
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        return (status, String::new());
+        return (status, response_headers, String::new());
     }
     let sequence = report["sequence"].as_u64();
     if inner.poison.is_some() && inner.poison == sequence {
         inner.refused += 1;
-        return (StatusCode::INTERNAL_SERVER_ERROR, String::new());
+        return (StatusCode::INTERNAL_SERVER_ERROR, response_headers, String::new());
     }
     if inner.response == Response::Page {
         inner.refused += 1;
-        return (StatusCode::OK, "<h1>Welcome to the hotel</h1>".to_owned());
+        return (StatusCode::OK, response_headers, "<h1>Welcome to the hotel</h1>".to_owned());
     }
     let token = headers.get("authorization").and_then(|value| value.to_str().ok());
     inner.tokens.push(token.map(ToOwned::to_owned));
-    inner.reports.push(report);
+    let is_heartbeat = report.get("health").is_none();
+    if is_heartbeat {
+        inner.heartbeats.push(serde_json::from_value(report).expect("it is a heartbeat"));
+    } else {
+        inner.reports.push(report);
+    }
+    let resend = is_heartbeat && std::mem::take(&mut inner.resend);
+    let receipt = Receipt { sequence, heartbeats: inner.takes_heartbeats, resend };
     match inner.response {
-        Response::Sequence => (StatusCode::OK, serde_json::json!({ "sequence": sequence }).to_string()),
-        Response::NoContent | Response::Page => (StatusCode::NO_CONTENT, String::new()),
+        Response::Sequence => {
+            (StatusCode::OK, response_headers, serde_json::to_string(&receipt).expect("it is JSON"))
+        }
+        Response::NoContent | Response::Page => (StatusCode::NO_CONTENT, response_headers, String::new()),
     }
 }

@@ -10,8 +10,6 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper_util::client::proxy::matcher::Matcher;
-use jiff::Timestamp;
-use jiff::fmt::rfc2822;
 use platform::clock;
 use policy_schema::settings::ProxyMode;
 use policy_schema::{Code, Policy, Problem};
@@ -21,6 +19,7 @@ use url::Url;
 
 use crate::certificate_observer::{self, CertificateObserver};
 use crate::chain;
+use crate::header::{names_gzip, retry_after};
 use crate::proxy::{Route, Routing, proxy_of_system};
 
 mod file;
@@ -147,8 +146,19 @@ pub struct Fetched {
     pub date: Option<String>,
     /// The header `Retry-After`, in seconds from now (RFC 9110, section 10.2.3).
     pub retry_after: Option<u64>,
+    /// Whether the server takes requests that gzip has compressed: the header `Accept-Encoding` in its response (RFC 7694).
+    pub takes_gzip: bool,
     /// The body, cut at the limit.
     pub body: Vec<u8>,
+}
+
+/// JSON to send, as it is or compressed.
+#[derive(Debug)]
+pub enum Json {
+    /// As it is.
+    Plain(Vec<u8>),
+    /// Compressed (RFC 1952).
+    Gzip(Vec<u8>),
 }
 
 /// A client with its limits.
@@ -255,10 +265,14 @@ impl Http {
         &self,
         url: &Url,
         token: Option<&str>,
-        json: Vec<u8>,
+        json: Json,
         limit: usize,
     ) -> Result<Fetched, HttpError> {
-        let mut request = self.client.post(url.clone()).header("content-type", "application/json").body(json);
+        let request = self.client.post(url.clone()).header("content-type", "application/json");
+        let mut request = match json {
+            Json::Plain(bytes) => request.body(bytes),
+            Json::Gzip(bytes) => request.header("content-encoding", "gzip").body(bytes),
+        };
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
@@ -317,6 +331,7 @@ async fn receive(
             retry_after: header("retry-after")
                 .and_then(|text| retry_after(&text, date.as_deref(), clock::now())),
             date,
+            takes_gzip: header("accept-encoding").is_some_and(|text| names_gzip(&text)),
             body: Vec::new(),
         };
         while let Some(chunk) = response.chunk().await.map_err(|source| unreachable(url, source))? {
@@ -333,17 +348,6 @@ async fn receive(
     };
     let received = tokio::time::timeout(DOCUMENT_LIMIT, receiving).await;
     received.unwrap_or_else(|_| Err(HttpError::TooSlow { host: host(url) }))
-}
-
-/// `Retry-After` in seconds: a number, or a date by the server's own clock, if it says what that is.
-fn retry_after(text: &str, date: Option<&str>, now: Timestamp) -> Option<u64> {
-    let text = text.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(seconds);
-    }
-    let parse = |text: &str| rfc2822::parse(text).ok().map(|zoned| zoned.timestamp());
-    let from = date.and_then(parse).unwrap_or(now);
-    u64::try_from(from.duration_until(parse(text)?).as_secs()).ok()
 }
 
 /// What is wrong with the certificates of policy. A certificate that cannot be used is left out, so less is trusted.
@@ -406,21 +410,6 @@ mod tests {
 
     fn network(mode: ProxyMode) -> Network {
         Network { proxy_mode: mode, proxy_url: None, proxy_bypass: Vec::new(), certificates: Vec::new() }
-    }
-
-    #[test]
-    fn retry_after_is_a_number_or_a_date() {
-        let now = Timestamp::from_second(784_111_777).unwrap();
-        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
-        let after = |text: &str, date: Option<&str>| retry_after(text, date, now);
-        assert_eq!(after("120", None), Some(120));
-        assert_eq!(after(" 5 ", Some(date)), Some(5));
-        assert_eq!(after("Sun, 06 Nov 1994 08:50:37 GMT", None), Some(60));
-        // By the clock of the server, whatever this device's says.
-        assert_eq!(after("Sun, 06 Nov 1994 09:49:37 GMT", Some("Sun, 06 Nov 1994 09:49:07 GMT")), Some(30));
-        for text in ["", "soon", "-5", "Sun, 06 Nov 1994 08:00:00 GMT"] {
-            assert_eq!(after(text, None), None, "{text}");
-        }
     }
 
     #[test]

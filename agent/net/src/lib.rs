@@ -18,3 +18,4 @@ pub use chain::chain;
 
 mod chain;
 mod connections;
+mod header;

@@ -3,6 +3,7 @@
 
 use crate::endpoint::{Endpoint, Nothing};
 use crate::policy::ResolvedPolicy;
+use crate::report::Preview;
 use crate::status::Status;
 use crate::update::{History, UpdateRequest};
 
@@ -30,6 +31,13 @@ pub const UPDATE_HISTORY: Endpoint<Nothing, History> = Endpoint::get(
     "/v1/update/history",
     "updateHistory",
     "What happened in updates of the app, the newest last.",
+);
+
+/// The next report, to whom it goes, when, and what it leaves out. Only an administrator sees how it names users.
+pub const REPORT: Endpoint<Nothing, Preview> = Endpoint::get(
+    "/v1/report",
+    "report",
+    "The next report as it would be sent now, to whom, when, and what it leaves out. Only an administrator sees how it names users.",
 );
 
 /// A broker reports that the state of its user's session has changed, so that the machine service sends a report at

@@ -11,6 +11,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnosis::ReportedDiagnosis;
+use crate::health::history::HealthHistory;
 use crate::update::{Hold, Progress};
 
 /// At most this many problems are listed. All of them are counted.
@@ -38,6 +39,9 @@ pub struct Status {
     /// Sign-in on this device, whoever is signed in; `null` if the agent is older than this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sign_in: Option<SignInStatus>,
+    /// What the components of the device were before.
+    #[serde(default, skip_serializing_if = "HealthHistory::is_empty")]
+    pub history: HealthHistory,
     /// What is wrong, the worst first.
     pub problems: Vec<Problem>,
     /// How many problems there are, including those that are not listed.

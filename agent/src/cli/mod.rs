@@ -32,6 +32,7 @@ mod documents;
 mod export;
 mod plan;
 mod policy;
+mod report;
 mod setup;
 mod sign_in;
 mod status;
@@ -124,11 +125,17 @@ enum Verb {
     /// Shows how it goes. The other commands below it say what would happen, what has happened, and hold, release or roll back
     /// updates on this device.
     Update(update::Arguments),
-    /// Print the health report for a collector.
+    /// Print the health report for a collector, or show what is sent.
+    ///
+    /// The agent makes the report, so every format says the same as what is sent. Before the agent has run, and while it does not,
+    /// this says what is known then, with the exit code 0.
     Report {
         /// The format that the collector reads.
         #[arg(long, value_enum, default_value = "text")]
         format: Encoding,
+        /// Show exactly what would be sent now, to whom, when, and what policy leaves out.
+        #[arg(long, conflicts_with = "format")]
+        show: bool,
     },
     /// Write a file for support: status, policy, findings of the doctor and logs, without secrets.
     SupportBundle(support::Arguments),
@@ -324,8 +331,10 @@ async fn dispatch(paths: Paths, verb: Verb, json: bool) -> anyhow::Result<ExitCo
         Verb::Export(arguments) => return export::export(&paths, &arguments, json),
         Verb::Policy(verb) => return policy::policy(&paths, verb, json).await,
         Verb::Update(arguments) => return Box::pin(update::update(&paths, arguments, json)).await,
-        Verb::Report { format } => {
-            return status::report(&paths, if json { Encoding::Json } else { format }).await;
+        Verb::Report { show: true, .. } => return Box::pin(report::show(&paths, json)).await,
+        Verb::Report { format, .. } => {
+            let format = if json { Encoding::Json } else { format };
+            return Box::pin(report::report(&paths, format)).await;
         }
         Verb::Login(arguments) => sign_in::login(&paths, arguments, json).await?,
         Verb::Token(arguments) => token::token(&paths, arguments, json).await?,

@@ -24,7 +24,7 @@ use super::documents::Documents;
 use super::policy::preview;
 use super::{counted, hanging, moment};
 use crate::app::descriptor::{self, Descriptor, System};
-use crate::health::queue::Identity;
+use crate::health::identity::Identity;
 use crate::health::sources::posture;
 use crate::state::private_folder;
 use crate::update;

@@ -1,4 +1,4 @@
-//! `steward status` and `steward report`: what the agent and the broker report, as text or JSON.
+//! `steward status`: what the agent and the broker report, as text or JSON.
 
 use std::process::ExitCode;
 
@@ -6,14 +6,13 @@ use jiff::Timestamp;
 use net::client::{CallError, call};
 use platform::paths::Paths;
 use platform::{clock, service as manager};
-use policy_schema::settings::ReportIdentity;
-use policy_schema::{Extra, Open};
+use policy_schema::Open;
 use protocol::agent::STATUS;
 use protocol::broker::SESSION;
 use protocol::endpoint::Nothing;
 use protocol::health::{Brokers, State, assess};
 use protocol::overview::Overview;
-use protocol::report::Report;
+use protocol::report::{Heartbeat, Preview, Receipt, Report};
 use protocol::session::{Kept, SessionState, SessionStatus};
 use protocol::status::{SignInStatus, Status};
 use schemars::schema_for;
@@ -21,9 +20,6 @@ use schemars::schema_for;
 use super::policy::print_problems;
 use super::terminal::{self, Tone};
 use super::{counted, hanging};
-use crate::health::encode::{Encoding, encode};
-use crate::health::queue::Identity;
-use crate::health::report::{self, ReportInputs};
 use crate::service::status_file;
 
 /// Prints the JSON Schema of the status and of reports.
@@ -35,6 +31,12 @@ pub(super) fn schema() -> anyhow::Result<()> {
         status: Overview,
         /// What a receiver of reports gets, and what `steward report --format json` prints.
         report: Report,
+        /// What a receiver that takes heartbeats gets in place of a report that says the same as the one before.
+        heartbeat: Heartbeat,
+        /// What a receiver may say about a report or a heartbeat that it has.
+        receipt: Receipt,
+        /// What `steward report --show --json` prints.
+        preview: Preview,
     }
     out!("{}", serde_json::to_string_pretty(&schema_for!(Formats))?);
     Ok(())
@@ -66,36 +68,6 @@ pub(super) async fn watch(paths: &Paths, json: bool) -> anyhow::Result<()> {
         }
         tokio::time::sleep(WATCH).await;
     }
-}
-
-pub(super) async fn report(paths: &Paths, encoding: Encoding) -> anyhow::Result<ExitCode> {
-    // Before the agent has run, nothing is known. That is a report too: a collector takes silence for a failed collection.
-    let (agent_running, status) = match overview(paths).await {
-        Ok(overview) => (overview.agent_running, overview.status),
-        Err(error) => {
-            err!("steward: {}", net::chain(error.as_ref()));
-            (false, None)
-        }
-    };
-    // The report goes to a collector on this device, so it has no user, no device identity and no sequence.
-    let identity = Identity {
-        device_id: "not-sent".to_owned(),
-        epoch: "not-sent".to_owned(),
-        sequence: 0,
-        extra: Extra::default(),
-    };
-    let inputs = ReportInputs {
-        paths: paths.clone(),
-        status,
-        agent_running,
-        identity: ReportIdentity::None,
-        posture: true,
-        interval: 3600,
-    };
-    let report = report::make(&inputs, &identity).await;
-    out!("{}", encode(&report, encoding).trim_end());
-    // A collector takes a failing exit code for a failed collection, so a device that fails is a success here.
-    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) async fn overview(paths: &Paths) -> anyhow::Result<Overview> {

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use platform::file::{self, Access};
 use platform::random::hex;
 use platform::state::{StateError, StateFile};
-use policy_schema::{Extra, Problem};
+use policy_schema::Problem;
 use protocol::report::Report;
-use serde::{Deserialize, Serialize};
 
+use super::identity::{self, Identity, Origin};
 use crate::state;
 
 const MAXIMUM: usize = 64;
@@ -36,43 +36,28 @@ pub(crate) struct Queue {
     in_memory: Option<Identity>,
 }
 
-/// Who reports, and how far it has counted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Identity {
-    pub(crate) device_id: String,
-    pub(crate) epoch: String,
-    pub(crate) sequence: u64,
-    #[serde(flatten)]
-    pub(crate) extra: Extra,
-}
-
-impl Identity {
-    /// The ID of this device; `None` if it has none yet, or if this process may not read it.
-    pub(crate) fn device_id(private: &Path) -> Option<String> {
-        Some(identity_file(private).peek().ok()??.device_id)
-    }
-}
-
-fn identity_file(private: &Path) -> StateFile<Identity> {
-    StateFile::new(private.join("identity.json"), Access::Private)
-}
-
 impl Queue {
     /// Takes up the queue of an earlier run. A device without identity gets one, made of the random bytes. Also gives what
     /// is wrong with the identity.
-    pub(crate) fn open(private: &Path, random: [u8; 24]) -> (Self, Option<Problem>) {
-        let file = identity_file(private);
+    pub(crate) fn open(private: &Path, random: [u8; 24], origin: Origin) -> (Self, Option<Problem>) {
+        let file = identity::file(private);
         let (known, lost) = match file.load() {
             Ok(known) => (known, None),
             Err(error) => (None, Some(error)),
         };
-        let new = known.is_none();
-        let identity = known.unwrap_or_else(|| {
-            let (device, epoch) = random.split_at(16);
-            let device = device.try_into().map(uuid::Builder::from_random_bytes).expect("16 of 24 bytes");
-            let device_id = device.into_uuid().to_string();
-            Identity { device_id, epoch: hex(epoch), sequence: 0, extra: Extra::default() }
-        });
+        let before = known.clone();
+        let identity = match known {
+            Some(known) => known.found_on(&origin, &random),
+            None => Identity::new(&random, origin),
+        };
+        let changed = before.as_ref() != Some(&identity);
+        let new = before.is_none_or(|before| before.device_id != identity.device_id);
+        if let Some(other) = identity.cloned_from.as_ref().filter(|_| new) {
+            tracing::warn!(
+                "this device has the files of device {other}; it reports as {}",
+                identity.device_id
+            );
+        }
         let mut queue = Self {
             folder: private.join("reports"),
             file,
@@ -92,9 +77,9 @@ impl Queue {
                 };
                 Some(state::unreadable("the identity for reports is lost", error).using(using))
             }
-            None if new => {
+            None if changed => {
                 let saved = queue.save_identity();
-                queue.durable = saved.is_ok();
+                queue.durable = saved.is_ok() || !new;
                 saved.err().map(|error| state::unwritable(queue.file.path(), &error))
             }
             None => None,
@@ -199,24 +184,9 @@ impl Queue {
     }
 }
 
-/// Whether two reports tell a receiver the same about the device; times and counters do not count.
+/// Whether two reports tell a receiver the same about the device. A report of before there were digests has none.
 fn says_the_same(one: &Report, other: &Report) -> bool {
-    fingerprint(one) == fingerprint(other)
-}
-
-fn fingerprint(report: &Report) -> impl PartialEq {
-    let states: Vec<_> = report
-        .health
-        .components
-        .iter()
-        .map(|part| (part.name.clone(), part.state.clone(), part.code.clone()))
-        .collect();
-    let problems = report.status.problems.iter().chain(report.sign_in.iter().flat_map(|one| &one.problems));
-    let codes: Vec<_> = problems.map(|problem| (problem.code.clone(), problem.key.clone())).collect();
-    let sessions: Vec<_> =
-        report.sign_in.iter().map(|one| (one.state.clone(), one.account.clone())).collect();
-    let app = (report.status.app.version.clone(), report.status.app.name.clone());
-    (report.status.policy.hash.clone(), states, codes, sessions, app, report.boot_id.clone())
+    !one.digest.is_empty() && one.digest == other.digest
 }
 
 #[cfg(test)]
@@ -229,12 +199,12 @@ mod tests {
     fn report(sequence: u64, hash: &str) -> Report {
         let mut status = sample_status();
         status.policy.hash = hash.to_owned();
-        sample_report(status, sequence)
+        Report { digest: hash.to_owned(), ..sample_report(status, sequence) }
     }
 
     fn queue() -> (tempfile::TempDir, Queue) {
         let folder = tempfile::tempdir().unwrap();
-        let (queue, problem) = Queue::open(folder.path(), [1; 24]);
+        let (queue, problem) = Queue::open(folder.path(), [1; 24], Origin::default());
         assert_eq!(problem, None);
         (folder, queue)
     }
@@ -243,7 +213,7 @@ mod tests {
     fn identity_and_sequence_survive_a_restart() {
         let (folder, mut queue) = queue();
         queue.next_sequence().unwrap();
-        let (mut again, _) = Queue::open(folder.path(), [2; 24]);
+        let (mut again, _) = Queue::open(folder.path(), [2; 24], Origin::default());
         assert_eq!(again.identity(), queue.identity());
         again.next_sequence().unwrap();
         assert_eq!(again.identity().sequence, 2);
@@ -253,7 +223,7 @@ mod tests {
     fn identity_that_cannot_be_read_is_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         fs_err::create_dir(folder.path().join("identity.json")).unwrap();
-        let (mut queue, problem) = Queue::open(folder.path(), [1; 24]);
+        let (mut queue, problem) = Queue::open(folder.path(), [1; 24], Origin::default());
         assert_eq!(problem.unwrap().code, policy_schema::Code::AgentStateUnreadable);
         assert!(queue.next_sequence().is_err() && folder.path().join("identity.json").is_dir());
     }

@@ -10,17 +10,23 @@ use policy_schema::Problem;
 use policy_schema::settings::ReportIdentity;
 use protocol::FORMAT;
 use protocol::diagnosis::{self, ReportedDiagnosis};
-use protocol::health::assess;
+use protocol::health::history::HealthHistory;
+use protocol::health::{self, Protection, assess, next_history};
 use protocol::report::Report;
 use protocol::session::SessionStatus;
 use protocol::status::Status;
+use protocol::update::HistoryEntry;
 use ring::digest;
 
-use super::queue::Identity;
+use super::identity::Identity;
 use super::sources::sessions::Sessions;
 use super::sources::{posture, sessions};
 
+/// At most this many events of updates are in a report.
+const UPDATE_EVENTS: usize = 20;
+
 /// What a report is made of.
+#[derive(Clone)]
 pub(crate) struct ReportInputs {
     pub(crate) paths: Paths,
     /// `None` before the machine service has run.
@@ -29,38 +35,70 @@ pub(crate) struct ReportInputs {
     pub(crate) agent_running: bool,
     pub(crate) identity: ReportIdentity,
     pub(crate) posture: bool,
+    /// What happened in updates of the app, the newest last.
+    pub(crate) updates: Vec<HistoryEntry>,
     /// Between reports, in seconds.
     pub(crate) interval: u64,
 }
 
-/// Makes a report of what is known now.
-pub(crate) async fn make(inputs: &ReportInputs, identity: &Identity) -> Report {
+/// Makes a report of what is known now. Also gives what protects the device, if that was looked at.
+pub(crate) async fn make(inputs: &ReportInputs, identity: &Identity) -> (Report, Vec<Protection>) {
     let now = clock::now();
     let observed = sessions::observe(&inputs.paths).await;
     let diagnoses = diagnose(inputs, &observed.sessions);
     let named = |session| pseudonymize(session, inputs.identity, &identity.device_id);
     let observed = Sessions { sessions: observed.sessions.into_iter().map(named).collect(), ..observed };
-    let posture =
-        if inputs.posture { tokio::task::spawn_blocking(posture::observe).await.ok() } else { None };
-    let health = assess(inputs.status.as_ref(), inputs.agent_running, observed.brokers(), now);
-    let mut status = inputs.status.clone().unwrap_or_else(|| Status { format: FORMAT, ..Status::default() });
+    let mut status = inputs.status.clone();
+    if let Some(status) = status.as_mut().filter(|_| inputs.agent_running) {
+        status.history = next_history(status, observed.brokers(), now);
+    }
+    let mut health = assess(status.as_ref(), inputs.agent_running, observed.brokers(), now);
+    let known = status.as_ref().map_or_else(HealthHistory::default, |status| status.history.clone());
+    let paths = inputs.paths.clone();
+    let looked = if inputs.posture {
+        tokio::task::spawn_blocking(move || posture::observe(&paths)).await.ok()
+    } else {
+        None
+    };
+    let (posture, protections) = looked.unzip();
+    let protections = protections.unwrap_or_default();
+    health.components.push(if inputs.posture {
+        health::posture(&protections, known, now).0
+    } else {
+        health::left_out(now)
+    });
+    let mut status = status.unwrap_or_else(|| Status { format: FORMAT, ..Status::default() });
     status.policy.organization = None;
     status.policy.support_contact = None;
-    Report {
+    // The tree says it.
+    status.history = HealthHistory::default();
+    let mut report = Report {
         format: FORMAT,
         device_id: identity.device_id.clone(),
+        cloned_from: identity.cloned_from.clone(),
         boot_id: system::boot_id(),
         epoch: identity.epoch.clone(),
         sequence: identity.sequence,
         sent_at: now,
+        digest: String::new(),
         next_report_by: clock::after(now, inputs.interval * 2),
         health,
         status,
         sign_in: observed.sessions,
         diagnoses,
+        update_history: inputs.updates.iter().rev().take(UPDATE_EVENTS).rev().cloned().collect(),
         posture,
         extra: policy_schema::Extra::default(),
-    }
+    };
+    seal(&mut report);
+    (report, protections)
+}
+
+/// Gives a report the digest of what it says.
+pub(crate) fn seal(report: &mut Report) {
+    // Of an object of numbers and texts; none of it can fail to be written.
+    let essence = serde_json::to_vec(&report.essence()).unwrap_or_default();
+    report.digest = hex(&digest::digest(&digest::SHA256, &essence).as_ref()[..16]);
 }
 
 /// What is known to be the matter. Only the names of causes: the words of a problem may name a user.

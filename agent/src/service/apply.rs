@@ -19,7 +19,6 @@ use crate::app::observe::Found;
 use crate::app::ownership::{self, OwnershipRecord};
 use crate::app::write;
 use crate::app::write::Change;
-use crate::health::report::ReportInputs;
 use crate::health::sinks::http::{self, Receiver};
 use crate::state::unwritable;
 use crate::update;
@@ -197,7 +196,8 @@ impl Service {
         let policy = self.snapshot.resolved.policy.clone();
         let Some(descriptor) = self.descriptor() else { return };
         let own_updater = self.own_updater(observed);
-        let Some(mut job) = update::Job::new(&policy, descriptor, own_updater, &self.device_id) else {
+        let Some(mut job) = update::Job::new(&policy, descriptor, own_updater, &self.identity.device_id)
+        else {
             return;
         };
         job.commands = std::mem::take(&mut self.update_commands);
@@ -231,21 +231,15 @@ impl Service {
 
     fn send_report(&mut self, observed: &Observed) {
         let policy = &self.snapshot.resolved.policy;
-        let Some(receiver) = Receiver::of(policy) else { return };
+        let Some(receiver) = Receiver::of(policy, &self.receiver) else { return };
         let Some(queue) = self.queue.take() else { return };
-        let inputs = self.delivery.is_dirty().then(|| ReportInputs {
-            paths: self.paths.clone(),
-            status: Some(self.status(observed)),
-            agent_running: true,
-            identity: policy.report_identity,
-            posture: policy.report_posture,
-            interval: receiver.interval,
-        });
+        let inputs =
+            self.delivery.is_dirty().then(|| self.report_inputs(self.status(observed), &observed.journal));
         self.delivery = self.delivery.step(delivery::Event::Started);
         let events = self.events.clone();
         tokio::spawn(async move {
             let delivery = http::deliver(receiver, queue, inputs).await;
-            drop(events.send(Event::DeliveryFinished(delivery)).await);
+            drop(events.send(Event::DeliveryFinished(Box::new(delivery))).await);
         });
     }
 }

@@ -47,7 +47,7 @@ pub(super) enum Event {
     /// A check of the identity provider's documents has ended.
     ProviderChecked(Box<ProviderOutcome>),
     /// A delivery has ended.
-    DeliveryFinished(DeliveryReport),
+    DeliveryFinished(Box<DeliveryReport>),
     /// The service manager wants an end.
     Stop,
 }

@@ -19,6 +19,7 @@ use platform::policy::Watch;
 use platform::watch::Hint;
 use platform::{clock, file, ipc, native, service};
 use policy_schema::{Code, Problem};
+use protocol::health::history::HealthHistory;
 use protocol::status::MAXIMUM_PROBLEMS;
 use protocol::update::Command;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -27,7 +28,9 @@ use updates::OwnUpdater;
 use crate::app::descriptor::{self, Descriptor};
 use crate::app::observe::Found;
 use crate::app::ownership::OwnershipRecord;
+use crate::health::identity::Identity;
 use crate::health::queue::Queue;
+use crate::health::sinks::http::Known;
 use crate::health::sources::sessions::{self, Sessions};
 use crate::policy::{self, Read, Snapshot};
 use crate::state::private_folder;
@@ -51,6 +54,7 @@ mod error;
 mod event;
 mod observe;
 pub(crate) mod plan;
+mod preview;
 mod provider_check;
 mod publish;
 mod recurring;
@@ -101,6 +105,8 @@ pub async fn run(paths: Paths, stop: impl Future<Output = ()>) -> Result<(), Sta
         published: agent.published.subscribe(),
         events: sender.clone(),
         session_changed: Arc::clone(&session_changed),
+        paths: agent.paths.clone(),
+        previews: Arc::default(),
     };
     let api = routes::api(machine);
     match ipc::listen(&socket, ipc::Audience::Everybody) {
@@ -144,7 +150,8 @@ pub async fn run(paths: Paths, stop: impl Future<Output = ()>) -> Result<(), Sta
 
 struct Service {
     paths: Paths,
-    device_id: String,
+    /// As the queue has it, which is away while a delivery is under way.
+    identity: Identity,
     started_at: Timestamp,
     events: mpsc::Sender<Event>,
     published: watch::Sender<Arc<Published>>,
@@ -185,6 +192,10 @@ struct Service {
     waiting_for_update: Vec<oneshot::Sender<()>>,
 
     delivery: Delivery,
+    /// What the receiver of reports said of itself.
+    receiver: Known,
+    /// What the components of the device were before.
+    history: HealthHistory,
     /// Away while a delivery is under way.
     queue: Option<Queue>,
     queued: usize,
@@ -231,7 +242,8 @@ impl Service {
                     // An administrator who asks means what is there now.
                     self.read_policy();
                 }
-                // Whoever changes policy and says so wants to know whether it works.
+                // Whoever changes policy and says so wants to know whether it works, and not how it was.
+                self.history = std::mem::take(&mut self.history).calm();
                 self.provider_check =
                     self.provider_check.step(recurring::Event::Requested { now: clock::now() });
                 self.round();
@@ -280,7 +292,7 @@ impl Service {
             Event::AppClosing(version) => self.app_closing(version),
             Event::FirstStartFailed(failed) => self.first_start_failed(failed),
             Event::ProviderChecked(outcome) => self.provider_checked(*outcome),
-            Event::DeliveryFinished(delivery) => self.delivery_finished(delivery),
+            Event::DeliveryFinished(delivery) => self.delivery_finished(*delivery),
             Event::Stop => return,
         }
         self.round();

@@ -9,6 +9,7 @@ use platform::file::Access;
 use platform::paths::Paths;
 use platform::state::StateFile;
 use policy_schema::{Code, Problem};
+use protocol::health::next_history;
 use protocol::policy::ResolvedPolicy;
 use protocol::status::Status;
 use protocol::update::History;
@@ -47,12 +48,15 @@ impl Service {
     pub(super) fn publish(&mut self, observed: &Observed) {
         let now = observed.now;
         let mut status = self.status(observed);
+        self.history = next_history(&status, self.sessions.brokers(), now);
+        status.history = self.history.clone();
         self.report_if_changed(&status, now);
         status.report = self.report_status();
         let before = self.published.borrow().clone();
         status.observed_at = before.status.observed_at;
         let history = &observed.journal.history;
-        if status != before.status || *history != before.history.entries {
+        let preview = Some(self.preview_inputs());
+        if status != before.status || *history != before.history.entries || preview != before.preview {
             status.observed_at = now;
             let file = status_file(&self.paths);
             if let Err(error) = file.save(&status) {
@@ -68,7 +72,7 @@ impl Service {
             let policy = ResolvedPolicy::new(&self.snapshot.resolved, &self.snapshot.last_good, problems);
             let app = status.app.name.clone();
             let history = History { app, entries: history.clone() };
-            self.published.send_replace(Arc::new(Published { status, policy, history }));
+            self.published.send_replace(Arc::new(Published { status, policy, history, preview }));
         }
         let managed = plan::updates(&self.snapshot.resolved, self.descriptor().and_then(Descriptor::system));
         if !managed || self.update_check.due().is_some_and(|due| due > now) {

@@ -5,11 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use platform::random;
 use policy_schema::{Code, Open, Problem};
-use protocol::health::{ComponentHealth, ComponentName, State, assess};
+use protocol::health::{self, ComponentHealth, ComponentName, State, assess};
 use protocol::session::SessionState;
 use protocol::status::Status;
 
+use updates::Journal;
+
 use super::{Service, delivery};
+use crate::health::report::ReportInputs;
 use crate::health::sinks::http::DeliveryReport;
 
 /// Milliseconds within which a changed state is reported, so that a fleet does not report in one instant.
@@ -45,8 +48,28 @@ impl Service {
         self.delivery = self.delivery.step(delivery::Event::Changed { by });
     }
 
+    /// What a report is made of.
+    pub(super) fn report_inputs(&self, status: Status, journal: &Journal) -> ReportInputs {
+        let policy = &self.snapshot.resolved.policy;
+        ReportInputs {
+            paths: self.paths.clone(),
+            status: Some(status),
+            agent_running: true,
+            identity: policy.report_identity,
+            posture: policy.report_posture,
+            updates: journal.history.clone(),
+            interval: u64::from(policy.report_interval_minutes) * 60,
+        }
+    }
+
     pub(super) fn delivery_finished(&mut self, delivery: DeliveryReport) {
-        let DeliveryReport { queue, problems, delivered, not_made, retry_after, finished_at } = delivery;
+        let DeliveryReport { queue, problems, delivered, not_made, retry_after, finished_at, .. } = delivery;
+        self.receiver = delivery.known;
+        if !delivery.protections.is_empty() {
+            let history = std::mem::take(&mut self.history);
+            self.history = health::posture(&delivery.protections, history, finished_at).1;
+        }
+        self.identity = queue.identity().clone();
         self.queued = queue.waiting().len();
         if delivered {
             self.delivered_at = Some(finished_at);

@@ -5,14 +5,20 @@ use std::sync::Arc;
 
 use net::admission::{Admission, Caller, Refusal, StatusCode};
 use net::server::Api;
-use protocol::agent::{CHECK_FOR_UPDATE, POLICY, RELOAD_POLICY, SESSION_CHANGED, STATUS, UPDATE_HISTORY};
+use platform::ipc::Peer;
+use platform::paths::Paths;
+use protocol::agent::{
+    CHECK_FOR_UPDATE, POLICY, RELOAD_POLICY, REPORT, SESSION_CHANGED, STATUS, UPDATE_HISTORY,
+};
 use protocol::endpoint::Nothing;
 use protocol::policy::ResolvedPolicy;
+use protocol::report::Preview;
 use protocol::status::Status;
 use protocol::update::{History, UpdateRequest};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::event::Event;
+use super::preview::{PreviewInputs, Previews};
 
 /// What the machine service publishes.
 #[derive(Debug, Default)]
@@ -20,6 +26,8 @@ pub(super) struct Published {
     pub(super) status: Status,
     pub(super) policy: ResolvedPolicy,
     pub(super) history: History,
+    /// `None` before the first round.
+    pub(super) preview: Option<PreviewInputs>,
 }
 
 /// What the handlers need.
@@ -28,6 +36,8 @@ pub(super) struct Machine {
     pub(super) published: watch::Receiver<Arc<Published>>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) session_changed: Arc<Notify>,
+    pub(super) paths: Paths,
+    pub(super) previews: Arc<Previews>,
 }
 
 pub(super) fn api(machine: Machine) -> Api<Machine> {
@@ -37,6 +47,7 @@ pub(super) fn api(machine: Machine) -> Api<Machine> {
         .on(&RELOAD_POLICY, reload_policy)
         .on(&CHECK_FOR_UPDATE, check_for_update)
         .on(&UPDATE_HISTORY, update_history)
+        .on(&REPORT, report)
         .on(&SESSION_CHANGED, session_changed)
 }
 
@@ -46,6 +57,17 @@ struct LocalUser;
 impl Admission<Machine> for LocalUser {
     fn admit(_: &Machine, _: &Caller, _: &'static str) -> Result<Self, Refusal> {
         Ok(Self)
+    }
+}
+
+/// Every local user, of whom it matters whether it is an administrator.
+struct AnyUser {
+    is_administrator: bool,
+}
+
+impl Admission<Machine> for AnyUser {
+    fn admit(_: &Machine, caller: &Caller, _: &'static str) -> Result<Self, Refusal> {
+        Ok(Self { is_administrator: caller.peer.as_ref().is_some_and(Peer::may_manage) })
     }
 }
 
@@ -90,6 +112,16 @@ async fn check_for_update(
 
 async fn update_history(machine: Machine, _: LocalUser, _: Nothing) -> Result<History, Refusal> {
     Ok(machine.published.borrow().history.clone())
+}
+
+/// The user can always look. What a broker says about its user is that user's, so others do not see it here.
+async fn report(machine: Machine, caller: AnyUser, _: Nothing) -> Result<Preview, Refusal> {
+    let published = Arc::clone(&machine.published.borrow());
+    let Published { status, history, preview, .. } = &*published;
+    let Some(known) = preview else {
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the agent has just started"));
+    };
+    Ok(machine.previews.get(&machine.paths, status, history, known, caller.is_administrator).await)
 }
 
 /// Any local user may call it, since nothing in it is trusted: the service asks the brokers itself, and not often.

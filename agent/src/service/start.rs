@@ -16,8 +16,10 @@ use super::delivery::Delivery;
 use super::event::Event;
 use super::provider_check::{self, SignInFacts};
 use super::recurring::Recurring;
-use super::{Service, apply, next_poll, session_check};
+use super::{Service, apply, next_poll, session_check, status_file};
+use crate::health::identity::Origin;
 use crate::health::queue::Queue;
+use crate::health::sinks::http::Known;
 use crate::health::sources::sessions::Sessions;
 use crate::policy::{self, Read};
 use crate::state::private_folder;
@@ -44,7 +46,10 @@ impl Service {
             Read::Policy(snapshot) => *snapshot,
             Read::Vanished(_) => store.preview(now),
         };
-        let (queue, identity_problem) = Queue::open(&private_folder(&paths), random::bytes());
+        let (queue, identity_problem) =
+            Queue::open(&private_folder(&paths), random::bytes(), Origin::observe());
+        // A status that cannot be read tells nothing about before.
+        let history = status_file(&paths).peek().ok().flatten().map(|status| status.history);
         let lost: Vec<Problem> = identity_problem.into_iter().chain(update::take_up(&paths)).collect();
         for problem in &lost {
             tracing::error!("{}: {problem}", problem.code.as_str());
@@ -72,7 +77,9 @@ impl Service {
             waiting_for_update: Vec::new(),
             delivery: Delivery::new(now),
             queued: queue.waiting().len(),
-            device_id: queue.identity().device_id.clone(),
+            identity: queue.identity().clone(),
+            receiver: Known::default(),
+            history: history.unwrap_or_default(),
             queue: Some(queue),
             lost,
             report_problems: Vec::new(),

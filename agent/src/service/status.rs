@@ -60,6 +60,7 @@ impl Service {
             update: self.update_status(observed),
             report: self.report_status(),
             sign_in: Some(self.sign_in_status()),
+            history: self.history.clone(),
             problem_count: problems.len(),
             problems: problems.into_iter().take(MAXIMUM_PROBLEMS).collect(),
             extra: Extra::default(),

@@ -110,6 +110,7 @@ fn tests(steps: &mut Steps, more: &[String]) -> anyhow::Result<()> {
         ("wixl", "wixl"),
         ("osslsigncode", "osslsigncode"),
         ("dunst", "dunst"),
+        ("nft", "nftables"),
         ("Xvfb", "xvfb"),
     ])?;
     tools::debian_libraries(&["python3-samba", "python3-venv", "faketime"])?;

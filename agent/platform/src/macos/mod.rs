@@ -12,6 +12,7 @@ pub mod policy;
 pub mod posture;
 pub(crate) mod preferences;
 pub mod process;
+pub(crate) mod protection;
 pub mod service;
 pub mod system_proxy;
 pub(crate) mod tcp;

@@ -16,6 +16,7 @@ pub mod policy;
 pub mod posture;
 pub(crate) mod preferences;
 pub mod process;
+pub(crate) mod protection;
 mod registry;
 mod security;
 pub mod service;

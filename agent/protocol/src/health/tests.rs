@@ -1,6 +1,9 @@
+use policy_schema::Problem;
+
+use super::assess::roll_up;
 use super::*;
-use crate::session::SessionState;
-use crate::status::sample_status;
+use crate::session::{Kept, SessionState, SessionStatus};
+use crate::status::{SignInStatus, Status, sample_status};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -12,7 +15,7 @@ fn session(state: SessionState, problems: Vec<Problem>) -> SessionStatus {
         issuer: None,
         signed_in_at: None,
         token_expires_at: None,
-        kept: None,
+        kept: (state == SessionState::SignedIn).then_some(Kept::SecretStore.into()),
         lasting: false,
         problems,
         extra: Extra::default(),
@@ -48,16 +51,17 @@ fn device_has_the_state_of_the_decisive_component() {
         (&[S::Pass, S::Pass, S::NotApplicable, S::Pending], S::Pass),
     ];
     for (states, expected) in cases {
-        let parts = states.iter().map(|state| component(ComponentName::App, *state, "x", NOW)).collect();
+        let parts =
+            states.iter().map(|state| ComponentHealth::new(ComponentName::App, *state, "x", NOW)).collect();
         assert_eq!(roll_up(parts, NOW).known_state(), expected, "{states:?}");
     }
 }
 
 #[test]
 fn state_of_newer_version_makes_device_unknown_and_survives_round_trip() {
-    let mut newer = component(ComponentName::App, State::Pass, "x", NOW);
+    let mut newer = ComponentHealth::new(ComponentName::App, State::Pass, "x", NOW);
     newer.state = Open::Unknown("hibernating".to_owned());
-    let health = roll_up(vec![component(ComponentName::Agent, State::Pass, "x", NOW), newer], NOW);
+    let health = roll_up(vec![ComponentHealth::new(ComponentName::Agent, State::Pass, "x", NOW), newer], NOW);
     assert_eq!(health.known_state(), State::Unknown);
     let json = serde_json::to_value(&health).unwrap();
     assert_eq!(json["components"][1]["state"], "hibernating");
@@ -169,7 +173,7 @@ fn sign_in_that_nobody_has_tried_is_unknown_and_one_that_worked_is_pending() {
 #[test]
 fn device_on_which_the_agent_has_not_run_has_every_component_and_all_are_unknown() {
     let health = assess(None, false, Brokers::default(), NOW);
-    assert_eq!(health.components.len(), 6);
+    assert_eq!(health.components.len(), 7);
     assert!(health.components.iter().all(|part| part.known_state() == State::Unknown), "{health:#?}");
 }
 
@@ -191,5 +195,72 @@ fn app_that_is_not_installed_fails_only_if_policy_asks_for_it() {
 fn notes_and_warnings_fail_nothing() {
     let status =
         with(vec![Problem::new(Code::PolicyConflict, "x"), Problem::new(Code::ReportUndelivered, "x")]);
+    assert_eq!(assess(Some(&status), true, Brokers::default(), NOW).known_state(), State::Pass);
+}
+
+#[test]
+fn vault_is_as_its_sessions_are_stored_and_fails_without_sign_in() {
+    let stored = |kept: Option<Kept>| SessionStatus {
+        kept: kept.map(Open::Known),
+        ..session(SessionState::SignedIn, Vec::new())
+    };
+    let cases = [
+        (vec![], State::NotApplicable),
+        (vec![session(SessionState::SignedOut, Vec::new())], State::NotApplicable),
+        (vec![stored(Some(Kept::SecretStore)), stored(Some(Kept::File))], State::Pass),
+        (vec![stored(Some(Kept::SecretStore)), stored(Some(Kept::Memory))], State::Pending),
+        (vec![stored(Some(Kept::SecretStore)), stored(None)], State::Unknown),
+    ];
+    for (sessions, expected) in cases {
+        let health = assess(Some(&sample_status()), true, Brokers { sessions: &sessions, silent: 0 }, NOW);
+        assert_eq!(part(&health, ComponentName::Vault), expected, "{sessions:?}");
+    }
+    let corrupt = [session(SessionState::SignedIn, vec![Problem::new(Code::VaultCorrupt, "x")])];
+    let health = assess(Some(&sample_status()), true, Brokers { sessions: &corrupt, silent: 0 }, NOW);
+    assert_eq!(
+        (part(&health, ComponentName::Vault), part(&health, ComponentName::SignIn), health.known_state()),
+        (State::Fail, State::Pass, State::Fail)
+    );
+}
+
+#[test]
+fn each_session_is_a_part_of_sign_in_under_the_name_that_it_may_have() {
+    let named = SessionStatus {
+        account: Some("954aac2924b621ac".to_owned()),
+        signed_in_at: Some(NOW),
+        ..session(SessionState::SignedIn, Vec::new())
+    };
+    let failing = session(SessionState::SignedOut, vec![Problem::new(Code::SignInDenied, "x")]);
+    let sessions = [named, failing];
+    let health = assess(Some(&sample_status()), true, Brokers { sessions: &sessions, silent: 0 }, NOW);
+    let sign_in = health.components.iter().find(|part| part.name == ComponentName::SignIn).unwrap();
+    let users: Vec<_> =
+        sign_in.components.iter().map(|user| (user.instance.as_deref(), user.known_state())).collect();
+    assert_eq!(users, [(Some("954aac2924b621ac"), State::Pass), (None, State::Fail)]);
+    assert_eq!((sign_in.components[0].since, sign_in.known_state()), (Some(NOW), State::Fail));
+}
+
+#[test]
+fn component_of_an_agent_that_does_not_run_keeps_what_it_was() {
+    let health = assess(Some(&sample_status()), false, Brokers::default(), NOW);
+    let app = health.components.iter().find(|part| part.name == ComponentName::App).unwrap();
+    assert_eq!((app.known_state(), app.last_state.clone()), (State::Stale, Some(State::Pass.into())));
+}
+
+#[test]
+fn history_of_the_status_tells_since_when_and_shows_the_worst_of_what_flaps() {
+    let failing = with(vec![Problem::new(Code::UpdateFeedUnreachable, "no route")]);
+    let mut status = sample_status();
+    for minute in 0..7 {
+        let now = Timestamp::from_second(minute * 60).unwrap();
+        let observed = if minute % 2 == 0 { sample_status() } else { failing.clone() };
+        status = Status { history: status.history, ..observed };
+        status.history = next_history(&status, Brokers::default(), now);
+    }
+    let health = assess(Some(&status), true, Brokers::default(), NOW);
+    let update = health.components.iter().find(|part| part.name == ComponentName::Update).unwrap();
+    assert_eq!((update.known_state(), update.flaps), (State::Fail, Some(6)));
+    assert_eq!((health.known_state(), health.since), (State::Fail, Timestamp::from_second(300).ok()));
+    status.history = status.history.calm();
     assert_eq!(assess(Some(&status), true, Brokers::default(), NOW).known_state(), State::Pass);
 }

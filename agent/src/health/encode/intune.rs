@@ -1,24 +1,32 @@
 //! Discovery output of Intune's custom compliance.
 
+use policy_schema::export::compliance;
 use protocol::report::Report;
 use protocol::session::SessionStatus;
 use serde_json::{Map, Value, json};
 
 use super::codes;
 
-/// Discovery output of Intune's custom compliance: one line, one flat object, every key always there.
+/// Discovery output of Intune's custom compliance: one line, one flat object with every fact of the table. What this report does not
+/// have stays as it is where no agent answers.
 pub(super) fn encode(report: &Report) -> String {
-    let mut object = Map::new();
-    let mut set = |key: &str, value: Value| object.insert(key.to_owned(), value);
-    // Intune compares versions; one that is not known is below each.
-    let known = |version: String| if version.is_empty() { "0.0.0".to_owned() } else { version };
-    set("AgentVersion", json!(known(report.status.agent_version.clone())));
-    set(
-        "AppVersion",
-        json!(known(report.status.app.version.as_ref().map(ToString::to_string).unwrap_or_default())),
-    );
+    let facts = compliance::FACTS.iter().map(|fact| (fact.name.to_owned(), fact.absent.value()));
+    let mut object: Map<String, Value> = facts.collect();
+    let mut set = |name: &str, value: Value| {
+        if let Some(known) = object.get_mut(name) {
+            *known = value;
+        }
+    };
+    // Intune compares versions; one that is not known is below each, and no text at all is an error.
+    if !report.status.agent_version.is_empty() {
+        set("AgentVersion", json!(report.status.agent_version));
+    }
+    if let Some(version) = &report.status.app.version {
+        set("AppVersion", json!(version.to_string()));
+    }
     set("Health", json!(report.health.state()));
-    for part in &report.health.components {
+    for part in report.health.components.iter().flat_map(|part| std::iter::once(part).chain(&part.components))
+    {
         set(&format!("{}State", pascal(part.name())), json!(part.state()));
     }
     set("ObservedAt", json!(report.status.observed_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()));
@@ -27,6 +35,11 @@ pub(super) fn encode(report: &Report) -> String {
     set("ProblemCount", json!(report.problem_count()));
     set("SignedIn", json!(report.sign_in.iter().any(SessionStatus::is_signed_in)));
     Value::Object(object).to_string() + "\n"
+}
+
+/// The rules for it. This version of the agent is the oldest that complies.
+pub(super) fn rules() -> String {
+    String::from_utf8_lossy(&compliance::rules(env!("CARGO_PKG_VERSION"))).into_owned()
 }
 
 fn pascal(name: &str) -> String {

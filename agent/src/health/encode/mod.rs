@@ -14,6 +14,8 @@ pub(crate) enum Encoding {
     Json,
     /// One flat line for a custom compliance script of Intune.
     Intune,
+    /// The rules for that line, to upload to Intune.
+    IntuneRules,
     /// The result of an extension attribute of Jamf Pro.
     Jamf,
     /// Metrics in the text format of Prometheus.
@@ -27,6 +29,7 @@ pub(crate) fn encode(report: &Report, encoding: Encoding) -> String {
     match encoding {
         Encoding::Json => serde_json::to_string_pretty(report).unwrap_or_default() + "\n",
         Encoding::Intune => intune::encode(report),
+        Encoding::IntuneRules => intune::rules(),
         Encoding::Jamf => jamf::encode(report),
         Encoding::Prometheus => prometheus::encode(report),
         Encoding::Text => text::encode(report),
@@ -54,6 +57,7 @@ fn plain_code(code: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use policy_schema::export::compliance::FACTS;
     use policy_schema::{Code, Problem};
     use protocol::report::sample_report;
     use protocol::status::sample_status;
@@ -80,6 +84,13 @@ mod tests {
         let healthy = encode(&report(None), Encoding::Intune);
         let failing = encode(&report(Some(Code::PolicySyntax)), Encoding::Intune);
         assert_eq!(keys(&healthy), keys(&failing));
+        let facts: Vec<String> = FACTS.iter().map(|fact| fact.name.to_owned()).collect();
+        assert_eq!(keys(&healthy), facts, "the rules and the scripts know the same names");
+        let values: Value = serde_json::from_str(&healthy).unwrap();
+        for fact in FACTS {
+            let (value, absent) = (&values[fact.name], fact.absent.value());
+            assert_eq!((value.is_string(), value.is_number()), (absent.is_string(), absent.is_number()));
+        }
         assert!(failing.contains("\"PolicyState\":\"fail\"") && failing.contains("policy.syntax"));
         assert!(healthy.contains("\"SignInState\":\"not-applicable\""), "neither pass nor fail: {healthy}");
     }
@@ -112,7 +123,7 @@ mod tests {
         assert!(text.contains("steward_component_state{component=\"update\",state=\"fail\"} 1\n"));
         let ones =
             text.lines().filter(|line| line.starts_with("steward_component_state") && line.ends_with(" 1"));
-        assert_eq!(ones.count(), 7);
+        assert_eq!(ones.count(), 9);
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             assert!(line.rsplit(' ').next().unwrap().parse::<f64>().is_ok(), "{line}");
         }
@@ -121,7 +132,7 @@ mod tests {
     #[test]
     fn users_get_a_line_per_component() {
         let text = encode(&report(Some(Code::PolicySyntax)), Encoding::Text);
-        assert!(text.contains("policy     fail"), "{text}");
-        assert!(text.lines().count() == 7);
+        assert!(text.contains("policy            fail"), "{text}");
+        assert!(text.lines().count() == 9);
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use policy_schema::Open;
 use protocol::diagnosis::ReportedDiagnosis;
-use protocol::health::State;
+use protocol::health::{ComponentName, State};
 use protocol::report::Report;
 use protocol::session::SessionState;
 
@@ -20,8 +20,11 @@ pub(super) fn encode(report: &Report) -> String {
             let _ = writeln!(text, "steward_{name}{labels} {value}");
         }
     };
+    // Users are counted below: a label for each would never end.
+    let inner =
+        report.health.components.iter().flat_map(|part| std::iter::once(part).chain(&part.components));
     let parts: Vec<(String, String)> = std::iter::once(&report.health)
-        .chain(&report.health.components)
+        .chain(inner.filter(|part| part.name != ComponentName::User))
         .flat_map(|part| {
             State::ALL.map(|state| {
                 let labels = format!("{{component=\"{}\",state=\"{}\"}}", part.name(), state.as_str());

@@ -11,7 +11,8 @@ pub(super) fn encode(report: &Report) -> String {
     fn line(text: &mut String, part: &ComponentHealth, depth: usize) {
         let name = format!("{}{}", "  ".repeat(depth), part.name());
         let code = part.code.as_ref().map_or_else(String::new, |code| format!(" [{}]", code.as_str()));
-        let _ = writeln!(text, "{name:<12} {:<15} {}{code}", part.state(), part.reason);
+        let instance = part.instance.as_ref().map_or_else(String::new, |instance| format!("{instance}: "));
+        let _ = writeln!(text, "{name:<19} {:<14} {instance}{}{code}", part.state(), part.reason);
         for inner in &part.components {
             line(text, inner, depth + 1);
         }

@@ -1,14 +1,19 @@
-//! Sends reports as JSON to `ReportUrl`: oldest first, Retry-After obeyed. When to try again is decided by
-//! [`crate::service`].
+//! Sends reports as JSON to `ReportUrl`: oldest first, Retry-After obeyed. To a receiver that takes heartbeats, a report that says
+//! the same as the last goes as one. When to try again is decided by [`crate::service`].
 
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use net::chain;
-use net::http::{Fetched, Http, Network};
+use net::http::{Fetched, Http, Json, Network};
 use platform::{clock, file};
 use policy_schema::settings::ReportAcknowledgement;
 use policy_schema::{Code, Policy, Problem, Secret};
-use protocol::report::Report;
-use serde_json::Value;
+use protocol::health::Protection;
+use protocol::report::{Receipt, Report};
+use serde::Serialize;
 use url::Url;
 
 use crate::health::queue::Queue;
@@ -20,6 +25,10 @@ const LONGEST_RETRY_AFTER: u64 = 24 * 60 * 60;
 
 /// Only this many bytes of a response are read.
 const MAXIMUM_RESPONSE: usize = 64 * 1024;
+/// A receiver gets a whole report at least this often, in seconds: measurements move, and no digest says so.
+const WHOLE: i64 = 24 * 60 * 60;
+/// A shorter body is not compressed, in bytes.
+const WORTH_COMPRESSING: usize = 512;
 /// How often a report may fail while others are taken.
 const ATTEMPTS: u32 = 3;
 
@@ -31,12 +40,38 @@ pub(crate) struct Receiver {
     network: Network,
     /// In seconds; the promise of the next report is twice this.
     pub(crate) interval: u64,
+    /// What it said of itself.
+    known: Known,
+}
+
+/// What a receiver said of itself since the agent started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// Which one.
+    url: String,
+    /// It takes requests that gzip has compressed.
+    gzip: bool,
+    /// It takes heartbeats, and has a report with this digest since then.
+    has: Option<(String, Timestamp)>,
+}
+
+impl Known {
+    /// Whether a heartbeat says as much as a report with this digest.
+    pub(crate) fn has(&self, digest: &str, now: Timestamp) -> bool {
+        self.has.as_ref().is_some_and(|(known, at)| {
+            known == digest && (0..WHOLE).contains(&at.duration_until(now).as_secs())
+        })
+    }
 }
 
 impl Receiver {
-    /// Where policy wants reports to go.
-    pub(crate) fn of(policy: &Policy) -> Option<Self> {
+    /// Where policy wants reports to go. What is known about another receiver says nothing about this one.
+    pub(crate) fn of(policy: &Policy, known: &Known) -> Option<Self> {
+        let address = policy.report_url.clone()?;
+        let known =
+            if known.url == address { known.clone() } else { Known { url: address, ..Known::default() } };
         Some(Self {
+            known,
             url: policy.report_url.as_ref()?.parse().ok()?,
             acknowledgement: policy.report_acknowledgement,
             token: policy.report_enrollment_token.clone(),
@@ -45,21 +80,41 @@ impl Receiver {
         })
     }
 
-    /// Whether a successful response is the receiver's own. A captive portal is successful as well.
-    fn acknowledges(&self, response: &Fetched, sequence: u64) -> bool {
-        let repeats = || {
-            let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
-            let found = &body["sequence"];
-            found.as_u64() == Some(sequence) || found.as_str() == Some(&sequence.to_string())
-        };
-        match self.acknowledgement {
-            ReportAcknowledgement::AnySuccess => true,
-            ReportAcknowledgement::Receipt => matches!(response.status, 202 | 204) || repeats(),
+    /// What a successful response of the receiver says; `None` if it is not the receiver's own. A captive portal is successful as well.
+    fn receipt(&self, response: &Fetched, sequence: u64) -> Option<Receipt> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Number {
+            Number(u64),
+            Text(String),
         }
+        #[derive(serde::Deserialize)]
+        struct Body {
+            sequence: Option<Number>,
+            #[serde(default)]
+            heartbeats: bool,
+            #[serde(default)]
+            resend: bool,
+        }
+        let body = serde_json::from_slice::<Body>(&response.body).ok();
+        let receipt = body.map_or_else(Receipt::default, |Body { sequence, heartbeats, resend }| {
+            let sequence = sequence.and_then(|number| match number {
+                Number::Number(number) => Some(number),
+                Number::Text(text) => text.parse().ok(),
+            });
+            Receipt { sequence, heartbeats, resend }
+        });
+        let repeats = receipt.sequence == Some(sequence);
+        let is_own = match self.acknowledgement {
+            ReportAcknowledgement::AnySuccess => true,
+            ReportAcknowledgement::Receipt => matches!(response.status, 202 | 204) || repeats,
+        };
+        // Whoever does not repeat the number does not speak of this report.
+        is_own.then(|| if repeats { receipt } else { Receipt::default() })
     }
 
     /// The address as others may see it: a query can hold a key.
-    fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         let mut url = self.url.clone();
         url.set_query(None);
         url.to_string()
@@ -69,6 +124,10 @@ impl Receiver {
 /// What came of a delivery. The queue comes back with it.
 pub(crate) struct DeliveryReport {
     pub(crate) queue: Queue,
+    /// What the receiver said of itself so far.
+    pub(crate) known: Known,
+    /// What protects the device, if that was looked at.
+    pub(crate) protections: Vec<Protection>,
     pub(crate) problems: Vec<Problem>,
     /// Whether the receiver has taken a report.
     pub(crate) delivered: bool,
@@ -81,62 +140,85 @@ pub(crate) struct DeliveryReport {
 
 /// Makes a report, if there is anything to tell, puts it on disk, and sends what waits there.
 pub(crate) async fn deliver(
-    receiver: Receiver,
+    mut receiver: Receiver,
     queue: Queue,
     inputs: Option<ReportInputs>,
 ) -> DeliveryReport {
     let mut delivery = DeliveryReport {
         queue,
+        known: Known::default(),
+        protections: Vec::new(),
         problems: Vec::new(),
         delivered: false,
         not_made: false,
         retry_after: None,
         finished_at: clock::now(),
     };
-    let from_memory = match inputs {
-        Some(inputs) => make(&mut delivery, &inputs).await,
-        None => None,
+    let made = match inputs {
+        Some(inputs) => make(&mut delivery, &receiver, &inputs).await,
+        None => Made::Nothing,
     };
     match Http::new(&receiver.network) {
-        Ok(http) => {
+        Ok(http) => match made {
+            Made::Heartbeat(report) => send_heartbeat(&http, &mut receiver, &mut delivery, *report).await,
+            Made::Nothing => drop(send(&http, &mut receiver, &mut delivery).await),
             // What is sent of the queue makes room on a full disk.
-            let may_go_on = send(&http, &receiver, &mut delivery).await;
-            if let Some(report) = from_memory.filter(|_| may_go_on) {
-                send_from_memory(&http, &receiver, &mut delivery, report).await;
+            Made::InMemory(report) => {
+                if send(&http, &mut receiver, &mut delivery).await {
+                    send_from_memory(&http, &mut receiver, &mut delivery, *report).await;
+                }
             }
+        },
+        Err(error) => {
+            delivery.not_made |= matches!(made, Made::Heartbeat(_));
+            delivery.problems.push(undelivered(&receiver, &chain(&error)));
         }
-        Err(error) => delivery.problems.push(undelivered(&receiver, &chain(&error))),
     }
+    delivery.known = receiver.known;
     delivery.finished_at = clock::now();
     delivery
 }
 
-/// Makes a report and puts it on disk. One that cannot be put there is given back, to be sent from memory: the receiver must
-/// hear of a full disk.
-async fn make(delivery: &mut DeliveryReport, inputs: &ReportInputs) -> Option<Report> {
+/// What was made.
+enum Made {
+    /// Nothing new, or a report that is in the queue now.
+    Nothing,
+    /// A report for which there is no room on disk.
+    InMemory(Box<Report>),
+    /// A report that says the same as the one that the receiver has.
+    Heartbeat(Box<Report>),
+}
+
+/// Makes a report and puts it on disk, unless the receiver has one that says the same. One that cannot be put there is given back, to
+/// be sent from memory: the receiver must hear of a full disk.
+async fn make(delivery: &mut DeliveryReport, receiver: &Receiver, inputs: &ReportInputs) -> Made {
     let queue = &mut delivery.queue;
     // Without a durable number two reports could share one.
     let counted = queue.next_sequence();
-    if counted.is_ok() {
-        let report = report::make(inputs, queue.identity()).await;
-        match queue.add(&report) {
+    let Err(error) = counted else {
+        let (report, protections) = report::make(inputs, queue.identity()).await;
+        delivery.protections = protections;
+        if receiver.known.has(&report.digest, report.sent_at) && queue.waiting().is_empty() {
+            return Made::Heartbeat(Box::new(report));
+        }
+        return match queue.add(&report) {
             Ok(problem) => {
                 delivery.problems.extend(problem);
-                return None;
+                Made::Nothing
             }
-            Err(error) => return Some(from_memory(delivery, report, &error)),
-        }
-    }
-    let error = counted.err()?;
+            Err(error) => Made::InMemory(Box::new(from_memory(delivery, report, &error))),
+        };
+    };
     let Some(identity) = queue.identity_in_memory() else {
         delivery.not_made = true;
         delivery
             .problems
             .push(Problem::new(Code::AgentStateUnwritable, format!("no report was made: {error}")));
-        return None;
+        return Made::Nothing;
     };
-    let report = report::make(inputs, &identity).await;
-    Some(from_memory(delivery, report, &error))
+    let (report, protections) = report::make(inputs, &identity).await;
+    delivery.protections = protections;
+    Made::InMemory(Box::new(from_memory(delivery, report, &error)))
 }
 
 /// A report that says of itself that it could not be kept.
@@ -145,15 +227,21 @@ fn from_memory(delivery: &mut DeliveryReport, mut report: Report, error: &std::i
     let problem = Problem::new(Code::AgentStateUnwritable, message).using("memory: it is sent from there");
     report.status.problem_count += 1;
     report.status.problems.push(problem.clone());
+    report::seal(&mut report);
     delivery.problems.push(problem);
     // Until it is delivered, the next attempt makes a new one.
     delivery.not_made = true;
     report
 }
 
-async fn send_from_memory(http: &Http, receiver: &Receiver, delivery: &mut DeliveryReport, report: Report) {
-    match post(http, receiver, report).await {
-        Verdict::Accepted => {
+async fn send_from_memory(
+    http: &Http,
+    receiver: &mut Receiver,
+    delivery: &mut DeliveryReport,
+    report: Report,
+) {
+    match post_report(http, receiver, report).await {
+        Verdict::Accepted(_) => {
             delivery.delivered = true;
             delivery.not_made = false;
         }
@@ -165,8 +253,48 @@ async fn send_from_memory(http: &Http, receiver: &Receiver, delivery: &mut Deliv
     }
 }
 
+/// Sends a heartbeat. If the receiver wants the report after all, it gets that.
+async fn send_heartbeat(
+    http: &Http,
+    receiver: &mut Receiver,
+    delivery: &mut DeliveryReport,
+    mut report: Report,
+) {
+    stamp(&mut report, receiver);
+    match post(http, receiver, report.sequence, &report.heartbeat()).await {
+        Verdict::Accepted(Receipt { resend: false, .. }) => delivery.delivered = true,
+        Verdict::Accepted(_) | Verdict::Refused(_) => {
+            receiver.known.has = None;
+            // It has seen the number of the heartbeat.
+            let counted = delivery.queue.next_sequence();
+            report.sequence = delivery.queue.identity().sequence;
+            match counted.and_then(|()| delivery.queue.add(&report)) {
+                Ok(problem) => {
+                    delivery.problems.extend(problem);
+                    send(http, receiver, delivery).await;
+                }
+                Err(error) => {
+                    delivery.not_made = true;
+                    let message = format!("no report was made: {error}");
+                    delivery.problems.push(Problem::new(Code::AgentStateUnwritable, message));
+                }
+            }
+        }
+        // The next attempt tells how the device is then.
+        Verdict::Failed(problem) => {
+            delivery.not_made = true;
+            delivery.problems.push(problem.using("nothing: the next report says it"));
+        }
+        Verdict::Later(problem, pause) => {
+            delivery.not_made = true;
+            delivery.problems.push(problem.using("nothing: the next report says it"));
+            delivery.retry_after = pause;
+        }
+    }
+}
+
 /// Sends what waits, until it is empty or the receiver cannot be used now. Whether it can.
-async fn send(http: &Http, receiver: &Receiver, delivery: &mut DeliveryReport) -> bool {
+async fn send(http: &Http, receiver: &mut Receiver, delivery: &mut DeliveryReport) -> bool {
     let mut failed = Vec::new();
     for path in delivery.queue.waiting() {
         let report = match Queue::load(&path) {
@@ -178,8 +306,8 @@ async fn send(http: &Http, receiver: &Receiver, delivery: &mut DeliveryReport) -
                 continue;
             }
         };
-        match post(http, receiver, report).await {
-            Verdict::Accepted => delivery.delivered = true,
+        match post_report(http, receiver, report).await {
+            Verdict::Accepted(_) => delivery.delivered = true,
             Verdict::Refused(refusal) => delivery.problems.push(refusal),
             // The next one tells whether the receiver fails, or only with this report.
             Verdict::Failed(problem) => {
@@ -220,8 +348,8 @@ async fn send(http: &Http, receiver: &Receiver, delivery: &mut DeliveryReport) -
 }
 
 enum Verdict {
-    /// The receiver has it.
-    Accepted,
+    /// The receiver has it, and says this.
+    Accepted(Receipt),
     /// The receiver will never take it: it is dropped, and said so.
     Refused(Problem),
     /// The receiver failed, perhaps only with this report.
@@ -230,23 +358,49 @@ enum Verdict {
     Later(Problem, Option<u64>),
 }
 
-async fn post(http: &Http, receiver: &Receiver, mut report: Report) -> Verdict {
+/// The times at which a report is sent, and promises the next.
+fn stamp(report: &mut Report, receiver: &Receiver) {
     report.sent_at = clock::now();
     report.next_report_by = clock::after(report.sent_at, receiver.interval * 2);
-    let json = match serde_json::to_vec(&report) {
+}
+
+async fn post_report(http: &Http, receiver: &mut Receiver, mut report: Report) -> Verdict {
+    stamp(&mut report, receiver);
+    let verdict = post(http, receiver, report.sequence, &report).await;
+    if let Verdict::Accepted(receipt) = &verdict {
+        receiver.known.has = receipt.heartbeats.then_some((report.digest, report.sent_at));
+    }
+    verdict
+}
+
+async fn post(http: &Http, receiver: &mut Receiver, sequence: u64, body: &impl Serialize) -> Verdict {
+    let json = match serde_json::to_vec(body) {
         Ok(json) => json,
         Err(error) => return Verdict::Refused(undelivered(receiver, &error.to_string())),
+    };
+    let json = if receiver.known.gzip && json.len() >= WORTH_COMPRESSING {
+        Json::Gzip(compressed(&json))
+    } else {
+        Json::Plain(json)
     };
     let token = receiver.token.as_ref().map(Secret::expose);
     let response = match http.post_json(&receiver.url, token, json, MAXIMUM_RESPONSE).await {
         Ok(response) => response,
         Err(error) => return Verdict::Later(undelivered(receiver, &chain(&error)), None),
     };
+    // What it took before it may not take any more, and then says so (RFC 9110, section 15.5.16).
+    if response.status == 415 && receiver.known.gzip {
+        receiver.known.gzip = false;
+        return Box::pin(post(http, receiver, sequence, body)).await;
+    }
+    receiver.known.gzip |= response.takes_gzip;
     match response.status {
         // 409: it has it already, because its response got lost.
-        409 => Verdict::Accepted,
-        200..=299 if receiver.acknowledges(&response, report.sequence) => Verdict::Accepted,
+        409 => Verdict::Accepted(Receipt::default()),
         status @ 200..=299 => {
+            if let Some(receipt) = receiver.receipt(&response, sequence) {
+                return Verdict::Accepted(receipt);
+            }
             let reason =
                 format!("the response is not a receiver's: status {status}, without the report's sequence");
             let hint = "let the receiver respond with 202 or 204, or with {\"sequence\": ...}; or set `ReportAcknowledgement` to \
@@ -270,6 +424,14 @@ async fn post(http: &Http, receiver: &Receiver, mut report: Report) -> Verdict {
             }
         }
     }
+}
+
+/// A body as gzip (RFC 1952).
+fn compressed(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    // Memory takes everything.
+    let written = encoder.write_all(bytes).and_then(|()| encoder.finish());
+    written.expect("memory takes everything")
 }
 
 fn undelivered(receiver: &Receiver, reason: &str) -> Problem {

@@ -1,28 +1,89 @@
-//! What the device is like. Looked at when a report is made, never on a timer of its own.
+//! What the device is like, and what protects it. Looked at when a report is made, never on a timer of its own.
+
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use platform::SYSTEM_DISK;
+use platform::paths::Paths;
+use platform::protection::{self, Finding, Observation};
 use policy_schema::Extra;
+use protocol::health::{ComponentName, Protection, State};
 use protocol::report::Posture;
 use sysinfo::{DiskRefreshKind, Disks, MemoryRefreshKind, System};
 
-/// Observes the device. What the system does not tell stays unknown.
-pub(crate) fn observe() -> Posture {
+/// Observes the device. What the system does not tell is unknown, with the reason.
+pub(crate) fn observe(paths: &Paths) -> (Posture, Vec<Protection>) {
+    (facts(), protections(&protection::observe(paths)))
+}
+
+fn facts() -> Posture {
     let memory = memory();
-    let disks = Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage()).ok();
-    let root = disks
-        .as_ref()
-        .and_then(|disks| disks.iter().find(|disk| disk.mount_point() == std::path::Path::new(SYSTEM_DISK)));
+    let disks = Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage());
+    let mut unknown = BTreeMap::new();
+    let mut why = |name: &str, reason: &str| drop(unknown.insert(name.to_owned(), reason.to_owned()));
+    let root = match &disks {
+        Ok(disks) => disks.iter().find(|disk| disk.mount_point() == Path::new(SYSTEM_DISK)),
+        Err(_) => None,
+    };
+    if root.is_none() {
+        let reason = disks.as_ref().err().map_or("nothing is mounted there".to_owned(), ToString::to_string);
+        for name in ["disk_total", "disk_available"] {
+            why(name, &format!("{SYSTEM_DISK}: {reason}"));
+        }
+    }
+    if memory.is_none() {
+        for name in ["memory_total", "memory_available"] {
+            why(name, "the system does not say");
+        }
+    }
+    let mut known = |name: &str, value: Option<String>, reason: &str| {
+        if value.is_none() {
+            why(name, reason);
+        }
+        value
+    };
+    let not_said = "the system does not say";
+    let operating_system = known("operating_system", System::long_os_version().ok(), not_said);
+    let counts_none = "this system has no number of a build";
+    let operating_system_build = known("operating_system_build", protection::build(), counts_none);
+    let kernel = known("kernel", System::kernel_version().ok(), not_said);
+    let uptime = System::uptime().ok();
+    if uptime.is_none() {
+        why("uptime", not_said);
+    }
     Posture {
-        operating_system: System::long_os_version().ok(),
-        kernel: System::kernel_version().ok(),
+        operating_system,
+        operating_system_build,
+        kernel,
         architecture: std::env::consts::ARCH.to_owned(),
-        uptime: System::uptime().ok(),
+        uptime,
         memory_total: memory.map(|(total, _)| total),
         memory_available: memory.map(|(_, available)| available),
         disk_total: root.map(sysinfo::Disk::total_space),
         disk_available: root.map(sysinfo::Disk::available_space),
+        unknown,
         extra: Extra::default(),
     }
+}
+
+fn protections(found: &protection::Protections) -> Vec<Protection> {
+    let on_is_good = |name, observation| protection_of(name, observation, State::Pass, State::Fail);
+    vec![
+        on_is_good(ComponentName::DiskEncryption, &found.disk_encryption),
+        on_is_good(ComponentName::Firewall, &found.firewall),
+        on_is_good(ComponentName::SecureBoot, &found.secure_boot),
+        on_is_good(ComponentName::ScreenLock, &found.screen_lock),
+        protection_of(ComponentName::PendingRestart, &found.pending_restart, State::Pending, State::Pass),
+    ]
+}
+
+fn protection_of(name: ComponentName, observation: &Observation, on: State, off: State) -> Protection {
+    let (state, reason) = match &observation.finding {
+        Finding::On(reason) => (on, reason),
+        Finding::Off(reason) => (off, reason),
+        Finding::Unknown(reason) => (State::Unknown, reason),
+    };
+    Protection { name, state, reason: reason.clone(), evidence: observation.source.clone() }
 }
 
 /// The version of the kernel, as release feeds of electron-builder mean it (Node.js, `os.release()`).

@@ -1,7 +1,7 @@
 //! Where sessions are kept.
 
 codes! {
-    vault: SignIn {
+    vault: Vault {
         /// The secret store of the session cannot be used, so the session is kept in memory only.
         ///
         /// Cause: no Secret Service runs, or it is locked.

@@ -1,0 +1,161 @@
+//! The trees of /proc and /sys as kernels write them, with other names.
+
+use super::*;
+
+struct Device {
+    folder: tempfile::TempDir,
+    paths: Paths,
+}
+
+impl Device {
+    /// A device with these mounts.
+    fn new(mounts: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::new(Some(folder.path().to_owned()));
+        let device = Self { folder, paths };
+        device.write(MOUNTS, mounts);
+        device
+    }
+
+    fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+        let path = self.paths.under_root(Path::new(path));
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, text).unwrap();
+    }
+
+    fn link(&self, from: &str, to: &str) {
+        let from = self.folder.path().join(from);
+        fs_err::create_dir_all(from.parent().unwrap()).unwrap();
+        fs_err::os::unix::fs::symlink(self.folder.path().join(to), from).unwrap();
+    }
+
+    /// A disk with a partition.
+    fn disk(&self, name: &str, partition: &str, number: &str, removable: &str) {
+        let folder = format!("sys/devices/pci/{name}");
+        self.write(&format!("{folder}/removable"), removable);
+        self.write(&format!("{folder}/{partition}/partition"), "1\n");
+        self.link(&format!("sys/dev/block/{number}"), &format!("{folder}/{partition}"));
+    }
+
+    /// A device of the device mapper that lies on others.
+    fn mapped(&self, name: &str, number: &str, id: &str, on: &[&str]) {
+        let folder = format!("sys/devices/virtual/block/{name}");
+        self.write(&format!("{folder}/dm/uuid"), id);
+        for below in on {
+            let file = Path::new(below).file_name().unwrap().to_str().unwrap();
+            self.link(&format!("{folder}/slaves/{file}"), below);
+        }
+        self.link(&format!("sys/dev/block/{number}"), &folder);
+    }
+
+    fn encryption(&self) -> &'static str {
+        kind(&disk_encryption(&self.paths))
+    }
+}
+
+fn kind(observation: &Observation) -> &'static str {
+    match observation.finding {
+        Finding::On(_) => "on",
+        Finding::Off(_) => "off",
+        Finding::Unknown(_) => "unknown",
+    }
+}
+
+const ROOT: &str = "21 1 253:0 / / rw,relatime shared:1 - ext4 /dev/mapper/root rw\n";
+const BOOT: &str = "30 21 8:1 / /boot rw - ext4 /dev/sda1 rw\n22 21 0:5 / /proc rw - proc proc rw\n";
+
+#[test]
+fn disk_is_encrypted_if_dm_crypt_lies_below_everything_that_is_mounted_from_it() {
+    let device = Device::new(&format!("{ROOT}{BOOT}"));
+    device.disk("sda", "sda1", "8:1", "0\n");
+    device.disk("sdb", "sdb2", "8:18", "0\n");
+    assert_eq!(device.encryption(), "unknown", "nothing is known about /");
+    // LVM on LUKS, as installers make it.
+    device.mapped("dm-1", "253:1", "CRYPT-LUKS2-0123-vda3_crypt\n", &["sys/devices/pci/sdb/sdb2"]);
+    device.mapped("dm-0", "253:0", "LVM-abc\n", &["sys/devices/virtual/block/dm-1"]);
+    assert_eq!(device.encryption(), "on");
+
+    // Another disk that is not.
+    let more = "31 21 8:18 / /srv rw - xfs /dev/sdb2 rw\n";
+    device.write(MOUNTS, format!("{ROOT}{BOOT}{more}"));
+    assert_eq!(device.encryption(), "off");
+    let Finding::Off(reason) = disk_encryption(&device.paths).finding else { panic!() };
+    assert!(reason.ends_with("/srv"), "{reason}");
+}
+
+#[test]
+fn mirror_of_which_one_disk_is_not_encrypted_is_not() {
+    let device = Device::new(ROOT);
+    device.disk("sda", "sda3", "8:3", "0\n");
+    device.disk("sdb", "sdb3", "8:19", "0\n");
+    device.mapped("dm-1", "253:1", "CRYPT-PLAIN-a\n", &["sys/devices/pci/sda/sda3"]);
+    let on = ["sys/devices/virtual/block/dm-1", "sys/devices/pci/sdb/sdb3"];
+    device.mapped("dm-0", "253:0", "LVM-abc\n", &on);
+    assert_eq!(device.encryption(), "off");
+}
+
+#[test]
+fn stick_and_mounted_file_do_not_count_and_do_not_hide_the_disk() {
+    let mounts = format!(
+        "{ROOT}32 21 8:33 / /media/stick rw - vfat /dev/sdc1 rw\n33 21 7:1 / /snap/x ro - squashfs /dev/loop1 ro\n"
+    );
+    let device = Device::new(&mounts);
+    device.disk("sdc", "sdc1", "8:33", "1\n");
+    device.write("sys/devices/virtual/block/loop1/loop/backing_file", "/x.snap");
+    device.link("sys/dev/block/7:1", "sys/devices/virtual/block/loop1");
+    device.disk("sda", "sda3", "8:3", "0\n");
+    device.mapped("dm-0", "253:0", "CRYPT-LUKS1-a\n", &["sys/devices/pci/sda/sda3"]);
+    assert_eq!(device.encryption(), "on");
+}
+
+#[test]
+fn file_system_that_names_no_disk_and_devices_in_a_circle_are_unknown() {
+    let device = Device::new("21 1 0:35 / / rw - overlay overlay rw\n");
+    assert_eq!(device.encryption(), "unknown");
+    let device = Device::new(ROOT);
+    device.mapped("dm-0", "253:0", "LVM-a\n", &["sys/devices/virtual/block/dm-0"]);
+    assert_eq!(device.encryption(), "unknown");
+    assert_eq!(Device::new("nonsense\n\n - \n").encryption(), "unknown");
+}
+
+#[test]
+fn secure_boot_is_what_the_firmware_says() {
+    let device = Device::new("");
+    let state = || kind(&secure_boot(&device.paths));
+    assert_eq!(state(), "unknown", "a container");
+    device.write("/sys/firmware/acpi/tables", "");
+    assert_eq!(state(), "off", "a device that did not start by UEFI");
+    device.write("/sys/firmware/efi/fw_platform_size", "64");
+    assert_eq!(state(), "unknown");
+    for (content, expected) in [
+        (vec![6, 0, 0, 0, 1], "on"),
+        (vec![6, 0, 0, 0, 0], "off"),
+        (vec![6, 0, 0, 0], "unknown"),
+        (vec![], "unknown"),
+    ] {
+        device.write(SECURE_BOOT, &content);
+        assert_eq!(state(), expected, "{content:?}");
+    }
+}
+
+#[test]
+fn restart_is_pending_only_where_something_notes_it() {
+    let device = Device::new("");
+    let state = || kind(&pending_restart(&device.paths));
+    assert_eq!(state(), "unknown");
+    device.write(RESTART_HOOKS[1], "#!/bin/sh\n");
+    assert_eq!(state(), "off");
+    device.write(RESTART, "*** System restart required ***\n");
+    assert_eq!(state(), "on");
+}
+
+#[test]
+fn firewall_whose_rules_are_hidden_is_on_if_ufw_is_and_never_off() {
+    let device = Device::new("");
+    let state = || kind(&known_firewall(&device.paths, "hidden"));
+    assert_eq!(state(), "unknown");
+    device.write(UFW, "# ENABLED=yes\nENABLED=no\n");
+    assert_eq!(state(), "unknown");
+    device.write(UFW, "# /etc/ufw/ufw.conf\nENABLED=yes\nLOGLEVEL=low\n");
+    assert_eq!(state(), "on");
+}
