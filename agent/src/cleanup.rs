@@ -13,6 +13,7 @@ use platform::state::StateError;
 use platform::{log_file, native, service};
 
 use crate::app::{observe, ownership, write};
+use crate::health::sinks::textfile;
 use crate::service::plan::{Step, leave_old_location};
 use crate::state::private_folder;
 
@@ -72,11 +73,15 @@ pub(crate) fn of_machine(paths: &Paths) -> Result<Vec<String>, CleanupError> {
             | Step::Record(_)
             | Step::CheckForUpdate
             | Step::SendReport
-            | Step::CheckProvider => continue,
+            | Step::CheckProvider
+            | Step::UpdateTextfile => continue,
         };
         done.map_err(|source| CleanupError::Refused { what: what.clone(), source })?;
         removed.push(what);
     }
+    let textfile = textfile::remove(paths)
+        .map_err(|source| CleanupError::Refused { what: "the file of metrics".to_owned(), source })?;
+    removed.extend(textfile.map(|path| path.display().to_string()));
     if let Some(log) = service::log_file(paths, Role::Agent) {
         let what = log.display().to_string();
         log_file::remove(&log).map_err(|source| CleanupError::Refused { what, source })?;

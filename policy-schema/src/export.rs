@@ -128,7 +128,7 @@ impl Format {
                 "OMA-URI settings (CSV, JSON), macOS preference file, scripts, .reg, custom compliance"
             }
             Self::Registry => "a .reg file, and a Registry.pol for Group Policy",
-            Self::Jamf => "a custom schema for Jamf Pro",
+            Self::Jamf => "a custom schema and the scripts of extension attributes for Jamf Pro",
             Self::Manifest => "a ProfileManifest for editors of profiles",
             Self::JsonSchema => "JSON Schema of the policy file",
             Self::Toml => "a drop-in for Linux with every setting explained",
@@ -157,7 +157,10 @@ pub fn export(
             Artefact::new(REG, registry::reg(policy)),
             Artefact::new("registry/Registry.pol", registry::pol(policy)),
         ],
-        Format::Jamf => vec![Artefact::new(format!("jamf/{DOMAIN}.json"), jamf::schema())],
+        Format::Jamf => {
+            let schema = Artefact::new(format!("jamf/{DOMAIN}.json"), jamf::schema());
+            std::iter::once(schema).chain(compliance::extension_attributes()).collect()
+        }
         Format::Manifest => vec![Artefact::new(format!("manifest/{DOMAIN}.plist"), manifest::manifest())],
         Format::JsonSchema => vec![Artefact::new("policy.schema.json", json_schema::schema())],
         Format::Toml => vec![Artefact::new("linux/50-steward.toml", toml::drop_in(policy))],

@@ -6,6 +6,7 @@ mod at_logon;
 mod attacks;
 mod callers;
 mod certified_provider;
+mod collectors;
 mod command_line;
 mod compliance;
 mod doctor;

@@ -133,6 +133,9 @@ enum Verb {
         /// The format that the collector reads.
         #[arg(long, value_enum, default_value = "text")]
         format: Encoding,
+        /// Print one fact only, as `--format intune` names it: for an extension attribute of Jamf Pro.
+        #[arg(long, value_name = "NAME", value_parser = report::FACT_NAMES, requires = "format")]
+        key: Option<String>,
         /// Show exactly what would be sent now, to whom, when, and what policy leaves out.
         #[arg(long, conflicts_with = "format")]
         show: bool,
@@ -332,9 +335,12 @@ async fn dispatch(paths: Paths, verb: Verb, json: bool) -> anyhow::Result<ExitCo
         Verb::Policy(verb) => return policy::policy(&paths, verb, json).await,
         Verb::Update(arguments) => return Box::pin(update::update(&paths, arguments, json)).await,
         Verb::Report { show: true, .. } => return Box::pin(report::show(&paths, json)).await,
-        Verb::Report { format, .. } => {
+        Verb::Report { format, key, .. } => {
+            if key.is_some() && format != Encoding::Jamf {
+                anyhow::bail!("`--key` prints a fact for Jamf Pro: add `--format jamf`");
+            }
             let format = if json { Encoding::Json } else { format };
-            return Box::pin(report::report(&paths, format)).await;
+            return Box::pin(report::report(&paths, format, key.as_deref())).await;
         }
         Verb::Login(arguments) => sign_in::login(&paths, arguments, json).await?,
         Verb::Token(arguments) => token::token(&paths, arguments, json).await?,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use net::client::{CallError, call};
 use platform::clock;
 use platform::paths::Paths;
+use policy_schema::export::compliance::FACTS;
 use policy_schema::settings::ReportIdentity;
 use protocol::agent::REPORT;
 use protocol::endpoint::Nothing;
@@ -13,18 +14,30 @@ use protocol::report::{Destination, Preview, Report};
 
 use super::hanging;
 use super::status::{duration, overview};
-use crate::health::encode::{Encoding, encode};
+use crate::health::encode::{Encoding, encode, encode_fact};
 use crate::health::identity::{Identity, Origin};
 use crate::health::report::{self, ReportInputs};
 
-/// Prints the report for a collector.
-pub(super) async fn report(paths: &Paths, encoding: Encoding) -> anyhow::Result<ExitCode> {
+/// The names of facts.
+pub(super) const FACT_NAMES: [&str; FACTS.len()] = {
+    let mut names = [""; FACTS.len()];
+    let mut number = 0;
+    while number < FACTS.len() {
+        names[number] = FACTS[number].name;
+        number += 1;
+    }
+    names
+};
+
+/// Prints the report for a collector, or one fact of it.
+pub(super) async fn report(paths: &Paths, encoding: Encoding, key: Option<&str>) -> anyhow::Result<ExitCode> {
     // Without an agent, or with one of another version, this process knows what its last status says.
     let report = match call(&paths.agent_socket(), &REPORT, &Nothing {}).await {
         Ok(Preview { report, .. }) => report,
         Err(_) => made_here(paths).await,
     };
-    out!("{}", encode(&report, encoding).trim_end());
+    let text = key.and_then(|name| encode_fact(&report, name)).unwrap_or_else(|| encode(&report, encoding));
+    out!("{}", text.trim_end());
     // A collector takes a failing exit code for a failed collection, so a device that fails is a success here.
     Ok(ExitCode::SUCCESS)
 }

@@ -45,6 +45,7 @@ use provider_check::SignInFacts;
 use recurring::Recurring;
 use reporting::Fingerprint;
 use routes::{Machine, Published};
+use textfile::Textfile;
 
 mod app_notices;
 mod apply;
@@ -63,6 +64,7 @@ mod routes;
 mod session_check;
 mod start;
 mod status;
+mod textfile;
 
 pub use error::StartError;
 pub(crate) use publish::status_file;
@@ -194,6 +196,7 @@ struct Service {
     delivery: Delivery,
     /// What the receiver of reports said of itself.
     receiver: Known,
+    textfile: Textfile,
     /// What the components of the device were before.
     history: HealthHistory,
     /// Away while a delivery is under way.
@@ -293,6 +296,7 @@ impl Service {
             Event::FirstStartFailed(failed) => self.first_start_failed(failed),
             Event::ProviderChecked(outcome) => self.provider_checked(*outcome),
             Event::DeliveryFinished(delivery) => self.delivery_finished(*delivery),
+            Event::TextfileUpdated(outcome) => self.textfile_updated(outcome),
             Event::Stop => return,
         }
         self.round();
@@ -318,6 +322,7 @@ impl Service {
             update: self.update_check.due(),
             report: self.delivery.due(),
             provider: self.provider_check.due(),
+            textfile: self.textfile_due(),
         }
     }
 
@@ -380,6 +385,7 @@ impl Service {
         self.update_check = self.update_check.no_later_than(latest);
         self.provider_check = self.provider_check.no_later_than(clock::after(latest, LONGEST_WAIT));
         self.delivery = self.delivery.no_later_than(latest);
+        self.textfile_no_later_than(latest);
         self.poll_due = self.poll_due.min(clock::after(now, POLL));
         let descriptor = self.descriptor();
         let location = descriptor.and_then(|app| app.location(&self.paths));

@@ -1,4 +1,5 @@
-//! PURE: when something is checked that is checked again and again: the release feed, the identity provider.
+//! PURE: when something is done that is done again and again: checks of the release feed and the identity provider, the file of
+//! metrics.
 
 use jiff::Timestamp;
 
@@ -16,7 +17,7 @@ pub(super) enum Recurring {
 pub(super) enum Event {
     /// An administrator asks for a check.
     Requested { now: Timestamp },
-    /// Policy has changed. The next one is due at `due`.
+    /// Policy has changed, or what is written. The next one is due at `due`.
     PolicyChanged { due: Timestamp },
     /// One begins.
     Started,

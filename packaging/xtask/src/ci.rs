@@ -111,6 +111,9 @@ fn tests(steps: &mut Steps, more: &[String]) -> anyhow::Result<()> {
         ("osslsigncode", "osslsigncode"),
         ("dunst", "dunst"),
         ("nft", "nftables"),
+        ("promtool", "prometheus"),
+        ("prometheus-node-exporter", "prometheus-node-exporter"),
+        ("xmllint", "libxml2-utils"),
         ("Xvfb", "xvfb"),
     ])?;
     tools::debian_libraries(&["python3-samba", "python3-venv", "faketime"])?;

@@ -80,6 +80,34 @@ fn absent() -> String {
     Value::Object(facts.collect()).to_string()
 }
 
+/// The scripts of extension attributes of Jamf Pro: one for each fact, since an attribute has one value.
+#[must_use]
+pub fn extension_attributes() -> Vec<Artefact> {
+    let script = |fact: &Fact| {
+        let Fact { name, absent } = fact;
+        let (kind, absent) = match absent {
+            Absent::Text("unknown") | Absent::Boolean(_) => ("String", "unknown"),
+            Absent::Text(_) if *name == "ObservedAt" => ("Date", "1970-01-01 00:00:00"),
+            Absent::Text(absent) => ("String", *absent),
+            Absent::Number(_) => ("Integer", "-1"),
+        };
+        format!(
+            "#!/bin/sh\n\
+             # Extension attribute of Jamf Pro: `{name}` of Steward. Data type: {kind}. It prints a result on every device.\n\
+             steward='/Library/Application Support/Steward/bin/steward'\n\
+             printed=$(\"$steward\" report --format jamf --key {name} 2> /dev/null)\n\
+             case $printed in\n\
+             '<result>'*'</result>') printf '%s\\n' \"$printed\" ;;\n\
+             *) printf '%s\\n' '<result>{absent}</result>' ;;\n\
+             esac\n"
+        )
+    };
+    FACTS
+        .iter()
+        .map(|fact| Artefact::new(format!("jamf/extension-attributes/{}.sh", fact.name), script(fact)))
+        .collect()
+}
+
 /// Windows 10 version 1809, and Server 2019: what the package needs.
 const OLDEST_BUILD: u32 = 17763;
 

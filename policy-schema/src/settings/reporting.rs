@@ -20,6 +20,12 @@ settings! {
         /// An OpenTelemetry collector that metrics and logs are sent to.
         OtlpUrl => otlp_url: Option<String> =
             Setting::text(Format::Url, "https://otel.example.com:4318").not_yet_effective();
+        /// Textfile of metrics
+        ///
+        /// A file for the textfile collector of an exporter of Prometheus. The agent writes its metrics there after a change, and
+        /// after the report interval.
+        ReportTextfile => report_textfile: Option<String> =
+            Setting::text(Format::Textfile, "/var/lib/prometheus/node-exporter/steward.prom");
         /// Report interval
         ///
         /// How often a report is sent while nothing changes. A change is reported at once.
@@ -41,7 +47,8 @@ settings! {
             Setting::choice(ReportIdentity::CHOICES, "pseudonym").default(Literal::Text("none"));
         /// Device posture in reports
         ///
-        /// Whether reports say what the device is like: operating system, memory, free disk space, uptime.
+        /// Whether reports say what the device is like (operating system, memory, free disk space, uptime) and what protects it
+        /// (encryption of disks, firewall, secure boot, lock of the screen, a pending restart).
         ReportPosture => report_posture: bool = Setting::boolean(true).strict(Literal::Boolean(false));
     }
 }

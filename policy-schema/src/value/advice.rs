@@ -31,6 +31,7 @@ fn more_separators(format: Format) -> &'static [&'static str] {
         | Format::Downgrade
         | Format::Name
         | Format::UpdateSource
+        | Format::Textfile
         | Format::Publisher
         | Format::Window
         | Format::Certificate => &[],

@@ -44,6 +44,8 @@ pub enum Format {
     Downgrade,
     /// An absolute path of a folder or a share, or an https URL.
     UpdateSource,
+    /// An absolute path of a file of metrics: `.prom`, as the textfile collectors of Prometheus read it.
+    Textfile,
     /// The common name in a certificate, or a team ID of Apple's.
     Publisher,
     /// Lower-case letters, digits and hyphens.
@@ -103,6 +105,7 @@ impl Format {
             Self::Pin => "a version, as `2.1.0`, or the beginning of one, as `2.1`",
             Self::Downgrade => "two versions, as `2.1.0 to 2.0.4`",
             Self::UpdateSource => "the path of a folder or a share, or an https URL",
+            Self::Textfile => "the absolute path of a file whose name ends in `.prom`",
             Self::Publisher => "the name in a publisher's certificate, or a team ID",
             Self::Name => "a name of lower-case letters, digits and hyphens",
             Self::Application => {
@@ -144,6 +147,7 @@ impl Format {
             Self::UpdateSource => {
                 r"^(/.*|[A-Za-z]:\x5c.*|\x5c\x5c[^\x5c]+\x5c.*|https?://[^/?#\s@]+(/[^?#\s]*)?)$"
             }
+            Self::Textfile => r"^(/.*|[A-Za-z]:\x5c.*)[^/\x5c]\.prom$",
             Self::Name => "^[a-z0-9-]{1,64}$",
             Self::Application => r"^(confirm:)?(/.*|[A-Za-z]:\x5c.*|[a-z0-9-]{1,64})$",
             Self::Window => "^([A-Z][A-Za-z,-]* )?[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}$",
@@ -235,6 +239,12 @@ impl Format {
                 let plain = text.split(['/', '\\']).all(|part| part != "." && part != "..");
                 when((text.starts_with('/') || windows || share) && plain, Reason::Form)
             }
+            Self::Textfile => {
+                let windows = text.as_bytes().get(1..3) == Some(b":\\");
+                let plain =
+                    text.split(['/', '\\']).all(|part| part != "." && part != ".." && part != ".prom");
+                when((text.starts_with('/') || windows) && is_textfile(text) && plain, Reason::Form)
+            }
             // Publishers are compared by one name of the certificate, not by all.
             Self::Publisher => when(!is_distinguished_name(text), Reason::Form),
             Self::Name => when(is_name(text), Reason::Form),
@@ -296,7 +306,7 @@ impl Format {
             Self::Application => {
                 first(&|character| character == '"').or_else(|| text::look_alike_in_path(text))
             }
-            Self::UpdateSource => {
+            Self::UpdateSource | Self::Textfile => {
                 first(&|character| character == '"').or_else(|| text::look_alike_in_path(text))
             }
             Self::Window => first(&|character| !character.is_ascii()),
@@ -326,9 +336,15 @@ impl Format {
             | Self::Downgrade
             | Self::Name
             | Self::UpdateSource
+            | Self::Textfile
             | Self::Application => anywhere(),
         }
     }
+}
+
+/// Whether the collectors of Prometheus read a file of this name: they compare capitals.
+pub(super) fn is_textfile(text: &str) -> bool {
+    text.strip_suffix(".prom").is_some()
 }
 
 /// Whether a text is the whole subject of a certificate (RFC 4514): `CN=Example Corp, O=Example Corp`.

@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::advice;
-use super::format::{Format, Reason, is_distinguished_name};
+use super::format::{Format, Reason, is_distinguished_name, is_textfile};
 use crate::message::{excerpt, without_query};
 use crate::raw::Notation;
 use crate::text;
@@ -177,6 +177,7 @@ fn by_format(text: &str, format: Format) -> Option<String> {
         Format::UpdateSource => Some(
             "write the whole path, from the root, the drive or \\\\server on, or an https URL".to_owned(),
         ),
+        Format::Textfile => Some(about_textfile(text).to_owned()),
         Format::Application => about_application(text).map(ToOwned::to_owned),
         Format::Window => Some(window(text).map_or_else(
             || "write times of a 24-hour clock, with days as Mon, Tue, Wed, Thu, Fri, Sat, Sun".to_owned(),
@@ -344,6 +345,14 @@ fn about_certificate(text: &str) -> &'static str {
     }
 }
 
+fn about_textfile(text: &str) -> &'static str {
+    if is_textfile(text) {
+        "write the whole path, from the root or the drive on"
+    } else {
+        "name the file as `steward.prom`, in the folder of the collector"
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -367,6 +376,8 @@ mod tests {
                 "write the version that is installed, `to`, and the version to install",
             ),
             (Format::UpdateSource, "file:///srv/updates", "write the path itself"),
+            (Format::Textfile, "steward.prom", "write the whole path, from the root or the drive on"),
+            (Format::Textfile, "/var/x", "name the file as `steward.prom`, in the folder of the collector"),
             (
                 Format::Publisher,
                 "CN=Example, O=Example",

@@ -8,7 +8,7 @@ use super::registry::is_absent;
 use crate::finding::{Finding, Observation};
 use crate::paths::Paths;
 
-/// Set when the volume that Windows started from is protected by BitLocker.
+/// Set when the volume that Windows started from is protected by `BitLocker`.
 const BITLOCKER: &str = r"SYSTEM\CurrentControlSet\Control\BitLockerStatus";
 const SECURE_BOOT: &str = r"SYSTEM\CurrentControlSet\Control\SecureBoot\State";
 /// The firewall's own settings, and above them those of Group Policy (Microsoft, [MS-GPFAS]).

@@ -7,9 +7,13 @@ use serde_json::{Map, Value, json};
 
 use super::codes;
 
-/// Discovery output of Intune's custom compliance: one line, one flat object with every fact of the table. What this report does not
-/// have stays as it is where no agent answers.
+/// Discovery output of Intune's custom compliance: one line, one flat object.
 pub(super) fn encode(report: &Report) -> String {
+    Value::Object(facts(report)).to_string() + "\n"
+}
+
+/// Every fact of the table. What this report does not have stays as it is where no agent answers.
+pub(super) fn facts(report: &Report) -> Map<String, Value> {
     let facts = compliance::FACTS.iter().map(|fact| (fact.name.to_owned(), fact.absent.value()));
     let mut object: Map<String, Value> = facts.collect();
     let mut set = |name: &str, value: Value| {
@@ -34,7 +38,7 @@ pub(super) fn encode(report: &Report) -> String {
     set("ProblemCodes", json!(codes(report)));
     set("ProblemCount", json!(report.problem_count()));
     set("SignedIn", json!(report.sign_in.iter().any(SessionStatus::is_signed_in)));
-    Value::Object(object).to_string() + "\n"
+    object
 }
 
 /// The rules for it. This version of the agent is the oldest that complies.

@@ -1,5 +1,6 @@
 //! The same report for everybody who collects it. Pure: a report in, text out. A new dialect is a new module here.
 
+use policy_schema::export::compliance::FACTS;
 use protocol::report::Report;
 
 mod intune;
@@ -36,6 +37,12 @@ pub(crate) fn encode(report: &Report, encoding: Encoding) -> String {
     }
 }
 
+/// One fact for an extension attribute of Jamf Pro; `None` if there is no fact of this name.
+pub(crate) fn encode_fact(report: &Report, name: &str) -> Option<String> {
+    let fact = FACTS.iter().find(|fact| fact.name == name)?;
+    Some(jamf::fact(report, fact))
+}
+
 fn codes(report: &Report) -> String {
     codes_of(report).join(",")
 }
@@ -57,7 +64,6 @@ fn plain_code(code: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use policy_schema::export::compliance::FACTS;
     use policy_schema::{Code, Problem};
     use protocol::report::sample_report;
     use protocol::status::sample_status;
@@ -102,6 +108,25 @@ mod tests {
             encode(&report(Some(Code::PolicySyntax)), Encoding::Jamf),
             "<result>fail: policy.syntax</result>\n"
         );
+    }
+
+    #[test]
+    fn jamf_gets_each_fact_alone_and_nothing_that_could_be_markup() {
+        let mut report = report(None);
+        for (name, expected) in [
+            ("PolicyState", "pass"),
+            ("PolicyHash", "abc"),
+            ("ObservedAt", "1970-01-01 00:00:00"),
+            ("ProblemCount", "0"),
+            ("SignedIn", "false"),
+            ("ProblemCodes", ""),
+        ] {
+            let result = format!("<result>{expected}</result>\n");
+            assert_eq!(encode_fact(&report, name), Some(result), "{name}");
+        }
+        assert_eq!(encode_fact(&report, "policystate"), None);
+        report.status.policy.hash = "</result>".to_owned();
+        assert_eq!(encode_fact(&report, "PolicyHash").as_deref(), Some("<result>unknown</result>\n"));
     }
 
     #[test]

@@ -75,6 +75,7 @@ pub(super) fn encode(report: &Report) -> String {
     let sign_in = report.status.sign_in.as_ref();
     let delivery = &report.status.report;
     let moments = [
+        ("report_made_timestamp_seconds", "When this was written.", Some(report.sent_at)),
         ("report_next_timestamp_seconds", "When the next report is due.", delivery.next),
         ("report_delivered_timestamp_seconds", "When a report was last delivered.", delivery.delivered_at),
         (

@@ -1,3 +1,4 @@
 //! Where reports go.
 
 pub(crate) mod http;
+pub(crate) mod textfile;

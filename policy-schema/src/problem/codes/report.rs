@@ -20,5 +20,12 @@ codes! {
         ///
         /// Fix: restore the connection; the newest reports are kept.
         ReportDropped = "report.dropped", Warning;
+        /// The file of metrics could not be written.
+        ///
+        /// Cause: its folder does not exist, or the agent may not write there. The service for Linux may write to
+        /// `/var/lib/prometheus/node-exporter` only.
+        ///
+        /// Fix: create the folder, name another one in `ReportTextfile`, or let the service write there (`ReadWritePaths=`).
+        ReportTextfileUnwritable = "report.textfile-unwritable", Error;
     }
 }
