@@ -7,6 +7,7 @@ use e2e::windows::Windows;
 use policy_schema::Code;
 use policy_schema::export::registry;
 use policy_schema::read::drop_in;
+use protocol::report::Report;
 use protocol::status::Status;
 use serde_json::Value;
 
@@ -219,4 +220,48 @@ async fn cleanup_removes_what_steward_wrote_and_refuses_while_the_agent_runs() {
     let written = windows.registry(&windows.key(QUICK)).await;
     assert!(!written.contains("DisableSocialLogin") && written.contains("major"), "{written}");
     assert_eq!(windows.state_file("status.json"), None);
+}
+
+/// What the registry of Windows says about the protection of the device, with the values that Windows writes there.
+#[tokio::test]
+async fn posture_is_what_the_registry_says_and_unknown_where_it_says_nothing() {
+    let windows = Windows::new();
+    let _agent = windows.start_agent().await;
+    push(&windows, "App = \"lab-notes\"\n").await;
+    windows.settings_become(1).await;
+    let firewall = r"SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy";
+    let set = async |key: &str, name: &str, number: &str| {
+        let key = format!("HKLM\\{}", windows.key(key));
+        let arguments = ["reg", "add", &key, "/v", name, "/t", "REG_DWORD", "/d", number, "/f"];
+        assert!(windows.wine(&arguments).await.status.success(), "{key}");
+    };
+    let becomes = async |expected: [&str; 5]| {
+        e2e::wait::until("the posture", async || {
+            let report: Report = windows.json(&["report", "--format", "json"]).await;
+            let posture = report.health.components.into_iter().last().unwrap();
+            let states: Vec<String> = posture.components.iter().map(|part| part.state().to_owned()).collect();
+            if states == expected { Ok(posture) } else { Err(posture) }
+        })
+        .await
+    };
+    // Disk encryption, firewall, secure boot, lock of the screen, pending restart.
+    let unknown = becomes(["unknown", "unknown", "unknown", "unknown", "pass"]).await;
+    assert!(unknown.components.iter().all(|part| part.evidence.as_ref().unwrap().starts_with("HKLM\\")));
+    set(r"SYSTEM\CurrentControlSet\Control\BitLockerStatus", "BootStatus", "1").await;
+    set(r"SYSTEM\CurrentControlSet\Control\SecureBoot\State", "UEFISecureBootEnabled", "0").await;
+    set(r"SOFTWARE\Microsoft\Windows\CurrentVersion\Policies\System", "InactivityTimeoutSecs", "600").await;
+    for profile in ["DomainProfile", "StandardProfile", "PublicProfile"] {
+        set(&format!(r"{firewall}\{profile}"), "EnableFirewall", "1").await;
+    }
+    becomes(["pass", "pass", "fail", "pass", "pass"]).await;
+    // Group Policy decides about one kind of network, and a restart is pending.
+    set(r"SOFTWARE\Policies\Microsoft\WindowsFirewall\PublicProfile", "EnableFirewall", "0").await;
+    let restart = r"SOFTWARE\Microsoft\Windows\CurrentVersion\WindowsUpdate\Auto Update\RebootRequired";
+    set(restart, "any", "1").await;
+    let posture = becomes(["pass", "fail", "fail", "pass", "pending"]).await;
+    assert!(
+        posture.components[1].reason.contains("off for public networks"),
+        "{}",
+        posture.components[1].reason
+    );
 }
