@@ -74,7 +74,7 @@ pub(crate) fn of_machine(paths: &Paths) -> Result<Vec<String>, CleanupError> {
             | Step::CheckForUpdate
             | Step::SendReport
             | Step::CheckProvider
-            | Step::UpdateTextfile => continue,
+            | Step::ServeSinks => continue,
         };
         done.map_err(|source| CleanupError::Refused { what: what.clone(), source })?;
         removed.push(what);

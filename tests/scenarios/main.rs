@@ -16,6 +16,7 @@ mod fixture;
 mod frozen;
 mod heartbeats;
 mod mac_package;
+mod otlp;
 mod packages;
 mod platforms;
 mod policy;

@@ -176,8 +176,10 @@ pub struct Preview {
 pub struct Destination {
     /// The setting that says so.
     pub setting: String,
-    /// The address, without a query.
+    /// The address without a query, or the path of the file.
     pub url: String,
+    /// In which form: `report`, `metrics and logs (OTLP)`, `metrics (Prometheus)`.
+    pub form: String,
     /// Whether a token goes with it.
     pub token: bool,
     /// When the next one is due; `null` while one is sent.

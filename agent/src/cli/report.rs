@@ -86,7 +86,7 @@ pub(super) async fn show(paths: &Paths, json: bool) -> anyhow::Result<ExitCode> 
     let now = clock::now();
     if preview.destinations.is_empty() {
         out!(
-            "Nobody gets reports from this device: policy sets no `ReportUrl`. A report would be the one below."
+            "Nobody gets reports from this device: policy sets no `ReportUrl`, `OtlpUrl` or `ReportTextfile`. A report would be the one below."
         );
     }
     for destination in &preview.destinations {
@@ -116,6 +116,9 @@ fn when(destination: &Destination, now: Timestamp) -> String {
 }
 
 fn form(destination: &Destination, report: &Report) -> String {
+    if destination.form != "report" {
+        return format!("{}, made of the report below", destination.form);
+    }
     let token = if destination.token { ", with the token of `ReportEnrollmentToken`" } else { "" };
     let size = serde_json::to_string(report).map_or(0, |text| text.len());
     if destination.heartbeat {

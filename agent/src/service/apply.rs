@@ -64,7 +64,7 @@ impl Service {
             Step::CheckForUpdate => self.check_for_update(observed),
             Step::SendReport => self.send_report(observed),
             Step::CheckProvider => self.check_provider(),
-            Step::UpdateTextfile => self.update_textfile(observed),
+            Step::ServeSinks => self.serve_sinks(observed),
         }
     }
 

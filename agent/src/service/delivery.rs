@@ -126,7 +126,7 @@ impl Delivery {
 
 /// The pause before the next try, in seconds: anything from 1 to a bound that doubles up to its cap ("full jitter"), so
 /// that a fleet that lost its receiver does not come back at once.
-fn pause(failures: u32, random: u64) -> u64 {
+pub(super) fn pause(failures: u32, random: u64) -> u64 {
     let bound = FIRST_PAUSE.saturating_mul(1 << failures.min(20)).min(LONGEST_PAUSE);
     1 + random % bound
 }

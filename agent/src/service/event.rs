@@ -13,7 +13,7 @@ use semver::Version;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::health::sinks::http::DeliveryReport;
-use crate::health::sinks::textfile::TextfileOutcome;
+use crate::health::sinks::{Kind, SinkOutcome};
 use crate::health::sources::provider::ProviderOutcome;
 use crate::health::sources::sessions::Sessions;
 use crate::update::{self, FailedStart};
@@ -49,8 +49,8 @@ pub(super) enum Event {
     ProviderChecked(Box<ProviderOutcome>),
     /// A delivery has ended.
     DeliveryFinished(Box<DeliveryReport>),
-    /// The file of metrics was written, or could not be.
-    TextfileUpdated(TextfileOutcome),
+    /// A sink that keeps no queue was served, or could not be.
+    SinkServed(Kind, SinkOutcome),
     /// The service manager wants an end.
     Stop,
 }

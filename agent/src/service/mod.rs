@@ -45,7 +45,7 @@ use provider_check::SignInFacts;
 use recurring::Recurring;
 use reporting::Fingerprint;
 use routes::{Machine, Published};
-use textfile::Textfile;
+use sinks::Sinks;
 
 mod app_notices;
 mod apply;
@@ -62,9 +62,9 @@ mod recurring;
 mod reporting;
 mod routes;
 mod session_check;
+mod sinks;
 mod start;
 mod status;
-mod textfile;
 
 pub use error::StartError;
 pub(crate) use publish::status_file;
@@ -196,7 +196,7 @@ struct Service {
     delivery: Delivery,
     /// What the receiver of reports said of itself.
     receiver: Known,
-    textfile: Textfile,
+    sinks: Sinks,
     /// What the components of the device were before.
     history: HealthHistory,
     /// Away while a delivery is under way.
@@ -296,7 +296,7 @@ impl Service {
             Event::FirstStartFailed(failed) => self.first_start_failed(failed),
             Event::ProviderChecked(outcome) => self.provider_checked(*outcome),
             Event::DeliveryFinished(delivery) => self.delivery_finished(*delivery),
-            Event::TextfileUpdated(outcome) => self.textfile_updated(outcome),
+            Event::SinkServed(kind, outcome) => self.sink_served(kind, outcome),
             Event::Stop => return,
         }
         self.round();
@@ -322,7 +322,7 @@ impl Service {
             update: self.update_check.due(),
             report: self.delivery.due(),
             provider: self.provider_check.due(),
-            textfile: self.textfile_due(),
+            sinks: self.next_sink_due(),
         }
     }
 
@@ -385,7 +385,7 @@ impl Service {
         self.update_check = self.update_check.no_later_than(latest);
         self.provider_check = self.provider_check.no_later_than(clock::after(latest, LONGEST_WAIT));
         self.delivery = self.delivery.no_later_than(latest);
-        self.textfile_no_later_than(latest);
+        self.sinks.no_later_than(latest);
         self.poll_due = self.poll_due.min(clock::after(now, POLL));
         let descriptor = self.descriptor();
         let location = descriptor.and_then(|app| app.location(&self.paths));

@@ -31,8 +31,8 @@ pub(crate) enum Step {
     SendReport,
     /// Check the documents of the identity provider.
     CheckProvider,
-    /// Write the file of metrics, or remove the one that policy does not name any more.
-    UpdateTextfile,
+    /// Serve the sinks that keep no queue.
+    ServeSinks,
 }
 
 /// When work is due; `None` while it is under way.
@@ -44,8 +44,8 @@ pub(crate) struct Due {
     pub(crate) report: Option<Timestamp>,
     /// The check of the identity provider's documents.
     pub(crate) provider: Option<Timestamp>,
-    /// The file of metrics.
-    pub(crate) textfile: Option<Timestamp>,
+    /// The first of the sinks that keep no queue.
+    pub(crate) sinks: Option<Timestamp>,
 }
 
 /// What to do now. The same policy and an unchanged device plan nothing.
@@ -69,8 +69,8 @@ pub(crate) fn plan(
     if has_provider(resolved) && is_due(due.provider) {
         steps.push(Step::CheckProvider);
     }
-    if is_due(due.textfile) {
-        steps.push(Step::UpdateTextfile);
+    if is_due(due.sinks) {
+        steps.push(Step::ServeSinks);
     }
     steps
 }
@@ -81,7 +81,7 @@ pub(crate) fn wake(resolved: &Resolved, descriptor: Option<&Descriptor>, due: Du
     let update = due.update.filter(|_| updates(resolved, system));
     let report = due.report.filter(|_| resolved.policy.report_url.is_some());
     let provider = due.provider.filter(|_| has_provider(resolved));
-    [update, report, provider, due.textfile].into_iter().flatten().min()
+    [update, report, provider, due.sinks].into_iter().flatten().min()
 }
 
 fn has_provider(resolved: &Resolved) -> bool {
@@ -482,10 +482,8 @@ mod tests {
     #[test]
     fn due_work_is_planned_only_where_policy_wants_it() {
         let feed = "UpdateFeed = \"https://a.example/latest.yml\"\nReportUrl = \"https://a.example/\"\n";
-        let (observed, both) = (
-            observed(None, None),
-            Due { update: Some(NOW), report: Some(NOW), provider: None, textfile: None },
-        );
+        let (observed, both) =
+            (observed(None, None), Due { update: Some(NOW), report: Some(NOW), provider: None, sinks: None });
         let planned = |text: &str, app, due| plan(&policy(text), app, &observed, due);
         assert_eq!(planned(feed, notes(), both), [Step::CheckForUpdate, Step::SendReport]);
         let off = format!("{feed}UpdateMode = \"off\"");

@@ -40,6 +40,7 @@ impl Service {
         let destinations = receiver.iter().map(|receiver| Destination {
             setting: "ReportUrl".to_owned(),
             url: receiver.shown(),
+            form: "report".to_owned(),
             token: policy.report_enrollment_token.is_some(),
             next: self.delivery.due(),
             interval: receiver.interval,
@@ -48,7 +49,7 @@ impl Service {
         });
         PreviewInputs {
             identity: self.identity.clone(),
-            destinations: destinations.collect(),
+            destinations: destinations.chain(self.sink_destinations()).collect(),
             receiver: self.receiver.clone(),
             names: policy.report_identity,
             posture: policy.report_posture,
@@ -95,7 +96,9 @@ async fn make(inputs: &ReportInputs, known: &PreviewInputs, is_administrator: bo
     let (report, _) = report::make(inputs, &known.identity).await;
     let mut destinations = known.destinations.clone();
     for destination in &mut destinations {
-        destination.heartbeat = destination.queued == 0 && known.receiver.has(&report.digest, report.sent_at);
+        destination.heartbeat = destination.setting == "ReportUrl"
+            && destination.queued == 0
+            && known.receiver.has(&report.digest, report.sent_at);
     }
     Preview { destinations, left_out: left_out(known, is_administrator), report }
 }

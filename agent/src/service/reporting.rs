@@ -43,7 +43,7 @@ impl Service {
             return;
         }
         self.last_reported = Some(fingerprint);
-        self.textfile_is_old(now);
+        self.sinks.are_old(now);
         let spread = u16::from_le_bytes(random::bytes()) % SPREAD;
         let by = now.checked_add(Duration::from_millis(spread.into())).unwrap_or(now);
         self.delivery = self.delivery.step(delivery::Event::Changed { by });

@@ -16,7 +16,7 @@ use super::delivery::Delivery;
 use super::event::Event;
 use super::provider_check::{self, SignInFacts};
 use super::recurring::Recurring;
-use super::textfile::Textfile;
+use super::sinks::Sinks;
 use super::{Service, apply, next_poll, session_check, status_file};
 use crate::health::identity::Origin;
 use crate::health::queue::Queue;
@@ -80,7 +80,7 @@ impl Service {
             queued: queue.waiting().len(),
             identity: queue.identity().clone(),
             receiver: Known::default(),
-            textfile: Textfile::new(now),
+            sinks: Sinks::new(now),
             history: history.unwrap_or_default(),
             queue: Some(queue),
             lost,

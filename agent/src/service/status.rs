@@ -188,7 +188,7 @@ impl Service {
         let lost = self.lost.iter().filter(|problem| !observed.problems.contains(problem));
         problems.extend(lost.cloned());
         problems.extend(self.update_problem.iter().cloned());
-        problems.extend(self.textfile_problem().cloned());
+        problems.extend(self.sinks.problems().cloned());
         if self.snapshot.resolved.policy.report_url.is_some() {
             problems.extend(self.report_problems.iter().cloned());
         }

@@ -17,9 +17,9 @@ settings! {
             Setting::text(Format::Url, "https://opamp.example.com/v1/opamp").not_yet_effective();
         /// OTLP address
         ///
-        /// An OpenTelemetry collector that metrics and logs are sent to.
-        OtlpUrl => otlp_url: Option<String> =
-            Setting::text(Format::Url, "https://otel.example.com:4318").not_yet_effective();
+        /// An OpenTelemetry collector that metrics and logs are sent to, as JSON over HTTP. `/v1/metrics` and `/v1/logs` follow the
+        /// address.
+        OtlpUrl => otlp_url: Option<String> = Setting::text(Format::Url, "https://otel.example.com:4318");
         /// Textfile of metrics
         ///
         /// A file for the textfile collector of an exporter of Prometheus. The agent writes its metrics there after a change, and

@@ -14,7 +14,7 @@ const SOCKETFILTERFW: &str = "/usr/libexec/ApplicationFirewall/socketfilterfw";
 /// What a profile says about the screen saver (Apple, "Screensaver" payload).
 const SCREEN_SAVER: &str = "/Library/Managed Preferences/com.apple.screensaver.plist";
 
-/// FileVault (fdesetup(8)). Its exit code is 1 if it is off.
+/// `FileVault` (fdesetup(8)). Its exit code is 1 if it is off.
 pub(crate) fn disk_encryption(_: &Paths) -> Observation {
     let source = format!("{FDESETUP} isactive");
     match Command::new(FDESETUP).arg("isactive").output() {

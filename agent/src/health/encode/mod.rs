@@ -5,6 +5,8 @@ use protocol::report::Report;
 
 mod intune;
 mod jamf;
+mod metrics;
+pub(crate) mod otlp;
 mod prometheus;
 mod text;
 

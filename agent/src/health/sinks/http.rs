@@ -16,12 +16,10 @@ use protocol::report::{Receipt, Report};
 use serde::Serialize;
 use url::Url;
 
+use super::LONGEST_RETRY_AFTER;
 use crate::health::queue::Queue;
 use crate::health::report::{self, ReportInputs};
 use crate::state;
-
-/// The longest Retry-After that is obeyed, in seconds.
-const LONGEST_RETRY_AFTER: u64 = 24 * 60 * 60;
 
 /// Only this many bytes of a response are read.
 const MAXIMUM_RESPONSE: usize = 64 * 1024;

@@ -5,14 +5,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
-use platform::clock;
 use platform::file::{self, Access};
 use platform::paths::Paths;
 use platform::state::StateFile;
 use policy_schema::{Code, Extra, Problem};
 use serde::{Deserialize, Serialize};
 
+use super::SinkOutcome;
 use crate::health::encode::{Encoding, encode};
 use crate::health::identity::Identity;
 use crate::health::report::{self, ReportInputs};
@@ -26,18 +25,8 @@ struct Written {
     extra: Extra,
 }
 
-/// What came of it.
-pub(crate) struct TextfileOutcome {
-    pub(crate) problem: Option<Problem>,
-    pub(crate) finished_at: Timestamp,
-}
-
 /// Writes the file, if policy names one, and removes the one that it named before.
-pub(crate) async fn update(
-    path: Option<String>,
-    inputs: ReportInputs,
-    identity: Identity,
-) -> TextfileOutcome {
+pub(crate) async fn update(path: Option<String>, inputs: ReportInputs, identity: Identity) -> SinkOutcome {
     let paths = inputs.paths.clone();
     let path = path.map(|path| paths.under_root(Path::new(&path)));
     let problem = match forget(&paths, path.as_deref()) {
@@ -47,7 +36,8 @@ pub(crate) async fn update(
             None => None,
         },
     };
-    TextfileOutcome { problem, finished_at: clock::now() }
+    let retry = problem.is_some();
+    SinkOutcome { problem, retry, ..SinkOutcome::nothing() }
 }
 
 /// Removes the file that was written last.

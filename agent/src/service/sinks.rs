@@ -1,0 +1,258 @@
+//! When the sinks are served that keep no queue: the file of metrics, and the collector of OpenTelemetry. After a change, and after the
+//! interval of reports. None of them waits for another, nor for the receiver of reports.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use platform::{clock, random};
+use policy_schema::Problem;
+use protocol::report::Destination;
+
+use super::event::Event;
+use super::observe::Observed;
+use super::recurring::{self, Recurring};
+use super::{Service, delivery};
+use crate::health::sinks::otlp::{self, Collector, Told};
+use crate::health::sinks::{Kind, SinkOutcome, textfile};
+
+/// So long after a change a sink is served, in milliseconds: changes come in groups.
+const SETTLED: u64 = 1000;
+/// A change reaches the collector of a fleet within so many milliseconds more.
+const SPREAD: u64 = 3000;
+
+/// What is known about a sink.
+#[derive(Debug)]
+pub(super) struct Sink {
+    schedule: Recurring,
+    failures: u32,
+    problem: Option<Problem>,
+    /// The address for which it was served last. What is known about one says nothing about another.
+    address: Option<String>,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Sinks {
+    textfile: Sink,
+    otlp: Sink,
+    told: Told,
+}
+
+impl Sink {
+    fn new(now: Timestamp, address: Option<String>) -> Self {
+        Self { schedule: Recurring::Waiting { due: now }, failures: 0, problem: None, address }
+    }
+
+    /// When it has something to do: at once with another address, or to leave the last one. Nothing while it is served.
+    fn due(&self, address: Option<&String>) -> Option<Timestamp> {
+        let due = self.schedule.due()?;
+        if address != self.address.as_ref() {
+            return Some(Timestamp::MIN);
+        }
+        Some(due).filter(|_| address.is_some() || self.failures > 0)
+    }
+
+    /// Something has changed that it does not say yet. One that fails is not called earlier because a whole fleet has changed.
+    fn is_old(&mut self, due: Timestamp) {
+        if self.failures == 0 {
+            self.schedule = self.schedule.step(recurring::Event::PolicyChanged { due });
+        }
+    }
+
+    /// After an attempt. `interval`: in seconds.
+    fn finished(&mut self, outcome: &SinkOutcome, interval: u64, random: u64) {
+        let now = outcome.finished_at;
+        if !outcome.retry {
+            self.failures = 0;
+            // Each device has a moment of its own, earlier than the interval by a tenth at most.
+            let next = clock::after(now, interval - random % (interval / 10).max(1));
+            self.schedule = self.schedule.step(recurring::Event::Finished { now, next });
+            return;
+        }
+        let asked = outcome.retry_after.unwrap_or(0);
+        let pause = delivery::pause(self.failures, random).max(asked).min(interval.max(asked));
+        self.failures = self.failures.saturating_add(1);
+        self.schedule = Recurring::Waiting { due: clock::after(now, pause) };
+    }
+}
+
+impl Sinks {
+    /// An earlier run may have left a file that policy does not name any more; a collector has nothing that could be left.
+    pub(super) fn new(now: Timestamp) -> Self {
+        let of_earlier_run = Some(String::new());
+        Self { textfile: Sink::new(now, of_earlier_run), otlp: Sink::new(now, None), told: Told::default() }
+    }
+
+    fn of(&mut self, kind: Kind) -> &mut Sink {
+        match kind {
+            Kind::Textfile => &mut self.textfile,
+            Kind::Otlp => &mut self.otlp,
+        }
+    }
+
+    /// Something has changed that no sink says yet.
+    pub(super) fn are_old(&mut self, now: Timestamp) {
+        let after = |milliseconds| now.checked_add(Duration::from_millis(milliseconds)).unwrap_or(now);
+        self.textfile.is_old(after(SETTLED));
+        self.otlp.is_old(after(SETTLED + u64::from_le_bytes(random::bytes()) % SPREAD));
+    }
+
+    /// A clock that was set back must not leave anything due in years.
+    pub(super) fn no_later_than(&mut self, latest: Timestamp) {
+        for sink in [&mut self.textfile, &mut self.otlp] {
+            sink.schedule = sink.schedule.no_later_than(latest);
+        }
+    }
+
+    /// What is wrong with them.
+    pub(super) fn problems(&self) -> impl Iterator<Item = &Problem> {
+        [&self.textfile, &self.otlp].into_iter().filter_map(|sink| sink.problem.as_ref())
+    }
+}
+
+impl Service {
+    /// The sinks that have something to do, with the time.
+    fn sinks_due(&self) -> impl Iterator<Item = (Kind, Timestamp)> {
+        let policy = &self.snapshot.resolved.policy;
+        let textfile = self.sinks.textfile.due(policy.report_textfile.as_ref());
+        let otlp = self.sinks.otlp.due(policy.otlp_url.as_ref());
+        let of = |kind, due: Option<Timestamp>| due.map(|due| (kind, due));
+        of(Kind::Textfile, textfile).into_iter().chain(of(Kind::Otlp, otlp))
+    }
+
+    /// When the first of them has something to do.
+    pub(super) fn next_sink_due(&self) -> Option<Timestamp> {
+        self.sinks_due().map(|(_, due)| due).min()
+    }
+
+    /// The sinks that policy names, for whoever wants to see what is sent.
+    pub(super) fn sink_destinations(&self) -> Vec<Destination> {
+        let policy = &self.snapshot.resolved.policy;
+        let destination = |setting: &str, url: String, form: &str, sink: &Sink| Destination {
+            setting: setting.to_owned(),
+            url,
+            form: form.to_owned(),
+            token: false,
+            next: sink.schedule.due(),
+            interval: u64::from(policy.report_interval_minutes) * 60,
+            heartbeat: false,
+            queued: 0,
+        };
+        let textfile = policy.report_textfile.clone();
+        let textfile = textfile
+            .map(|path| destination("ReportTextfile", path, "metrics (Prometheus)", &self.sinks.textfile));
+        let collector = Collector::of(policy).map(|collector| {
+            destination("OtlpUrl", collector.shown(), "metrics and logs (OTLP)", &self.sinks.otlp)
+        });
+        textfile.into_iter().chain(collector).collect()
+    }
+
+    /// Serves every sink whose time has come, each in a task of its own.
+    pub(super) fn serve_sinks(&mut self, observed: &Observed) {
+        let due: Vec<Kind> =
+            self.sinks_due().filter(|(_, due)| *due <= observed.now).map(|(kind, _)| kind).collect();
+        for kind in due {
+            let policy = &self.snapshot.resolved.policy;
+            let (path, collector) = (policy.report_textfile.clone(), Collector::of(policy));
+            let address = match kind {
+                Kind::Textfile => path.clone(),
+                Kind::Otlp => policy.otlp_url.clone(),
+            };
+            let inputs = self.report_inputs(self.status(observed), &observed.journal);
+            let (identity, events) = (self.identity.clone(), self.events.clone());
+            let sink = self.sinks.of(kind);
+            if sink.address != address {
+                *sink = Sink::new(observed.now, address);
+                if kind == Kind::Otlp {
+                    self.sinks.told = Told::default();
+                }
+            }
+            let told = self.sinks.told.clone();
+            let served = async move {
+                match (kind, collector) {
+                    (Kind::Textfile, _) => textfile::update(path, inputs, identity).await,
+                    (Kind::Otlp, Some(collector)) => otlp::send(collector, inputs, identity, told).await,
+                    (Kind::Otlp, None) => SinkOutcome::nothing(),
+                }
+            };
+            let sink = self.sinks.of(kind);
+            sink.schedule = sink.schedule.step(recurring::Event::Started);
+            tokio::spawn(async move {
+                drop(events.send(Event::SinkServed(kind, served.await)).await);
+            });
+        }
+    }
+
+    pub(super) fn sink_served(&mut self, kind: Kind, outcome: SinkOutcome) {
+        let interval = u64::from(self.snapshot.resolved.policy.report_interval_minutes) * 60;
+        let sink = self.sinks.of(kind);
+        let is_new = outcome.problem.is_some() && outcome.problem != sink.problem;
+        if let Some(problem) = outcome.problem.as_ref().filter(|_| is_new) {
+            tracing::warn!("{}: {problem}", problem.code.as_str());
+        }
+        sink.finished(&outcome, interval, u64::from_le_bytes(random::bytes()));
+        sink.problem = outcome.problem;
+        if let Some(told) = outcome.told {
+            self.sinks.told = told;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn outcome(retry: bool, retry_after: Option<u64>) -> SinkOutcome {
+        SinkOutcome { problem: None, retry, retry_after, told: None, finished_at: at(1000) }
+    }
+
+    #[test]
+    fn sink_that_fails_is_left_alone_whatever_changes_and_one_that_works_hears_of_it() {
+        let mut sink = Sink::new(at(0), None);
+        sink.finished(&outcome(true, Some(600)), 3600, 0);
+        sink.is_old(at(1001));
+        assert_eq!(sink.schedule.due(), Some(at(1600)), "the collector wants to be left alone");
+        // A change while an attempt is under way is not hurried either, if that attempt fails.
+        sink.schedule = sink.schedule.step(recurring::Event::Started);
+        sink.is_old(at(1001));
+        sink.finished(&outcome(true, None), 3600, u64::MAX);
+        assert!(sink.schedule.due().unwrap() > at(1000));
+        sink.finished(&outcome(false, None), 3600, 0);
+        assert_eq!(sink.schedule.due(), Some(at(4600)));
+        sink.is_old(at(1001));
+        assert_eq!(sink.schedule.due(), Some(at(1001)));
+    }
+
+    #[test]
+    fn sink_is_served_at_once_under_another_address_and_not_at_all_without_one() {
+        let (one, other) = ("one".to_owned(), "other".to_owned());
+        let mut sink = Sink::new(at(0), Some(one.clone()));
+        sink.finished(&outcome(true, Some(600)), 3600, 0);
+        assert_eq!(sink.due(Some(&one)), Some(at(1600)));
+        for address in [Some(&other), None] {
+            assert_eq!(sink.due(address), Some(Timestamp::MIN), "what one wants says nothing about another");
+        }
+        let gone = Sink::new(at(0), None);
+        assert_eq!(gone.due(None), None);
+        // What could not be removed is tried again.
+        let failing = Sink { failures: 1, ..gone };
+        assert_eq!(failing.due(None), Some(at(0)));
+        let busy = Sink { schedule: Recurring::InProgress { again: false }, ..failing };
+        assert_eq!(busy.due(Some(&one)), None);
+    }
+
+    #[test]
+    fn devices_of_a_fleet_have_moments_of_their_own() {
+        let dues = (0..1000).map(|random| {
+            let mut sink = Sink::new(at(0), None);
+            sink.finished(&outcome(false, None), 3600, random);
+            sink.schedule.due().unwrap()
+        });
+        let dues: std::collections::BTreeSet<_> = dues.collect();
+        assert_eq!((dues.len(), dues.first(), dues.last()), (360, Some(&at(4241)), Some(&at(4600))));
+    }
+}
