@@ -1,6 +1,6 @@
 ﻿# Discovery script of a custom compliance policy in Intune: prints one line of JSON, and ends with 0.
 # In Intune: "Run this script using the logged on credentials": No. It works in 32-bit and in 64-bit PowerShell.
-$absent = '{"AgentState":"unknown","AgentVersion":"0.0.0","AppState":"unknown","AppVersion":"0.0.0","DiskEncryptionState":"unknown","FirewallState":"unknown","Health":"unknown","ObservedAt":"1970-01-01T00:00:00Z","PendingRestartState":"unknown","PolicyHash":"","PolicyState":"unknown","PostureState":"unknown","ProblemCodes":"","ProblemCount":0,"ReportState":"unknown","ScreenLockState":"unknown","SecureBootState":"unknown","SignInState":"unknown","SignedIn":false,"UpdateState":"unknown","VaultState":"unknown"}'
+$absent = '{"AgentState":"unknown","AgentVersion":"0.0.0","AppState":"unknown","AppVersion":"0.0.0","DiskEncryptionState":"unknown","FirewallState":"unknown","Health":"unknown","ObservedAt":"1970-01-01T00:00:00Z","PendingRestartState":"unknown","PolicyHash":"","PolicyState":"unknown","PostureState":"unknown","ProblemCodes":"unknown","ProblemCount":-1,"ReportState":"unknown","ScreenLockState":"unknown","SecureBootState":"unknown","SignInState":"unknown","SignedIn":false,"UpdateState":"unknown","VaultState":"unknown"}'
 $folder = $env:ProgramW6432
 if (-not $folder) { $folder = $env:ProgramFiles }
 # Where the package was told to go; 32-bit PowerShell sees another part of the registry.

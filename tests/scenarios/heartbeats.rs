@@ -64,6 +64,20 @@ async fn unchanged_device_sends_heartbeats_until_something_changes_or_the_receiv
     at(&device, &minutes, 183).await;
     heartbeats_become(&receiver, 3).await;
 
+    // A receiver that does not say so again gets a whole report the next time.
+    receiver.withdraw_heartbeats();
+    at(&device, &minutes, 244).await;
+    heartbeats_become(&receiver, 4).await;
+    let heartbeats = receiver.heartbeats().len();
+    let reports = receiver.reports().len();
+    at(&device, &minutes, 305).await;
+    until("a whole report", async || {
+        if receiver.reports().len() > reports { Ok(()) } else { Err(receiver.heartbeats().len()) }
+    })
+    .await;
+    assert_eq!(receiver.heartbeats().len(), heartbeats);
+    receiver.offer_heartbeats_and_gzip();
+
     // A change is told at once, in a report.
     device.push("60.toml", "OrganizationName = \"Example Corp\"\n");
     let changed = receiver
@@ -74,7 +88,7 @@ async fn unchanged_device_sends_heartbeats_until_something_changes_or_the_receiv
     // Measurements move and change no digest: once a day they are told all the same.
     settled(&receiver, &device).await;
     let reports = receiver.reports().len();
-    at(&device, &minutes, 183 + 25 * 60).await;
+    at(&device, &minutes, 305 + 25 * 60).await;
     until("the report of the day", async || {
         if receiver.reports().len() > reports { Ok(()) } else { Err(receiver.heartbeats().len()) }
     })

@@ -44,8 +44,26 @@ async fn administrator_sees_what_is_sent_and_another_user_all_but_the_names() {
         let seen = seen_by_stranger(&fixture.device, format).await;
         assert!(!seen.contains(&account) && !seen.contains("canary"), "{format:?}: {seen}");
     }
+    let seen: Preview =
+        serde_json::from_str(&seen_by_stranger(&fixture.device, &["--show", "--json"]).await).unwrap();
+    let whole: Preview = fixture.device.json(&["report", "--show", "--json"]).await.unwrap();
+    assert_eq!(seen.report.digest, whole.report.digest, "of what is sent");
     let seen = seen_by_stranger(&fixture.device, &["--show"]).await;
     assert!(seen.contains("only an administrator sees it here") && seen.contains(&sent.device_id), "{seen}");
+}
+
+/// Found by review: a collector that asked twice within two seconds got what was true before the change.
+#[tokio::test]
+async fn report_after_a_change_is_never_that_from_before() {
+    let device = Device::new();
+    device.push("50.toml", "App = \"lab-notes\"\n");
+    let _agent = device.start_agent().await;
+    for (mode, expected) in [("sometimes", "fail"), ("off", "pass"), ("some", "fail")] {
+        device.push("60.toml", &format!("UpdateMode = \"{mode}\"\n"));
+        device.printed(&["policy", "reload"]).await;
+        let printed = device.printed(&["report", "--format", "jamf", "--key", "PolicyState"]).await;
+        assert_eq!(printed, format!("<result>{expected}</result>\n"), "{mode}");
+    }
 }
 
 #[tokio::test]

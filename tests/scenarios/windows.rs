@@ -259,9 +259,14 @@ async fn posture_is_what_the_registry_says_and_unknown_where_it_says_nothing() {
     let restart = r"SOFTWARE\Microsoft\Windows\CurrentVersion\WindowsUpdate\Auto Update\RebootRequired";
     set(restart, "any", "1").await;
     let posture = becomes(["pass", "fail", "fail", "pass", "pending"]).await;
-    assert!(
-        posture.components[1].reason.contains("off for public networks"),
-        "{}",
-        posture.components[1].reason
-    );
+    let reason = &posture.components[1].reason;
+    assert!(reason.contains("off for public networks"), "{reason}");
+    set(r"SYSTEM\CurrentControlSet\Services\mpssvc", "Start", "4").await;
+    e2e::wait::until("the disabled service", async || {
+        let report: Report = windows.json(&["report", "--format", "json"]).await;
+        let posture = report.health.components.into_iter().last().unwrap();
+        let firewall = posture.components.into_iter().nth(1).unwrap();
+        if firewall.reason.contains("is disabled") { Ok(()) } else { Err(firewall) }
+    })
+    .await;
 }

@@ -93,6 +93,14 @@ impl Receiver {
         (inner.takes_heartbeats, inner.takes_gzip, inner.response) = (true, true, Response::Sequence);
     }
 
+    /// Takes no heartbeats any more, as a receiver of before.
+    ///
+    /// # Panics
+    /// A server task has panicked.
+    pub fn withdraw_heartbeats(&self) {
+        self.shared.lock().expect("no task panics").takes_heartbeats = false;
+    }
+
     /// Wants the report in place of the next heartbeat.
     ///
     /// # Panics

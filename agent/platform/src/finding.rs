@@ -3,7 +3,12 @@
 //!
 //! Nothing is guessed: what the system does not tell is [`Finding::Unknown`], with the reason.
 
+use std::io::Read;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::clock;
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,22 +40,65 @@ impl Observation {
     }
 }
 
-/// Runs a program that prints something, in the language of programs.
+/// How long a program may take.
+const LIMIT: Duration = Duration::from_secs(10);
+/// How long to wait until a program that has printed everything has ended as well.
+const PAUSE: Duration = Duration::from_millis(2);
+/// More of what it prints is not read.
+const MAXIMUM_OUTPUT: u64 = 16 * 1024 * 1024;
+
+/// Runs a program that prints something, in the language of programs. One that does not end in time is ended.
 ///
 /// # Errors
-/// It does not exist, or it failed: what it said, in one line.
+/// It does not exist, it failed (what it said, in one line), or it took too long.
 #[cfg_attr(windows, expect(dead_code, reason = "Windows tells everything in its registry"))]
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {
-    let output = command.env("LC_ALL", "C").stdin(Stdio::null()).output();
-    let output = output.map_err(|error| {
+    output_within(command, LIMIT)
+}
+
+fn output_within(command: &mut Command, limit: Duration) -> Result<String, String> {
+    let command =
+        command.env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| {
         let is_missing = error.kind() == std::io::ErrorKind::NotFound;
         if is_missing { "it is not installed".to_owned() } else { error.to_string() }
     })?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    // A pipe may stay open after the end of the program, in a process that it started: nobody waits for these threads.
+    let read = |pipe: Option<Box<dyn Read + Send>>| {
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let pipe = pipe.map(|pipe| pipe.take(MAXIMUM_OUTPUT).read_to_end(&mut bytes));
+            drop(sender.send(String::from_utf8_lossy(&bytes).into_owned()));
+            drop(pipe);
+        });
+        receiver
+    };
+    let printed = read(child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>));
+    let said = read(child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>));
+    let late = || format!("it did not end within {} s", limit.as_secs());
+    let begun = clock::monotonic();
+    let printed = printed.recv_timeout(limit);
+    let status = loop {
+        match child.try_wait().map_err(|error| error.to_string())? {
+            Some(status) => break status,
+            None if printed.is_ok() && clock::monotonic().saturating_sub(begun) < limit => {
+                std::thread::sleep(PAUSE);
+            }
+            None => {
+                // It may have ended by itself just now.
+                drop(child.kill());
+                drop(child.wait());
+                return Err(late());
+            }
+        }
+    };
+    let printed = printed.map_err(|_| late())?;
+    if status.success() {
+        return Ok(printed);
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(said.lines().next().map_or_else(|| format!("it ended with {}", output.status), ToOwned::to_owned))
+    let said = said.recv_timeout(limit).unwrap_or_default();
+    Err(said.lines().next().map_or_else(|| format!("it ended with {status}"), ToOwned::to_owned))
 }
 
 /// What `fdesetup isactive` of macOS prints (fdesetup(8)): `true` or `false`. Its exit code says the same, so it is not looked at.
@@ -80,6 +128,21 @@ pub(crate) fn application_firewall(said: &str) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Found by review: a program that hangs stopped all reports.
+    #[cfg(unix)]
+    #[test]
+    fn program_that_hangs_is_ended_and_one_that_fails_says_why() {
+        let run = |script: &str, limit| output_within(Command::new("/bin/sh").args(["-c", script]), limit);
+        let long = Duration::from_secs(20);
+        assert_eq!(run("echo a; echo b >&2", long).as_deref(), Ok("a\n"));
+        assert_eq!(run("echo wrong >&2; exit 3", long).unwrap_err(), "wrong");
+        assert!(run("exec sleep 60", Duration::from_millis(200)).unwrap_err().contains("did not end"));
+        assert!(run("exec >&-; sleep 60", Duration::from_millis(200)).unwrap_err().contains("did not end"));
+        // More than a pipe holds.
+        assert_eq!(run("head -c 300000 /dev/zero", long).map(|text| text.len()), Ok(300_000));
+        assert_eq!(output(&mut Command::new("/none")).unwrap_err(), "it is not installed");
+    }
 
     #[test]
     fn output_of_macos_is_on_off_or_unknown() {

@@ -30,7 +30,7 @@ pub mod history;
 mod posture;
 
 pub use assess::{Brokers, assess, next_history};
-pub use posture::{Protection, left_out, posture};
+pub use posture::{Protection, left_out, not_observed, posture};
 
 /// The state of a component. The module's documentation has the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

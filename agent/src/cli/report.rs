@@ -16,7 +16,7 @@ use super::hanging;
 use super::status::{duration, overview};
 use crate::health::encode::{Encoding, encode, encode_fact};
 use crate::health::identity::{Identity, Origin};
-use crate::health::report::{self, ReportInputs};
+use crate::health::report::{self, PostureInput, ReportInputs};
 
 /// The names of facts.
 pub(super) const FACT_NAMES: [&str; FACTS.len()] = {
@@ -60,7 +60,7 @@ async fn made_here(paths: &Paths) -> Report {
         status,
         agent_running,
         identity: ReportIdentity::None,
-        posture: true,
+        posture: PostureInput::NoAgent,
         updates: Vec::new(),
         interval: 3600,
     };

@@ -68,20 +68,25 @@ impl Identity {
     }
 
     /// What becomes of it where it was found. On another machine it is a copy: the device gets an identity of its own, and says
-    /// whose it had. After a start of the system it counts in a new epoch, so that a device that was set back to an earlier state
+    /// whose it had. After a start of the system it counts on in a new epoch, so that a device that was set back to an earlier state
     /// never repeats a number. One that says nothing about its origin is at home.
     pub(crate) fn found_on(self, origin: &Origin, random: &[u8; 24]) -> Self {
         if Origin::is_other(self.origin.machine.as_ref(), origin.machine.as_ref()) {
             let new = Self::new(random, origin.clone());
-            return Self { cloned_from: Some(self.device_id), extra: self.extra, ..new };
+            return Self {
+                sequence: self.sequence,
+                cloned_from: Some(self.device_id),
+                extra: self.extra,
+                ..new
+            };
         }
         let restarted = Origin::is_other(self.origin.boot.as_ref(), origin.boot.as_ref());
-        let (epoch, sequence) = if restarted { (hex(&random[16..]), 0) } else { (self.epoch, self.sequence) };
+        let epoch = if restarted { hex(&random[16..]) } else { self.epoch };
         let origin = Origin {
             machine: self.origin.machine.or_else(|| origin.machine.clone()),
             boot: origin.boot.clone().or(self.origin.boot),
         };
-        Self { epoch, sequence, origin, ..self }
+        Self { epoch, origin, ..self }
     }
 
     /// The ID of this device; `None` if it has none yet, or if this process may not read it.
@@ -118,7 +123,7 @@ mod tests {
             assert_eq!(found.device_id != known.device_id, is_copy, "{case}");
             assert_eq!(found.cloned_from, is_copy.then(|| known.device_id.clone()), "{case}");
             assert_eq!(found.epoch != known.epoch, is_copy || is_restart, "{case}");
-            assert_eq!(found.sequence, if is_copy || is_restart { 0 } else { 7 }, "{case}");
+            assert_eq!(found.sequence, 7, "{case}: reports that wait have numbers as well");
             // Twice is once: the next start of the agent changes nothing more.
             assert_eq!(found.clone().found_on(&origin(machine, boot), &[3; 24]), found, "{case}");
         }

@@ -58,6 +58,7 @@ impl Queue {
                 identity.device_id
             );
         }
+        let is_copy = new && identity.cloned_from.is_some();
         let mut queue = Self {
             folder: private.join("reports"),
             file,
@@ -68,6 +69,7 @@ impl Queue {
             durable: !new,
             in_memory: None,
         };
+        queue.take_up(is_copy);
         let problem = match &queue.lost {
             Some(error) => {
                 let using = if error.is_in_place() {
@@ -85,6 +87,18 @@ impl Queue {
             None => None,
         };
         (queue, problem)
+    }
+
+    /// Takes up what waits. Whatever became of the identity, the next report is the last of them: they are sent in the order of their
+    /// numbers. Those of the device that this one is a copy of are that device's to send.
+    fn take_up(&mut self, is_copy: bool) {
+        for path in self.waiting() {
+            let number = path.file_stem().and_then(|name| name.to_str()?.parse().ok());
+            self.identity.sequence = self.identity.sequence.max(number.unwrap_or(0));
+            if is_copy && file::remove(&path).is_ok() {
+                self.dropped += 1;
+            }
+        }
     }
 
     pub(crate) fn identity(&self) -> &Identity {
@@ -217,6 +231,40 @@ mod tests {
         assert_eq!(again.identity(), queue.identity());
         again.next_sequence().unwrap();
         assert_eq!(again.identity().sequence, 2);
+    }
+
+    /// Found by review: the first report of a new epoch took the place of one that waited, and came before the others.
+    #[test]
+    fn reports_that_wait_stay_first_after_a_restart_of_the_system_and_a_lost_identity() {
+        let origin = |boot: &str| Origin { machine: Some("m".to_owned()), boot: Some(boot.to_owned()) };
+        let folder = tempfile::tempdir().unwrap();
+        let (mut queue, _) = Queue::open(folder.path(), [1; 24], origin("1"));
+        for hash in ["a", "b"] {
+            queue.next_sequence().unwrap();
+            queue.add(&report(queue.identity().sequence, hash)).unwrap();
+        }
+        let epoch = queue.identity().epoch.clone();
+        let (mut queue, _) = Queue::open(folder.path(), [2; 24], origin("2"));
+        assert_ne!(queue.identity().epoch, epoch);
+        queue.next_sequence().unwrap();
+        queue.add(&report(queue.identity().sequence, "c")).unwrap();
+        fs_err::write(folder.path().join("identity.json"), "{").unwrap();
+        let (mut queue, _) = Queue::open(folder.path(), [3; 24], origin("2"));
+        queue.next_sequence().unwrap();
+        queue.add(&report(queue.identity().sequence, "d")).unwrap();
+        let digest = |path: &PathBuf| Queue::load(path).unwrap().unwrap().digest;
+        assert_eq!(queue.waiting().iter().map(digest).collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+    }
+
+    #[test]
+    fn copy_of_a_device_leaves_the_reports_of_the_original_to_it() {
+        let origin = |machine: &str| Origin { machine: Some(machine.to_owned()), boot: None };
+        let folder = tempfile::tempdir().unwrap();
+        let (mut queue, _) = Queue::open(folder.path(), [1; 24], origin("a"));
+        queue.next_sequence().unwrap();
+        queue.add(&report(1, "a")).unwrap();
+        let (queue, _) = Queue::open(folder.path(), [2; 24], origin("b"));
+        assert_eq!((queue.waiting().len(), queue.dropped), (0, 1));
     }
 
     #[test]

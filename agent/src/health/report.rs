@@ -34,11 +34,29 @@ pub(crate) struct ReportInputs {
     /// Whether the machine service that knows the status runs.
     pub(crate) agent_running: bool,
     pub(crate) identity: ReportIdentity,
-    pub(crate) posture: bool,
+    pub(crate) posture: PostureInput,
     /// What happened in updates of the app, the newest last.
     pub(crate) updates: Vec<HistoryEntry>,
     /// Between reports, in seconds.
     pub(crate) interval: u64,
+}
+
+/// What becomes of posture in a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PostureInput {
+    /// It is looked at.
+    Observed,
+    /// `ReportPosture` leaves it out.
+    LeftOut,
+    /// Nobody knows what policy wants, so it is left out.
+    NoAgent,
+}
+
+impl PostureInput {
+    /// As policy says.
+    pub(crate) fn of(report_posture: bool) -> Self {
+        if report_posture { Self::Observed } else { Self::LeftOut }
+    }
 }
 
 /// Makes a report of what is known now. Also gives what protects the device, if that was looked at.
@@ -54,18 +72,16 @@ pub(crate) async fn make(inputs: &ReportInputs, identity: &Identity) -> (Report,
     }
     let mut health = assess(status.as_ref(), inputs.agent_running, observed.brokers(), now);
     let known = status.as_ref().map_or_else(HealthHistory::default, |status| status.history.clone());
-    let paths = inputs.paths.clone();
-    let looked = if inputs.posture {
-        tokio::task::spawn_blocking(move || posture::observe(&paths)).await.ok()
-    } else {
-        None
+    let looked = match inputs.posture {
+        PostureInput::Observed => posture::look(&inputs.paths).await,
+        PostureInput::LeftOut | PostureInput::NoAgent => None,
     };
     let (posture, protections) = looked.unzip();
     let protections = protections.unwrap_or_default();
-    health.components.push(if inputs.posture {
-        health::posture(&protections, known, now).0
-    } else {
-        health::left_out(now)
+    health.components.push(match inputs.posture {
+        PostureInput::Observed => health::posture(&protections, known, now).0,
+        PostureInput::LeftOut => health::left_out(now),
+        PostureInput::NoAgent => health::not_observed(now),
     });
     let mut status = status.unwrap_or_else(|| Status { format: FORMAT, ..Status::default() });
     status.policy.organization = None;

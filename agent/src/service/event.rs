@@ -17,6 +17,7 @@ use crate::health::sinks::{Kind, SinkOutcome};
 use crate::health::sources::provider::ProviderOutcome;
 use crate::health::sources::sessions::Sessions;
 use crate::update::{self, FailedStart};
+use protocol::health::Protection;
 
 /// What can happen.
 pub(super) enum Event {
@@ -49,6 +50,8 @@ pub(super) enum Event {
     ProviderChecked(Box<ProviderOutcome>),
     /// A delivery has ended.
     DeliveryFinished(Box<DeliveryReport>),
+    /// Somebody looked at what is sent, and so at the protection of the device.
+    PostureObserved(Vec<Protection>),
     /// A sink that keeps no queue was served, or could not be.
     SinkServed(Kind, SinkOutcome),
     /// The service manager wants an end.

@@ -246,7 +246,7 @@ impl Service {
                     self.read_policy();
                 }
                 // Whoever changes policy and says so wants to know whether it works, and not how it was.
-                self.history = std::mem::take(&mut self.history).calm();
+                self.history = std::mem::take(&mut self.history).calm(clock::now());
                 self.provider_check =
                     self.provider_check.step(recurring::Event::Requested { now: clock::now() });
                 self.round();
@@ -296,6 +296,7 @@ impl Service {
             Event::FirstStartFailed(failed) => self.first_start_failed(failed),
             Event::ProviderChecked(outcome) => self.provider_checked(*outcome),
             Event::DeliveryFinished(delivery) => self.delivery_finished(*delivery),
+            Event::PostureObserved(protections) => self.note_posture(&protections, clock::now()),
             Event::SinkServed(kind, outcome) => self.sink_served(kind, outcome),
             Event::Stop => return,
         }
@@ -374,6 +375,9 @@ impl Service {
         let due = provider_check::soon(now);
         self.provider_check = self.provider_check.step(recurring::Event::PolicyChanged { due });
         logging::set_level(self.snapshot.resolved.policy.log_level);
+        if !self.snapshot.resolved.policy.report_posture {
+            self.history = std::mem::take(&mut self.history).without_posture();
+        }
         self.check_for_update_again(now);
     }
 

@@ -8,14 +8,15 @@ use std::time::Duration;
 use platform::clock;
 use platform::paths::Paths;
 use policy_schema::settings::ReportIdentity;
-use protocol::report::{Destination, LeftOut, Preview};
+use protocol::health::Protection;
+use protocol::report::{Destination, LeftOut, Preview, Report};
 use protocol::status::Status;
 use protocol::update::History;
 use tokio::sync::Mutex;
 
 use super::Service;
 use crate::health::identity::Identity;
-use crate::health::report::{self, ReportInputs};
+use crate::health::report::{self, PostureInput, ReportInputs};
 use crate::health::sinks::http::{Known, Receiver};
 
 /// A local user who asks again and again does not make the agent ask every broker each time.
@@ -58,12 +59,21 @@ impl Service {
     }
 }
 
-/// The previews that were made last: for everybody, and for administrators.
+/// The previews that were made last: with the names that policy allows, and without any.
 #[derive(Debug, Default)]
-pub(super) struct Previews([Mutex<Option<(Duration, Preview)>>; 2]);
+pub(super) struct Previews([Mutex<Option<Made>>; 2]);
+
+/// A preview, and of what it was made.
+#[derive(Debug)]
+struct Made {
+    at: Duration,
+    status: Status,
+    known: PreviewInputs,
+    preview: Preview,
+}
 
 impl Previews {
-    /// The preview for a caller.
+    /// The preview for a caller. Also gives what protects the device, if that was looked at just now.
     pub(super) async fn get(
         &self,
         paths: &Paths,
@@ -71,36 +81,57 @@ impl Previews {
         history: &History,
         known: &PreviewInputs,
         is_administrator: bool,
-    ) -> Preview {
-        let mut last = self.0[usize::from(is_administrator)].lock().await;
-        let is_new = |at: &Duration| clock::monotonic().saturating_sub(*at) < LIFETIME;
-        if let Some((_, preview)) = last.as_ref().filter(|(at, _)| is_new(at)) {
-            return preview.clone();
-        }
+    ) -> (Preview, Vec<Protection>) {
         let inputs = ReportInputs {
             paths: paths.clone(),
             status: Some(status.clone()),
             agent_running: true,
-            identity: if is_administrator { known.names } else { ReportIdentity::None },
-            posture: known.posture,
+            identity: known.names,
+            posture: PostureInput::of(known.posture),
             updates: history.entries.clone(),
             interval: known.interval,
         };
-        let preview = make(&inputs, known, is_administrator).await;
-        *last = Some((clock::monotonic(), preview.clone()));
-        preview
+        let (whole, protections) = self.made(0, &inputs, status, known).await;
+        if is_administrator || known.names == ReportIdentity::None {
+            return (whole, protections);
+        }
+        let inputs = ReportInputs { identity: ReportIdentity::None, ..inputs };
+        let (nameless, _) = self.made(1, &inputs, status, known).await;
+        // What is sent is the other one: its digest, and whether a heartbeat goes in its place, name nobody.
+        let report = Report { digest: whole.report.digest, ..nameless.report };
+        let left_out = left_out(known, is_administrator);
+        (Preview { destinations: whole.destinations, left_out, report }, protections)
     }
-}
 
-async fn make(inputs: &ReportInputs, known: &PreviewInputs, is_administrator: bool) -> Preview {
-    let (report, _) = report::make(inputs, &known.identity).await;
-    let mut destinations = known.destinations.clone();
-    for destination in &mut destinations {
-        destination.heartbeat = destination.setting == "ReportUrl"
-            && destination.queued == 0
-            && known.receiver.has(&report.digest, report.sent_at);
+    /// A preview, made now unless there is one of the same that is not old.
+    async fn made(
+        &self,
+        place: usize,
+        inputs: &ReportInputs,
+        status: &Status,
+        known: &PreviewInputs,
+    ) -> (Preview, Vec<Protection>) {
+        let mut last = self.0[place].lock().await;
+        let is_new = |made: &&Made| {
+            clock::monotonic().saturating_sub(made.at) < LIFETIME
+                && made.status == *status
+                && made.known == *known
+        };
+        if let Some(made) = last.as_ref().filter(is_new) {
+            return (made.preview.clone(), Vec::new());
+        }
+        let (report, protections) = report::make(inputs, &known.identity).await;
+        let mut destinations = known.destinations.clone();
+        for destination in &mut destinations {
+            destination.heartbeat = destination.setting == "ReportUrl"
+                && destination.queued == 0
+                && known.receiver.has(&report.digest, report.sent_at);
+        }
+        let preview = Preview { destinations, left_out: left_out(known, true), report };
+        let at = clock::monotonic();
+        *last = Some(Made { at, status: status.clone(), known: known.clone(), preview: preview.clone() });
+        (preview, protections)
     }
-    Preview { destinations, left_out: left_out(known, is_administrator), report }
 }
 
 /// What a report leaves out, and why.

@@ -5,14 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use platform::random;
 use policy_schema::{Code, Open, Problem};
-use protocol::health::{self, ComponentHealth, ComponentName, State, assess};
+use protocol::health::{self, ComponentHealth, ComponentName, Protection, State, assess};
 use protocol::session::SessionState;
 use protocol::status::Status;
 
 use updates::Journal;
 
 use super::{Service, delivery};
-use crate::health::report::ReportInputs;
+use crate::health::report::{PostureInput, ReportInputs};
 use crate::health::sinks::http::DeliveryReport;
 
 /// Milliseconds within which a changed state is reported, so that a fleet does not report in one instant.
@@ -57,19 +57,24 @@ impl Service {
             status: Some(status),
             agent_running: true,
             identity: policy.report_identity,
-            posture: policy.report_posture,
+            posture: PostureInput::of(policy.report_posture),
             updates: journal.history.clone(),
             interval: u64::from(policy.report_interval_minutes) * 60,
+        }
+    }
+
+    /// Notes what was found out about the protection of the device, if that was looked at.
+    pub(super) fn note_posture(&mut self, protections: &[Protection], now: Timestamp) {
+        if !protections.is_empty() && self.snapshot.resolved.policy.report_posture {
+            let history = std::mem::take(&mut self.history);
+            self.history = health::posture(protections, history, now).1;
         }
     }
 
     pub(super) fn delivery_finished(&mut self, delivery: DeliveryReport) {
         let DeliveryReport { queue, problems, delivered, not_made, retry_after, finished_at, .. } = delivery;
         self.receiver = delivery.known;
-        if !delivery.protections.is_empty() {
-            let history = std::mem::take(&mut self.history);
-            self.history = health::posture(&delivery.protections, history, finished_at).1;
-        }
+        self.note_posture(&delivery.protections, finished_at);
         self.identity = queue.identity().clone();
         self.queued = queue.waiting().len();
         if delivered {

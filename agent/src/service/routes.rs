@@ -121,7 +121,13 @@ async fn report(machine: Machine, caller: AnyUser, _: Nothing) -> Result<Preview
     let Some(known) = preview else {
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the agent has just started"));
     };
-    Ok(machine.previews.get(&machine.paths, status, history, known, caller.is_administrator).await)
+    let previews = machine.previews.get(&machine.paths, status, history, known, caller.is_administrator);
+    let (preview, protections) = previews.await;
+    if !protections.is_empty() {
+        // A full channel means that somebody else's look comes in any case.
+        drop(machine.events.try_send(Event::PostureObserved(protections)));
+    }
+    Ok(preview)
 }
 
 /// Any local user may call it, since nothing in it is trusted: the service asks the brokers itself, and not often.

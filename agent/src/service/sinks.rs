@@ -192,6 +192,7 @@ impl Service {
         }
         sink.finished(&outcome, interval, u64::from_le_bytes(random::bytes()));
         sink.problem = outcome.problem;
+        self.note_posture(&outcome.protections, outcome.finished_at);
         if let Some(told) = outcome.told {
             self.sinks.told = told;
         }
@@ -207,7 +208,7 @@ mod tests {
     }
 
     fn outcome(retry: bool, retry_after: Option<u64>) -> SinkOutcome {
-        SinkOutcome { problem: None, retry, retry_after, told: None, finished_at: at(1000) }
+        SinkOutcome { retry, retry_after, finished_at: at(1000), ..SinkOutcome::nothing() }
     }
 
     #[test]

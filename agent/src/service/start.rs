@@ -50,7 +50,11 @@ impl Service {
         let (queue, identity_problem) =
             Queue::open(&private_folder(&paths), random::bytes(), Origin::observe());
         // A status that cannot be read tells nothing about before.
-        let history = status_file(&paths).peek().ok().flatten().map(|status| status.history);
+        let history = status_file(&paths)
+            .peek()
+            .ok()
+            .flatten()
+            .map(|status| status.history.observed_until(status.observed_at));
         let lost: Vec<Problem> = identity_problem.into_iter().chain(update::take_up(&paths)).collect();
         for problem in &lost {
             tracing::error!("{}: {problem}", problem.code.as_str());

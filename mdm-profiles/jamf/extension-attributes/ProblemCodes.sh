@@ -4,5 +4,5 @@ steward='/Library/Application Support/Steward/bin/steward'
 printed=$("$steward" report --format jamf --key ProblemCodes 2> /dev/null)
 case $printed in
 '<result>'*'</result>') printf '%s\n' "$printed" ;;
-*) printf '%s\n' '<result></result>' ;;
+*) printf '%s\n' '<result>unknown</result>' ;;
 esac

@@ -23,7 +23,7 @@ pub enum Absent {
     /// A text.
     Text(&'static str),
     /// A number.
-    Number(u32),
+    Number(i32),
     /// Yes or no.
     Boolean(bool),
 }
@@ -62,8 +62,8 @@ pub const FACTS: [Fact; 21] = [
     text("PolicyHash", ""),
     state("PolicyState"),
     state("PostureState"),
-    text("ProblemCodes", ""),
-    Fact { name: "ProblemCount", absent: Absent::Number(0) },
+    state("ProblemCodes"),
+    Fact { name: "ProblemCount", absent: Absent::Number(-1) },
     state("ReportState"),
     state("ScreenLockState"),
     state("SecureBootState"),

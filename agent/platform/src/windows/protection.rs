@@ -31,8 +31,10 @@ const PROFILES: [(&str, &str, &str); 3] = [
 
 pub(crate) fn disk_encryption(paths: &Paths) -> Observation {
     let finding = match number(paths, BITLOCKER, "BootStatus") {
-        Ok(Some(1)) => Finding::On("BitLocker protects the system's volume".to_owned()),
-        Ok(Some(0)) => Finding::Off("BitLocker does not protect the system's volume".to_owned()),
+        Ok(Some(1)) => Finding::On("BitLocker protected the system's volume at the last start".to_owned()),
+        Ok(Some(0)) => {
+            Finding::Off("BitLocker did not protect the system's volume at the last start".to_owned())
+        }
         Ok(Some(other)) => Finding::Unknown(format!("`BootStatus` is {other}, which has no known meaning")),
         Ok(None) => Finding::Unknown("this Windows keeps no state of BitLocker there".to_owned()),
         Err(error) => Finding::Unknown(error.to_string()),
@@ -40,9 +42,17 @@ pub(crate) fn disk_encryption(paths: &Paths) -> Observation {
     Observation::new(finding, format!(r"HKLM\{BITLOCKER}"))
 }
 
+/// The service of Windows Firewall, and what `Start` says of one that is switched off.
+const FIREWALL_SERVICE: &str = r"SYSTEM\CurrentControlSet\Services\mpssvc";
+const DISABLED: u32 = 4;
+
 /// Windows Firewall, which is on only if it is on for every kind of network. That of another maker is not seen here.
 pub(crate) fn firewall(paths: &Paths) -> Observation {
     let source = format!(r"HKLM\{FIREWALL}");
+    if matches!(number(paths, FIREWALL_SERVICE, "Start"), Ok(Some(DISABLED))) {
+        let found = Finding::Off("the service of Windows Firewall is disabled".to_owned());
+        return Observation::new(found, format!(r"HKLM\{FIREWALL_SERVICE}"));
+    }
     let (mut off, mut unknown) = (Vec::new(), Vec::new());
     for (profile, of_policy, name) in PROFILES {
         let policy = number(paths, &format!(r"{FIREWALL_POLICY}\{of_policy}"), "EnableFirewall");

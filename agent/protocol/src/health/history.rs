@@ -2,8 +2,8 @@
 //! again and again. Pure.
 //!
 //! In: the history so far and the components as they were just observed. Out: the next history, which the machine service publishes
-//! in its status and so keeps over a restart. A component that changes between well and not well at least [`FLAPS`] times, each time
-//! within [`CALM`] of the last, shows the worst of its states until it has not changed for that long: whoever watches a fleet sees one
+//! in its status and so keeps over a restart. A component that changes at least [`FLAPS`] times in a way that matters to the device, each
+//! time within [`CALM`] of the last, shows the worst of its states until it has not changed for that long: whoever watches a fleet sees one
 //! change with a count, and never a `pass` between two failures.
 
 use jiff::{SignedDuration, Timestamp};
@@ -38,7 +38,7 @@ pub struct ComponentHistory {
     /// The state that was observed last, if the component changes again and again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed: Option<Open<State>>,
-    /// How often it changed between well and not well since it was calm.
+    /// How often it changed, in a way that matters to the device, since it was calm.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub changes: u32,
     /// When it did so last.
@@ -80,11 +80,37 @@ impl HealthHistory {
 
     /// The same without a component that changes again and again: an administrator who has mended something wants to see what is.
     #[must_use]
-    pub fn calm(mut self) -> Self {
+    pub fn calm(mut self, now: Timestamp) -> Self {
         for known in &mut self.0 {
-            known.state = known.observed.take().unwrap_or_else(|| known.state.clone());
+            if let Some(observed) = known.observed.take() {
+                known.show(observed, now);
+            }
             (known.changes, known.changed_at) = (0, None);
         }
+        self
+    }
+
+    /// The history as an earlier run left it, which observed until then: what comes after was observed by nobody.
+    #[must_use]
+    pub fn observed_until(mut self, then: Timestamp) -> Self {
+        for known in self.0.iter_mut().filter(|known| known.state == State::Pass) {
+            known.last_good = Some(then);
+        }
+        self
+    }
+
+    /// The same without what protects the device: policy does not want it to be known.
+    #[must_use]
+    pub fn without_posture(mut self) -> Self {
+        let names = [
+            ComponentName::Posture,
+            ComponentName::DiskEncryption,
+            ComponentName::Firewall,
+            ComponentName::SecureBoot,
+            ComponentName::ScreenLock,
+            ComponentName::PendingRestart,
+        ];
+        self.0.retain(|known| !names.iter().any(|name| known.name == *name));
         self
     }
 }
@@ -105,8 +131,8 @@ impl ComponentHistory {
 
     fn step(&mut self, component: &ComponentHealth, now: Timestamp) {
         let before = self.observed.take().unwrap_or_else(|| self.state.clone());
-        // A clock that was set back ends no calm and begins none.
-        let is_calm = self.changed_at.is_none_or(|at| now.duration_since(at) >= CALM);
+        // A change in the future is of a clock that was set back since.
+        let is_calm = self.changed_at.is_none_or(|at| now < at || now.duration_since(at) >= CALM);
         if is_calm {
             (self.changes, self.changed_at) = (0, None);
         }
@@ -121,11 +147,15 @@ impl ComponentHistory {
         } else {
             component.state.clone()
         };
-        if self.state != shown {
+        self.show(shown, now);
+    }
+
+    fn show(&mut self, state: Open<State>, now: Timestamp) {
+        if self.state != state {
             if self.state == State::Pass {
-                self.last_good = Some(now);
+                self.last_good.get_or_insert(now);
             }
-            (self.state, self.since) = (shown, now);
+            (self.state, self.since) = (state, now);
         }
         if self.state == State::Pass {
             self.last_good = None;
@@ -137,6 +167,12 @@ impl ComponentHistory {
         if *observed != component.state {
             // It was observed by somebody else since, or is not observed any more.
             component.last_good = self.last_good;
+            if component.last_state.as_ref() == Some(observed) {
+                component.last_state = Some(self.state.clone());
+                if self.state == State::Pass {
+                    component.last_good = Some(component.observed_at);
+                }
+            }
             return;
         }
         component.since = Some(self.since);
@@ -252,8 +288,41 @@ mod tests {
             history = history.step(&seen(state, minute), at(minute));
         }
         let mut components = seen(State::Pass, 6);
-        history.calm().apply(&mut components);
-        assert_eq!((components[0].known_state(), components[0].flaps), (State::Pass, None));
+        history.calm(at(7)).apply(&mut components);
+        let [shown] = components;
+        assert_eq!((shown.known_state(), shown.flaps), (State::Pass, None));
+        assert_eq!((shown.since, shown.last_good), (Some(at(7)), None));
+    }
+
+    #[test]
+    fn clock_that_was_set_back_keeps_nothing_flapping_for_years() {
+        let mut states: Vec<(i64, State)> = (1_000_000..1_000_007)
+            .map(|minute| (minute, if minute % 2 == 0 { State::Pass } else { State::Fail }))
+            .collect();
+        assert_eq!(shown(&states).known_state(), State::Fail);
+        states.push((5, State::Pass));
+        assert_eq!((shown(&states).known_state(), shown(&states).flaps), (State::Pass, None));
+    }
+
+    /// Nobody observed anything while the agent did not run.
+    #[test]
+    fn component_that_failed_while_the_agent_was_off_was_good_until_it_went_off() {
+        let history = HealthHistory::default().step(&seen(State::Pass, 1), at(1)).observed_until(at(9));
+        let mut failed = seen(State::Fail, 5000);
+        history.clone().step(&failed, at(5000)).apply(&mut failed);
+        assert_eq!((failed[0].since, failed[0].last_good), (Some(at(5000)), Some(at(9))));
+        let mut good = seen(State::Pass, 5000);
+        history.step(&good, at(5000)).apply(&mut good);
+        assert_eq!((good[0].since, good[0].last_good), (Some(at(1)), None));
+    }
+
+    #[test]
+    fn stale_component_was_good_until_it_was_observed_last() {
+        let history = HealthHistory::default().step(&seen(State::Pass, 1), at(1));
+        let [component] = seen(State::Stale, 8);
+        let mut stale = [ComponentHealth { last_state: Some(State::Pass.into()), ..component }];
+        history.apply(&mut stale);
+        assert_eq!((stale[0].known_state(), stale[0].last_good), (State::Stale, Some(at(8))));
     }
 
     #[test]

@@ -53,6 +53,12 @@ pub fn left_out(now: Timestamp) -> ComponentHealth {
     ComponentHealth::new(ComponentName::Posture, State::NotApplicable, reason, now)
 }
 
+/// The component of posture where no agent looks at it, and nobody knows whether policy wants that.
+#[must_use]
+pub fn not_observed(now: Timestamp) -> ComponentHealth {
+    ComponentHealth::new(ComponentName::Posture, State::Unknown, "only a running agent looks at it", now)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

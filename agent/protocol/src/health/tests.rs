@@ -261,6 +261,6 @@ fn history_of_the_status_tells_since_when_and_shows_the_worst_of_what_flaps() {
     let update = health.components.iter().find(|part| part.name == ComponentName::Update).unwrap();
     assert_eq!((update.known_state(), update.flaps), (State::Fail, Some(6)));
     assert_eq!((health.known_state(), health.since), (State::Fail, Timestamp::from_second(300).ok()));
-    status.history = status.history.calm();
+    status.history = status.history.calm(NOW);
     assert_eq!(assess(Some(&status), true, Brokers::default(), NOW).known_state(), State::Pass);
 }

@@ -21,9 +21,11 @@ pub(super) fn facts(report: &Report) -> Map<String, Value> {
             *known = value;
         }
     };
-    // Intune compares versions; one that is not known is below each, and no text at all is an error.
+    // Before an agent has run, nothing is known. Intune compares versions: one that is not known is below each.
     if !report.status.agent_version.is_empty() {
         set("AgentVersion", json!(report.status.agent_version));
+        set("ProblemCodes", json!(codes(report)));
+        set("ProblemCount", json!(report.problem_count()));
     }
     if let Some(version) = &report.status.app.version {
         set("AppVersion", json!(version.to_string()));
@@ -35,8 +37,6 @@ pub(super) fn facts(report: &Report) -> Map<String, Value> {
     }
     set("ObservedAt", json!(report.status.observed_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()));
     set("PolicyHash", json!(report.status.policy.hash));
-    set("ProblemCodes", json!(codes(report)));
-    set("ProblemCount", json!(report.problem_count()));
     set("SignedIn", json!(report.sign_in.iter().any(SessionStatus::is_signed_in)));
     object
 }

@@ -260,7 +260,13 @@ async fn send_heartbeat(
 ) {
     stamp(&mut report, receiver);
     match post(http, receiver, report.sequence, &report.heartbeat()).await {
-        Verdict::Accepted(Receipt { resend: false, .. }) => delivery.delivered = true,
+        Verdict::Accepted(Receipt { resend: false, heartbeats, .. }) => {
+            delivery.delivered = true;
+            // Whoever does not say so again may be another receiver by now, or an older version.
+            if !heartbeats {
+                receiver.known.has = None;
+            }
+        }
         Verdict::Accepted(_) | Verdict::Refused(_) => {
             receiver.known.has = None;
             // It has seen the number of the heartbeat.
@@ -278,8 +284,9 @@ async fn send_heartbeat(
                 }
             }
         }
-        // The next attempt tells how the device is then.
+        // The next attempt tells how the device is then, in a report: it may be heartbeats that the receiver cannot take.
         Verdict::Failed(problem) => {
+            receiver.known.has = None;
             delivery.not_made = true;
             delivery.problems.push(problem.using("nothing: the next report says it"));
         }

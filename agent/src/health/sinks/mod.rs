@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use platform::clock;
 use policy_schema::Problem;
+use protocol::health::Protection;
 
 pub(crate) mod http;
 pub(crate) mod otlp;
@@ -27,6 +28,8 @@ pub(crate) struct SinkOutcome {
     pub(crate) retry: bool,
     /// How long the other side wants to be left alone, in seconds.
     pub(crate) retry_after: Option<u64>,
+    /// What protects the device, if that was looked at.
+    pub(crate) protections: Vec<Protection>,
     /// What collectors of logs know now.
     pub(crate) told: Option<otlp::Told>,
     pub(crate) finished_at: Timestamp,
@@ -35,6 +38,13 @@ pub(crate) struct SinkOutcome {
 impl SinkOutcome {
     /// There was nothing to do.
     pub(crate) fn nothing() -> Self {
-        Self { problem: None, retry: false, retry_after: None, told: None, finished_at: clock::now() }
+        Self {
+            problem: None,
+            retry: false,
+            retry_after: None,
+            protections: Vec::new(),
+            told: None,
+            finished_at: clock::now(),
+        }
     }
 }

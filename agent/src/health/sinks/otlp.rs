@@ -62,7 +62,7 @@ pub(crate) async fn send(
     identity: Identity,
     told: Told,
 ) -> SinkOutcome {
-    let (report, _) = report::make(&inputs, &identity).await;
+    let (report, protections) = report::make(&inputs, &identity).await;
     let mut now: Vec<&Problem> = report.problems().collect();
     // What this sink itself could not do would begin with each failure and end with each success.
     now.retain(|problem| problem.code != Code::ReportUndelivered);
@@ -99,7 +99,7 @@ pub(crate) async fn send(
             (Some(problem.hint("check `OtlpUrl`, and the log of the collector".to_owned())), false, None)
         }
     };
-    SinkOutcome { problem, retry, retry_after, told: Some(told), finished_at: clock::now() }
+    SinkOutcome { problem, retry, retry_after, protections, told: Some(told), finished_at: clock::now() }
 }
 
 /// The address of a kind of data, which follows the address of policy (OpenTelemetry, "OTLP/HTTP Request").

@@ -29,15 +29,18 @@ struct Written {
 pub(crate) async fn update(path: Option<String>, inputs: ReportInputs, identity: Identity) -> SinkOutcome {
     let paths = inputs.paths.clone();
     let path = path.map(|path| paths.under_root(Path::new(&path)));
-    let problem = match forget(&paths, path.as_deref()) {
-        Err(error) => Some(unwritable(record(&paths).path(), &error)),
-        Ok(()) => match &path {
-            Some(path) => write(path, &inputs, &identity).await.err().map(|error| failed(path, &error)),
-            None => None,
-        },
+    let (problem, protections) = match (forget(&paths, path.as_deref()), &path) {
+        (Err(error), _) => (Some(unwritable(record(&paths).path(), &error)), Vec::new()),
+        (Ok(()), None) => (None, Vec::new()),
+        (Ok(()), Some(path)) => {
+            let (report, protections) = report::make(&inputs, &identity).await;
+            let text = encode(&report, Encoding::Prometheus);
+            let written = file::replace(path, text.as_bytes(), Access::Public);
+            (written.err().map(|error| failed(path, &error)), protections)
+        }
     };
     let retry = problem.is_some();
-    SinkOutcome { problem, retry, ..SinkOutcome::nothing() }
+    SinkOutcome { problem, retry, protections, ..SinkOutcome::nothing() }
 }
 
 /// Removes the file that was written last.
@@ -64,11 +67,6 @@ fn forget(paths: &Paths, path: Option<&Path>) -> io::Result<()> {
     record.save(&Written { path: path.map(ToOwned::to_owned), ..known })
 }
 
-async fn write(path: &Path, inputs: &ReportInputs, identity: &Identity) -> io::Result<()> {
-    let (report, _) = report::make(inputs, identity).await;
-    file::replace(path, encode(&report, Encoding::Prometheus).as_bytes(), Access::Public)
-}
-
 fn failed(path: &Path, error: &io::Error) -> Problem {
     let problem = Problem::new(Code::ReportTextfileUnwritable, error.to_string())
         .key("ReportTextfile")
@@ -77,7 +75,7 @@ fn failed(path: &Path, error: &io::Error) -> Problem {
     if error.kind() == io::ErrorKind::NotFound {
         problem.hint("create the folder, which comes with the collector".to_owned())
     } else if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
-        let hint = "let the agent write there: `systemctl edit steward-agent`, with `[Service]` and `ReadWritePaths=` and the folder";
+        let hint = "start the agent again if the folder is newer than it; else let it write there: `systemctl edit steward-agent`, with `[Service]` and `ReadWritePaths=` and the folder";
         problem.hint(hint.to_owned())
     } else {
         problem

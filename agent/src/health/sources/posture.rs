@@ -2,18 +2,54 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use platform::SYSTEM_DISK;
 use platform::paths::Paths;
 use platform::protection::{self, Finding, Observation};
+use platform::{SYSTEM_DISK, clock};
 use policy_schema::Extra;
 use protocol::health::{ComponentName, Protection, State};
 use protocol::report::Posture;
 use sysinfo::{DiskRefreshKind, Disks, MemoryRefreshKind, System};
+use tokio::sync::Mutex;
 
-/// Observes the device. What the system does not tell is unknown, with the reason.
-pub(crate) fn observe(paths: &Paths) -> (Posture, Vec<Protection>) {
-    (facts(), protections(&protection::observe(paths)))
+/// What a look at the device finds.
+pub(crate) type Found = (Posture, Vec<Protection>);
+
+/// How long a look may take. A file system of a server that is gone may never answer.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Reports that are made together share one look.
+const LIFETIME: Duration = Duration::from_secs(2);
+
+/// The last look.
+static LAST: Mutex<Option<(Duration, Found)>> = Mutex::const_new(None);
+/// A look that does not come back is not begun again beside it.
+static LOOKING: AtomicBool = AtomicBool::new(false);
+
+/// Looks at the device, in a thread of its own. What the system does not tell is unknown, with the reason; `None` if the look takes too
+/// long.
+pub(crate) async fn look(paths: &Paths) -> Option<Found> {
+    let look = async {
+        let mut last = LAST.lock().await;
+        let is_new = |at: &Duration| clock::monotonic().saturating_sub(*at) < LIFETIME;
+        if let Some((_, found)) = last.as_ref().filter(|(at, _)| is_new(at)) {
+            return Some(found.clone());
+        }
+        if LOOKING.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let paths = paths.clone();
+        let found = tokio::task::spawn_blocking(move || {
+            let found = (facts(), protections(&protection::observe(&paths)));
+            LOOKING.store(false, Ordering::Release);
+            found
+        });
+        let found = found.await.ok()?;
+        *last = Some((clock::monotonic(), found.clone()));
+        Some(found)
+    };
+    tokio::time::timeout(LIMIT, look).await.ok()?
 }
 
 fn facts() -> Posture {

@@ -25,7 +25,8 @@ codes! {
         /// Cause: its folder does not exist, or the agent may not write there. The service for Linux may write to
         /// `/var/lib/prometheus/node-exporter` only.
         ///
-        /// Fix: create the folder, name another one in `ReportTextfile`, or let the service write there (`ReadWritePaths=`).
-        ReportTextfileUnwritable = "report.textfile-unwritable", Error;
+        /// Fix: create the folder and start the agent again, name another one in `ReportTextfile`, or let the service write there
+        /// (`ReadWritePaths=`).
+        ReportTextfileUnwritable = "report.textfile-unwritable", Warning;
     }
 }
