@@ -1,5 +1,6 @@
-//! The log: one line per event on standard error, which the service manager keeps; where none does, also in a file of its own,
-//! and what went wrong with the machine service in the system's event log. Its level follows policy.
+//! The log: one line per event on standard error, which the service manager keeps, or an entry with fields in systemd's journal; where
+//! nobody keeps it, also in a file of its own, and what went wrong with the machine service in the system's event log. Its level
+//! follows policy.
 
 use std::fmt::{self, Write as _};
 use std::sync::OnceLock;
@@ -23,17 +24,23 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::state::private_folder;
 
+/// The target of changes of the state of components.
+pub(crate) const STATES: &str = "steward::states";
+
 static LEVEL: OnceLock<Handle<LevelFilter, Registry>> = OnceLock::new();
 
 /// Starts the log. Called once, by the processes that stay.
 pub(crate) fn start(paths: &Paths, role: Role) {
     let (filter, handle) = reload::Layer::new(LevelFilter::INFO);
-    // Colours are for terminals.
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .with_timer(Time { shown: !service::log_has_times() });
+    let journal = service::journal();
+    // Colours are for terminals. The journal would have each line twice.
+    let lines = journal.is_none().then(|| {
+        tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .with_target(false)
+            .with_timer(Time { shown: !service::log_has_times() })
+    });
     let opened = service::log_file(paths, role).map(|path| {
         if role == Role::Agent {
             // Whose they are is checked before anything is written into them.
@@ -55,7 +62,7 @@ pub(crate) fn start(paths: &Paths, role: Role) {
             .with_timer(Time { shown: true })
     });
     let events = (role == Role::Agent).then_some(EventLog);
-    tracing_subscriber::registry().with(filter).with(lines).with(file).with(events).init();
+    tracing_subscriber::registry().with(filter).with(journal).with(lines).with(file).with(events).init();
     drop(LEVEL.set(handle));
     if let Some(error) = refused {
         tracing::warn!("there is no log file: {error}");
@@ -99,6 +106,8 @@ impl<S: Subscriber> Layer<S> for EventLog {
         let severity = match *event.metadata().level() {
             Level::ERROR => Severity::Error,
             Level::WARN => Severity::Warning,
+            // Who reads that something has failed wants to read that it works again.
+            Level::INFO if event.metadata().target() == STATES => Severity::Information,
             _ => return,
         };
         let mut text = Text(String::new());

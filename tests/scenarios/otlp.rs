@@ -26,6 +26,8 @@ struct Collector(Arc<Mutex<Inner>>);
 struct Inner {
     bodies: Vec<(String, Bytes)>,
     refuse_with: Option<(u16, &'static str)>,
+    /// It has no address for this kind of data.
+    without: Option<&'static str>,
     attempts: usize,
     response: String,
 }
@@ -73,6 +75,9 @@ async fn receive(
     if let Some((status, retry_after)) = inner.refuse_with {
         response.insert(RETRY_AFTER, HeaderValue::from_static(retry_after));
         return (StatusCode::from_u16(status).unwrap(), response, String::new());
+    }
+    if inner.without == Some(kind.as_str()) {
+        return (StatusCode::NOT_FOUND, response, String::new());
     }
     assert_eq!(headers["content-type"], "application/json");
     inner.bodies.push((kind, body));
@@ -153,4 +158,19 @@ async fn collector_that_is_busy_is_left_alone_and_one_that_refuses_is_an_error()
     // The problem of a collector that policy does not name any more is none.
     device.push("50.toml", "App = \"lab-notes\"\n");
     device.machine_status_where("no problem", |status| status.problems.is_empty()).await;
+}
+
+/// Found when the code was read again: a collector without metrics was never told of a problem either.
+#[tokio::test]
+async fn collector_that_takes_logs_only_is_told_of_problems() {
+    let (collector, address) = Collector::start().await;
+    collector.0.lock().unwrap().without = Some("metrics");
+    let device = Device::new();
+    device.push("50.toml", &policy(&address));
+    let _agent = device.start_agent().await;
+    let problem = device.problem(Code::ReportRejected).await;
+    assert!(problem.message.contains("status 404 at /v1/metrics"), "{problem}");
+    device.push("60.toml", "UpdateMode = \"sometimes\"\n");
+    let is_policy = |record: &Value| record["steward.problem.code"] == "policy.invalid-value";
+    collector.last_where(&device, "logs", is_policy).await;
 }

@@ -9,7 +9,7 @@ use platform::file::Access;
 use platform::paths::Paths;
 use platform::state::StateFile;
 use policy_schema::{Code, Problem};
-use protocol::health::next_history;
+use protocol::health::{assess, next_history};
 use protocol::policy::ResolvedPolicy;
 use protocol::status::Status;
 use protocol::update::History;
@@ -48,9 +48,12 @@ impl Service {
     pub(super) fn publish(&mut self, observed: &Observed) {
         let now = observed.now;
         let mut status = self.status(observed);
-        self.history = next_history(&status, self.sessions.brokers(), now);
+        let history = next_history(&status, self.sessions.brokers(), now);
+        let before = std::mem::replace(&mut self.history, history);
         status.history = self.history.clone();
-        self.report_if_changed(&status, now);
+        let health = assess(Some(&status), true, self.sessions.brokers(), now);
+        self.log_changes(&before, &health);
+        self.report_if_changed(&status, health, now);
         status.report = self.report_status();
         let before = self.published.borrow().clone();
         status.observed_at = before.status.observed_at;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use platform::random;
 use policy_schema::{Code, Open, Problem};
-use protocol::health::{self, ComponentHealth, ComponentName, Protection, State, assess};
+use protocol::health::history::HealthHistory;
+use protocol::health::{self, ComponentHealth, ComponentName, Protection, State};
 use protocol::session::SessionState;
 use protocol::status::Status;
 
@@ -14,6 +15,7 @@ use updates::Journal;
 use super::{Service, delivery};
 use crate::health::report::{PostureInput, ReportInputs};
 use crate::health::sinks::http::DeliveryReport;
+use crate::logging::STATES;
 
 /// Milliseconds within which a changed state is reported, so that a fleet does not report in one instant.
 const SPREAD: u16 = 3000;
@@ -29,8 +31,7 @@ pub(super) struct Fingerprint {
 
 impl Service {
     /// A changed state is reported soon, not after the interval.
-    pub(super) fn report_if_changed(&mut self, status: &Status, now: Timestamp) {
-        let health = assess(Some(status), true, self.sessions.brokers(), now);
+    pub(super) fn report_if_changed(&mut self, status: &Status, health: ComponentHealth, now: Timestamp) {
         let counts = |part: &ComponentHealth| part.name != ComponentName::Report;
         let components = health.components.into_iter().filter(counts).map(|part| (part.name, part.state));
         let sessions = self.sessions.sessions.iter();
@@ -66,8 +67,28 @@ impl Service {
     /// Notes what was found out about the protection of the device, if that was looked at.
     pub(super) fn note_posture(&mut self, protections: &[Protection], now: Timestamp) {
         if !protections.is_empty() && self.snapshot.resolved.policy.report_posture {
-            let history = std::mem::take(&mut self.history);
-            self.history = health::posture(protections, history, now).1;
+            let before = self.history.clone();
+            let posture;
+            (posture, self.history) = health::posture(protections, before.clone(), now);
+            self.log_changes(&before, &posture);
+        }
+    }
+
+    /// An entry of the log for each component whose state has changed, with its fields.
+    pub(super) fn log_changes(&self, before: &HealthHistory, health: &ComponentHealth) {
+        let parts =
+            || health.components.iter().flat_map(|part| std::iter::once(part).chain(&part.components));
+        for (name, old, new) in self.history.changes(before) {
+            let Some(part) = std::iter::once(health).chain(parts()).find(|part| part.name == *name) else {
+                continue;
+            };
+            let (component, state, before, reason) = (part.name(), new.as_str(), old.as_str(), &part.reason);
+            let code = part.code.as_ref().map_or("", Open::as_str);
+            if matches!(new, State::Fail | State::Error) {
+                tracing::warn!(target: STATES, component, state, before, code, "{component} is {state}: {reason}");
+            } else {
+                tracing::info!(target: STATES, component, state, before, code, "{component} is {state}: {reason}");
+            }
         }
     }
 

@@ -197,7 +197,7 @@ pub(crate) fn is_root() -> anyhow::Result<bool> {
 /// A small Debian with systemd, to install packages on. Scenarios change it in memory only.
 pub(crate) fn debian_root() -> anyhow::Result<PathBuf> {
     let root = cache()?.join("debian");
-    let include = "systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,procps,python3-minimal,rpm,ca-certificates";
+    let include = "systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,procps,python3-minimal,rpm,nftables,ca-certificates";
     let made_with = root.join("made-with");
     if fs_err::read_to_string(&made_with).is_ok_and(|made_with| made_with == include) {
         return Ok(root);

@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
 use sd_notify::NotifyState;
+use tracing::Subscriber;
+use tracing_subscriber::Layer;
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::environment;
 use crate::paths::Paths;
@@ -135,6 +138,17 @@ fn notify(states: &[NotifyState<'_>]) {
 #[must_use]
 pub fn log_has_times() -> bool {
     environment::variable("JOURNAL_STREAM").is_some()
+}
+
+/// The journal as a log with fields, where standard error goes there as well: each event with its level as `PRIORITY`, and its fields
+/// as `STEWARD_NAME` (systemd.journal-fields(7)). `None` where there is no journal, or it cannot be reached.
+#[must_use]
+pub fn journal<S>() -> Option<impl Layer<S>>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let journal = log_has_times().then(|| tracing_journald::layer().ok()).flatten()?;
+    Some(journal.with_field_prefix(Some("STEWARD".to_owned())))
 }
 
 /// Where a process keeps its log besides standard error: nowhere, the journal has it.

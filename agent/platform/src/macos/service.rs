@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tracing_subscriber::layer::Identity;
 
 pub use crate::no_units::{alive, run_unit, update_unit, watchdog_interval};
 use crate::paths::Paths;
@@ -90,6 +91,12 @@ pub fn background_items() -> BackgroundItems {
 #[must_use]
 pub fn log_has_times() -> bool {
     false
+}
+
+/// A log with fields besides standard error: there is none.
+#[must_use]
+pub fn journal() -> Option<Identity> {
+    None
 }
 
 /// Where a process keeps its log besides standard error: launchd lets a log grow for ever.

@@ -14,6 +14,7 @@ use tokio::signal::windows::{
 };
 
 use tokio::sync::Notify;
+use tracing_subscriber::layer::Identity;
 use windows_registry::{CURRENT_USER, LOCAL_MACHINE};
 use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
 
@@ -125,6 +126,12 @@ fn broker_startup() -> Startup {
 #[must_use]
 pub fn log_has_times() -> bool {
     false
+}
+
+/// A log with fields besides standard error: there is none.
+#[must_use]
+pub fn journal() -> Option<Identity> {
+    None
 }
 
 /// Where a process keeps its log besides standard error, which a service does not have.

@@ -90,6 +90,21 @@ impl HealthHistory {
         self
     }
 
+    /// The components that show another state than in the history of before, with both. One that is new, or that was only not observed
+    /// before and is well, is no news.
+    pub fn changes<'h>(
+        &'h self,
+        before: &'h Self,
+    ) -> impl Iterator<Item = (&'h Open<ComponentName>, State, State)> {
+        let known = |state: &Open<State>| state.known().unwrap_or(State::Unknown);
+        self.0.iter().filter_map(move |now| {
+            let old = before.0.iter().find(|old| old.name == now.name)?;
+            let (old, new) = (known(&old.state), known(&now.state));
+            let is_begin = old == State::Unknown && new.roll_up().1 == State::Pass;
+            (old != new && !is_begin).then_some((&now.name, old, new))
+        })
+    }
+
     /// The history as an earlier run left it, which observed until then: what comes after was observed by nobody.
     #[must_use]
     pub fn observed_until(mut self, then: Timestamp) -> Self {
@@ -323,6 +338,25 @@ mod tests {
         let mut stale = [ComponentHealth { last_state: Some(State::Pass.into()), ..component }];
         history.apply(&mut stale);
         assert_eq!((stale[0].known_state(), stale[0].last_good), (State::Stale, Some(at(8))));
+    }
+
+    #[test]
+    fn change_of_a_state_is_news_and_the_first_look_is_none() {
+        use State::{Fail, Pass, Pending, Unknown};
+        let changes = |before, after| {
+            let before = HealthHistory::default().step(&seen(before, 1), at(1));
+            let after = before.clone().step(&seen(after, 2), at(2));
+            after.changes(&before).map(|(_, old, new)| (old, new)).collect::<Vec<_>>()
+        };
+        assert_eq!(changes(Pass, Fail), [(Pass, Fail)]);
+        assert_eq!(changes(Unknown, Fail), [(Unknown, Fail)]);
+        assert_eq!(changes(Fail, Unknown), [(Fail, Unknown)]);
+        assert_eq!(
+            (changes(Unknown, Pass), changes(Unknown, Pending), changes(Fail, Fail)),
+            (vec![], vec![], vec![])
+        );
+        let first = HealthHistory::default().step(&seen(Fail, 1), at(1));
+        assert_eq!(first.changes(&HealthHistory::default()).count(), 0);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::health::report::{self, ReportInputs};
 
 /// Only this many bytes of a response are read.
 const MAXIMUM_RESPONSE: usize = 64 * 1024;
+
 /// The problems that a collector has been told of, and that have not ended.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Told(Vec<Problem>);
@@ -75,19 +76,30 @@ pub(crate) async fn send(
     let ended: Vec<Problem> =
         told.0.iter().filter(|known| !now.iter().any(|problem| same(known, problem))).cloned().collect();
     let is_news = !began.is_empty() || !ended.is_empty();
-    let sent = async {
-        let http = Http::new(&collector.network)
-            .map_err(|error| Failure::Passing { reason: chain(&error), retry_after: None })?;
-        post(&http, &below(&collector.base, "v1/metrics"), otlp::metrics(&report)).await?;
-        if is_news {
-            post(&http, &below(&collector.base, "v1/logs"), otlp::logs(&report, &began, &ended)).await?;
+    let (metrics, logs) = match Http::new(&collector.network) {
+        Ok(http) => {
+            let metrics = post(&http, &below(&collector.base, "v1/metrics"), otlp::metrics(&report)).await;
+            // A collector may take logs only.
+            let logs = match &metrics {
+                Ok(()) | Err(Failure::Lasting(_)) if is_news => {
+                    let body = otlp::logs(&report, &began, &ended);
+                    Some(post(&http, &below(&collector.base, "v1/logs"), body).await)
+                }
+                Ok(()) | Err(_) => None,
+            };
+            (metrics, logs)
         }
-        Ok(())
+        Err(error) => (Err(Failure::Passing { reason: chain(&error), retry_after: None }), None),
     };
-    let sent = sent.await;
-    let told = match &sent {
-        Ok(()) | Err(Failure::Lasting(_)) => Told(now.into_iter().cloned().collect()),
-        Err(Failure::Passing { .. }) => told,
+    let told = match &logs {
+        Some(Ok(()) | Err(Failure::Lasting(_))) => Told(now.into_iter().cloned().collect()),
+        Some(Err(Failure::Passing { .. })) | None => told,
+    };
+    // What may work soon decides when to try again.
+    let sent = match (metrics, logs) {
+        (_, Some(Err(passing @ Failure::Passing { .. }))) => Err(passing),
+        (metrics @ Err(_), _) => metrics,
+        (Ok(()), logs) => logs.unwrap_or(Ok(())),
     };
     let (problem, retry, retry_after) = match sent {
         Ok(()) => (None, false, None),
