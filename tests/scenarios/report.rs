@@ -294,6 +294,7 @@ async fn page_of_a_captive_portal_is_no_receipt() {
     assert!(problem.hint.as_ref().unwrap().contains("`ReportAcknowledgement`"), "{problem}");
     assert!(fs_err::read_dir(device.path(QUEUE)).unwrap().next().is_some(), "it stays in the queue");
     receiver.respond_with(Response::Sequence);
+    device.printed(&["policy", "reload"]).await;
     receiver.report_where("the report", |_| true).await;
     device.machine_status_where("an empty queue", |status| status.report.queued == 0).await;
 }
@@ -309,8 +310,9 @@ async fn report_that_a_receiver_cannot_take_blocks_no_other_and_is_put_aside() {
     device.problem(Code::ReportUndelivered).await;
     let refused = device.path(QUEUE).join(format!("{:020}.refused", 1));
     for round in 0..30 {
-        device.push("60.toml", &format!("OrganizationName = \"Example {round}\"\n"));
         let before = receiver.raw_reports().len();
+        device.push("60.toml", &format!("OrganizationName = \"Example {round}\"\n"));
+        device.printed(&["policy", "reload"]).await;
         until(
             "a later report",
             async || {

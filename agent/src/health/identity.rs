@@ -89,6 +89,12 @@ impl Identity {
         Self { epoch, origin, ..self }
     }
 
+    /// A number that is this device's own and stays so, for its place in every interval.
+    pub(crate) fn phase(&self) -> u64 {
+        let digest = digest::digest(&digest::SHA256, self.device_id.as_bytes());
+        digest.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+
     /// The ID of this device; `None` if it has none yet, or if this process may not read it.
     pub(crate) fn device_id(private: &Path) -> Option<String> {
         Some(file(private).peek().ok()??.device_id)

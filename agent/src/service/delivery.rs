@@ -3,9 +3,13 @@
 use jiff::Timestamp;
 use platform::clock;
 
-/// The first bound of the pause after a failure, and the largest, in seconds.
-const FIRST_PAUSE: u64 = 5;
-const LONGEST_PAUSE: u64 = 15 * 60;
+/// The bound of the pause after the first failure, which may be a moment's, and of every later one, in seconds. A fleet that tried more
+/// often in between would come back in a herd: what arrives in the second in which a receiver is back is what each device tries in the
+/// hour before, times the rate of a quiet hour.
+const FIRST_PAUSE: u64 = 30;
+const LONGEST_PAUSE: u64 = 30 * 60;
+/// Two reports of an unchanged device are not closer than this, in seconds.
+const CLOSEST: u64 = 60;
 /// How soon a change that came while a report was under way is reported, in seconds.
 const SOON: u64 = 1;
 
@@ -24,6 +28,8 @@ pub(super) enum Delivery {
 pub(super) enum Event {
     /// Something has changed that is to be reported by then.
     Changed { by: Timestamp },
+    /// An administrator wants to know whether it works now.
+    Requested { now: Timestamp },
     /// A delivery begins.
     Started,
     /// A delivery has ended.
@@ -37,6 +43,8 @@ pub(super) struct End {
     pub(super) outcome: Outcome,
     /// Between reports while nothing changes, in seconds.
     pub(super) interval: u64,
+    /// The place of this device within each interval ([`next_slot`]).
+    pub(super) phase: u64,
     /// How long the receiver wants to be left alone, in seconds.
     pub(super) retry_after: Option<u64>,
     /// Spreads the retries of a fleet.
@@ -70,6 +78,10 @@ impl Delivery {
             (Self::Waiting { due, failures, .. }, Event::Changed { .. }) => {
                 Self::Waiting { due, dirty: true, failures }
             }
+            (Self::Waiting { dirty, failures, .. }, Event::Requested { now }) if failures > 0 => {
+                Self::Waiting { due: now, dirty, failures }
+            }
+            (quiet, Event::Requested { .. }) => quiet,
             (Self::Sending { failures, .. }, Event::Changed { .. }) => {
                 Self::Sending { dirty: true, failures }
             }
@@ -84,12 +96,13 @@ impl Delivery {
     }
 
     fn finished(dirty: bool, failures: u32, end: End) -> Self {
-        let End { at, outcome, interval, retry_after, random } = end;
+        let End { at, outcome, interval, phase, retry_after, random } = end;
         let due = |seconds| clock::after(at, seconds);
         match outcome {
             // The next one tells how the device is then.
             Outcome::Delivered => {
-                Self::Waiting { due: due(if dirty { SOON } else { interval }), dirty: true, failures: 0 }
+                let due = if dirty { due(SOON) } else { next_slot(at, interval, phase) };
+                Self::Waiting { due, dirty: true, failures: 0 }
             }
             Outcome::Left | Outcome::NotMade => {
                 let asked = retry_after.unwrap_or(0);
@@ -124,10 +137,19 @@ impl Delivery {
     }
 }
 
-/// The pause before the next try, in seconds: anything from 1 to a bound that doubles up to its cap ("full jitter"), so
-/// that a fleet that lost its receiver does not come back at once.
+/// When an unchanged device reports again: each device has its own place in every interval, whatever happened before. So a fleet that
+/// lost its receiver, or changed in one instant, is spread again after one interval. `phase` is any number that is the device's own.
+pub(super) fn next_slot(now: Timestamp, interval: u64, phase: u64) -> Timestamp {
+    let interval = interval.max(1);
+    let second = u64::try_from(now.as_second()).unwrap_or(0);
+    let wait = (phase % interval + interval - second % interval) % interval;
+    clock::after(now, if wait < CLOSEST.min(interval) { wait + interval } else { wait })
+}
+
+/// The pause before the next try, in seconds: anything from 1 to its bound ("full jitter"), so that a fleet that lost its receiver
+/// does not come back at once.
 pub(super) fn pause(failures: u32, random: u64) -> u64 {
-    let bound = FIRST_PAUSE.saturating_mul(1 << failures.min(20)).min(LONGEST_PAUSE);
+    let bound = if failures == 0 { FIRST_PAUSE } else { LONGEST_PAUSE };
     1 + random % bound
 }
 
@@ -136,13 +158,22 @@ mod tests {
     use super::*;
 
     const HOUR: u64 = 3600;
+    /// The place of the device of the tests in each hour.
+    const PHASE: u64 = 100;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
     fn end(outcome: Outcome) -> Event {
-        Event::Finished(End { at: at(1000), outcome, interval: HOUR, retry_after: None, random: 4 })
+        Event::Finished(End {
+            at: at(1000),
+            outcome,
+            interval: HOUR,
+            phase: PHASE,
+            retry_after: None,
+            random: 4,
+        })
     }
 
     #[test]
@@ -163,6 +194,13 @@ mod tests {
                 Event::Changed { by: at(10) },
                 waiting(5000, true, 1),
             ),
+            ("asked for", waiting(5000, true, 2), Event::Requested { now: at(10) }, waiting(10, true, 2)),
+            (
+                "asked for in vain",
+                waiting(5000, true, 0),
+                Event::Requested { now: at(10) },
+                waiting(5000, true, 0),
+            ),
             ("begun", waiting(5, true, 2), Event::Started, Sending { dirty: false, failures: 2 }),
             (
                 "a change while one is under way",
@@ -174,7 +212,7 @@ mod tests {
                 "delivered",
                 Sending { dirty: false, failures: 3 },
                 end(Outcome::Delivered),
-                waiting(4600, true, 0),
+                waiting(3700, true, 0),
             ),
             (
                 "and changed since",
@@ -207,6 +245,7 @@ mod tests {
             at: at(0),
             outcome: Outcome::Left,
             interval: 300,
+            phase: PHASE,
             retry_after: Some(7200),
             random: u64::MAX,
         };
@@ -225,11 +264,73 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_their_cap_and_use_the_whole_range() {
-        for failures in [0, 3, 30, u32::MAX] {
+    fn pauses_use_the_whole_range_up_to_their_bound() {
+        for (failures, bound) in [(0, FIRST_PAUSE), (1, LONGEST_PAUSE), (u32::MAX, LONGEST_PAUSE)] {
             let pauses: Vec<u64> = (0..20_000).map(|random| pause(failures, random)).collect();
-            let bound = (FIRST_PAUSE << failures.min(20)).min(LONGEST_PAUSE);
             assert_eq!((pauses.iter().min(), pauses.iter().max()), (Some(&1), Some(&bound)));
         }
+    }
+
+    #[test]
+    fn device_reports_in_its_own_place_of_each_interval_and_never_twice_in_a_minute() {
+        for (now, expected) in
+            [(0, 100), (39, 100), (41, 3700), (100, 3700), (1000, 3700), (3700, 7300), (7199, 7300)]
+        {
+            assert_eq!(next_slot(at(now), HOUR, PHASE), at(expected), "{now}");
+            assert_eq!(next_slot(at(now), HOUR, PHASE + 50 * HOUR), at(expected), "{now}");
+        }
+        // A clock before 1970, and an interval that no policy allows.
+        assert!(next_slot(Timestamp::MIN, HOUR, 1) > Timestamp::MIN && next_slot(at(5), 0, 1) > at(5));
+    }
+
+    /// The herd: a fleet whose receiver was away for an hour does not come back in one instant, neither then nor an hour later. By the
+    /// scheduler itself, with a clock of its own.
+    #[test]
+    fn fleet_spreads_itself_after_an_outage() {
+        const DEVICES: usize = 100_000;
+        const OUTAGE: std::ops::Range<i64> = 7200..10_800;
+        const END: i64 = 10_800 + 3 * 3600;
+        // A generator that is good enough to spread, and the same in each run (Steele, Lea, Flood: "SplitMix").
+        let mut seed = 1_u64;
+        let mut random = || {
+            seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^ (mixed >> 31)
+        };
+        let phases: Vec<u64> = (0..DEVICES).map(|_| random()).collect();
+        let mut devices: Vec<Delivery> = phases
+            .iter()
+            .map(|phase| Delivery::Waiting { due: next_slot(at(0), HOUR, *phase), dirty: true, failures: 0 })
+            .collect();
+        let mut buckets: Vec<Vec<usize>> = vec![Vec::new(); usize::try_from(END).unwrap()];
+        let place = |due: Timestamp| usize::try_from(due.as_second()).unwrap();
+        for (device, delivery) in devices.iter().enumerate() {
+            buckets[place(delivery.due().unwrap())].push(device);
+        }
+        let mut arrivals = vec![0_usize; buckets.len()];
+        for second in 0..buckets.len() {
+            let now = at(i64::try_from(second).unwrap());
+            for device in std::mem::take(&mut buckets[second]) {
+                arrivals[second] += 1;
+                let is_away = OUTAGE.contains(&now.as_second());
+                let outcome = if is_away { Outcome::Left } else { Outcome::Delivered };
+                let (phase, random) = (phases[device], random());
+                let end = End { at: now, outcome, interval: HOUR, phase, retry_after: None, random };
+                let next = devices[device].step(Event::Started).step(Event::Finished(end));
+                devices[device] = next;
+                if let Some(bucket) = buckets.get_mut(place(next.due().unwrap())) {
+                    bucket.push(device);
+                }
+            }
+        }
+        let hour = |first: usize| &arrivals[first..first + 3600];
+        let (mean, peak) =
+            (|first| hour(first).iter().sum::<usize>() / 3600, |first| *hour(first).iter().max().unwrap());
+        for first in [3600, 10_800, 14_400, 18_000] {
+            assert!(peak(first) <= 3 * mean(first), "{first}: {} of {}", peak(first), mean(first));
+        }
+        // An hour later nothing of it is left.
+        assert!(mean(14_400) <= DEVICES / 3600 + 1, "{}", mean(14_400));
     }
 }

@@ -247,8 +247,9 @@ impl Service {
                 }
                 // Whoever changes policy and says so wants to know whether it works, and not how it was.
                 self.history = std::mem::take(&mut self.history).calm(clock::now());
-                self.provider_check =
-                    self.provider_check.step(recurring::Event::Requested { now: clock::now() });
+                let now = clock::now();
+                self.provider_check = self.provider_check.step(recurring::Event::Requested { now });
+                self.delivery = self.delivery.step(delivery::Event::Requested { now });
                 self.round();
                 // The caller may have gone; then nobody waits.
                 let _ = done.send(());

@@ -116,6 +116,7 @@ impl Service {
             at: finished_at,
             outcome,
             interval: u64::from(self.snapshot.resolved.policy.report_interval_minutes) * 60,
+            phase: self.identity.phase(),
             retry_after,
             random: u64::from_le_bytes(random::bytes()),
         }));

@@ -52,20 +52,17 @@ impl Sink {
         Some(due).filter(|_| address.is_some() || self.failures > 0)
     }
 
-    /// Something has changed that it does not say yet. One that fails is not called earlier because a whole fleet has changed.
+    /// Something has changed that it does not say yet.
     fn is_old(&mut self, due: Timestamp) {
-        if self.failures == 0 {
-            self.schedule = self.schedule.step(recurring::Event::PolicyChanged { due });
-        }
+        self.schedule = self.schedule.step(recurring::Event::PolicyChanged { due });
     }
 
-    /// After an attempt. `interval`: in seconds.
-    fn finished(&mut self, outcome: &SinkOutcome, interval: u64, random: u64) {
+    /// After an attempt. `interval`: in seconds; `phase`: the device's own place in it.
+    fn finished(&mut self, outcome: &SinkOutcome, interval: u64, phase: u64, random: u64) {
         let now = outcome.finished_at;
         if !outcome.retry {
             self.failures = 0;
-            // Each device has a moment of its own, earlier than the interval by a tenth at most.
-            let next = clock::after(now, interval - random % (interval / 10).max(1));
+            let next = delivery::next_slot(now, interval, phase);
             self.schedule = self.schedule.step(recurring::Event::Finished { now, next });
             return;
         }
@@ -94,7 +91,10 @@ impl Sinks {
     pub(super) fn are_old(&mut self, now: Timestamp) {
         let after = |milliseconds| now.checked_add(Duration::from_millis(milliseconds)).unwrap_or(now);
         self.textfile.is_old(after(SETTLED));
-        self.otlp.is_old(after(SETTLED + u64::from_le_bytes(random::bytes()) % SPREAD));
+        // A collector that fails is not called earlier because a whole fleet has changed.
+        if self.otlp.failures == 0 {
+            self.otlp.is_old(after(SETTLED + u64::from_le_bytes(random::bytes()) % SPREAD));
+        }
     }
 
     /// A clock that was set back must not leave anything due in years.
@@ -185,12 +185,13 @@ impl Service {
 
     pub(super) fn sink_served(&mut self, kind: Kind, outcome: SinkOutcome) {
         let interval = u64::from(self.snapshot.resolved.policy.report_interval_minutes) * 60;
+        let phase = self.identity.phase();
         let sink = self.sinks.of(kind);
         let is_new = outcome.problem.is_some() && outcome.problem != sink.problem;
         if let Some(problem) = outcome.problem.as_ref().filter(|_| is_new) {
             tracing::warn!("{}: {problem}", problem.code.as_str());
         }
-        sink.finished(&outcome, interval, u64::from_le_bytes(random::bytes()));
+        sink.finished(&outcome, interval, phase, u64::from_le_bytes(random::bytes()));
         sink.problem = outcome.problem;
         self.note_posture(&outcome.protections, outcome.finished_at);
         if let Some(told) = outcome.told {
@@ -212,27 +213,31 @@ mod tests {
     }
 
     #[test]
-    fn sink_that_fails_is_left_alone_whatever_changes_and_one_that_works_hears_of_it() {
-        let mut sink = Sink::new(at(0), None);
-        sink.finished(&outcome(true, Some(600)), 3600, 0);
-        sink.is_old(at(1001));
-        assert_eq!(sink.schedule.due(), Some(at(1600)), "the collector wants to be left alone");
+    fn collector_that_fails_is_left_alone_whatever_changes_and_one_that_works_hears_of_it() {
+        let mut sinks = Sinks::new(at(0));
+        sinks.otlp.finished(&outcome(true, Some(600)), 3600, 1000, 0);
+        sinks.are_old(at(1000));
+        assert_eq!(sinks.otlp.schedule.due(), Some(at(1600)), "it wants to be left alone");
         // A change while an attempt is under way is not hurried either, if that attempt fails.
-        sink.schedule = sink.schedule.step(recurring::Event::Started);
-        sink.is_old(at(1001));
-        sink.finished(&outcome(true, None), 3600, u64::MAX);
-        assert!(sink.schedule.due().unwrap() > at(1000));
-        sink.finished(&outcome(false, None), 3600, 0);
-        assert_eq!(sink.schedule.due(), Some(at(4600)));
-        sink.is_old(at(1001));
-        assert_eq!(sink.schedule.due(), Some(at(1001)));
+        sinks.otlp.schedule = sinks.otlp.schedule.step(recurring::Event::Started);
+        sinks.are_old(at(1000));
+        sinks.otlp.finished(&outcome(true, None), 3600, 1000, u64::MAX);
+        assert!(sinks.otlp.schedule.due().unwrap() > at(1000));
+        sinks.otlp.finished(&outcome(false, None), 3600, 1000, 0);
+        assert_eq!(sinks.otlp.schedule.due(), Some(at(4600)), "the place of this device");
+        sinks.are_old(at(1000));
+        assert!(sinks.otlp.schedule.due().unwrap() < at(1010));
+        // A file is this device's own matter.
+        sinks.textfile.finished(&outcome(true, None), 3600, 1000, 1500);
+        sinks.are_old(at(1000));
+        assert_eq!(sinks.textfile.schedule.due(), Some(at(1001)));
     }
 
     #[test]
     fn sink_is_served_at_once_under_another_address_and_not_at_all_without_one() {
         let (one, other) = ("one".to_owned(), "other".to_owned());
         let mut sink = Sink::new(at(0), Some(one.clone()));
-        sink.finished(&outcome(true, Some(600)), 3600, 0);
+        sink.finished(&outcome(true, Some(600)), 3600, 1000, 0);
         assert_eq!(sink.due(Some(&one)), Some(at(1600)));
         for address in [Some(&other), None] {
             assert_eq!(sink.due(address), Some(Timestamp::MIN), "what one wants says nothing about another");
@@ -244,16 +249,5 @@ mod tests {
         assert_eq!(failing.due(None), Some(at(0)));
         let busy = Sink { schedule: Recurring::InProgress { again: false }, ..failing };
         assert_eq!(busy.due(Some(&one)), None);
-    }
-
-    #[test]
-    fn devices_of_a_fleet_have_moments_of_their_own() {
-        let dues = (0..1000).map(|random| {
-            let mut sink = Sink::new(at(0), None);
-            sink.finished(&outcome(false, None), 3600, random);
-            sink.schedule.due().unwrap()
-        });
-        let dues: std::collections::BTreeSet<_> = dues.collect();
-        assert_eq!((dues.len(), dues.first(), dues.last()), (360, Some(&at(4241)), Some(&at(4600))));
     }
 }
