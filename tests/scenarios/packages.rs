@@ -74,14 +74,14 @@ async fn change_of_a_state_is_an_entry_of_the_journal_with_its_code() {
         })
         .await
     };
-    device.push(&format!("{POLICY}UpdateMode = \"sometimes\"\n")).await;
+    device.push(&format!("{POLICY}LogLevel = \"loud\"\n")).await;
     let failed = entries("fail").await;
     assert_eq!((&failed["STEWARD_CODE"], &failed["PRIORITY"]), (&"policy.invalid-value".into(), &"4".into()));
     assert_eq!(
         (&failed["STEWARD_BEFORE"], &failed["SYSLOG_IDENTIFIER"]),
         (&"pass".into(), &"steward".into())
     );
-    assert!(failed["MESSAGE"].as_str().unwrap().starts_with("policy is fail: `UpdateMode`"), "{failed}");
+    assert!(failed["MESSAGE"].as_str().unwrap().starts_with("policy is fail: `LogLevel`"), "{failed}");
     device.push(POLICY).await;
     let passed = entries("pass").await;
     assert_eq!((&passed["STEWARD_BEFORE"], &passed["PRIORITY"]), (&"fail".into(), &"5".into()));

@@ -312,7 +312,6 @@ async fn report_that_a_receiver_cannot_take_blocks_no_other_and_is_put_aside() {
     for round in 0..30 {
         let before = receiver.raw_reports().len();
         device.push("60.toml", &format!("OrganizationName = \"Example {round}\"\n"));
-        device.printed(&["policy", "reload"]).await;
         until(
             "a later report",
             async || {

@@ -56,6 +56,8 @@ pub(super) struct End {
 pub(super) enum Outcome {
     /// Nothing waits any more.
     Delivered,
+    /// The receiver works, but has not taken every report.
+    InPart,
     /// Reports still wait on disk.
     Left,
     /// No new report could be made.
@@ -103,6 +105,10 @@ impl Delivery {
             Outcome::Delivered => {
                 let due = if dirty { due(SOON) } else { next_slot(at, interval, phase) };
                 Self::Waiting { due, dirty: true, failures: 0 }
+            }
+            Outcome::InPart => {
+                let pause = if dirty { SOON } else { pause(0, random) }.max(retry_after.unwrap_or(0));
+                Self::Waiting { due: due(pause), dirty, failures: 0 }
             }
             Outcome::Left | Outcome::NotMade => {
                 let asked = retry_after.unwrap_or(0);
@@ -218,6 +224,13 @@ mod tests {
                 "and changed since",
                 Sending { dirty: true, failures: 3 },
                 end(Outcome::Delivered),
+                waiting(1001, true, 0),
+            ),
+            ("in part", Sending { dirty: false, failures: 3 }, end(Outcome::InPart), waiting(1005, false, 0)),
+            (
+                "in part and changed",
+                Sending { dirty: true, failures: 3 },
+                end(Outcome::InPart),
                 waiting(1001, true, 0),
             ),
             ("left", Sending { dirty: false, failures: 0 }, end(Outcome::Left), waiting(1005, false, 1)),

@@ -107,10 +107,11 @@ impl Service {
             self.report_problems.push(Problem::new(Code::ReportDropped, message));
         }
         self.queue = Some(queue);
-        let outcome = match (not_made, self.queued) {
-            (true, _) => delivery::Outcome::NotMade,
-            (false, 0) => delivery::Outcome::Delivered,
-            (false, _) => delivery::Outcome::Left,
+        let outcome = match (not_made, self.queued, delivered) {
+            (true, _, _) => delivery::Outcome::NotMade,
+            (false, 0, _) => delivery::Outcome::Delivered,
+            (false, _, true) => delivery::Outcome::InPart,
+            (false, _, false) => delivery::Outcome::Left,
         };
         self.delivery = self.delivery.step(delivery::Event::Finished(delivery::End {
             at: finished_at,
