@@ -30,6 +30,8 @@ pub(super) enum Event {
     Changed { by: Timestamp },
     /// An administrator wants to know whether it works now.
     Requested { now: Timestamp },
+    /// Policy names another receiver: what the last one wanted says nothing about this one.
+    OtherReceiver { by: Timestamp },
     /// A delivery begins.
     Started,
     /// A delivery has ended.
@@ -84,6 +86,10 @@ impl Delivery {
                 Self::Waiting { due: now, dirty, failures }
             }
             (quiet, Event::Requested { .. }) => quiet,
+            (Self::Waiting { .. }, Event::OtherReceiver { by }) => {
+                Self::Waiting { due: by, dirty: true, failures: 0 }
+            }
+            (Self::Sending { .. }, Event::OtherReceiver { .. }) => Self::Sending { dirty: true, failures: 0 },
             (Self::Sending { failures, .. }, Event::Changed { .. }) => {
                 Self::Sending { dirty: true, failures }
             }
@@ -107,13 +113,15 @@ impl Delivery {
                 Self::Waiting { due, dirty: true, failures: 0 }
             }
             Outcome::InPart => {
-                let pause = if dirty { SOON } else { pause(0, random) }.max(retry_after.unwrap_or(0));
+                let pause = if dirty { SOON } else { pause(1, random).min(interval) };
+                let pause = pause.max(retry_after.unwrap_or(0));
                 Self::Waiting { due: due(pause), dirty, failures: 0 }
             }
             Outcome::Left | Outcome::NotMade => {
                 let asked = retry_after.unwrap_or(0);
                 let pause = pause(failures, random).max(asked).min(interval.max(asked));
-                let dirty = dirty || outcome == Outcome::NotMade;
+                // After a moment the same report goes again; after longer, one that says how the device is then.
+                let dirty = dirty || outcome == Outcome::NotMade || failures > 0;
                 Self::Waiting { due: due(pause), dirty, failures: failures.saturating_add(1) }
             }
         }
@@ -233,6 +241,19 @@ mod tests {
                 end(Outcome::InPart),
                 waiting(1001, true, 0),
             ),
+            (
+                "another receiver",
+                waiting(5000, false, 9),
+                Event::OtherReceiver { by: at(10) },
+                waiting(10, true, 0),
+            ),
+            (
+                "another receiver while one is under way",
+                Sending { dirty: false, failures: 9 },
+                Event::OtherReceiver { by: at(10) },
+                Sending { dirty: true, failures: 0 },
+            ),
+            ("left again", Sending { dirty: false, failures: 1 }, end(Outcome::Left), waiting(1005, true, 2)),
             ("left", Sending { dirty: false, failures: 0 }, end(Outcome::Left), waiting(1005, false, 1)),
             (
                 "left and changed",

@@ -17,7 +17,7 @@ use platform::lock::Lock;
 use platform::paths::Paths;
 use platform::policy::Watch;
 use platform::watch::Hint;
-use platform::{clock, file, ipc, native, service};
+use platform::{clock, file, ipc, native, random, service};
 use policy_schema::{Code, Problem};
 use protocol::health::history::HealthHistory;
 use protocol::status::MAXIMUM_PROBLEMS;
@@ -350,6 +350,12 @@ impl Service {
             }
         };
         let before = std::mem::replace(&mut self.snapshot, snapshot);
+        let (old, new) = (&before.resolved.policy, &self.snapshot.resolved.policy);
+        if (&old.report_url, &old.report_enrollment_token) != (&new.report_url, &new.report_enrollment_token)
+        {
+            let by = clock::after(now, 1 + u64::from(random::bytes::<1>()[0]) % 3);
+            self.delivery = self.delivery.step(delivery::Event::OtherReceiver { by });
+        }
         self.poll_due = next_poll(&self.snapshot);
         let took = clock::monotonic().saturating_sub(begun);
         self.debounced(debounce::Event::Read { took });

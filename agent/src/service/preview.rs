@@ -9,7 +9,7 @@ use platform::clock;
 use platform::paths::Paths;
 use policy_schema::settings::ReportIdentity;
 use protocol::health::Protection;
-use protocol::report::{Destination, LeftOut, Preview, Report};
+use protocol::report::{Destination, LeftOut, Preview};
 use protocol::status::Status;
 use protocol::update::History;
 use tokio::sync::Mutex;
@@ -97,10 +97,9 @@ impl Previews {
         }
         let inputs = ReportInputs { identity: ReportIdentity::None, ..inputs };
         let (nameless, _) = self.made(1, &inputs, status, known).await;
-        // What is sent is the other one: its digest, and whether a heartbeat goes in its place, name nobody.
-        let report = Report { digest: whole.report.digest, ..nameless.report };
+        // Whether a heartbeat goes in its place is true of the other one. The digest of that one would confirm a guess at a name.
         let left_out = left_out(known, is_administrator);
-        (Preview { destinations: whole.destinations, left_out, report }, protections)
+        (Preview { destinations: whole.destinations, left_out, report: nameless.report }, protections)
     }
 
     /// A preview, made now unless there is one of the same that is not old.

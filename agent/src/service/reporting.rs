@@ -94,6 +94,7 @@ impl Service {
 
     pub(super) fn delivery_finished(&mut self, delivery: DeliveryReport) {
         let DeliveryReport { queue, problems, delivered, not_made, retry_after, finished_at, .. } = delivery;
+        let is_of_other = !delivery.known.is_of(self.snapshot.resolved.policy.report_url.as_deref());
         self.receiver = delivery.known;
         self.note_posture(&delivery.protections, finished_at);
         self.identity = queue.identity().clone();
@@ -121,5 +122,8 @@ impl Service {
             retry_after,
             random: u64::from_le_bytes(random::bytes()),
         }));
+        if is_of_other {
+            self.delivery = self.delivery.step(delivery::Event::OtherReceiver { by: finished_at });
+        }
     }
 }

@@ -35,7 +35,8 @@ const RESTART_HOOKS: [&str; 2] =
 
 /// What is mounted from the disks of this device.
 pub(crate) fn disk_encryption(paths: &Paths) -> Observation {
-    disks::encryption(paths)
+    let bus = SystemBus::of(paths);
+    disks::encryption(paths, |unit| bus.is_active(unit))
 }
 
 /// The rules of the kernel, if this process may see them (`CAP_NET_ADMIN`); else a firewall that Steward knows, if one runs. Without

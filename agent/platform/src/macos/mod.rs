@@ -19,4 +19,4 @@ pub(crate) mod tcp;
 pub mod trust;
 pub(crate) mod vault;
 
-pub use crate::unix::{file, install, ipc, zone};
+pub use crate::unix::{disk, file, install, ipc, zone};

@@ -1,5 +1,6 @@
 //! What Linux and macOS have in common.
 
+pub mod disk;
 pub mod file;
 pub mod install;
 pub mod ipc;

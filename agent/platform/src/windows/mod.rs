@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod desktop;
+pub mod disk;
 pub(crate) mod fence;
 mod ffi;
 pub mod file;

@@ -54,6 +54,11 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// Whether this is about the receiver at an address.
+    pub(crate) fn is_of(&self, url: Option<&str>) -> bool {
+        url == Some(self.url.as_str())
+    }
+
     /// Whether a heartbeat says as much as a report with this digest.
     pub(crate) fn has(&self, digest: &str, now: Timestamp) -> bool {
         self.has.as_ref().is_some_and(|(known, at)| {
@@ -308,6 +313,10 @@ async fn send(http: &Http, receiver: &mut Receiver, delivery: &mut DeliveryRepor
             Err(error) => {
                 tracing::warn!("{}", chain(&error));
                 delivery.problems.push(state::unreadable("a report that waits", &error));
+                // One that cannot be read where it is would wait for ever. One that is damaged was put aside already.
+                if path.exists() {
+                    drop(delivery.queue.put_aside(&path));
+                }
                 continue;
             }
         };

@@ -148,7 +148,7 @@ fn accepted(body: &[u8]) -> Result<(), Failure> {
     struct Partial {
         rejected_data_points: Value,
         rejected_log_records: Value,
-        error_message: String,
+        error_message: Option<String>,
     }
     #[derive(Default, Deserialize)]
     #[serde(default, rename_all = "camelCase")]
@@ -165,10 +165,10 @@ fn accepted(body: &[u8]) -> Result<(), Failure> {
     let Some(partial) = response.partial_success else { return Ok(()) };
     // Numbers of 64 bits are texts in JSON, but not from every collector.
     let count = |value: &Value| value.as_u64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(0);
-    match count(&partial.rejected_data_points) + count(&partial.rejected_log_records) {
+    match count(&partial.rejected_data_points).saturating_add(count(&partial.rejected_log_records)) {
         0 => Ok(()),
         rejected => {
-            let message = partial.error_message.chars().take(200).collect::<String>();
+            let message = partial.error_message.unwrap_or_default().chars().take(200).collect::<String>();
             Err(Failure::Lasting(format!("the collector did not take {rejected} of the values: {message}")))
         }
     }
@@ -192,7 +192,11 @@ mod tests {
             (r#"{"partialSuccess":null}"#, "taken"),
             (r#"{"partialSuccess":{"errorMessage":"slow down"}}"#, "taken"),
             (r#"{"partialSuccess":{"rejectedDataPoints":"2","errorMessage":"no"}}"#, "in part"),
-            (r#"{"partialSuccess":{"rejectedLogRecords":1}}"#, "in part"),
+            (r#"{"partialSuccess":{"rejectedLogRecords":1,"errorMessage":null}}"#, "in part"),
+            (
+                r#"{"partialSuccess":{"rejectedDataPoints":"18446744073709551615","rejectedLogRecords":"1"}}"#,
+                "in part",
+            ),
             ("<h1>Welcome to the hotel</h1>", "no collector"),
         ] {
             assert_eq!(kind(body), expected, "{body}");

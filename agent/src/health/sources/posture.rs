@@ -1,23 +1,22 @@
 //! What the device is like, and what protects it. Looked at when a report is made, never on a timer of its own.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use platform::paths::Paths;
 use platform::protection::{self, Finding, Observation};
-use platform::{SYSTEM_DISK, clock};
+use platform::{SYSTEM_DISK, clock, disk};
 use policy_schema::Extra;
 use protocol::health::{ComponentName, Protection, State};
 use protocol::report::Posture;
-use sysinfo::{DiskRefreshKind, Disks, MemoryRefreshKind, System};
+use sysinfo::{MemoryRefreshKind, System};
 use tokio::sync::Mutex;
 
 /// What a look at the device finds.
 pub(crate) type Found = (Posture, Vec<Protection>);
 
-/// How long a look may take. A file system of a server that is gone may never answer.
+/// How long a look may take.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Reports that are made together share one look.
 const LIFETIME: Duration = Duration::from_secs(2);
@@ -54,17 +53,12 @@ pub(crate) async fn look(paths: &Paths) -> Option<Found> {
 
 fn facts() -> Posture {
     let memory = memory();
-    let disks = Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage());
+    let disk = disk::space(SYSTEM_DISK);
     let mut unknown = BTreeMap::new();
     let mut why = |name: &str, reason: &str| drop(unknown.insert(name.to_owned(), reason.to_owned()));
-    let root = match &disks {
-        Ok(disks) => disks.iter().find(|disk| disk.mount_point() == Path::new(SYSTEM_DISK)),
-        Err(_) => None,
-    };
-    if root.is_none() {
-        let reason = disks.as_ref().err().map_or("nothing is mounted there".to_owned(), ToString::to_string);
+    if disk.is_none() {
         for name in ["disk_total", "disk_available"] {
-            why(name, &format!("{SYSTEM_DISK}: {reason}"));
+            why(name, "the system does not say");
         }
     }
     if memory.is_none() {
@@ -95,8 +89,8 @@ fn facts() -> Posture {
         uptime,
         memory_total: memory.map(|(total, _)| total),
         memory_available: memory.map(|(_, available)| available),
-        disk_total: root.map(sysinfo::Disk::total_space),
-        disk_available: root.map(sysinfo::Disk::available_space),
+        disk_total: disk.map(|(total, _)| total),
+        disk_available: disk.map(|(_, available)| available),
         unknown,
         extra: Extra::default(),
     }

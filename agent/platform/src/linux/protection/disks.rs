@@ -14,6 +14,7 @@ use crate::paths::Paths;
 
 pub(super) const MOUNTS: &str = "/proc/self/mountinfo";
 pub(super) const TABLE: &str = "/etc/fstab";
+const HOME: &str = "/home";
 const BY_NUMBER: &str = "/sys/dev/block";
 const BY_NAME: &str = "/sys/class/block";
 const BTRFS: &str = "/sys/fs/btrfs";
@@ -22,31 +23,49 @@ pub(super) const UDEV: &str = "/run/udev/data";
 const MAXIMUM_DEPTH: usize = 16;
 /// File systems on disks whose mounts have no number of a device.
 const WITHOUT_NUMBER: [&str; 3] = ["btrfs", "zfs", "bcachefs"];
+/// How the IDs of devices begin that dm-crypt encrypts (cryptsetup(8)). Those of veritysetup and integritysetup begin with `CRYPT-` too.
+const ENCRYPTED: [&str; 7] = [
+    "CRYPT-LUKS1-",
+    "CRYPT-LUKS2-",
+    "CRYPT-PLAIN-",
+    "CRYPT-TCRYPT-",
+    "CRYPT-LOOPAES-",
+    "CRYPT-BITLK-",
+    "CRYPT-FVAULT2-",
+];
 /// How names of devices begin that are no disk: memory, and files that are mounted.
 const NO_DISKS: [&str; 5] = ["ram", "zram", "loop", "sr", "fd"];
 /// Parts of the path of a device in sysfs that say that it can be taken out.
 const OUTSIDE: [&str; 4] = ["usb", "mmc", "firewire", "thunderbolt"];
 
 /// Whether everything that is mounted from a disk of this device lies on a device that dm-crypt encrypts. What starts the device
-/// (`/boot`) cannot, and what can be taken out is somebody else's.
-pub(super) fn encryption(paths: &Paths) -> Observation {
+/// (`/boot`) cannot, and what can be taken out is somebody else's. `is_mounted` says whether a unit of systemd for a mount is active.
+pub(super) fn encryption(paths: &Paths, is_mounted: impl Fn(&str) -> bool) -> Observation {
     let source = format!("{MOUNTS}, {TABLE}, {BY_NAME}");
-    let mounts = match fs_err::read_to_string(paths.under_root(Path::new(MOUNTS))) {
-        Ok(mounts) => mounts,
+    // The name of a mount point is any bytes.
+    let mounts = match fs_err::read(paths.under_root(Path::new(MOUNTS))) {
+        Ok(mounts) => String::from_utf8_lossy(&mounts).into_owned(),
         Err(error) => return Observation::unknown(error.to_string(), source),
     };
     let mut seen = Seen::default();
     let mut points = BTreeSet::new();
+    let mut has_other_home = false;
     for mount in mounts.lines().filter_map(Mount::read) {
-        points.insert((mount.point.clone(), mount.kind == "tmpfs"));
+        if !matches!(mount.device, Device::None) {
+            points.insert(mount.point.clone());
+        }
+        has_other_home |= mount.point == HOME && mount.kind == "tmpfs";
         seen.add(paths, &mount);
     }
-    let table = fs_err::read_to_string(paths.under_root(Path::new(TABLE))).unwrap_or_default();
-    for mount in table.lines().filter_map(Mount::of_table) {
-        // What the service sees in its place is memory.
-        if !points.contains(&(mount.point.clone(), false)) {
+    let table = fs_err::read(paths.under_root(Path::new(TABLE))).unwrap_or_default();
+    for mount in String::from_utf8_lossy(&table).lines().filter_map(Mount::of_table) {
+        // What the service sees in its place is memory, or waits for the first access.
+        if points.insert(mount.point.clone()) {
             seen.add(paths, &mount);
         }
+    }
+    if has_other_home && !points.contains(HOME) && is_mounted("home.mount") {
+        seen.unknown.push(format!("{HOME} is mounted in a way that the service does not see"));
     }
     Observation::new(seen.finding(), source)
 }
@@ -130,19 +149,25 @@ impl Seen {
             return;
         }
         let is_root = mount.point == "/";
-        let devices = match &mount.device {
-            Device::Number(number) => vec![paths.under_root(Path::new(BY_NUMBER)).join(number)],
-            Device::Name(name) | Device::Optional(name) if mount.kind == "btrfs" => btrfs(paths, name),
-            Device::Name(name) | Device::Optional(name) => named(paths, name).into_iter().collect(),
-            Device::None => Vec::new(),
+        let found = match &mount.device {
+            Device::Number(number) => {
+                Found::Devices(vec![paths.under_root(Path::new(BY_NUMBER)).join(number)])
+            }
+            Device::Name(name) | Device::Optional(name) => named(paths, name),
+            Device::None => Found::Absent,
+        };
+        let devices = match found {
+            Found::Devices(devices) if mount.kind == "btrfs" => {
+                devices.iter().flat_map(|device| btrfs(paths, device)).collect()
+            }
+            Found::Devices(devices) => devices,
+            Found::Absent if !is_root && matches!(mount.device, Device::None | Device::Optional(_)) => return,
+            Found::Absent | Found::NotUnderstood => Vec::new(),
         };
         let devices: Vec<PathBuf> =
             devices.iter().filter_map(|path| fs_err::canonicalize(path).ok()).collect();
         if devices.is_empty() {
-            if is_root || matches!(mount.device, Device::Number(_) | Device::Name(_)) {
-                self.unknown
-                    .push(format!("nothing tells which disk a file system of `{}` lies on", mount.kind));
-            }
+            self.unknown.push(format!("nothing tells which disk a file system of `{}` lies on", mount.kind));
             return;
         }
         self.root |= is_root;
@@ -174,46 +199,92 @@ impl Seen {
     }
 }
 
-/// The device that a table names: by its path, by the name of a device of the device mapper, or by an ID that udev knows.
-fn named(paths: &Paths, source: &str) -> Option<PathBuf> {
+/// What a name of a device leads to.
+enum Found {
+    /// These; several, if several have the same ID or label.
+    Devices(Vec<PathBuf>),
+    /// No device has it now.
+    Absent,
+    /// This is no kind of name that is known here.
+    NotUnderstood,
+}
+
+impl Found {
+    fn of(devices: Vec<PathBuf>) -> Self {
+        if devices.is_empty() { Self::Absent } else { Self::Devices(devices) }
+    }
+}
+
+/// The device that a table names: by its path, by the name of a device of the device mapper or of a logical volume, or by what udev
+/// knows of it: its links, its ID or its label.
+fn named(paths: &Paths, source: &str) -> Found {
     let folder = paths.under_root(Path::new(BY_NAME));
     let is_name = |name: &str| !name.is_empty() && !name.contains('/') && name != "." && name != "..";
-    if let Some(name) = source.strip_prefix("/dev/mapper/").filter(|name| is_name(name)) {
+    let mapped = |name: &str| {
         let is_it = |device: &PathBuf| read(&device.join("dm/name")).is_some_and(|own| own.trim() == name);
-        return list(&folder).into_iter().find(is_it);
+        Found::of(list(&folder).into_iter().filter(is_it).collect())
+    };
+    let in_udev = |is_it: &dyn Fn(&str) -> bool| {
+        let records = list(&paths.under_root(Path::new(UDEV))).into_iter();
+        // Those of block devices are named `b` and the number.
+        let numbers = records.filter_map(|record| {
+            let number = record.file_name()?.to_str()?.strip_prefix('b')?.to_owned();
+            read(&record)?.lines().any(is_it).then_some(number)
+        });
+        Found::of(numbers.map(|number| paths.under_root(Path::new(BY_NUMBER)).join(number)).collect())
+    };
+    if let Some(name) = source.strip_prefix("/dev/mapper/").filter(|name| is_name(name)) {
+        return mapped(name);
+    }
+    if let Some(link) = source.strip_prefix("/dev/disk/") {
+        let line = format!("S:disk/{link}");
+        return in_udev(&|own| own == line);
     }
     if let Some(name) = source.strip_prefix("/dev/").filter(|name| is_name(name)) {
-        return Some(folder.join(name)).filter(|device| device.exists());
+        return Found::of([folder.join(name)].into_iter().filter(|device| device.exists()).collect());
     }
-    let of_path = |kind: &str| source.strip_prefix(&format!("/dev/disk/by-{kind}/"));
-    let (field, value) = [("ID_FS_UUID", "UUID=", "uuid"), ("ID_FS_LABEL", "LABEL=", "label")]
-        .iter()
-        .chain(&[
-            ("ID_PART_ENTRY_UUID", "PARTUUID=", "partuuid"),
-            ("ID_PART_ENTRY_NAME", "PARTLABEL=", "partlabel"),
-        ])
-        .find_map(|(field, prefix, kind)| {
-            Some((field, source.strip_prefix(prefix).or_else(|| of_path(kind))?.trim_matches('"')))
-        })?;
-    let line = format!("E:{field}={value}");
-    let is_it = |record: &PathBuf| read(record).is_some_and(|text| text.lines().any(|own| own == line));
-    let record = list(&paths.under_root(Path::new(UDEV))).into_iter().find(is_it)?;
-    // Named `b` and the number.
-    let number = record.file_name()?.to_str()?.strip_prefix('b')?.to_owned();
-    Some(paths.under_root(Path::new(BY_NUMBER)).join(number))
+    let volume = source.strip_prefix("/dev/").and_then(|rest| rest.split_once('/'));
+    if let Some((group, volume)) = volume.filter(|(group, volume)| is_name(group) && is_name(volume)) {
+        // As LVM names it in the device mapper (lvm(8), "VALID NAMES").
+        return mapped(&format!("{}-{}", group.replace('-', "--"), volume.replace('-', "--")));
+    }
+    let kinds = [
+        ("UUID=", "by-uuid"),
+        ("LABEL=", "by-label"),
+        ("PARTUUID=", "by-partuuid"),
+        ("PARTLABEL=", "by-partlabel"),
+    ];
+    let Some((value, kind)) =
+        kinds.iter().find_map(|(prefix, kind)| Some((source.strip_prefix(prefix)?, kind)))
+    else {
+        return Found::NotUnderstood;
+    };
+    let link = format!("S:disk/{kind}/{}", in_link(value.trim_matches('"')));
+    in_udev(&|own| own.eq_ignore_ascii_case(&link))
+}
+
+/// A label as udev writes it in the name of a link: what is neither plain nor UTF-8 beyond ASCII is `\x` and two digits.
+fn in_link(label: &str) -> String {
+    let plain =
+        |letter: char| letter.is_ascii_alphanumeric() || "#+-.:=@_".contains(letter) || !letter.is_ascii();
+    label
+        .chars()
+        .map(
+            |letter| if plain(letter) { letter.to_string() } else { format!("\\x{:02x}", u32::from(letter)) },
+        )
+        .collect()
 }
 
 /// All devices of the btrfs that has this one among them.
-fn btrfs(paths: &Paths, source: &str) -> Vec<PathBuf> {
-    let Some(device) = named(paths, source) else { return Vec::new() };
-    let Ok(real) = fs_err::canonicalize(&device) else { return Vec::new() };
+fn btrfs(paths: &Paths, device: &Path) -> Vec<PathBuf> {
+    let Ok(real) = fs_err::canonicalize(device) else { return Vec::new() };
     for file_system in list(&paths.under_root(Path::new(BTRFS))) {
         let devices = list(&file_system.join("devices"));
         if devices.iter().any(|one| fs_err::canonicalize(one).is_ok_and(|one| one == real)) {
             return devices;
         }
     }
-    vec![device]
+    vec![device.to_owned()]
 }
 
 fn list(folder: &Path) -> Vec<PathBuf> {
@@ -232,7 +303,7 @@ fn is_encrypted(device: &Path, depth: usize) -> io::Result<Option<bool>> {
         return Err(io::Error::other("devices lie on each other without end"));
     }
     match fs_err::read_to_string(device.join("dm/uuid")) {
-        Ok(id) if id.starts_with("CRYPT-") => return Ok(Some(true)),
+        Ok(id) if ENCRYPTED.iter().any(|start| id.starts_with(start)) => return Ok(Some(true)),
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(_) | Err(_) => {}
     }

@@ -53,7 +53,7 @@ impl Device {
     }
 
     fn encryption(&self) -> &'static str {
-        kind(&disk_encryption(&self.paths))
+        kind(&disks::encryption(&self.paths, |_| false))
     }
 }
 
@@ -166,13 +166,71 @@ fn what_the_service_does_not_see_counts_by_the_table_of_file_systems() {
     assert_eq!(with("tmpfs /tmp tmpfs rw 0 0\nserver:/x /mnt nfs rw 0 0\nUUID=none none swap sw 0 0"), "on");
     assert_eq!(with("UUID=ab-12 /home ext4 defaults 0 2"), "unknown", "no such disk is there");
     assert_eq!(with("UUID=ab-12 /home ext4 nofail 0 2"), "on", "one that may be missing is");
-    device.write(&format!("{UDEV}/b8:17"), "S:disk/by-uuid/ab-12\nE:ID_FS_UUID=ab-12\nE:ID_FS_LABEL=home\n");
-    for source in ["UUID=ab-12", "UUID=\"ab-12\"", "LABEL=home", "/dev/disk/by-uuid/ab-12", "/dev/sdb1"] {
+    device.write(
+        &format!("{UDEV}/b8:17"),
+        "S:disk/by-uuid/ab-12\nS:disk/by-label/my\\x20home\nS:disk/by-id/ata-x\nE:ID_FS_UUID=ab-12\n",
+    );
+    for source in ["UUID=ab-12", "UUID=\"AB-12\"", "LABEL=my\\040home", "/dev/disk/by-id/ata-x", "/dev/sdb1"]
+    {
         assert_eq!(with(&format!("{source} /home ext4 defaults 0 2")), "off", "{source}");
     }
     assert_eq!(with("/dev/mapper/dm-0-name /home ext4 defaults 0 2"), "on");
     assert_eq!(with("UUID=ab-12 /home ext4 noauto 0 2"), "on");
-    assert_eq!(with("/dev/../net/host/x /home ext4 defaults 0 2"), "unknown", "nothing outside is looked at");
+    assert_eq!(with("/dev/../net/host/x /home ext4 nofail 0 2"), "unknown", "nothing outside is looked at");
+    assert_eq!(
+        with("NEW=ab-12 /home ext4 nofail 0 2"),
+        "unknown",
+        "a name that is not understood may be there"
+    );
+    // Found by review: a stick with the ID of the disk hid the disk, and so did what waits for the first access.
+    device.disk("usb1/1-1/sdc", "sdc1", "8:33", "1\n");
+    device.write(&format!("{UDEV}/b8:33"), "S:disk/by-uuid/ab-12\n");
+    assert_eq!(with("UUID=ab-12 /home ext4 defaults 0 2"), "off");
+    device.write(MOUNTS, format!("{mounts}41 21 0:71 / /data rw - autofs systemd-1 rw\n"));
+    assert_eq!(with("/dev/sdb1 /data ext4 x-systemd.automount 0 2"), "off");
+    // A logical volume under its own name.
+    device.mapped("dm-7", "253:7", "LVM-x\n", &["sys/devices/pci/sdb/sdb1"]);
+    device.write("sys/devices/virtual/block/dm-7/dm/name", "vg0-my--home\n");
+    assert_eq!(with("/dev/vg0/my-home /home ext4 nofail 0 2"), "off");
+}
+
+#[test]
+fn what_is_mounted_at_home_and_not_in_the_table_is_unknown() {
+    let device = Device::new(&format!("{ROOT}40 21 0:70 / /home ro - tmpfs tmpfs ro\n"));
+    device.disk("sda", "sda3", "8:3", "0\n");
+    device.mapped("dm-0", "253:0", "CRYPT-LUKS2-a\n", &["sys/devices/pci/sda/sda3"]);
+    let with =
+        |mounted: bool| kind(&disks::encryption(&device.paths, |unit| mounted && unit == "home.mount"));
+    assert_eq!((with(false), with(true)), ("on", "unknown"));
+}
+
+/// Found by review: what is only signed or summed counted as encrypted.
+#[test]
+fn device_of_verity_or_integrity_is_as_what_it_lies_on() {
+    let device = Device::new(ROOT);
+    device.disk("sda", "sda3", "8:3", "0\n");
+    for id in ["CRYPT-VERITY-0123-root\n", "CRYPT-INTEGRITY-root\n", "CRYPT-SUBDEV-x\n"] {
+        device.mapped("dm-0", "253:0", id, &[]);
+        device.write("sys/devices/virtual/block/dm-0/slaves/.keep", "");
+        fs_err::remove_file(device.folder.path().join("sys/devices/virtual/block/dm-0/slaves/.keep"))
+            .unwrap();
+        device.link("sys/devices/virtual/block/dm-0/slaves/sda3", "sys/devices/pci/sda/sda3");
+        assert_eq!(device.encryption(), "off", "{id}");
+        fs_err::remove_dir_all(device.folder.path().join("sys/devices/virtual")).unwrap();
+        for link in ["sys/dev/block/253:0", "sys/class/block/dm-0"] {
+            fs_err::remove_file(device.folder.path().join(link)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn mount_point_of_any_bytes_hides_nothing() {
+    let device = Device::new("");
+    device.disk("sda", "sda3", "8:3", "0\n");
+    let mounts =
+        [&b"50 21 0:80 / /var/tmp/\xff rw - fuse.x x rw\n21 1 8:3 / / rw - ext4 /dev/sda3 rw\n"[..]].concat();
+    device.write(MOUNTS, mounts);
+    assert_eq!(device.encryption(), "off");
 }
 
 #[test]
