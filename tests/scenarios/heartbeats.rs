@@ -1,6 +1,7 @@
 //! What a device sends while nothing changes, to a receiver that takes less than a whole report each time, and under which identity.
 
 use e2e::device::Device;
+use e2e::process::Process;
 use e2e::receiver::Receiver;
 use e2e::wait::until;
 use protocol::report::Report;
@@ -10,6 +11,15 @@ use super::fixture::movable_clock;
 
 fn policy(receiver: &Receiver) -> String {
     format!("App = \"lab-notes\"\nProxyMode = \"direct\"\nReportUrl = \"{}\"\n", receiver.url())
+}
+
+/// A device with a movable clock that reports there.
+async fn device_of(receiver: &Receiver) -> (Device, Process, impl Fn(u32) + use<>) {
+    let mut device = Device::new();
+    let minutes = movable_clock(&mut device);
+    device.push("50.toml", &policy(receiver));
+    let agent = device.start_agent().await;
+    (device, agent, minutes)
 }
 
 async fn heartbeats_become(receiver: &Receiver, count: usize) {
@@ -40,10 +50,7 @@ async fn at(device: &Device, clock: &impl Fn(u32), minutes: u32) {
 async fn unchanged_device_sends_heartbeats_until_something_changes_or_the_receiver_asks() {
     let receiver = Receiver::start().await;
     receiver.offer_heartbeats_and_gzip();
-    let mut device = Device::new();
-    let minutes = movable_clock(&mut device);
-    device.push("50.toml", &policy(&receiver));
-    let _agent = device.start_agent().await;
+    let (device, _agent, minutes) = device_of(&receiver).await;
     let last = settled(&receiver, &device).await;
     let reports = receiver.reports().len();
     at(&device, &minutes, 61).await;
@@ -99,10 +106,7 @@ async fn unchanged_device_sends_heartbeats_until_something_changes_or_the_receiv
 async fn heartbeat_that_does_not_arrive_is_told_and_made_anew() {
     let receiver = Receiver::start().await;
     receiver.offer_heartbeats_and_gzip();
-    let mut device = Device::new();
-    let minutes = movable_clock(&mut device);
-    device.push("50.toml", &policy(&receiver));
-    let _agent = device.start_agent().await;
+    let (device, _agent, minutes) = device_of(&receiver).await;
     settled(&receiver, &device).await;
     receiver.refuse_with(Some(503));
     at(&device, &minutes, 61).await;
@@ -118,10 +122,7 @@ async fn heartbeat_that_does_not_arrive_is_told_and_made_anew() {
 #[tokio::test]
 async fn receiver_without_an_offer_gets_plain_reports_and_one_that_withdraws_it_too() {
     let receiver = Receiver::start().await;
-    let mut device = Device::new();
-    let minutes = movable_clock(&mut device);
-    device.push("50.toml", &policy(&receiver));
-    let _agent = device.start_agent().await;
+    let (device, _agent, minutes) = device_of(&receiver).await;
     settled(&receiver, &device).await;
     let reports = receiver.reports().len();
     at(&device, &minutes, 61).await;

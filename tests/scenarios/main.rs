@@ -18,6 +18,7 @@ mod heartbeats;
 mod mac_package;
 mod otlp;
 mod packages;
+mod packages_health;
 mod platforms;
 mod policy;
 mod policy_documents;

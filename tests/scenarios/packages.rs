@@ -6,15 +6,13 @@ use e2e::feed::Feed;
 use e2e::memo::{Behavior, Workshop};
 use e2e::wait::until;
 use protocol::health::{ComponentName, State};
-use protocol::report::Report;
-use serde_json::Value;
 
 /// The version under test, and what lies before and after it.
-const CURRENT: &str = env!("CARGO_PKG_VERSION");
+pub(super) const CURRENT: &str = env!("CARGO_PKG_VERSION");
 const OLDER: &str = "0.0.9";
 const NEWER: &str = "99.0.0";
 
-const POLICY: &str = "App = \"lab-notes\"\nIssuer = \"https://login.example.com\"\nClientId = \"client\"\n\
+pub(super) const POLICY: &str = "App = \"lab-notes\"\nIssuer = \"https://login.example.com\"\nClientId = \"client\"\n\
                       AppSelfUpdate = \"none\"\nUpdateMode = \"off\"\n";
 /// What the agent sets for the sample app.
 const MANAGED: &str = "/etc/opt/lab-notes/managed.json";
@@ -56,56 +54,6 @@ async fn agent_of_installed_package_applies_policy() {
     assert!(!device.as_user("touch /etc/steward/policy.d/60.toml").await.success);
     let failed = device.run("journalctl --boot --priority err --no-pager --unit steward-agent").await;
     assert!(failed.text.contains("-- No entries --"), "{failed:?}");
-}
-
-/// What a collector of the journal gets, and what the service itself sees of the device.
-#[tokio::test]
-async fn change_of_a_state_is_an_entry_of_the_journal_with_its_code() {
-    let Some(device) = Container::boot().await else { return };
-    device.install(CURRENT).await;
-    device.other_agent(0).await;
-    device.push(POLICY).await;
-    let entries = async |state: &str| {
-        let fields = format!("STEWARD_COMPONENT=policy STEWARD_STATE={state}");
-        until("an entry of the journal", async || {
-            let ran = device.run(&format!("journalctl --unit steward-agent --output json {fields}")).await;
-            let line = ran.text.lines().last().unwrap_or_default().to_owned();
-            serde_json::from_str::<Value>(&line).map_err(|_| format!("{ran:?}"))
-        })
-        .await
-    };
-    device.push(&format!("{POLICY}LogLevel = \"loud\"\n")).await;
-    let failed = entries("fail").await;
-    assert_eq!((&failed["STEWARD_CODE"], &failed["PRIORITY"]), (&"policy.invalid-value".into(), &"4".into()));
-    assert_eq!(
-        (&failed["STEWARD_BEFORE"], &failed["SYSLOG_IDENTIFIER"]),
-        (&"pass".into(), &"steward".into())
-    );
-    assert!(failed["MESSAGE"].as_str().unwrap().starts_with("policy is fail: `LogLevel`"), "{failed}");
-    device.push(POLICY).await;
-    let passed = entries("pass").await;
-    assert_eq!((&passed["STEWARD_BEFORE"], &passed["PRIORITY"]), (&"fail".into(), &"5".into()));
-
-    // The service has no right to see the rules of the kernel, and says so; an administrator can give it that right.
-    let firewall = async || {
-        let report = device.must("steward report --format json").await;
-        let report: Report = serde_json::from_str(&report).unwrap();
-        let posture = report.health.components.into_iter().find(|part| part.name == ComponentName::Posture);
-        posture.unwrap().components.into_iter().find(|part| part.name == ComponentName::Firewall).unwrap()
-    };
-    let hidden = firewall().await;
-    assert!(hidden.state == State::Unknown && hidden.reason.contains("CAP_NET_ADMIN"), "{hidden:?}");
-    let unit = "/etc/systemd/system/steward-agent.service.d";
-    let rights = "[Service]\\nCapabilityBoundingSet=CAP_NET_ADMIN\\nRestrictAddressFamilies=AF_NETLINK\\n";
-    device.must(&format!("mkdir -p {unit} && printf '{rights}' > {unit}/firewall.conf")).await;
-    device.must("systemctl daemon-reload && systemctl restart steward-agent").await;
-    assert_eq!(firewall().await.state, State::Fail, "there are no rules");
-    device.must("nft 'table inet t { chain in { type filter hook input priority 0; policy drop; }; }'").await;
-    until("the rules of the kernel", async || {
-        let firewall = firewall().await;
-        if firewall.state == State::Pass { Ok(()) } else { Err(firewall) }
-    })
-    .await;
 }
 
 /// The commands of the guide for Linux, as they are written there.

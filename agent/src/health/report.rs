@@ -44,7 +44,7 @@ pub(crate) struct ReportInputs {
 /// What becomes of posture in a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PostureInput {
-    /// It is looked at.
+    /// It is observed.
     Observed,
     /// `ReportPosture` leaves it out.
     LeftOut,
@@ -59,7 +59,7 @@ impl PostureInput {
     }
 }
 
-/// Makes a report of what is known now. Also gives what protects the device, if that was looked at.
+/// Makes a report of what is known now. Also gives what protects the device, if that was observed.
 pub(crate) async fn make(inputs: &ReportInputs, identity: &Identity) -> (Report, Vec<Protection>) {
     let now = clock::now();
     let observed = sessions::observe(&inputs.paths).await;
@@ -72,11 +72,11 @@ pub(crate) async fn make(inputs: &ReportInputs, identity: &Identity) -> (Report,
     }
     let mut health = assess(status.as_ref(), inputs.agent_running, observed.brokers(), now);
     let known = status.as_ref().map_or_else(HealthHistory::default, |status| status.history.clone());
-    let looked = match inputs.posture {
-        PostureInput::Observed => posture::look(&inputs.paths).await,
+    let observed_posture = match inputs.posture {
+        PostureInput::Observed => posture::observe(&inputs.paths).await,
         PostureInput::LeftOut | PostureInput::NoAgent => None,
     };
-    let (posture, protections) = looked.unzip();
+    let (posture, protections) = observed_posture.unzip();
     let protections = protections.unwrap_or_default();
     health.components.push(match inputs.posture {
         PostureInput::Observed => health::posture(&protections, known, now).0,

@@ -190,7 +190,7 @@ impl Service {
         if self.update_check.due().is_none() {
             update::interrupt(&self.paths);
         }
-        self.update_check = self.update_check.step(recurring::Event::PolicyChanged { due: now });
+        self.update_check = self.update_check.step(recurring::Event::Changed { due: now });
     }
 
     fn check_for_update(&mut self, observed: &Observed) {

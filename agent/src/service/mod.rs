@@ -380,7 +380,7 @@ impl Service {
 
     fn policy_changed(&mut self, now: Timestamp) {
         let due = provider_check::soon(now);
-        self.provider_check = self.provider_check.step(recurring::Event::PolicyChanged { due });
+        self.provider_check = self.provider_check.step(recurring::Event::Changed { due });
         logging::set_level(self.snapshot.resolved.policy.log_level);
         if !self.snapshot.resolved.policy.report_posture {
             self.history = std::mem::take(&mut self.history).without_posture();

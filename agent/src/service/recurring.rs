@@ -8,7 +8,7 @@ use jiff::Timestamp;
 pub(super) enum Recurring {
     /// Nothing is under way; the next one is due then.
     Waiting { due: Timestamp },
-    /// One is under way. `again`: policy changed since, so that another one follows at once.
+    /// One is under way. `again`: something changed since, so that another one follows at once.
     InProgress { again: bool },
 }
 
@@ -17,8 +17,8 @@ pub(super) enum Recurring {
 pub(super) enum Event {
     /// An administrator asks for a check.
     Requested { now: Timestamp },
-    /// Policy has changed, or what is written. The next one is due at `due`.
-    PolicyChanged { due: Timestamp },
+    /// What it depends on has changed: policy, or what is written. The next one is due at `due`.
+    Changed { due: Timestamp },
     /// One begins.
     Started,
     /// One has ended; the next one is due at `next`.
@@ -29,10 +29,10 @@ impl Recurring {
     /// The next state.
     pub(super) fn step(self, event: Event) -> Self {
         match (self, event) {
-            (Self::Waiting { .. }, Event::Requested { now: due } | Event::PolicyChanged { due }) => {
+            (Self::Waiting { .. }, Event::Requested { now: due } | Event::Changed { due }) => {
                 Self::Waiting { due }
             }
-            (Self::InProgress { .. }, Event::PolicyChanged { .. }) => Self::InProgress { again: true },
+            (Self::InProgress { .. }, Event::Changed { .. }) => Self::InProgress { again: true },
             (Self::Waiting { .. }, Event::Started) => Self::InProgress { again: false },
             // A request gets the result of the one that is under way.
             (Self::InProgress { again }, Event::Requested { .. } | Event::Started) => {
@@ -77,12 +77,7 @@ mod tests {
         let finished = Event::Finished { now, next: at(500) };
         let cases = [
             ("requested", Waiting { due: at(500) }, Event::Requested { now }, Waiting { due: now }),
-            (
-                "policy changed",
-                Waiting { due: at(500) },
-                Event::PolicyChanged { due: now },
-                Waiting { due: now },
-            ),
+            ("policy changed", Waiting { due: at(500) }, Event::Changed { due: now }, Waiting { due: now }),
             ("begun", Waiting { due: now }, Event::Started, InProgress { again: false }),
             (
                 "requested meanwhile",
@@ -93,7 +88,7 @@ mod tests {
             (
                 "policy changed meanwhile",
                 InProgress { again: false },
-                Event::PolicyChanged { due: now },
+                Event::Changed { due: now },
                 InProgress { again: true },
             ),
             ("finished", InProgress { again: false }, finished, Waiting { due: at(500) }),

@@ -54,7 +54,7 @@ impl Sink {
 
     /// Something has changed that it does not say yet.
     fn is_old(&mut self, due: Timestamp) {
-        self.schedule = self.schedule.step(recurring::Event::PolicyChanged { due });
+        self.schedule = self.schedule.step(recurring::Event::Changed { due });
     }
 
     /// After an attempt. `interval`: in seconds; `phase`: the device's own place in it.
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn collector_that_fails_is_left_alone_whatever_changes_and_one_that_works_hears_of_it() {
+    fn failing_collector_keeps_its_pause_and_working_one_hears_of_a_change() {
         let mut sinks = Sinks::new(at(0));
         sinks.otlp.finished(&outcome(true, Some(600)), 3600, 1000, 0);
         sinks.are_old(at(1000));

@@ -315,7 +315,8 @@ async fn send(http: &Http, receiver: &mut Receiver, delivery: &mut DeliveryRepor
                 delivery.problems.push(state::unreadable("a report that waits", &error));
                 // One that cannot be read where it is would wait for ever. One that is damaged was put aside already.
                 if path.exists() {
-                    drop(delivery.queue.put_aside(&path));
+                    let aside = delivery.queue.put_aside(&path);
+                    drop(aside.inspect_err(|error| tracing::warn!("it could not be put aside: {error}")));
                 }
                 continue;
             }

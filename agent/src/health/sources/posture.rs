@@ -1,4 +1,4 @@
-//! What the device is like, and what protects it. Looked at when a report is made, never on a timer of its own.
+//! What the device is like, and what protects it. Observed when a report is made, never on a timer of its own.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,42 +13,42 @@ use protocol::report::Posture;
 use sysinfo::{MemoryRefreshKind, System};
 use tokio::sync::Mutex;
 
-/// What a look at the device finds.
+/// What an observation of the device finds.
 pub(crate) type Found = (Posture, Vec<Protection>);
 
-/// How long a look may take.
+/// How long an observation may take.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Reports that are made together share one look.
+/// Reports that are made together share one observation.
 const LIFETIME: Duration = Duration::from_secs(2);
 
-/// The last look.
+/// The last observation.
 static LAST: Mutex<Option<(Duration, Found)>> = Mutex::const_new(None);
-/// A look that does not come back is not begun again beside it.
-static LOOKING: AtomicBool = AtomicBool::new(false);
+/// An observation that does not end is not begun again beside itself.
+static OBSERVING: AtomicBool = AtomicBool::new(false);
 
-/// Looks at the device, in a thread of its own. What the system does not tell is unknown, with the reason; `None` if the look takes too
+/// Observes the device, in a thread of its own. What the system does not tell is unknown, with the reason; `None` if that takes too
 /// long.
-pub(crate) async fn look(paths: &Paths) -> Option<Found> {
-    let look = async {
+pub(crate) async fn observe(paths: &Paths) -> Option<Found> {
+    let observation = async {
         let mut last = LAST.lock().await;
         let is_new = |at: &Duration| clock::monotonic().saturating_sub(*at) < LIFETIME;
         if let Some((_, found)) = last.as_ref().filter(|(at, _)| is_new(at)) {
             return Some(found.clone());
         }
-        if LOOKING.swap(true, Ordering::AcqRel) {
+        if OBSERVING.swap(true, Ordering::AcqRel) {
             return None;
         }
         let paths = paths.clone();
         let found = tokio::task::spawn_blocking(move || {
             let found = (facts(), protections(&protection::observe(&paths)));
-            LOOKING.store(false, Ordering::Release);
+            OBSERVING.store(false, Ordering::Release);
             found
         });
         let found = found.await.ok()?;
         *last = Some((clock::monotonic(), found.clone()));
         Some(found)
     };
-    tokio::time::timeout(LIMIT, look).await.ok()?
+    tokio::time::timeout(LIMIT, observation).await.ok()?
 }
 
 fn facts() -> Posture {

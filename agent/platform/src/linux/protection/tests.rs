@@ -150,7 +150,7 @@ fn every_disk_of_a_btrfs_counts_and_a_file_system_that_names_none_is_unknown() {
 
 /// Found by review: the service does not see what is mounted at `/home`, nor `/dev`.
 #[test]
-fn what_the_service_does_not_see_counts_by_the_table_of_file_systems() {
+fn disk_in_fstab_that_is_hidden_from_the_service_counts() {
     let mounts = format!("{ROOT}{BOOT}40 21 0:70 / /home ro - tmpfs tmpfs ro\n");
     let device = Device::new(&mounts);
     device.disk("sda", "sda3", "8:3", "0\n");
@@ -195,7 +195,7 @@ fn what_the_service_does_not_see_counts_by_the_table_of_file_systems() {
 }
 
 #[test]
-fn what_is_mounted_at_home_and_not_in_the_table_is_unknown() {
+fn hidden_home_that_fstab_does_not_name_is_unknown() {
     let device = Device::new(&format!("{ROOT}40 21 0:70 / /home ro - tmpfs tmpfs ro\n"));
     device.disk("sda", "sda3", "8:3", "0\n");
     device.mapped("dm-0", "253:0", "CRYPT-LUKS2-a\n", &["sys/devices/pci/sda/sda3"]);
