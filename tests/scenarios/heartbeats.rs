@@ -40,7 +40,7 @@ async fn settled(receiver: &Receiver, device: &Device) -> Report {
     .await
 }
 
-/// Moves the clock of a device, and makes the agent look at it: it sleeps by another one.
+/// Moves the clock of a device, each time by more than the longest time between two reports (an interval and a minute), and makes the agent look at it: it sleeps by another one.
 async fn at(device: &Device, clock: &impl Fn(u32), minutes: u32) {
     clock(minutes);
     device.printed(&["policy", "reload"]).await;
@@ -53,7 +53,7 @@ async fn unchanged_device_sends_heartbeats_until_something_changes_or_the_receiv
     let (device, _agent, minutes) = device_of(&receiver).await;
     let last = settled(&receiver, &device).await;
     let reports = receiver.reports().len();
-    at(&device, &minutes, 61).await;
+    at(&device, &minutes, 65).await;
     heartbeats_become(&receiver, 1).await;
     let heartbeat = receiver.heartbeats().pop().unwrap();
     assert_eq!((&heartbeat.digest, &heartbeat.epoch), (&last.digest, &last.epoch));
@@ -63,21 +63,21 @@ async fn unchanged_device_sends_heartbeats_until_something_changes_or_the_receiv
 
     // A receiver that lost its data wants the report, under a number of its own.
     receiver.ask_for_report();
-    at(&device, &minutes, 122).await;
+    at(&device, &minutes, 130).await;
     let again =
         receiver.report_where("the report again", |report| report.sequence > heartbeat.sequence).await;
     assert_eq!(again.digest, last.digest);
     assert!(receiver.heartbeats().iter().all(|heartbeat| heartbeat.sequence != again.sequence));
-    at(&device, &minutes, 183).await;
+    at(&device, &minutes, 195).await;
     heartbeats_become(&receiver, 3).await;
 
     // A receiver that does not say so again gets a whole report the next time.
     receiver.withdraw_heartbeats();
-    at(&device, &minutes, 244).await;
+    at(&device, &minutes, 260).await;
     heartbeats_become(&receiver, 4).await;
     let heartbeats = receiver.heartbeats().len();
     let reports = receiver.reports().len();
-    at(&device, &minutes, 305).await;
+    at(&device, &minutes, 325).await;
     until("a whole report", async || {
         if receiver.reports().len() > reports { Ok(()) } else { Err(receiver.heartbeats().len()) }
     })
@@ -95,7 +95,7 @@ async fn unchanged_device_sends_heartbeats_until_something_changes_or_the_receiv
     // Measurements move and change no digest: once a day they are told all the same.
     settled(&receiver, &device).await;
     let reports = receiver.reports().len();
-    at(&device, &minutes, 305 + 25 * 60).await;
+    at(&device, &minutes, 325 + 26 * 60).await;
     until("the report of the day", async || {
         if receiver.reports().len() > reports { Ok(()) } else { Err(receiver.heartbeats().len()) }
     })
@@ -109,12 +109,12 @@ async fn heartbeat_that_does_not_arrive_is_told_and_made_anew() {
     let (device, _agent, minutes) = device_of(&receiver).await;
     settled(&receiver, &device).await;
     receiver.refuse_with(Some(503));
-    at(&device, &minutes, 61).await;
+    at(&device, &minutes, 65).await;
     let problem = device.problem(policy_schema::Code::ReportUndelivered).await;
     assert_eq!(problem.using.as_deref(), Some("nothing: the next report says it"));
     assert_eq!(device.machine_status().await.report.queued, 0);
     receiver.refuse_with(None);
-    at(&device, &minutes, 90).await;
+    at(&device, &minutes, 140).await;
     heartbeats_become(&receiver, 1).await;
     device.machine_status_where("no problem", |status| status.problems.is_empty()).await;
 }
@@ -125,7 +125,7 @@ async fn receiver_without_an_offer_gets_plain_reports_and_one_that_withdraws_it_
     let (device, _agent, minutes) = device_of(&receiver).await;
     settled(&receiver, &device).await;
     let reports = receiver.reports().len();
-    at(&device, &minutes, 61).await;
+    at(&device, &minutes, 65).await;
     let whole = |more: usize| {
         let receiver = &receiver;
         async move {
