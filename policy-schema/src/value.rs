@@ -10,7 +10,7 @@ use crate::message::{did_you_mean, excerpt, one_of, without_query};
 use crate::raw::{Notation, RawValue};
 
 pub(crate) use format::application;
-pub use format::{Format, Reason};
+pub use format::{Format, Reason, without_web_socket};
 pub(crate) use typed::FromValue;
 
 mod advice;

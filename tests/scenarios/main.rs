@@ -16,6 +16,7 @@ mod fixture;
 mod frozen;
 mod heartbeats;
 mod mac_package;
+mod opamp;
 mod otlp;
 mod packages;
 mod packages_health;

@@ -1,6 +1,7 @@
 //! Metrics and logs for a collector of OpenTelemetry, read with OpenTelemetry's own messages.
 #![expect(clippy::unwrap_used, reason = "everything here is a test or a part of one")]
 
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -80,12 +81,24 @@ async fn receive(
         return (StatusCode::NOT_FOUND, response, String::new());
     }
     assert_eq!(headers["content-type"], "application/json");
+    assert_eq!(headers["authorization"], "Bearer otlp-token");
+    let body = match headers.get("content-encoding") {
+        Some(encoding) => {
+            assert_eq!(encoding, "gzip");
+            let mut plain = Vec::new();
+            flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut plain).unwrap();
+            plain.into()
+        }
+        None => body,
+    };
     inner.bodies.push((kind, body));
     (StatusCode::OK, response, inner.response.clone())
 }
 
 fn policy(address: &str) -> String {
-    format!("App = \"lab-notes\"\nProxyMode = \"direct\"\nOtlpUrl = \"{address}\"\n")
+    format!(
+        "App = \"lab-notes\"\nProxyMode = \"direct\"\nOtlpUrl = \"{address}\"\nOtlpToken = \"otlp-token\"\n"
+    )
 }
 
 fn is_state(state: &'static str) -> impl Fn(&Value) -> bool {
@@ -140,7 +153,7 @@ async fn collector_that_is_busy_is_left_alone_and_one_that_refuses_is_an_error()
     assert_eq!(problem.key.as_deref(), Some("OtlpUrl"));
     // Whatever changes, it is not called before the time that it named.
     device.push("60.toml", "OrganizationName = \"Example Corp\"\n");
-    device.settings_become(4).await;
+    device.settings_become(5).await;
     minutes(90);
     device.printed(&["policy", "reload"]).await;
     assert_eq!(collector.0.lock().unwrap().attempts, 1);

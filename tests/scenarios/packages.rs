@@ -339,7 +339,7 @@ async fn package_manager_for_an_app_runs_outside_of_the_agent_s_units_and_outliv
     publish("1.1.0", Behavior::WritesElsewhere);
     device.must("systemd-run --quiet steward update").await;
     until("the package manager at work", async || {
-        let unit = device.run("systemctl is-active steward-install-lab-memo").await;
+        let unit = device.run("systemctl is-active 'steward-install-lab-memo-*'").await;
         if unit.text.trim() == "active" { Ok(()) } else { Err(unit) }
     })
     .await;

@@ -23,8 +23,10 @@ use crate::header::{names_gzip, retry_after};
 use crate::proxy::{Route, Routing, proxy_of_system};
 
 mod file;
+mod web_socket;
 
 pub use file::Body;
+pub use web_socket::{WebSocket, WebSocketError};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const READ_LIMIT: Duration = Duration::from_secs(30);
@@ -152,13 +154,17 @@ pub struct Fetched {
     pub body: Vec<u8>,
 }
 
-/// JSON to send, as it is or compressed.
+/// What a request sends.
 #[derive(Debug)]
-pub enum Json {
-    /// As it is.
-    Plain(Vec<u8>),
-    /// Compressed (RFC 1952).
-    Gzip(Vec<u8>),
+pub struct Payload {
+    /// Its media type.
+    pub kind: &'static str,
+    /// Whether it is compressed (RFC 1952).
+    pub gzip: bool,
+    /// A header that goes with it.
+    pub header: Option<(&'static str, String)>,
+    /// What it is.
+    pub bytes: Vec<u8>,
 }
 
 /// A client with its limits.
@@ -257,22 +263,25 @@ impl Http {
         }
     }
 
-    /// Posts JSON, with a bearer token if there is one (RFC 6750). The body of the response is cut after `limit` bytes.
+    /// Posts a body, with a bearer token if there is one (RFC 6750). The body of the response is cut after `limit` bytes.
     ///
     /// # Errors
     /// No response came in time.
-    pub async fn post_json(
+    pub async fn post(
         &self,
         url: &Url,
         token: Option<&str>,
-        json: Json,
+        payload: Payload,
         limit: usize,
     ) -> Result<Fetched, HttpError> {
-        let request = self.client.post(url.clone()).header("content-type", "application/json");
-        let mut request = match json {
-            Json::Plain(bytes) => request.body(bytes),
-            Json::Gzip(bytes) => request.header("content-encoding", "gzip").body(bytes),
-        };
+        let Payload { kind, gzip, header, bytes } = payload;
+        let mut request = self.client.post(url.clone()).header("content-type", kind).body(bytes);
+        if gzip {
+            request = request.header("content-encoding", "gzip");
+        }
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
@@ -399,22 +408,35 @@ fn trusted(pem: &str) -> Result<Vec<u8>, CertificateError> {
     Ok(der)
 }
 
+/// A response that is not the wanted one, as an error.
+fn refused(url: &Url, response: &reqwest::Response) -> HttpError {
+    let header = |name: &str| response.headers().get(name)?.to_str().ok();
+    let later = header("retry-after").and_then(|text| retry_after(text, header("date"), clock::now()));
+    match (response.status().as_u16(), later) {
+        (429 | 503, Some(seconds)) => HttpError::Later { host: host(url), seconds },
+        (status, _) => HttpError::Status { host: host(url), status },
+    }
+}
+
 fn unreachable(url: &Url, source: reqwest::Error) -> HttpError {
     // The query of a URL may be secret, and the host says enough.
     HttpError::Unreachable { host: host(url), source: source.without_url() }
 }
 
 #[cfg(test)]
+impl Network {
+    fn of(proxy_mode: ProxyMode) -> Self {
+        Self { proxy_mode, proxy_url: None, proxy_bypass: Vec::new(), certificates: Vec::new() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
-    fn network(mode: ProxyMode) -> Network {
-        Network { proxy_mode: mode, proxy_url: None, proxy_bypass: Vec::new(), certificates: Vec::new() }
-    }
-
     #[test]
     fn fixed_proxy_without_address_is_an_error() {
-        assert!(matches!(Http::new(&network(ProxyMode::Fixed)), Err(HttpError::ProxyMissing)));
+        assert!(matches!(Http::new(&Network::of(ProxyMode::Fixed)), Err(HttpError::ProxyMissing)));
     }
 
     #[test]
@@ -431,7 +453,8 @@ mod tests {
         }
         let broken = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----".to_owned();
         assert!(trusted(&broken).is_err());
-        let mixed = Network { certificates: vec![broken, examples[0].clone()], ..network(ProxyMode::Direct) };
+        let mixed =
+            Network { certificates: vec![broken, examples[0].clone()], ..Network::of(ProxyMode::Direct) };
         assert!(Http::new(&mixed).is_ok());
     }
 
@@ -442,7 +465,8 @@ mod tests {
         let hello = axum::Router::new().fallback(|| async { "hello" });
         tokio::spawn(async move { axum::serve(listener, hello).await });
         // No process listens at port 9, so a request through this proxy fails.
-        let dead = Network { proxy_url: Some("http://127.0.0.1:9".to_owned()), ..network(ProxyMode::Fixed) };
+        let dead =
+            Network { proxy_url: Some("http://127.0.0.1:9".to_owned()), ..Network::of(ProxyMode::Fixed) };
         let http = Http::new(&dead).unwrap();
         let own: Url = format!("http://{own}/").parse().unwrap();
         assert_eq!(http.get(&own, 100).await.unwrap(), b"hello");

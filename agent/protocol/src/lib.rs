@@ -16,6 +16,7 @@ pub mod broker;
 pub mod diagnosis;
 pub mod endpoint;
 pub mod health;
+pub mod opamp;
 pub mod openapi;
 pub mod overview;
 pub mod policy;

@@ -13,6 +13,7 @@ use semver::Version;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::health::sinks::http::DeliveryReport;
+use crate::health::sinks::opamp::Pushed;
 use crate::health::sinks::{Kind, SinkOutcome};
 use crate::health::sources::provider::ProviderOutcome;
 use crate::health::sources::sessions::Sessions;
@@ -53,7 +54,9 @@ pub(super) enum Event {
     /// Somebody looked at what is sent, and so at the protection of the device.
     PostureObserved(Vec<Protection>),
     /// A sink that keeps no queue was served, or could not be.
-    SinkServed(Kind, SinkOutcome),
+    SinkServed(Kind, Box<SinkOutcome>),
+    /// An OpAMP server said something that nobody asked for.
+    OpampPushed(Pushed),
     /// The service manager wants an end.
     Stop,
 }
@@ -63,6 +66,7 @@ pub(super) async fn next_event(
     events: &mut mpsc::Receiver<Event>,
     session_changed: &Notify,
     app_changed: &Notify,
+    pushed: impl Future<Output = Pushed>,
     stop: Pin<&mut impl Future<Output = ()>>,
     wake: Duration,
 ) -> Event {
@@ -71,6 +75,7 @@ pub(super) async fn next_event(
         () = session_changed.notified() => Event::SessionChanged,
         () = service::session_change() => Event::SessionChanged,
         () = app_changed.notified() => Event::AppChanged,
+        pushed = pushed => Event::OpampPushed(pushed),
         () = stop => Event::Stop,
         () = tokio::time::sleep(wake) => Event::Due,
         never = report_alive() => match never {},

@@ -135,14 +135,16 @@ pub async fn run(paths: Paths, stop: impl Future<Output = ()>) -> Result<(), Sta
     let mut stop = pin!(stop);
     loop {
         let app_changed = Arc::clone(&agent.app_changed);
+        let (wake, pushed) = (agent.wake(), agent.sinks.pushed());
         let event =
-            next_event(&mut events, &session_changed, &app_changed, stop.as_mut(), agent.wake()).await;
+            next_event(&mut events, &session_changed, &app_changed, pushed, stop.as_mut(), wake).await;
         if matches!(event, Event::Stop) {
             break;
         }
         agent.handle(event);
     }
     service::stopping();
+    agent.sinks.leave().await;
     // Another process's place is its own.
     if agent.api_problem.is_none() {
         ipc::remove(&socket).unwrap_or_else(|error| tracing::warn!("{error}"));
@@ -298,7 +300,8 @@ impl Service {
             Event::ProviderChecked(outcome) => self.provider_checked(*outcome),
             Event::DeliveryFinished(delivery) => self.delivery_finished(*delivery),
             Event::PostureObserved(protections) => self.note_posture(&protections, clock::now()),
-            Event::SinkServed(kind, outcome) => self.sink_served(kind, outcome),
+            Event::SinkServed(kind, outcome) => self.sink_served(kind, *outcome),
+            Event::OpampPushed(pushed) => self.opamp_pushed(&pushed),
             Event::Stop => return,
         }
         self.round();

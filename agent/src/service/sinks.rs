@@ -1,5 +1,5 @@
-//! When the sinks are served that keep no queue: the file of metrics, and the collector of OpenTelemetry. After a change, and after the
-//! interval of reports. None of them waits for another, nor for the receiver of reports.
+//! When the sinks are served that keep no queue: the file of metrics, the collector of OpenTelemetry and the OpAMP server. After a change,
+//! and after the interval of reports. None of them waits for another, nor for the receiver of reports.
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use super::event::Event;
 use super::observe::Observed;
 use super::recurring::{self, Recurring};
 use super::{Service, delivery};
+use crate::health::sinks::opamp::{self, Client, Pushed, Server};
 use crate::health::sinks::otlp::{self, Collector, Told};
 use crate::health::sinks::{Kind, SinkOutcome, textfile};
 
@@ -19,6 +20,8 @@ use crate::health::sinks::{Kind, SinkOutcome, textfile};
 const SETTLED: u64 = 1000;
 /// A change reaches the collector of a fleet within so many milliseconds more.
 const SPREAD: u64 = 3000;
+/// A server that asks for everything, again and again, gets it this often, in seconds.
+const EVERYTHING: u64 = 10;
 
 /// What is known about a sink.
 #[derive(Debug)]
@@ -31,11 +34,13 @@ pub(super) struct Sink {
 }
 
 /// All of them.
-#[derive(Debug)]
 pub(super) struct Sinks {
     textfile: Sink,
     otlp: Sink,
     told: Told,
+    opamp: Sink,
+    /// Away while the server is served.
+    client: Option<Client>,
 }
 
 impl Sink {
@@ -62,7 +67,8 @@ impl Sink {
         let now = outcome.finished_at;
         if !outcome.retry {
             self.failures = 0;
-            let next = delivery::next_slot(now, interval, phase);
+            let own = || delivery::next_slot(now, interval, phase);
+            let next = outcome.interval.map_or_else(own, |seconds| clock::after(now, seconds));
             self.schedule = self.schedule.step(recurring::Event::Finished { now, next });
             return;
         }
@@ -77,13 +83,20 @@ impl Sinks {
     /// An earlier run may have left a file that policy does not name any more; a collector has nothing that could be left.
     pub(super) fn new(now: Timestamp) -> Self {
         let of_earlier_run = Some(String::new());
-        Self { textfile: Sink::new(now, of_earlier_run), otlp: Sink::new(now, None), told: Told::default() }
+        Self {
+            textfile: Sink::new(now, of_earlier_run),
+            otlp: Sink::new(now, None),
+            told: Told::default(),
+            opamp: Sink::new(now, None),
+            client: None,
+        }
     }
 
     fn of(&mut self, kind: Kind) -> &mut Sink {
         match kind {
             Kind::Textfile => &mut self.textfile,
             Kind::Otlp => &mut self.otlp,
+            Kind::Opamp => &mut self.opamp,
         }
     }
 
@@ -91,22 +104,39 @@ impl Sinks {
     pub(super) fn are_old(&mut self, now: Timestamp) {
         let after = |milliseconds| now.checked_add(Duration::from_millis(milliseconds)).unwrap_or(now);
         self.textfile.is_old(after(SETTLED));
-        // A collector that fails is not called earlier because a whole fleet has changed.
-        if self.otlp.failures == 0 {
-            self.otlp.is_old(after(SETTLED + u64::from_le_bytes(random::bytes()) % SPREAD));
+        for sink in [&mut self.otlp, &mut self.opamp] {
+            // A server that fails is not called earlier because a whole fleet has changed.
+            if sink.failures == 0 {
+                sink.is_old(after(SETTLED + u64::from_le_bytes(random::bytes()) % SPREAD));
+            }
         }
     }
 
     /// A clock that was set back must not leave anything due in years.
     pub(super) fn no_later_than(&mut self, latest: Timestamp) {
-        for sink in [&mut self.textfile, &mut self.otlp] {
+        for sink in [&mut self.textfile, &mut self.otlp, &mut self.opamp] {
             sink.schedule = sink.schedule.no_later_than(latest);
         }
     }
 
     /// What is wrong with them.
     pub(super) fn problems(&self) -> impl Iterator<Item = &Problem> {
-        [&self.textfile, &self.otlp].into_iter().filter_map(|sink| sink.problem.as_ref())
+        [&self.textfile, &self.otlp, &self.opamp].into_iter().filter_map(|sink| sink.problem.as_ref())
+    }
+
+    /// What an OpAMP server says unasked; nothing while it is served.
+    pub(super) async fn pushed(&mut self) -> Pushed {
+        match &mut self.client {
+            Some(client) => client.pushed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The agent stops.
+    pub(super) async fn leave(self) {
+        if let Some(client) = self.client.filter(|_| self.opamp.failures == 0) {
+            client.leave().await;
+        }
     }
 }
 
@@ -116,8 +146,9 @@ impl Service {
         let policy = &self.snapshot.resolved.policy;
         let textfile = self.sinks.textfile.due(policy.report_textfile.as_ref());
         let otlp = self.sinks.otlp.due(policy.otlp_url.as_ref());
-        let of = |kind, due: Option<Timestamp>| due.map(|due| (kind, due));
-        of(Kind::Textfile, textfile).into_iter().chain(of(Kind::Otlp, otlp))
+        let opamp = self.sinks.opamp.due(policy.opamp_url.as_ref());
+        let due = [(Kind::Textfile, textfile), (Kind::Otlp, otlp), (Kind::Opamp, opamp)];
+        due.into_iter().filter_map(|(kind, due)| Some((kind, due?)))
     }
 
     /// When the first of them has something to do.
@@ -141,10 +172,20 @@ impl Service {
         let textfile = policy.report_textfile.clone();
         let textfile = textfile
             .map(|path| destination("ReportTextfile", path, "metrics (Prometheus)", &self.sinks.textfile));
-        let collector = Collector::of(policy).map(|collector| {
-            destination("OtlpUrl", collector.shown(), "metrics and logs (OTLP)", &self.sinks.otlp)
+        let collector = Collector::of(policy).map(|collector| Destination {
+            token: policy.otlp_token.is_some(),
+            ..destination("OtlpUrl", collector.shown(), "metrics and logs (OTLP)", &self.sinks.otlp)
         });
-        textfile.into_iter().chain(collector).collect()
+        let server = Server::of(policy).map(|server| {
+            let shown = destination("OpampUrl", server.shown(), server.form(), &self.sinks.opamp);
+            let heartbeat = self.sinks.client.as_ref().and_then(Client::heartbeat);
+            Destination {
+                token: policy.opamp_token.is_some(),
+                interval: heartbeat.unwrap_or(shown.interval),
+                ..shown
+            }
+        });
+        textfile.into_iter().chain(server).chain(collector).collect()
     }
 
     /// Serves every sink whose time has come, each in a task of its own.
@@ -157,7 +198,9 @@ impl Service {
             let address = match kind {
                 Kind::Textfile => path.clone(),
                 Kind::Otlp => policy.otlp_url.clone(),
+                Kind::Opamp => policy.opamp_url.clone(),
             };
+            let server = Server::of(policy);
             let inputs = self.report_inputs(self.status(observed), &observed.journal);
             let (identity, events) = (self.identity.clone(), self.events.clone());
             let sink = self.sinks.of(kind);
@@ -168,17 +211,25 @@ impl Service {
                 }
             }
             let told = self.sinks.told.clone();
-            let served = async move {
-                match (kind, collector) {
-                    (Kind::Textfile, _) => textfile::update(path, inputs, identity).await,
-                    (Kind::Otlp, Some(collector)) => otlp::send(collector, inputs, identity, told).await,
-                    (Kind::Otlp, None) => SinkOutcome::nothing(),
+            let client = self.sinks.client.take_if(|_| kind == Kind::Opamp);
+            let task = async move {
+                match (kind, collector, server) {
+                    (Kind::Textfile, _, _) => textfile::update(path, inputs, identity).await,
+                    (Kind::Otlp, Some(collector), _) => otlp::send(collector, inputs, identity, told).await,
+                    (Kind::Opamp, _, Some(server)) => opamp::send(server, client, inputs, identity).await,
+                    (Kind::Opamp, _, None) => {
+                        if let Some(client) = client {
+                            client.leave().await;
+                        }
+                        SinkOutcome::nothing()
+                    }
+                    (Kind::Otlp, None, _) => SinkOutcome::nothing(),
                 }
             };
             let sink = self.sinks.of(kind);
             sink.schedule = sink.schedule.step(recurring::Event::Started);
             tokio::spawn(async move {
-                drop(events.send(Event::SinkServed(kind, served.await)).await);
+                drop(events.send(Event::SinkServed(kind, Box::new(task.await))).await);
             });
         }
     }
@@ -196,6 +247,30 @@ impl Service {
         self.note_posture(&outcome.protections, outcome.finished_at);
         if let Some(told) = outcome.told {
             self.sinks.told = told;
+        }
+        if let Some(client) = outcome.client {
+            self.sinks.client = Some(client);
+        }
+    }
+
+    /// An OpAMP server said something unasked, or its connection is over.
+    pub(super) fn opamp_pushed(&mut self, pushed: &Pushed) {
+        let now = clock::now();
+        let opamp = &mut self.sinks.opamp;
+        let due = match pushed {
+            Pushed::Noted => {
+                let heartbeat = self.sinks.client.as_ref().and_then(Client::heartbeat);
+                heartbeat.map(|seconds| clock::after(now, seconds))
+            }
+            Pushed::Everything => Some(clock::after(now, EVERYTHING)),
+            // It may have been the server's restart, for a whole fleet.
+            Pushed::Closed(reason) => {
+                tracing::info!("the OpAMP server: {reason}");
+                Some(clock::after(now, delivery::pause(0, u64::from_le_bytes(random::bytes()))))
+            }
+        };
+        if let Some((due, present)) = due.zip(opamp.schedule.due()) {
+            opamp.is_old(due.min(present));
         }
     }
 }

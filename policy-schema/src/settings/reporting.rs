@@ -12,14 +12,23 @@ settings! {
         ReportUrl => report_url: Option<String> = Setting::text(Format::Url, "https://steward.example.com/v1/reports");
         /// OpAMP address
         ///
-        /// An OpAMP server that health is reported to.
+        /// An OpAMP server that health is reported to. With wss the connection stays open, and a change arrives at once; with https the
+        /// agent asks again and again.
         OpampUrl => opamp_url: Option<String> =
-            Setting::text(Format::Url, "https://opamp.example.com/v1/opamp").not_yet_effective();
+            Setting::text(Format::WebSocketUrl, "wss://opamp.example.com/v1/opamp");
+        /// OpAMP token
+        ///
+        /// Sent to the OpAMP server as a bearer token (RFC 6750).
+        OpampToken => opamp_token: Option<Secret> = Setting::secret(Format::BearerToken, "opamp-example");
         /// OTLP address
         ///
         /// An OpenTelemetry collector that metrics and logs are sent to, as JSON over HTTP. `/v1/metrics` and `/v1/logs` follow the
         /// address.
         OtlpUrl => otlp_url: Option<String> = Setting::text(Format::Url, "https://otel.example.com:4318");
+        /// OTLP token
+        ///
+        /// Sent to the OpenTelemetry collector as a bearer token (RFC 6750).
+        OtlpToken => otlp_token: Option<Secret> = Setting::secret(Format::BearerToken, "otlp-example");
         /// Textfile of metrics
         ///
         /// A file for the textfile collector of an exporter of Prometheus. The agent writes its metrics there after a change, and

@@ -23,6 +23,7 @@ fn more_separators(format: Format) -> &'static [&'static str] {
         | Format::BearerToken
         | Format::Issuer
         | Format::Url
+        | Format::WebSocketUrl
         | Format::RedirectUri
         | Format::ProxyUrl
         | Format::Claim

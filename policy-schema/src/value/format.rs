@@ -24,6 +24,8 @@ pub enum Format {
     Issuer,
     /// An https URL; http only on loopback, where a certificate proves nothing.
     Url,
+    /// An address as [`Format::Url`], or the same with the schemes of WebSocket, wss and ws (RFC 6455, section 3).
+    WebSocketUrl,
     /// A loopback redirect URI (RFC 8252, section 7.3) with its port.
     RedirectUri,
     /// Scheme, host and port of a proxy, without credentials.
@@ -95,6 +97,7 @@ impl Format {
             Self::BearerToken => "a token of visible ASCII characters without spaces",
             Self::Issuer => "an https URL without query and fragment",
             Self::Url => "an https URL (http only for this device itself)",
+            Self::WebSocketUrl => "an https or wss URL (http and ws only for this device itself)",
             Self::RedirectUri => "a loopback address with its port, as `http://localhost:18080`",
             Self::ProxyUrl => "the address of a proxy, as `http://proxy.example.com:3128`",
             Self::Host => "a host name, a domain with a leading dot, or an IP address",
@@ -133,6 +136,7 @@ impl Format {
             Self::BearerToken => "^[!-~]+$",
             Self::Issuer => r"^https?://[^/?#\s@]+(/[^?#\s]*)?$",
             Self::Url => r"^https?://[^/?#\s@]+([/?][^#\s]*)?$",
+            Self::WebSocketUrl => r"^(https?|wss?)://[^/?#\s@]+([/?][^#\s]*)?$",
             Self::RedirectUri => r"^http://(localhost|127\.[0-9.]+|\[::1\]):[0-9]+(/[^?#\s]*)?$",
             Self::ProxyUrl => r"^https?://[^/?#\s@]+/?$",
             Self::Host => r"^[^\s/]+$",
@@ -186,6 +190,7 @@ impl Format {
             Self::BearerToken => when(!text.to_ascii_lowercase().starts_with("bearer "), Reason::Form),
             Self::Issuer => check_url(text).and_then(|url| when(url.query().is_none(), Reason::Extra)),
             Self::Url => check_url(text).map(drop),
+            Self::WebSocketUrl => check_url(&without_web_socket(text)).map(drop),
             Self::RedirectUri => {
                 // https is no cure: it must be this device.
                 let of_device = |reason| if reason == Reason::NotEncrypted { Reason::Form } else { reason };
@@ -292,7 +297,7 @@ impl Format {
                     .or_else(|| first(&refused).filter(|odd| odd.character != ' '))
             }
             Self::ClientSecret => first(&|character| !character.is_ascii()),
-            Self::Issuer | Self::Url => {
+            Self::Issuer | Self::Url | Self::WebSocketUrl => {
                 let end = text.chars().count();
                 text::look_alike(text)
                     .or_else(|| first(&|character| " \"\\^`|".contains(character)))
@@ -325,9 +330,13 @@ impl Format {
             Self::Window | Self::Certificate => false,
             // `<local>` is one of Windows, about which there is more to say.
             Self::Host if text == "<local>" => false,
-            Self::Issuer | Self::Url | Self::RedirectUri | Self::ProxyUrl | Self::Domain | Self::Host => {
-                anywhere() || text::placeholder_in_address(text).is_some()
-            }
+            Self::Issuer
+            | Self::Url
+            | Self::WebSocketUrl
+            | Self::RedirectUri
+            | Self::ProxyUrl
+            | Self::Domain
+            | Self::Host => anywhere() || text::placeholder_in_address(text).is_some(),
             Self::ClientId
             | Self::Scope
             | Self::Claim
@@ -366,6 +375,16 @@ pub(crate) fn application(item: &str) -> (&str, bool) {
 
 fn when(condition: bool, otherwise: Reason) -> Result<(), Reason> {
     if condition { Ok(()) } else { Err(otherwise) }
+}
+
+/// An address of WebSocket as that of the HTTP request that opens it (RFC 6455, section 4.1); another address as it is.
+#[must_use]
+pub fn without_web_socket(text: &str) -> String {
+    match text.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("wss") => format!("https://{rest}"),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("ws") => format!("http://{rest}"),
+        Some(_) | None => text.to_owned(),
+    }
 }
 
 fn check_url(text: &str) -> Result<Url, Reason> {

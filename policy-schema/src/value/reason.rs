@@ -11,7 +11,10 @@ use crate::text;
 impl Reason {
     /// The refused text as a message shows it. An address with a password in it is not repeated.
     pub(super) fn shown(self, text: &str, format: Format) -> String {
-        let address = matches!(format, Format::Issuer | Format::Url | Format::RedirectUri | Format::ProxyUrl);
+        let address = matches!(
+            format,
+            Format::Issuer | Format::Url | Format::WebSocketUrl | Format::RedirectUri | Format::ProxyUrl
+        );
         if self == Self::Credentials || (address || text.contains("://")) && text.contains('@') {
             return "an address with a user name or password in it".to_owned();
         }
@@ -102,10 +105,7 @@ fn by_format(text: &str, format: Format) -> Option<String> {
     match format {
         Format::Version => version(text),
         Format::Pin => pin(text),
-        Format::Downgrade => Some(downgrade(text).map_or_else(
-            || "write the version that is installed, `to`, and the version to install".to_owned(),
-            |downgrade| format!("write {downgrade}"),
-        )),
+        Format::Downgrade => Some(about_downgrade(text)),
         Format::Domain if text.contains('@') && !text.starts_with('@') => {
             Some("write only the part after the @".to_owned())
         }
@@ -152,7 +152,7 @@ fn by_format(text: &str, format: Format) -> Option<String> {
             (Format::ProxyUrl.check(&with_scheme).is_ok() && with_scheme != text)
                 .then(|| format!("write {}", shown(&with_scheme)))
         }
-        Format::Issuer | Format::Url if text.matches("://").count() > 1 => {
+        Format::Issuer | Format::Url | Format::WebSocketUrl if text.matches("://").count() > 1 => {
             let single = text.rfind("https://").map(|at| &text[at..]).filter(|one| format.check(one).is_ok());
             let doubled = single.filter(|_| text.starts_with("https://https://"));
             Some(doubled.map_or_else(
@@ -160,7 +160,9 @@ fn by_format(text: &str, format: Format) -> Option<String> {
                 |one| format!("write {}", shown(one)),
             ))
         }
-        Format::Issuer | Format::Url if !text.contains("://") && !text.contains('@') => {
+        Format::Issuer | Format::Url | Format::WebSocketUrl
+            if !text.contains("://") && !text.contains('@') =>
+        {
             let text = text.trim_start_matches("https:").trim_start_matches("http:").trim_start_matches('/');
             let with_scheme = format!("https://{text}");
             Some(if format.check(&with_scheme).is_ok() {
@@ -169,7 +171,9 @@ fn by_format(text: &str, format: Format) -> Option<String> {
                 "write the whole address, from https:// on".to_owned()
             })
         }
-        Format::Issuer | Format::Url if text.contains(":0/") || text.ends_with(":0") => {
+        Format::Issuer | Format::Url | Format::WebSocketUrl
+            if text.contains(":0/") || text.ends_with(":0") =>
+        {
             Some("0 is not a port that a server can have: leave out `:0`".to_owned())
         }
         Format::RedirectUri => Some(about_redirect(text)),
@@ -179,10 +183,7 @@ fn by_format(text: &str, format: Format) -> Option<String> {
         ),
         Format::Textfile => Some(about_textfile(text).to_owned()),
         Format::Application => about_application(text).map(ToOwned::to_owned),
-        Format::Window => Some(window(text).map_or_else(
-            || "write times of a 24-hour clock, with days as Mon, Tue, Wed, Thu, Fri, Sat, Sun".to_owned(),
-            |window| format!("write {window}"),
-        )),
+        Format::Window => Some(about_window(text)),
         Format::Certificate => Some(about_certificate(text).to_owned()),
         Format::Publisher => publisher(text).map(ToOwned::to_owned),
         Format::Line
@@ -191,10 +192,25 @@ fn by_format(text: &str, format: Format) -> Option<String> {
         | Format::BearerToken
         | Format::Issuer
         | Format::Url
+        | Format::WebSocketUrl
         | Format::Scope
         | Format::Claim
         | Format::Name => None,
     }
+}
+
+fn about_window(text: &str) -> String {
+    window(text).map_or_else(
+        || "write times of a 24-hour clock, with days as Mon, Tue, Wed, Thu, Fri, Sat, Sun".to_owned(),
+        |window| format!("write {window}"),
+    )
+}
+
+fn about_downgrade(text: &str) -> String {
+    downgrade(text).map_or_else(
+        || "write the version that is installed, `to`, and the version to install".to_owned(),
+        |downgrade| format!("write {downgrade}"),
+    )
 }
 
 fn publisher(text: &str) -> Option<&'static str> {

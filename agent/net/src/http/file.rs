@@ -1,11 +1,10 @@
 //! Getting a file that is too large for memory: piece by piece, from where an earlier download ended, and through redirects.
 
 use hyper::body::Bytes;
-use platform::clock;
 use reqwest::Response;
 use url::Url;
 
-use super::{Http, HttpError, host, retry_after, unreachable};
+use super::{Http, HttpError, host, refused, unreachable};
 
 /// How many responses may lead to another one.
 const MAXIMUM_REDIRECTS: usize = 5;
@@ -100,19 +99,10 @@ impl Http {
                         || "nowhere".to_owned(),
                         |target| format!("{}://{}", target.scheme(), host(target)),
                     );
-                    let refused = HttpError::Redirect { host: host(&url), to };
-                    url = target.filter(&allows).ok_or(refused)?;
+                    let error = HttpError::Redirect { host: host(&url), to };
+                    url = target.filter(&allows).ok_or(error)?;
                 }
-                (429 | 503, _) => {
-                    let wait = header("retry-after")
-                        .and_then(|text| retry_after(text, header("date"), clock::now()));
-                    let host = host(&url);
-                    return Err(match wait {
-                        Some(seconds) => HttpError::Later { host, seconds },
-                        None => HttpError::Status { host, status },
-                    });
-                }
-                (status, _) => return Err(HttpError::Status { host: host(&url), status }),
+                (_, _) => return Err(refused(&url, &response)),
             }
         }
         Err(HttpError::Redirect { host: host(&url), to: "one server after another".to_owned() })

@@ -7,6 +7,7 @@ use std::path::Path;
 use tokio::process::Command;
 
 use crate::paths::Paths;
+use crate::random::{self, hex};
 
 /// Where systemd runs (`sd_booted(3)`).
 const SYSTEMD: &str = "/run/systemd/system";
@@ -29,7 +30,8 @@ pub(crate) fn command(
     }
     let mut command = Command::new("systemd-run");
     command.args(["--quiet", "--wait", "--collect", "--service-type=exec"]);
-    command.arg(format!("--unit=steward-install-{name}"));
+    // A name of its own each time: that of one that has just ended may still be taken.
+    command.arg(format!("--unit=steward-install-{name}-{}", hex(&random::bytes::<4>())));
     command.arg("--description=Installs a version of an app for Steward");
     for output in ["StandardOutput", "StandardError"] {
         let mut property = OsString::from(format!("--property={output}=append:"));

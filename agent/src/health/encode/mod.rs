@@ -6,8 +6,10 @@ use protocol::report::Report;
 mod intune;
 mod jamf;
 mod metrics;
+pub(crate) mod opamp;
 pub(crate) mod otlp;
 mod prometheus;
+mod resource;
 mod text;
 
 /// Who collects it.

@@ -7,6 +7,7 @@ use protocol::report::Report;
 use serde_json::{Value, json};
 
 use super::metrics::{self, Metric, Point};
+use super::resource;
 
 /// The body for `/v1/metrics`.
 pub(crate) fn metrics(report: &Report) -> Value {
@@ -74,30 +75,12 @@ fn severity(problem: &Problem) -> (u8, &'static str) {
     }
 }
 
-/// Attributes by the semantic conventions of OpenTelemetry, without the name of the host.
 fn resource(report: &Report) -> Value {
-    let system = match std::env::consts::OS {
-        "macos" => "darwin",
-        other => other,
-    };
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    let posture = report.posture.as_ref();
-    let known = [
-        ("os.description", posture.and_then(|posture| posture.operating_system.as_ref())),
-        ("os.build_id", posture.and_then(|posture| posture.operating_system_build.as_ref())),
-    ];
-    let mut attributes = vec![
-        attribute("service.name", "steward"),
-        attribute("service.version", &report.status.agent_version),
-        attribute("service.instance.id", &report.device_id),
-        attribute("os.type", system),
-        attribute("host.arch", architecture),
-    ];
-    attributes.extend(known.iter().filter_map(|(name, value)| Some(attribute(name, value.as_ref()?))));
+    let attributes: Vec<Value> = resource::identifying(report)
+        .iter()
+        .chain(&resource::describing(report))
+        .map(|(name, value)| attribute(name, value))
+        .collect();
     json!({ "attributes": attributes })
 }
 

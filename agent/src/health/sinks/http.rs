@@ -1,13 +1,9 @@
 //! Sends reports as JSON to `ReportUrl`: oldest first, Retry-After obeyed. To a receiver that takes heartbeats, a report that says
 //! the same as the last goes as one. When to try again is decided by [`crate::service`].
 
-use std::io::Write as _;
-
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use jiff::Timestamp;
 use net::chain;
-use net::http::{Fetched, Http, Json, Network};
+use net::http::{Fetched, Http, Network};
 use platform::{clock, file};
 use policy_schema::settings::ReportAcknowledgement;
 use policy_schema::{Code, Policy, Problem, Secret};
@@ -16,7 +12,7 @@ use protocol::report::{Receipt, Report};
 use serde::Serialize;
 use url::Url;
 
-use super::LONGEST_RETRY_AFTER;
+use super::{LONGEST_RETRY_AFTER, payload, shown};
 use crate::health::queue::Queue;
 use crate::health::report::{self, ReportInputs};
 use crate::state;
@@ -25,8 +21,6 @@ use crate::state;
 const MAXIMUM_RESPONSE: usize = 64 * 1024;
 /// A receiver gets a whole report at least this often, in seconds: measurements move, and no digest says so.
 const WHOLE: i64 = 24 * 60 * 60;
-/// A shorter body is not compressed, in bytes.
-const WORTH_COMPRESSING: usize = 512;
 /// How often a report may fail while others are taken.
 const ATTEMPTS: u32 = 3;
 
@@ -116,11 +110,8 @@ impl Receiver {
         is_own.then(|| if repeats { receipt } else { Receipt::default() })
     }
 
-    /// The address as others may see it: a query can hold a key.
     pub(crate) fn shown(&self) -> String {
-        let mut url = self.url.clone();
-        url.set_query(None);
-        url.to_string()
+        shown(&self.url)
     }
 }
 
@@ -393,13 +384,9 @@ async fn post(http: &Http, receiver: &mut Receiver, sequence: u64, body: &impl S
         Ok(json) => json,
         Err(error) => return Verdict::Refused(undelivered(receiver, &error.to_string())),
     };
-    let json = if receiver.known.gzip && json.len() >= WORTH_COMPRESSING {
-        Json::Gzip(compressed(&json))
-    } else {
-        Json::Plain(json)
-    };
+    let payload = payload("application/json", json, receiver.known.gzip);
     let token = receiver.token.as_ref().map(Secret::expose);
-    let response = match http.post_json(&receiver.url, token, json, MAXIMUM_RESPONSE).await {
+    let response = match http.post(&receiver.url, token, payload, MAXIMUM_RESPONSE).await {
         Ok(response) => response,
         Err(error) => return Verdict::Later(undelivered(receiver, &chain(&error)), None),
     };
@@ -439,14 +426,6 @@ async fn post(http: &Http, receiver: &mut Receiver, sequence: u64, body: &impl S
             }
         }
     }
-}
-
-/// A body as gzip (RFC 1952).
-fn compressed(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    // Memory takes everything.
-    let written = encoder.write_all(bytes).and_then(|()| encoder.finish());
-    written.expect("memory takes everything")
 }
 
 fn undelivered(receiver: &Receiver, reason: &str) -> Problem {

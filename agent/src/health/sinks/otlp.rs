@@ -2,14 +2,13 @@
 //! made of. Out: what came of it. Metrics say how the device is; a problem is a log record once when it begins and once when it ends.
 
 use net::chain;
-use net::http::{Http, Json, Network};
-use platform::clock;
-use policy_schema::{Code, Policy, Problem};
+use net::http::{Http, Network};
+use policy_schema::{Code, Policy, Problem, Secret};
 use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
-use super::{LONGEST_RETRY_AFTER, SinkOutcome};
+use super::{LONGEST_RETRY_AFTER, SinkOutcome, payload, shown};
 use crate::health::encode::otlp;
 use crate::health::identity::Identity;
 use crate::health::report::{self, ReportInputs};
@@ -24,6 +23,7 @@ pub(crate) struct Told(Vec<Problem>);
 /// A collector.
 pub(crate) struct Collector {
     base: Url,
+    token: Option<Secret>,
     network: Network,
 }
 
@@ -38,14 +38,15 @@ enum Failure {
 impl Collector {
     /// The collector that policy names.
     pub(crate) fn of(policy: &Policy) -> Option<Self> {
-        Some(Self { base: policy.otlp_url.as_ref()?.parse().ok()?, network: Network::from(policy) })
+        Some(Self {
+            base: policy.otlp_url.as_ref()?.parse().ok()?,
+            token: policy.otlp_token.clone(),
+            network: Network::from(policy),
+        })
     }
 
-    /// The address as others may see it: a query can hold a key.
     pub(crate) fn shown(&self) -> String {
-        let mut url = self.base.clone();
-        url.set_query(None);
-        url.to_string()
+        shown(&self.base)
     }
 
     fn undelivered(&self, reason: &str) -> Problem {
@@ -78,12 +79,12 @@ pub(crate) async fn send(
     let is_news = !began.is_empty() || !ended.is_empty();
     let (metrics, logs) = match Http::new(&collector.network) {
         Ok(http) => {
-            let metrics = post(&http, &below(&collector.base, "v1/metrics"), otlp::metrics(&report)).await;
+            let metrics = post(&http, &collector, "v1/metrics", otlp::metrics(&report)).await;
             // A collector may take logs only.
             let logs = match &metrics {
                 Ok(()) | Err(Failure::Lasting(_)) if is_news => {
                     let body = otlp::logs(&report, &began, &ended);
-                    Some(post(&http, &below(&collector.base, "v1/logs"), body).await)
+                    Some(post(&http, &collector, "v1/logs", body).await)
                 }
                 Ok(()) | Err(_) => None,
             };
@@ -111,7 +112,7 @@ pub(crate) async fn send(
             (Some(problem.hint("check `OtlpUrl`, and the log of the collector".to_owned())), false, None)
         }
     };
-    SinkOutcome { problem, retry, retry_after, protections, told: Some(told), finished_at: clock::now() }
+    SinkOutcome { problem, retry, retry_after, protections, told: Some(told), ..SinkOutcome::nothing() }
 }
 
 /// The address of a kind of data, which follows the address of policy (OpenTelemetry, "OTLP/HTTP Request").
@@ -122,10 +123,13 @@ fn below(base: &Url, path: &str) -> Url {
 }
 
 /// Posts one body. Only what the protocol names is tried again (OpenTelemetry, "OTLP/HTTP Response": 429, 502, 503, 504).
-async fn post(http: &Http, url: &Url, body: Value) -> Result<(), Failure> {
-    let json = Json::Plain(body.to_string().into_bytes());
+/// Every collector takes gzip (OpenTelemetry, "Protocol Details").
+async fn post(http: &Http, collector: &Collector, path: &str, body: Value) -> Result<(), Failure> {
+    let url = below(&collector.base, path);
+    let payload = payload("application/json", body.to_string().into_bytes(), true);
+    let token = collector.token.as_ref().map(Secret::expose);
     let response = http
-        .post_json(url, None, json, MAXIMUM_RESPONSE)
+        .post(&url, token, payload, MAXIMUM_RESPONSE)
         .await
         .map_err(|error| Failure::Passing { reason: chain(&error), retry_after: None })?;
     match response.status {
