@@ -9,6 +9,7 @@ mod cleanup;
 pub mod cli;
 mod doctor;
 mod health;
+pub mod lab;
 mod logging;
 mod policy;
 pub mod service;

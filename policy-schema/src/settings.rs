@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 pub use choices::{
-    AppSelfUpdate, DeviceFlow, IdentityProvider, LogLevel, ProxyMode, ReportAcknowledgement, ReportIdentity,
-    SocialSignIn, UpdateAppClose, UpdateMode, VaultFallback,
+    AppSelfUpdate, DeviceFlow, IdentityProvider, LogLevel, ProxyMode, ReportAcknowledgement,
+    ReportCertificate, ReportIdentity, SocialSignIn, UpdateAppClose, UpdateMode, VaultFallback,
 };
 
 use crate::areas::{concatenate, count};
@@ -279,6 +279,7 @@ mod tests {
             ("AgentUpdateMode", policy.agent_update_mode.as_str()),
             ("ReportIdentity", policy.report_identity.as_str()),
             ("ReportAcknowledgement", policy.report_acknowledgement.as_str()),
+            ("ReportCertificate", policy.report_certificate.as_str()),
             ("ProxyMode", policy.proxy_mode.as_str()),
             ("LogLevel", policy.log_level.as_str()),
         ];

@@ -170,6 +170,9 @@ async fn queued_report_of_newer_agent_is_sent_as_it_came() {
     newer["health"]["components"][0]["name"] = json!("lighthouse");
     newer["status"]["problems"] =
         json!([{ "code": "quantum.decohered", "severity": "grave", "message": "m", "angle": 3 }]);
+    // A name without a checksum, as before there were any.
+    fs_err::remove_file(&queued).unwrap();
+    let queued = queued.with_file_name("00000000000000000001.json");
     fs_err::write(&queued, newer.to_string()).unwrap();
 
     receiver.refuse_with(None);

@@ -22,9 +22,11 @@ use crate::chain;
 use crate::header::{names_gzip, retry_after};
 use crate::proxy::{Route, Routing, proxy_of_system};
 
+mod error;
 mod file;
 mod web_socket;
 
+pub use error::HttpError;
 pub use file::Body;
 pub use web_socket::{WebSocket, WebSocketError};
 
@@ -42,6 +44,14 @@ pub struct Network {
     certificates: Vec<String>,
 }
 
+impl Network {
+    /// Without anything that policy could add.
+    #[must_use]
+    pub fn of(proxy_mode: ProxyMode) -> Self {
+        Self { proxy_mode, proxy_url: None, proxy_bypass: Vec::new(), certificates: Vec::new() }
+    }
+}
+
 impl From<&Policy> for Network {
     fn from(policy: &Policy) -> Self {
         Self {
@@ -50,90 +60,6 @@ impl From<&Policy> for Network {
             proxy_bypass: policy.proxy_bypass.clone(),
             certificates: policy.additional_trusted_certificates.clone(),
         }
-    }
-}
-
-/// Why a request brought no usable response.
-#[derive(Debug, thiserror::Error)]
-pub enum HttpError {
-    /// A proxy address or a certificate of policy cannot be used.
-    #[error("the network settings cannot be used")]
-    Settings(#[source] reqwest::Error),
-    /// The operating system's trust store cannot be used.
-    #[error("the trust store of this device cannot be used")]
-    Trust(#[source] rustls::Error),
-    /// Policy asks for a fixed proxy and names none.
-    #[error("`ProxyMode` is `fixed`, but `ProxyUrl` is not set")]
-    ProxyMissing,
-    /// No response came.
-    #[error("{host} could not be reached")]
-    Unreachable {
-        /// The server, with its port if it is not the usual one.
-        host: String,
-        /// Why not.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// The response ended before its body was whole.
-    #[error("the response from {host} broke off")]
-    Broken {
-        /// The server, with its port if it is not the usual one.
-        host: String,
-        /// Why.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// The status of the response is not 200.
-    #[error("{host} responded with status {status}")]
-    Status {
-        /// The server.
-        host: String,
-        /// The HTTP status.
-        status: u16,
-    },
-    /// The response leads to another server, which may not be asked, or to another one again and again.
-    #[error("{host} redirects to {to}, which neither the feed nor policy allows")]
-    Redirect {
-        /// The server.
-        host: String,
-        /// The other server, with the scheme.
-        to: String,
-    },
-    /// The response has another part of the file than was asked for.
-    #[error("{host} responded with another part of the file than was requested")]
-    Range {
-        /// The server.
-        host: String,
-    },
-    /// The server has too much to do.
-    #[error("{host} asks to come back in {seconds} seconds")]
-    Later {
-        /// The server.
-        host: String,
-        /// From now.
-        seconds: u64,
-    },
-    /// The response was not whole in time.
-    #[error("{host} did not finish its response within {} seconds", DOCUMENT_LIMIT.as_secs())]
-    TooSlow {
-        /// The server.
-        host: String,
-    },
-    /// The response is larger than it may be.
-    #[error("{host} responded with more than {limit} bytes")]
-    TooLarge {
-        /// The server.
-        host: String,
-        /// In bytes.
-        limit: usize,
-    },
-}
-
-impl HttpError {
-    /// Whether the request certainly never reached the server.
-    #[must_use]
-    pub fn never_arrived(&self) -> bool {
-        matches!(self, Self::Unreachable { source, .. } if source.is_connect())
     }
 }
 
@@ -180,13 +106,27 @@ impl Http {
     /// # Errors
     /// A proxy address or a certificate cannot be used.
     pub fn new(network: &Network) -> Result<Self, HttpError> {
-        let (mut builder, routing) = Self::builder(network)?;
+        Self::with(network, |builder| builder)
+    }
+
+    fn with(network: &Network, more: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Self, HttpError> {
+        let (builder, routing) = Self::builder(network)?;
+        let mut builder = more(builder);
         let usable = network.certificates.iter().filter_map(|pem| trusted(pem).ok());
         let usable: Vec<Certificate> = usable.filter_map(|der| Certificate::from_der(&der).ok()).collect();
         if !usable.is_empty() {
             builder = builder.tls_certs_merge(usable);
         }
         Ok(Self { client: builder.build().map_err(HttpError::Settings)?, routing })
+    }
+
+    /// Makes a client that shows a certificate to servers that ask for one. `pem`: the certificate, those above it, and its key.
+    ///
+    /// # Errors
+    /// A proxy address or a certificate cannot be used.
+    pub fn with_identity(network: &Network, pem: &str) -> Result<Self, HttpError> {
+        let identity = reqwest::Identity::from_pem(pem.as_bytes()).map_err(HttpError::Settings)?;
+        Self::with(network, |builder| builder.identity(identity))
     }
 
     /// Makes a client whose encrypted connections are observed: the observer knows which certificates servers
@@ -421,13 +361,6 @@ fn refused(url: &Url, response: &reqwest::Response) -> HttpError {
 fn unreachable(url: &Url, source: reqwest::Error) -> HttpError {
     // The query of a URL may be secret, and the host says enough.
     HttpError::Unreachable { host: host(url), source: source.without_url() }
-}
-
-#[cfg(test)]
-impl Network {
-    fn of(proxy_mode: ProxyMode) -> Self {
-        Self { proxy_mode, proxy_url: None, proxy_bypass: Vec::new(), certificates: Vec::new() }
-    }
 }
 
 #[cfg(test)]

@@ -124,6 +124,16 @@ impl<T: Serialize + DeserializeOwned> StateFile<T> {
         })
     }
 
+    /// Moves it aside because it is not what was written: as [`StateFile::load`] with one that is damaged.
+    #[must_use]
+    pub fn quarantine(&self, why: &str) -> StateError {
+        StateError::Damaged {
+            path: self.path.clone(),
+            quarantined: move_aside(&self.path, "damaged"),
+            source: serde::de::Error::custom(why),
+        }
+    }
+
     /// The same for whoever may change nothing.
     ///
     /// # Errors
@@ -171,7 +181,11 @@ impl<T: Serialize + DeserializeOwned> StateFile<T> {
         self.save(value).map(|()| true)
     }
 
-    fn to_bytes(&self, value: &T) -> io::Result<Vec<u8>> {
+    /// What it is on disk with this content.
+    ///
+    /// # Errors
+    /// The content is no object of JSON.
+    pub fn to_bytes(&self, value: &T) -> io::Result<Vec<u8>> {
         #[derive(Serialize)]
         struct Envelope<'v, T> {
             version: u32,

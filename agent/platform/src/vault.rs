@@ -13,6 +13,12 @@ pub const NAME: &str = os::NAME;
 /// How it is made usable, for messages.
 pub const UNLOCK: &str = os::UNLOCK;
 
+/// Whether the machine service has such a store as well.
+#[must_use]
+pub fn of_machine() -> bool {
+    os::OF_MACHINE
+}
+
 /// Why the store could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {

@@ -182,6 +182,9 @@ pub struct Destination {
     pub form: String,
     /// Whether a token goes with it.
     pub token: bool,
+    /// Whether it goes with the certificate of this device, over mutual TLS.
+    #[serde(default)]
+    pub certificate: bool,
     /// When the next one is due; `null` while one is sent.
     pub next: Option<Timestamp>,
     /// How often, in seconds, while nothing changes.

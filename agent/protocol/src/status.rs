@@ -152,6 +152,9 @@ pub struct ReportStatus {
     pub delivered_at: Option<Timestamp>,
     /// When the next report is due.
     pub next: Option<Timestamp>,
+    /// Until when the certificate of this device for reports is valid; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_until: Option<Timestamp>,
     /// What a newer version writes besides.
     #[serde(flatten)]
     pub extra: Extra,

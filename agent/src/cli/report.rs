@@ -86,7 +86,12 @@ pub(super) async fn show(paths: &Paths, json: bool) -> anyhow::Result<ExitCode> 
     let now = clock::now();
     if preview.destinations.is_empty() {
         out!(
-            "Nobody gets reports from this device: policy sets no `ReportUrl`, `OtlpUrl` or `ReportTextfile`. A report would be the one below."
+            "{}",
+            hanging(
+                "",
+                "Nobody gets reports from this device: policy sets no `ReportUrl`, `OpampUrl`, `OtlpUrl` or `ReportTextfile`. \
+                 A report would be the one below."
+            )
         );
     }
     for destination in &preview.destinations {
@@ -116,10 +121,19 @@ fn when(destination: &Destination, now: Timestamp) -> String {
 }
 
 fn form(destination: &Destination, report: &Report) -> String {
+    let setting = match destination.setting.as_str() {
+        "OpampUrl" => "OpampToken",
+        "OtlpUrl" => "OtlpToken",
+        _ => "ReportEnrollmentToken",
+    };
+    let token = match (destination.certificate, destination.token) {
+        (true, _) => ", with the certificate of this device".to_owned(),
+        (false, true) => format!(", with the token of `{setting}`"),
+        (false, false) => String::new(),
+    };
     if destination.form != "report" {
-        return format!("{}, made of the report below", destination.form);
+        return format!("{}, made of the report below{token}", destination.form);
     }
-    let token = if destination.token { ", with the token of `ReportEnrollmentToken`" } else { "" };
     let size = serde_json::to_string(report).map_or(0, |text| text.len());
     if destination.heartbeat {
         let size = serde_json::to_string(&report.heartbeat()).map_or(0, |text| text.len());

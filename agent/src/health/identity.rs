@@ -13,28 +13,33 @@ use serde::{Deserialize, Serialize};
 
 /// Who reports, and how far it has counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Identity {
-    pub(crate) device_id: String,
-    pub(crate) epoch: String,
-    pub(crate) sequence: u64,
+pub struct Identity {
+    /// A random identifier of this installation.
+    pub device_id: String,
+    /// Changes when the sequence may not go on.
+    pub epoch: String,
+    /// Counts the reports of an epoch.
+    pub sequence: u64,
     /// The machine and the start of its system where this was written.
     #[serde(flatten)]
-    pub(crate) origin: Origin,
+    pub origin: Origin,
     /// The device that this one is a copy of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) cloned_from: Option<String>,
+    pub cloned_from: Option<String>,
     #[serde(flatten)]
-    pub(crate) extra: Extra,
+    /// What a newer version writes besides.
+    pub extra: Extra,
 }
 
 /// A machine, and one start of its operating system. What is not known is never another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Origin {
+pub struct Origin {
     /// A hash of the ID of the installation of the system: the ID itself is for this device only (machine-id(5)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) machine: Option<String>,
+    pub machine: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) boot: Option<String>,
+    /// The start of the system.
+    pub boot: Option<String>,
 }
 
 impl Origin {
@@ -54,7 +59,11 @@ impl Origin {
 
 impl Identity {
     /// A new device, made of random bytes.
-    pub(crate) fn new(random: &[u8; 24], origin: Origin) -> Self {
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn new(random: &[u8; 24], origin: Origin) -> Self {
         let (device, epoch) = random.split_at(16);
         let device = device.try_into().map(uuid::Builder::from_random_bytes).expect("16 of 24 bytes");
         Self {
@@ -70,7 +79,8 @@ impl Identity {
     /// What becomes of it where it was found. On another machine it is a copy: the device gets an identity of its own, and says
     /// whose it had. After a start of the system it counts on in a new epoch, so that a device that was set back to an earlier state
     /// never repeats a number. One that says nothing about its origin is at home.
-    pub(crate) fn found_on(self, origin: &Origin, random: &[u8; 24]) -> Self {
+    #[must_use]
+    pub fn found_on(self, origin: &Origin, random: &[u8; 24]) -> Self {
         if Origin::is_other(self.origin.machine.as_ref(), origin.machine.as_ref()) {
             let new = Self::new(random, origin.clone());
             return Self {
@@ -90,7 +100,8 @@ impl Identity {
     }
 
     /// A number that is this device's own and stays so, for its place in every interval.
-    pub(crate) fn phase(&self) -> u64 {
+    #[must_use]
+    pub fn phase(&self) -> u64 {
         let digest = digest::digest(&digest::SHA256, self.device_id.as_bytes());
         digest.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
     }

@@ -2,6 +2,7 @@
 //! goes there), how it waits on disk ([`queue`]), and where it goes ([`sinks`]). The model is [`protocol::health`].
 
 pub(crate) mod encode;
+pub(crate) mod enrolment;
 pub(crate) mod identity;
 pub(crate) mod queue;
 pub(crate) mod report;

@@ -1,13 +1,16 @@
-//! Reports that wait on disk: one state file each, bounded in number, the oldest dropped and counted.
+//! Reports that wait on disk: one state file each, with its number and a checksum in its name. They are bounded in number, bytes and age;
+//! the oldest is dropped and counted.
 //!
 //! A report that says the same as the one before it replaces it, so a week without a network leaves the transitions
-//! and one last report, not a file for each hour. A file that cannot be read is kept aside and reported; the agent always
-//! starts. What a newer agent put there, before a rollback, is sent as it came.
+//! and one last report, not a file for each hour. A file that cannot be read, or is not what was written, is kept aside and reported; the
+//! agent always starts. What a newer agent put there, before a rollback, is sent as it came.
 
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+use platform::clock;
 use platform::file::{self, Access};
 use platform::random::hex;
 use platform::state::{StateError, StateFile};
@@ -17,7 +20,12 @@ use protocol::report::Report;
 use super::identity::{self, Identity, Origin};
 use crate::state;
 
+/// So many reports may wait.
 const MAXIMUM: usize = 64;
+/// So much may wait, in bytes. The newest report always may.
+const MAXIMUM_BYTES: u64 = 1024 * 1024;
+/// So long a report may wait, unless it is the newest, in seconds.
+const MAXIMUM_AGE: i64 = 30 * 24 * 60 * 60;
 
 /// The queue and the identity under which it reports.
 pub(crate) struct Queue {
@@ -93,8 +101,7 @@ impl Queue {
     /// numbers. Those of the device that this one is a copy of are that device's to send.
     fn take_up(&mut self, is_copy: bool) {
         for path in self.waiting() {
-            let number = path.file_stem().and_then(|name| name.to_str()?.parse().ok());
-            self.identity.sequence = self.identity.sequence.max(number.unwrap_or(0));
+            self.identity.sequence = self.identity.sequence.max(number(&path).unwrap_or(0));
             if is_copy && file::remove(&path).is_ok() {
                 self.dropped += 1;
             }
@@ -130,7 +137,10 @@ impl Queue {
 
     /// Takes a report out of the queue and keeps its file. Where it is.
     pub(crate) fn put_aside(&mut self, path: &Path) -> io::Result<PathBuf> {
-        let aside = path.with_extension("refused");
+        let aside = number(path).map_or_else(
+            || path.with_extension("refused"),
+            |number| path.with_file_name(format!("{number:020}.refused")),
+        );
         file::rename(path, &aside)?;
         self.failures.remove(path);
         // One is enough to see what is wrong with it.
@@ -151,7 +161,9 @@ impl Queue {
     /// Adds a report. Also gives what is wrong with the one before, which is moved aside if it is none.
     pub(crate) fn add(&mut self, report: &Report) -> io::Result<Option<Problem>> {
         let waiting = self.waiting();
-        Self::file(&self.folder.join(format!("{:020}.json", report.sequence))).save(report)?;
+        let checksum = crc32fast::hash(&Self::file(&self.folder).to_bytes(report)?);
+        let name = format!("{:020}-{checksum:08x}.json", report.sequence);
+        Self::file(&self.folder.join(name)).save(report)?;
         let mut problem = None;
         if let Some(last) = waiting.last() {
             match Self::load(last) {
@@ -160,12 +172,27 @@ impl Queue {
                 Err(error) => problem = Some(state::unreadable("a report that waits", &error)),
             }
         }
-        let waiting = self.waiting();
-        for oldest in waiting.iter().take(waiting.len().saturating_sub(MAXIMUM)) {
-            file::remove(oldest)?;
+        self.bound(clock::now())?;
+        Ok(problem)
+    }
+
+    /// Drops the oldest reports that are too many, too large or too old.
+    fn bound(&mut self, now: Timestamp) -> io::Result<()> {
+        let (mut bytes, mut kept) = (0, 0);
+        for path in self.waiting().iter().rev() {
+            let about = fs_err::metadata(path).ok();
+            bytes += about.as_ref().map_or(0, std::fs::Metadata::len);
+            let written = about.and_then(|about| Timestamp::try_from(about.modified().ok()?).ok());
+            let age = written.map_or(0, |written| written.duration_until(now).as_secs());
+            let fits = kept < MAXIMUM && bytes <= MAXIMUM_BYTES && age <= MAXIMUM_AGE;
+            if kept == 0 || fits {
+                kept += 1;
+                continue;
+            }
+            file::remove(path)?;
             self.dropped += 1;
         }
-        Ok(problem)
+        Ok(())
     }
 
     /// The files that wait, oldest first.
@@ -180,8 +207,12 @@ impl Queue {
         files
     }
 
-    /// One report. A file that is none is kept aside.
+    /// One report. A file that is none, or not the one that was written, is kept aside.
     pub(crate) fn load(path: &Path) -> Result<Option<Report>, StateError> {
+        let is_other = |checksum| fs_err::read(path).is_ok_and(|bytes| crc32fast::hash(&bytes) != checksum);
+        if checksum(path).is_some_and(is_other) {
+            return Err(Self::file(path).quarantine("its checksum is not the one of its name"));
+        }
         Self::file(path).load()
     }
 
@@ -196,6 +227,18 @@ impl Queue {
         }
         self.file.save(&self.identity)
     }
+}
+
+/// The number in the name of a file.
+fn number(path: &Path) -> Option<u64> {
+    let name = path.file_stem()?.to_str()?;
+    name.split_once('-').map_or(name, |(number, _)| number).parse().ok()
+}
+
+/// The checksum in the name of a file; files of before have none.
+fn checksum(path: &Path) -> Option<u32> {
+    let (_, checksum) = path.file_stem()?.to_str()?.split_once('-')?;
+    u32::from_str_radix(checksum, 16).ok()
 }
 
 /// Whether two reports tell a receiver the same about the device. A report of before there were digests has none.
@@ -314,6 +357,53 @@ mod tests {
         assert_eq!(queue.waiting().len(), 1);
     }
 
+    /// A disk that turns a bit in the middle of a text leaves JSON that can be read.
+    #[test]
+    fn report_with_a_bit_that_turned_is_not_sent() {
+        let (_folder, mut queue) = queue();
+        queue.add(&report(1, "a")).unwrap();
+        let path = queue.waiting().remove(0);
+        let text = fs_err::read_to_string(&path).unwrap();
+        fs_err::write(&path, text.replace("Lab Notes", "Lab Nodes")).unwrap();
+        let error = Queue::load(&path).unwrap_err();
+        assert!(matches!(error, StateError::Damaged { quarantined: Some(_), .. }), "{error}");
+        assert!(queue.waiting().is_empty());
+    }
+
+    #[test]
+    fn queue_is_bounded_in_bytes_and_age_but_keeps_the_newest_report() {
+        let large = |sequence: u64| {
+            let mut report = report(sequence, &sequence.to_string());
+            report.status.app.title = "x".repeat(300_000);
+            report
+        };
+        let (_folder, mut queue) = queue();
+        for sequence in 1..=5 {
+            queue.add(&large(sequence)).unwrap();
+        }
+        assert_eq!((queue.waiting().len(), queue.dropped), (3, 2));
+        let numbers: Vec<_> = queue.waiting().iter().filter_map(|path| number(path)).collect();
+        assert_eq!(numbers, [3, 4, 5]);
+        let long_ago = clock::now().checked_sub(jiff::SignedDuration::from_secs(MAXIMUM_AGE + 60)).unwrap();
+        let long_ago = std::time::SystemTime::from(long_ago);
+        for path in queue.waiting() {
+            fs_err::OpenOptions::new()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .into_parts()
+                .0
+                .set_modified(long_ago)
+                .unwrap();
+        }
+        queue.add(&report(6, "6")).unwrap();
+        assert_eq!((queue.waiting().len(), queue.dropped), (1, 5));
+        let mut huge = large(7);
+        huge.status.app.title = "x".repeat(2_000_000);
+        queue.add(&huge).unwrap();
+        assert_eq!(queue.waiting().iter().filter_map(|path| number(path)).collect::<Vec<_>>(), [7]);
+    }
+
     /// Found by trial: after a rollback, what a newer agent had queued was put aside as damaged.
     #[test]
     fn report_of_newer_agent_is_sent_as_it_came() {
@@ -321,6 +411,8 @@ mod tests {
         queue.add(&report(1, "a")).unwrap();
         let path = queue.waiting().remove(0);
         let mut json: serde_json::Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+        // The names of before have no checksum.
+        let path = path.with_file_name("00000000000000000001.json");
         json["weather"] = "rain".into();
         json["status"]["policy"]["moon"] = 7.into();
         json["health"]["state"] = "drowsy".into();

@@ -20,7 +20,7 @@ use crate::app::ownership::{self, OwnershipRecord};
 use crate::app::write;
 use crate::app::write::Change;
 use crate::health::sinks::http::{self, Receiver};
-use crate::state::unwritable;
+use crate::state::{private_folder, unwritable};
 use crate::update;
 
 /// When a step that failed is tried again, in seconds.
@@ -237,9 +237,9 @@ impl Service {
         let inputs =
             self.delivery.is_dirty().then(|| self.report_inputs(self.status(observed), &observed.journal));
         self.delivery = self.delivery.step(delivery::Event::Started);
-        let events = self.events.clone();
+        let (events, private) = (self.events.clone(), private_folder(&self.paths));
         tokio::spawn(async move {
-            let delivery = http::deliver(receiver, queue, inputs).await;
+            let delivery = http::deliver(receiver, queue, inputs, private).await;
             drop(events.send(Event::DeliveryFinished(Box::new(delivery))).await);
         });
     }

@@ -16,22 +16,43 @@ const SOON: u64 = 1;
 /// The delivery of reports. `dirty` says that there is something that no report has told yet; else only what waits on
 /// disk is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Delivery {
+pub enum Delivery {
     /// Nothing is under way; the next one is due then.
-    Waiting { due: Timestamp, dirty: bool, failures: u32 },
+    Waiting {
+        /// When.
+        due: Timestamp,
+        /// There is something that no report has told.
+        dirty: bool,
+        /// How many tries have failed, one after the other.
+        failures: u32,
+    },
     /// One is under way.
-    Sending { dirty: bool, failures: u32 },
+    Sending {
+        /// Something has changed since it began.
+        dirty: bool,
+        /// How many tries have failed before it.
+        failures: u32,
+    },
 }
 
 /// What can happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub enum Event {
     /// Something has changed that is to be reported by then.
-    Changed { by: Timestamp },
+    Changed {
+        /// When.
+        by: Timestamp,
+    },
     /// An administrator wants to know whether it works now.
-    Requested { now: Timestamp },
+    Requested {
+        /// The time.
+        now: Timestamp,
+    },
     /// Policy names another receiver: what the last one wanted says nothing about this one.
-    OtherReceiver { by: Timestamp },
+    OtherReceiver {
+        /// When it is served at the latest.
+        by: Timestamp,
+    },
     /// A delivery begins.
     Started,
     /// A delivery has ended.
@@ -40,22 +61,24 @@ pub(super) enum Event {
 
 /// How a delivery ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct End {
-    pub(super) at: Timestamp,
-    pub(super) outcome: Outcome,
+pub struct End {
+    /// When.
+    pub at: Timestamp,
+    /// What came of it.
+    pub outcome: Outcome,
     /// Between reports while nothing changes, in seconds.
-    pub(super) interval: u64,
+    pub interval: u64,
     /// The place of this device within each interval ([`next_slot`]).
-    pub(super) phase: u64,
+    pub phase: u64,
     /// How long the receiver wants to be left alone, in seconds.
-    pub(super) retry_after: Option<u64>,
+    pub retry_after: Option<u64>,
     /// Spreads the retries of a fleet.
-    pub(super) random: u64,
+    pub random: u64,
 }
 
 /// What came of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub enum Outcome {
     /// Nothing waits any more.
     Delivered,
     /// The receiver works, but has not taken every report.
@@ -68,12 +91,14 @@ pub(super) enum Outcome {
 
 impl Delivery {
     /// At the start everything is new.
-    pub(super) fn new(now: Timestamp) -> Self {
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
         Self::Waiting { due: now, dirty: true, failures: 0 }
     }
 
     /// The next state.
-    pub(super) fn step(self, event: Event) -> Self {
+    #[must_use]
+    pub fn step(self, event: Event) -> Self {
         match (self, event) {
             (Self::Waiting { due, failures: 0, .. }, Event::Changed { by }) => {
                 Self::Waiting { due: due.min(by), dirty: true, failures: 0 }
@@ -136,7 +161,8 @@ impl Delivery {
     }
 
     /// When the next one is due; `None` while one is under way.
-    pub(super) fn due(self) -> Option<Timestamp> {
+    #[must_use]
+    pub fn due(self) -> Option<Timestamp> {
         match self {
             Self::Waiting { due, .. } => Some(due),
             Self::Sending { .. } => None,
@@ -144,7 +170,8 @@ impl Delivery {
     }
 
     /// Whether a new report has to be made.
-    pub(super) fn is_dirty(self) -> bool {
+    #[must_use]
+    pub fn is_dirty(self) -> bool {
         match self {
             Self::Waiting { dirty, .. } | Self::Sending { dirty, .. } => dirty,
         }
@@ -153,7 +180,8 @@ impl Delivery {
 
 /// When an unchanged device reports again: each device has its own place in every interval, whatever happened before. So a fleet that
 /// lost its receiver, or changed in one instant, is spread again after one interval. `phase` is any number that is the device's own.
-pub(super) fn next_slot(now: Timestamp, interval: u64, phase: u64) -> Timestamp {
+#[must_use]
+pub fn next_slot(now: Timestamp, interval: u64, phase: u64) -> Timestamp {
     let interval = interval.max(1);
     let second = u64::try_from(now.as_second()).unwrap_or(0);
     let wait = (phase % interval + interval - second % interval) % interval;

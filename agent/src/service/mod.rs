@@ -50,7 +50,7 @@ use sinks::Sinks;
 mod app_notices;
 mod apply;
 mod debounce;
-mod delivery;
+pub(crate) mod delivery;
 mod error;
 mod event;
 mod observe;
@@ -196,6 +196,8 @@ struct Service {
     waiting_for_update: Vec<oneshot::Sender<()>>,
 
     delivery: Delivery,
+    /// Until when the certificate for reports is valid.
+    certificate_until: Option<Timestamp>,
     /// What the receiver of reports said of itself.
     receiver: Known,
     sinks: Sinks,

@@ -164,6 +164,7 @@ impl Service {
             url,
             form: form.to_owned(),
             token: false,
+            certificate: false,
             next: sink.schedule.due(),
             interval: u64::from(policy.report_interval_minutes) * 60,
             heartbeat: false,

@@ -83,6 +83,7 @@ impl Service {
             delivery: Delivery::new(now),
             queued: queue.waiting().len(),
             identity: queue.identity().clone(),
+            certificate_until: None,
             receiver: Known::default(),
             sinks: Sinks::new(now),
             history: history.unwrap_or_default(),

@@ -128,6 +128,7 @@ impl Service {
             queued: self.queued,
             delivered_at: self.delivered_at,
             next: self.delivery.due().filter(|_| url.is_some()),
+            certificate_until: self.certificate_until.filter(|_| url.is_some()),
             extra: Extra::default(),
         }
     }

@@ -72,8 +72,14 @@ enum Task {
     },
     /// Measure against floors of the same run and against Debian's oidc-agent, and print tables.
     Bench {
-        /// `oidc-agent` measures against that only.
+        /// Measures that only: `health`, `update` or `oidc-agent`.
         part: Option<String>,
+    },
+    /// Simulate a fleet of devices that report, with a compressed clock, and print its arrivals (`fleet --help`).
+    #[command(disable_help_flag = true)]
+    Fleet {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        more: Vec<String>,
     },
     /// Build packages into `dist` in the build folder.
     Dist {
@@ -115,6 +121,7 @@ fn main() -> anyhow::Result<()> {
         }
         Task::Fuzz { seconds } => fuzz(seconds),
         Task::Bench { part } => bench(part),
+        Task::Fleet { more } => fleet(&more),
         Task::Dist { system, version, built, signer, check } => {
             dist::dist(system, version, &built, &signer, check)
         }
@@ -198,10 +205,15 @@ fn bench(part: Option<String>) -> anyhow::Result<()> {
         ("python3", "python3"),
         ("strace", "strace"),
     ])?;
-    tools::debian_libraries(&["python3-venv"])?;
+    tools::debian_libraries(&["python3-venv", "faketime"])?;
     let python = tools::python_packages()?;
     let mut command = Command::new(tools::target_folder()?.join("release/bench"));
     run(tools::without_proxies(command.args(part).env("STEWARD_PYTHON", python)))
+}
+
+fn fleet(more: &[String]) -> anyhow::Result<()> {
+    let program = ["--package", "e2e", "--bin", "fleet", "--release", "--locked", "--quiet"];
+    run(cargo().arg("run").args(program).arg("--").args(more))
 }
 
 fn demo(more: &[String]) -> anyhow::Result<()> {

@@ -101,6 +101,18 @@ choice! {
 }
 
 choice! {
+    /// Whether reports go with a certificate of the device.
+    ReportCertificate {
+        /// With the token alone.
+        Never = "never",
+        /// With a certificate, and with the token while there is none that the receiver takes.
+        Preferred = "preferred",
+        /// With a certificate only.
+        Required = "required",
+    }
+}
+
+choice! {
     /// What says that a report has arrived.
     ReportAcknowledgement {
         /// Status 202 or 204, or a body that repeats the report's `sequence`. A captive portal does neither.

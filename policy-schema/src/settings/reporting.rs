@@ -1,7 +1,7 @@
 //! Health reports: where they go and what they say.
 
 use super::Setting;
-use super::choices::{ReportAcknowledgement, ReportIdentity};
+use super::choices::{ReportAcknowledgement, ReportCertificate, ReportIdentity};
 use crate::value::{Format, Literal, Secret};
 
 settings! {
@@ -44,6 +44,14 @@ settings! {
         ///
         /// Sent with each report as a bearer token (RFC 6750), so that the receiver knows its own devices.
         ReportEnrollmentToken => report_enrollment_token: Option<Secret> = Setting::secret(Format::BearerToken, "enrol-example");
+        /// Certificate for reports
+        ///
+        /// Whether the device enrols with the receiver of reports (EST, RFC 7030) and then reports with a certificate of its own, over
+        /// mutual TLS. `ReportEnrollmentToken` lets it enrol.
+        ReportCertificate => report_certificate: ReportCertificate =
+            Setting::choice(ReportCertificate::CHOICES, "preferred")
+                .default(Literal::Text("never"))
+                .strict(Literal::Text("required"));
         /// Acknowledgement of reports
         ///
         /// What says that a report has arrived. A report without an acknowledgement stays in the queue.

@@ -1,5 +1,6 @@
 //! The same report for everybody who collects it. Pure: a report in, text out. A new dialect is a new module here.
 
+use policy_schema::Problem;
 use policy_schema::export::compliance::FACTS;
 use protocol::report::Report;
 
@@ -39,6 +40,28 @@ pub(crate) fn encode(report: &Report, encoding: Encoding) -> String {
         Encoding::Prometheus => prometheus::encode(report),
         Encoding::Text => text::encode(report),
     }
+}
+
+/// A report in one dialect, as the bytes that go out.
+type Dialect = fn(&Report) -> Vec<u8>;
+
+/// Every dialect in which a report goes out, with a name to print.
+#[must_use]
+pub fn dialects() -> [(&'static str, Dialect); 9] {
+    [
+        ("JSON", |report| serde_json::to_vec(report).unwrap_or_default()),
+        ("heartbeat (JSON)", |report| serde_json::to_vec(&report.heartbeat()).unwrap_or_default()),
+        ("OpAMP", opamp::whole),
+        ("OTLP metrics", |report| otlp::metrics(report).to_string().into_bytes()),
+        ("OTLP logs", |report| {
+            let problems: Vec<&Problem> = report.problems().collect();
+            otlp::logs(report, &problems, &[]).to_string().into_bytes()
+        }),
+        ("Prometheus", |report| prometheus::encode(report).into_bytes()),
+        ("Intune", |report| intune::encode(report).into_bytes()),
+        ("Jamf Pro", |report| jamf::encode(report).into_bytes()),
+        ("text", |report| text::encode(report).into_bytes()),
+    ]
 }
 
 /// One fact for an extension attribute of Jamf Pro; `None` if there is no fact of this name.
@@ -162,6 +185,7 @@ mod tests {
     fn users_get_a_line_per_component() {
         let text = encode(&report(Some(Code::PolicySyntax)), Encoding::Text);
         assert!(text.contains("policy            fail"), "{text}");
-        assert!(text.lines().count() == 9);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.lines().filter(|line| !line.starts_with("      ")).count() == 9);
     }
 }

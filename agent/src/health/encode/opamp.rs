@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use policy_schema::Open;
+use prost::Message as _;
 use protocol::health::{ComponentHealth, ComponentName, State};
 use protocol::opamp::{self, KeyValue, PackageStatusEnum as Package, RemoteConfigStatuses as Policy};
 use protocol::report::Report;
@@ -32,6 +33,19 @@ pub(crate) fn parts(report: &Report) -> Parts {
         policy: policy(report),
         packages: packages(report),
     }
+}
+
+/// A message that leaves nothing out.
+pub(super) fn whole(report: &Report) -> Vec<u8> {
+    let Parts { description, health, policy, packages } = parts(report);
+    let message = opamp::AgentToServer {
+        agent_description: Some(description),
+        health: Some(health),
+        remote_config_status: Some(policy),
+        package_statuses: Some(packages),
+        ..opamp::AgentToServer::default()
+    };
+    message.encode_to_vec()
 }
 
 fn description(report: &Report) -> opamp::AgentDescription {

@@ -1,119 +1,28 @@
 //! Sends reports as JSON to `ReportUrl`: oldest first, Retry-After obeyed. To a receiver that takes heartbeats, a report that says
 //! the same as the last goes as one. When to try again is decided by [`crate::service`].
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use net::chain;
-use net::http::{Fetched, Http, Network};
+use net::http::Http;
 use platform::{clock, file};
-use policy_schema::settings::ReportAcknowledgement;
-use policy_schema::{Code, Policy, Problem, Secret};
+use policy_schema::{Code, Problem, without_query};
 use protocol::health::Protection;
 use protocol::report::{Receipt, Report};
 use serde::Serialize;
-use url::Url;
 
-use super::{LONGEST_RETRY_AFTER, payload, shown};
+use super::LONGEST_RETRY_AFTER;
 use crate::health::queue::Queue;
 use crate::health::report::{self, ReportInputs};
 use crate::state;
 
-/// Only this many bytes of a response are read.
-const MAXIMUM_RESPONSE: usize = 64 * 1024;
-/// A receiver gets a whole report at least this often, in seconds: measurements move, and no digest says so.
-const WHOLE: i64 = 24 * 60 * 60;
+pub(crate) use receiver::{Known, Receiver};
+
+mod receiver;
+
 /// How often a report may fail while others are taken.
 const ATTEMPTS: u32 = 3;
-
-/// Where reports go.
-pub(crate) struct Receiver {
-    url: Url,
-    acknowledgement: ReportAcknowledgement,
-    token: Option<Secret>,
-    network: Network,
-    /// In seconds; the promise of the next report is twice this.
-    pub(crate) interval: u64,
-    /// What it said of itself.
-    known: Known,
-}
-
-/// What a receiver said of itself since the agent started.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Known {
-    /// Which one.
-    url: String,
-    /// It takes requests that gzip has compressed.
-    gzip: bool,
-    /// It takes heartbeats, and has a report with this digest since then.
-    has: Option<(String, Timestamp)>,
-}
-
-impl Known {
-    /// Whether this is about the receiver at an address.
-    pub(crate) fn is_of(&self, url: Option<&str>) -> bool {
-        url == Some(self.url.as_str())
-    }
-
-    /// Whether a heartbeat says as much as a report with this digest.
-    pub(crate) fn has(&self, digest: &str, now: Timestamp) -> bool {
-        self.has.as_ref().is_some_and(|(known, at)| {
-            known == digest && (0..WHOLE).contains(&at.duration_until(now).as_secs())
-        })
-    }
-}
-
-impl Receiver {
-    /// Where policy wants reports to go. What is known about another receiver says nothing about this one.
-    pub(crate) fn of(policy: &Policy, known: &Known) -> Option<Self> {
-        let address = policy.report_url.clone()?;
-        let known =
-            if known.url == address { known.clone() } else { Known { url: address, ..Known::default() } };
-        Some(Self {
-            known,
-            url: policy.report_url.as_ref()?.parse().ok()?,
-            acknowledgement: policy.report_acknowledgement,
-            token: policy.report_enrollment_token.clone(),
-            network: Network::from(policy),
-            interval: u64::from(policy.report_interval_minutes) * 60,
-        })
-    }
-
-    /// What a successful response of the receiver says; `None` if it is not the receiver's own. A captive portal is successful as well.
-    fn receipt(&self, response: &Fetched, sequence: u64) -> Option<Receipt> {
-        #[derive(serde::Deserialize)]
-        #[serde(untagged)]
-        enum Number {
-            Number(u64),
-            Text(String),
-        }
-        #[derive(serde::Deserialize)]
-        struct Body {
-            sequence: Option<Number>,
-            #[serde(default)]
-            heartbeats: bool,
-            #[serde(default)]
-            resend: bool,
-        }
-        let body = serde_json::from_slice::<Body>(&response.body).ok();
-        let receipt = body.map_or_else(Receipt::default, |Body { sequence, heartbeats, resend }| {
-            let sequence = sequence.and_then(|number| match number {
-                Number::Number(number) => Some(number),
-                Number::Text(text) => text.parse().ok(),
-            });
-            Receipt { sequence, heartbeats, resend }
-        });
-        let repeats = receipt.sequence == Some(sequence);
-        let is_own = match self.acknowledgement {
-            ReportAcknowledgement::AnySuccess => true,
-            ReportAcknowledgement::Receipt => matches!(response.status, 202 | 204) || repeats,
-        };
-        // Whoever does not repeat the number does not speak of this report.
-        is_own.then(|| if repeats { receipt } else { Receipt::default() })
-    }
-
-    pub(crate) fn shown(&self) -> String {
-        shown(&self.url)
-    }
-}
 
 /// What came of a delivery. The queue comes back with it.
 pub(crate) struct DeliveryReport {
@@ -129,6 +38,8 @@ pub(crate) struct DeliveryReport {
     pub(crate) not_made: bool,
     /// How long the receiver wants to be left alone, in seconds.
     pub(crate) retry_after: Option<u64>,
+    /// Until when the certificate for reports is valid.
+    pub(crate) certificate_until: Option<Timestamp>,
     pub(crate) finished_at: Timestamp,
 }
 
@@ -137,6 +48,7 @@ pub(crate) async fn deliver(
     mut receiver: Receiver,
     queue: Queue,
     inputs: Option<ReportInputs>,
+    private: PathBuf,
 ) -> DeliveryReport {
     let mut delivery = DeliveryReport {
         queue,
@@ -146,12 +58,16 @@ pub(crate) async fn deliver(
         delivered: false,
         not_made: false,
         retry_after: None,
+        certificate_until: None,
         finished_at: clock::now(),
     };
     let made = match inputs {
         Some(inputs) => make(&mut delivery, &receiver, &inputs).await,
         None => Made::Nothing,
     };
+    let prepared = receiver.prepare(&delivery.queue.identity().device_id, &private).await;
+    delivery.certificate_until = prepared.until;
+    delivery.problems.extend(prepared.problem);
     match Http::new(&receiver.network) {
         Ok(http) => match made {
             Made::Heartbeat(report) => send_heartbeat(&http, &mut receiver, &mut delivery, *report).await,
@@ -168,6 +84,10 @@ pub(crate) async fn deliver(
             delivery.problems.push(undelivered(&receiver, &chain(&error)));
         }
     }
+    if receiver.refused.is_some() {
+        delivery.certificate_until = None;
+    }
+    delivery.problems.extend(receiver.refused);
     delivery.known = receiver.known;
     delivery.finished_at = clock::now();
     delivery
@@ -384,11 +304,9 @@ async fn post(http: &Http, receiver: &mut Receiver, sequence: u64, body: &impl S
         Ok(json) => json,
         Err(error) => return Verdict::Refused(undelivered(receiver, &error.to_string())),
     };
-    let payload = payload("application/json", json, receiver.known.gzip);
-    let token = receiver.token.as_ref().map(Secret::expose);
-    let response = match http.post(&receiver.url, token, payload, MAXIMUM_RESPONSE).await {
+    let response = match receiver.post(http, &json).await {
         Ok(response) => response,
-        Err(error) => return Verdict::Later(undelivered(receiver, &chain(&error)), None),
+        Err(reason) => return Verdict::Later(undelivered(receiver, &reason), None),
     };
     // What it took before it may not take any more, and then says so (RFC 9110, section 15.5.16).
     if response.status == 415 && receiver.known.gzip {
@@ -415,11 +333,18 @@ async fn post(http: &Http, receiver: &mut Receiver, sequence: u64, body: &impl S
         status @ (401 | 403 | 404 | 405 | 410) => {
             Verdict::Later(rejected(receiver, status).using("the queue on disk"), None)
         }
+        // A token goes nowhere but where policy says.
+        300..=399 => {
+            let to = response.location.as_deref().map(without_query).unwrap_or_default();
+            let reason = format!("the receiver redirects to `{to}`, which is not followed");
+            let hint = "set `ReportUrl` to the address where reports go".to_owned();
+            Verdict::Later(undelivered(receiver, &reason).hint(hint), None)
+        }
         status => {
             let problem = undelivered(receiver, &format!("the receiver responded with status {status}"));
             let pause = response.retry_after.map(|seconds| seconds.min(LONGEST_RETRY_AFTER));
             // What it says of itself, and what stands between, is about all reports.
-            if pause.is_some() || matches!(status, 300..=399 | 429 | 502..=504) {
+            if pause.is_some() || matches!(status, 429 | 502..=504) {
                 Verdict::Later(problem, pause)
             } else {
                 Verdict::Failed(problem)

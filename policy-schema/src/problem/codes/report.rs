@@ -14,6 +14,18 @@ codes! {
         ///
         /// Fix: correct them.
         ReportRejected = "report.rejected", Error;
+        /// The receiver of reports issued no certificate to this device.
+        ///
+        /// Cause: it does not take `ReportEnrollmentToken`, issues no certificates, or could not be reached.
+        ///
+        /// Fix: as the message says; the agent tries again with each report.
+        ReportEnrollmentFailed = "report.enrollment-failed", Warning;
+        /// The receiver of reports does not take the certificate of this device.
+        ///
+        /// Cause: an administrator of the receiver has revoked it, or the receiver has another certification authority now.
+        ///
+        /// Fix: if the device may report, push another `ReportEnrollmentToken`: the device then enrols again.
+        ReportCertificateRefused = "report.certificate-refused", Error;
         /// Reports were dropped because the queue was full.
         ///
         /// Cause: the receiver was out of reach for long.

@@ -42,6 +42,7 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+mod day;
 mod oidc_agent;
 mod order;
 mod start;
@@ -57,11 +58,12 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => runtime.block_on(measure(true)),
+        ["health"] => runtime.block_on(day::print()),
         ["oidc-agent"] => runtime.block_on(measure(false)),
         ["order"] => runtime.block_on(order::print()),
         ["update"] => runtime.block_on(update::print()),
         ["floor", folder] => runtime.block_on(floor_process(Path::new(folder))),
-        _ => anyhow::bail!("nothing; `oidc-agent` or `update` for that alone; or `order`"),
+        _ => anyhow::bail!("nothing; `health`, `oidc-agent` or `update` for that alone; or `order`"),
     }
 }
 
@@ -88,6 +90,7 @@ async fn measure(all: bool) -> anyhow::Result<()> {
     anyhow::ensure!(login.status.success(), "{}", String::from_utf8_lossy(&login.stderr));
     let socket = device.broker_socket();
     if all {
+        day::print().await?;
         table(&device, &agent, &broker, &socket, &policy).await?;
     }
     // The other agent may hang or be missing: the table above is complete without it.
