@@ -47,15 +47,19 @@ type Dialect = fn(&Report) -> Vec<u8>;
 
 /// Every dialect in which a report goes out, with a name to print.
 #[must_use]
-pub fn dialects() -> [(&'static str, Dialect); 9] {
+pub fn dialects() -> [(&'static str, Dialect); 10] {
     [
         ("JSON", |report| serde_json::to_vec(report).unwrap_or_default()),
         ("heartbeat (JSON)", |report| serde_json::to_vec(&report.heartbeat()).unwrap_or_default()),
         ("OpAMP", opamp::whole),
-        ("OTLP metrics", |report| otlp::metrics(report).to_string().into_bytes()),
+        ("OTLP metrics", |report| otlp::metrics(report, None).0),
+        ("OTLP metrics again", |report| {
+            let (_, so) = otlp::metrics(report, None);
+            otlp::metrics(report, Some(&so)).0
+        }),
         ("OTLP logs", |report| {
             let problems: Vec<&Problem> = report.problems().collect();
-            otlp::logs(report, &problems, &[]).to_string().into_bytes()
+            otlp::logs(report, &problems, &[])
         }),
         ("Prometheus", |report| prometheus::encode(report).into_bytes()),
         ("Intune", |report| intune::encode(report).into_bytes()),

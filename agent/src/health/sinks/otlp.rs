@@ -16,9 +16,14 @@ use crate::health::report::{self, ReportInputs};
 /// Only this many bytes of a response are read.
 const MAXIMUM_RESPONSE: usize = 64 * 1024;
 
-/// The problems that a collector has been told of, and that have not ended.
+/// What a collector has been told.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Told(Vec<Problem>);
+pub(crate) struct Told {
+    /// The problems that have not ended.
+    problems: Vec<Problem>,
+    /// What is so, as its metrics say.
+    so: Option<String>,
+}
 
 /// A collector.
 pub(crate) struct Collector {
@@ -72,14 +77,22 @@ pub(crate) async fn send(
     let same = |one: &Problem, other: &Problem| {
         (&one.code, &one.key, &one.place) == (&other.code, &other.key, &other.place)
     };
-    let began: Vec<&Problem> =
-        now.iter().filter(|problem| !told.0.iter().any(|known| same(known, problem))).copied().collect();
-    let ended: Vec<Problem> =
-        told.0.iter().filter(|known| !now.iter().any(|problem| same(known, problem))).cloned().collect();
+    let began: Vec<&Problem> = now
+        .iter()
+        .filter(|problem| !told.problems.iter().any(|known| same(known, problem)))
+        .copied()
+        .collect();
+    let ended: Vec<Problem> = told
+        .problems
+        .iter()
+        .filter(|known| !now.iter().any(|problem| same(known, problem)))
+        .cloned()
+        .collect();
     let is_news = !began.is_empty() || !ended.is_empty();
+    let (body, so) = otlp::metrics(&report, told.so.as_deref());
     let (metrics, logs) = match Http::new(&collector.network) {
         Ok(http) => {
-            let metrics = post(&http, &collector, "v1/metrics", otlp::metrics(&report)).await;
+            let metrics = post(&http, &collector, "v1/metrics", body).await;
             // A collector may take logs only.
             let logs = match &metrics {
                 Ok(()) | Err(Failure::Lasting(_)) if is_news => {
@@ -92,10 +105,11 @@ pub(crate) async fn send(
         }
         Err(error) => (Err(Failure::Passing { reason: chain(&error), retry_after: None }), None),
     };
-    let told = match &logs {
-        Some(Ok(()) | Err(Failure::Lasting(_))) => Told(now.into_iter().cloned().collect()),
-        Some(Err(Failure::Passing { .. })) | None => told,
+    let problems = match &logs {
+        Some(Ok(()) | Err(Failure::Lasting(_))) => now.into_iter().cloned().collect(),
+        Some(Err(Failure::Passing { .. })) | None => told.problems,
     };
+    let told = Told { problems, so: metrics.is_ok().then_some(so) };
     // What may work soon decides when to try again.
     let sent = match (metrics, logs) {
         (_, Some(Err(passing @ Failure::Passing { .. }))) => Err(passing),
@@ -124,9 +138,9 @@ fn below(base: &Url, path: &str) -> Url {
 
 /// Posts one body. Only what the protocol names is tried again (OpenTelemetry, "OTLP/HTTP Response": 429, 502, 503, 504).
 /// Every collector takes gzip (OpenTelemetry, "Protocol Details").
-async fn post(http: &Http, collector: &Collector, path: &str, body: Value) -> Result<(), Failure> {
+async fn post(http: &Http, collector: &Collector, path: &str, body: Vec<u8>) -> Result<(), Failure> {
     let url = below(&collector.base, path);
-    let payload = payload("application/json", body.to_string().into_bytes(), true);
+    let payload = payload("application/json", body, true);
     let token = collector.token.as_ref().map(Secret::expose);
     let response = http
         .post(&url, token, payload, MAXIMUM_RESPONSE)

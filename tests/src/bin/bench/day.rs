@@ -2,6 +2,7 @@
 //! With a compressed clock: the clock jumps from one report to the next, and `steward policy reload` makes the agent look at it, so that a
 //! day here does a little more than a day does.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,9 +16,14 @@ use e2e::device::Device;
 use e2e::process::Process;
 use e2e::receiver::Receiver;
 use e2e::wait::until;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures_util::{SinkExt as _, StreamExt as _};
 use protocol::report::Report;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::{field, median, peak, switches};
 
@@ -39,17 +45,20 @@ pub(crate) async fn print() -> anyhow::Result<()> {
 
 fn encodings() -> anyhow::Result<()> {
     let report: Report = serde_json::from_str(REPORT)?;
-    println!("{:<44} {:>10} {:>10} {:>15}", "a report as", "time", "bytes", "target");
+    println!("{:<33} {:>10} {:>10} {:>10} {:>15}", "a report as", "time", "bytes", "with gzip", "target");
     for (name, encode) in agent::lab::dialects() {
         let mut times = Vec::with_capacity(ENCODINGS);
-        let mut size = 0;
+        let mut bytes = Vec::new();
         for _ in 0..ENCODINGS {
             let begun = Instant::now();
-            size = std::hint::black_box(encode(std::hint::black_box(&report))).len();
+            bytes = std::hint::black_box(encode(std::hint::black_box(&report)));
             times.push(begun.elapsed());
         }
         let took = format!("{:.1} us", median(times).as_secs_f64() * 1e6);
-        println!("{name:<44} {took:>10} {size:>10} {:>15}", "100 us");
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(&bytes)?;
+        let (size, small) = (bytes.len(), gzip.finish()?.len());
+        println!("{name:<33} {took:>10} {size:>10} {small:>10} {:>15}", "100 us");
     }
     Ok(())
 }
@@ -65,8 +74,47 @@ async fn counted(server: &str, bytes: &Arc<AtomicU64>) -> anyhow::Result<String>
             let (server, bytes) = (server.clone(), Arc::clone(&bytes));
             tokio::spawn(async move {
                 let Ok(mut far) = TcpStream::connect(server).await else { return };
-                if let Ok((up, down)) = tokio::io::copy_bidirectional(&mut near, &mut far).await {
-                    bytes.fetch_add(up + down, Ordering::Relaxed);
+                // A connection that stays open counts as well.
+                let (mut near_in, mut near_out) = near.split();
+                let (mut far_in, mut far_out) = far.split();
+                tokio::join!(
+                    count(&mut near_in, &mut far_out, &bytes),
+                    count(&mut far_in, &mut near_out, &bytes)
+                );
+            });
+        }
+    });
+    Ok(address)
+}
+
+/// Passes on what arrives, and counts it.
+async fn count(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin), bytes: &AtomicU64) {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        bytes.fetch_add(u64::try_from(read).unwrap_or(0), Ordering::Relaxed);
+        if to.write_all(&buffer[..read]).await.is_err() {
+            break;
+        }
+    }
+    // The other side may have closed it already.
+    drop(to.shutdown().await);
+}
+
+/// An OpAMP server that takes everything, over WebSocket.
+async fn opamp_server(got: Arc<AtomicU64>) -> anyhow::Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = format!("http://{}", listener.local_addr()?);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let got = Arc::clone(&got);
+            tokio::spawn(async move {
+                let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { return };
+                while let Some(Ok(message)) = socket.next().await {
+                    if message.is_binary() {
+                        got.fetch_add(1, Ordering::Relaxed);
+                        // A header, and a message that says nothing.
+                        drop(socket.send(Message::binary(vec![0])).await);
+                    }
                 }
             });
         }
@@ -77,7 +125,7 @@ async fn counted(server: &str, bytes: &Arc<AtomicU64>) -> anyhow::Result<String>
 /// A device whose clock can be moved, with every sink on, and how many messages the collectors got.
 async fn device_with_every_sink(
     receiver: &Receiver,
-    bytes: &Arc<AtomicU64>,
+    bytes: &[Arc<AtomicU64>; 3],
 ) -> anyhow::Result<(Device, Process, Arc<AtomicU64>)> {
     let got = Arc::<AtomicU64>::default();
     let count = Arc::clone(&got);
@@ -85,7 +133,8 @@ async fn device_with_every_sink(
         count.fetch_add(1, Ordering::Relaxed);
         StatusCode::OK
     };
-    // An empty body is an answer in OTLP and in OpAMP.
+    let opamp = opamp_server(Arc::clone(&got)).await?;
+    // An empty body is an answer in OTLP.
     let collector = e2e::serve(Router::new().route("/{*path}", post(server))).await;
     let mut device = Device::new();
     device.set("LD_PRELOAD", "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1");
@@ -93,13 +142,14 @@ async fn device_with_every_sink(
     device.set("FAKETIME_NO_CACHE", "1");
     device.set("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     set_clock(&device, 0)?;
-    let reports = counted(&receiver.url(), bytes).await?;
-    let others = counted(&format!("http://{collector}"), bytes).await?;
+    let reports = counted(&receiver.url(), &bytes[0]).await?;
+    let others = counted(&format!("http://{collector}"), &bytes[1]).await?;
+    let opamp = counted(&opamp, &bytes[2]).await?.replace("http", "ws");
     device.push(
         "50.toml",
         &format!(
             "App = \"lab-notes\"\nProxyMode = \"direct\"\nReportUrl = \"{reports}/v1/reports\"\nOtlpUrl = \"{others}\"\n\
-             OpampUrl = \"{others}/v1/opamp\"\nReportTextfile = \"/var/lib/metrics/steward.prom\"\n"
+             OpampUrl = \"{opamp}/v1/opamp\"\nReportTextfile = \"/var/lib/metrics/steward.prom\"\n"
         ),
     );
     fs_err::create_dir_all(device.path("var/lib/metrics"))?;
@@ -114,14 +164,15 @@ fn set_clock(device: &Device, minutes: u32) -> anyhow::Result<()> {
 async fn quiet_day() -> anyhow::Result<()> {
     let receiver = Receiver::start().await;
     receiver.offer_heartbeats_and_gzip();
-    let bytes = Arc::<AtomicU64>::default();
+    let bytes: [Arc<AtomicU64>; 3] = Default::default();
     let (device, agent, got) = device_with_every_sink(&receiver, &bytes).await?;
     // Until everything was looked at, and said.
     tokio::time::sleep(Duration::from_secs(10)).await;
     let id = agent.id();
     let sums = || -> anyhow::Result<_> {
         let written = field(Path::new(&format!("/proc/{id}/io")), "write_bytes:")?;
-        Ok((bytes.load(Ordering::Relaxed), written, processor_time(id)?, switches(id)?))
+        let wire = bytes.each_ref().map(|bytes| bytes.load(Ordering::Relaxed));
+        Ok((wire, written, processor_time(id)?, switches(id)?))
     };
     let before = sums()?;
     for hour in 1..=DAY {
@@ -135,16 +186,28 @@ async fn quiet_day() -> anyhow::Result<()> {
             if all { Ok(()) } else { Err((reports, got.load(Ordering::Relaxed))) }
         })
         .await;
+        // The agent has to hear of it before its clock goes on.
+        tokio::time::sleep(Duration::from_millis(300)).await;
     }
     let after = sums()?;
+    // What the compressed clock costs: the same without anything that is due.
+    for _ in 1..=DAY {
+        device.printed(&["policy", "reload"]).await;
+    }
+    let (_, _, without, _) = sums()?;
+    let reloads = without.saturating_sub(after.2);
     let kibibytes = |from: u64, to: u64| {
         format!("{:.1} KiB", f64::from(u32::try_from((to - from) / 103).unwrap_or(0)) / 10.0)
     };
     println!("{:<44} {:>10} {:>26}", "a quiet day with every sink on", "", "target");
     for (what, value, target) in [
-        ("  on the wire (without TLS)", kibibytes(before.0, after.0), "40 kB"),
+        ("  on the wire (without TLS)", kibibytes(before.0.iter().sum(), after.0.iter().sum()), "40 kB"),
+        ("    of that, reports", kibibytes(before.0[0], after.0[0]), ""),
+        ("    of that, OTLP", kibibytes(before.0[1], after.0[1]), ""),
+        ("    of that, OpAMP", kibibytes(before.0[2], after.0[2]), ""),
         ("  written to disk", kibibytes(before.1, after.1), "1 MiB"),
-        ("  processor time", format!("{:.2} s", after.2.saturating_sub(before.2).as_secs_f64()), "0.3 s"),
+        ("  processor time", seconds(after.2.saturating_sub(before.2).saturating_sub(reloads)), "0.3 s"),
+        ("  processor time of the compressed clock", seconds(reloads), ""),
         ("  peak memory", format!("{:.1} MiB", peak(id)?), "10 MiB"),
         ("  wakeups of all threads", (after.3 - before.3).to_string(), ""),
     ] {
@@ -153,10 +216,14 @@ async fn quiet_day() -> anyhow::Result<()> {
     Ok(())
 }
 
+fn seconds(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
+}
+
 async fn week_offline() -> anyhow::Result<()> {
     let receiver = Receiver::start().await;
     receiver.refuse_with(Some(503));
-    let bytes = Arc::<AtomicU64>::default();
+    let bytes: [Arc<AtomicU64>; 3] = Default::default();
     let (device, _agent, _) = device_with_every_sink(&receiver, &bytes).await?;
     for hour in 1..=WEEK {
         set_clock(&device, hour * STEP)?;

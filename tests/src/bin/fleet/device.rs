@@ -35,7 +35,8 @@ pub(crate) struct Device {
     is_indistinguishable: bool,
     /// The receiver takes heartbeats and has its report.
     is_known: bool,
-    has_reported: bool,
+    /// The receiver said so.
+    was_taken: bool,
     /// It sleeps until this second.
     asleep_until: u64,
     /// The hour for which it was decided whether it sleeps.
@@ -76,7 +77,7 @@ impl Fleet {
                 delivery: Delivery::Waiting { due, dirty: true, failures: 0 },
                 skew,
                 is_known: false,
-                has_reported: false,
+                was_taken: false,
                 asleep_until: 0,
                 decided: 0,
             });
@@ -102,7 +103,6 @@ impl Fleet {
             device.identity.sequence += 1;
         }
         device.delivery = device.delivery.step(Event::Started);
-        device.has_reported = true;
         let now = at(second, device.skew);
         let promise = Duration::from_secs(self.interval * 2);
         let report = Report {
@@ -139,6 +139,7 @@ impl Fleet {
             }
             Some(receipt) => {
                 device.is_known = receipt.heartbeats;
+                device.was_taken = true;
                 Outcome::Delivered
             }
             None => Outcome::Left,
@@ -165,8 +166,8 @@ impl Device {
         &self.identity.device_id
     }
 
-    pub(crate) fn has_reported(&self) -> bool {
-        self.has_reported
+    pub(crate) fn was_taken(&self) -> bool {
+        self.was_taken
     }
 
     pub(crate) fn is_indistinguishable(&self) -> bool {

@@ -133,12 +133,12 @@ async fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     Ok(herds.is_empty() && told)
 }
 
-/// Whether the receiver knows every device that is not asleep, each under an identity of its own. Prints what is missing.
+/// Whether the receiver knows every device that it has said that of, each under an identity of its own. Prints what is missing.
 fn told_all(receiver: &Receiver, devices: &[Device]) -> bool {
     let Receiver::Own(own) = receiver else { return true };
-    let missing = devices.iter().filter(|device| device.has_reported() && !own.knows(device)).count();
+    let missing = devices.iter().filter(|device| device.was_taken() && !own.knows(device)).count();
     if missing > 0 {
-        println!("{missing} devices reported, and the receiver does not know them");
+        println!("the receiver took reports of {missing} devices that it does not know");
     }
     let conflicts = own.conflicts();
     let copies = devices.iter().filter(|device| device.is_indistinguishable()).count();
