@@ -1,7 +1,8 @@
 """A receiver of reports with a certification authority of OpenSSL's: `est.py FOLDER`. Prints its address.
 
 It issues certificates by EST (RFC 7030) and takes reports with one of them, or with the token `enrol-token`. What arrives is a line of
-FOLDER/requests.jsonl. How it behaves says FOLDER/orders.json: `status` of an enrolment, `days` that a certificate is valid, `revoked`."""
+FOLDER/requests.jsonl. How it behaves says FOLDER/orders.json: `status` of an enrolment, `days` that a certificate is valid, `revoked`,
+`certificate_status` of a report with a certificate, or `hangs_up` on it."""
 
 import base64
 import json
@@ -118,7 +119,11 @@ class Handler(BaseHTTPRequestHandler):
         if not may:
             return self.respond(401)
         if not self.path.startswith("/.well-known/est/"):
-            return self.respond(204)
+            said = orders()
+            if line["device"] and said.get("hangs_up"):
+                self.close_connection = True
+                return self.request.shutdown(socket.SHUT_RDWR)
+            return self.respond(said.get("certificate_status", 204) if line["device"] else 204)
         if (self.path.endswith("/simplereenroll")) != (line["device"] is not None):
             return self.respond(400)
         said = orders()

@@ -122,6 +122,8 @@ async def talk(socket):
 def refuse(_connection, _request):
     said = orders()
     if "status" in said:
+        with (folder / "messages.jsonl").open("a") as log:
+            log.write(json.dumps({"refused": said["status"]}) + "\n")
         return Response(said["status"], "as ordered", Headers({"Content-Length": "0"} | said.get("headers", {})), b"")
     return None
 

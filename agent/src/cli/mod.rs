@@ -308,7 +308,7 @@ async fn dispatch(paths: Paths, verb: Verb, json: bool) -> anyhow::Result<ExitCo
             logging::start(&paths, Role::Agent);
             platform::service::protect_memory();
             let mut stop = StopSignal::new().context("cannot listen for signals")?;
-            service::run(paths, stop.wait()).await?;
+            Box::pin(service::run(paths, stop.wait())).await?;
         }
         // It has no event loop yet ([`main`]).
         Verb::Service => {}

@@ -15,7 +15,7 @@ use net::chain;
 use net::http::{Fetched, Http, Network, Payload};
 use platform::file::Access;
 use platform::random::hex;
-use platform::state::StateFile;
+use platform::state::{StateError, StateFile};
 use platform::{clock, vault};
 use policy_schema::settings::ReportCertificate;
 use policy_schema::{Code, Extra, Problem, Secret};
@@ -26,6 +26,7 @@ use url::Url;
 use x509_cert::Certificate;
 use x509_cert::der::{Decode as _, Encode as _, EncodePem as _};
 
+use super::sinks::LONGEST_RETRY_AFTER;
 use crate::state;
 
 /// A response is not longer, in bytes.
@@ -59,6 +60,22 @@ pub(crate) struct Kept {
     key: Option<String>,
     begins: Timestamp,
     ends: Timestamp,
+    #[serde(flatten)]
+    extra: Extra,
+}
+
+/// A request that was made and not answered with a certificate: the same key is in every repetition, so that an administrator who agrees to
+/// one agrees to all (RFC 7030, section 4.2.3).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Pending {
+    server: String,
+    device_id: String,
+    token: String,
+    operation: String,
+    /// In PEM.
+    key: String,
+    /// The receiver wants to be asked again then.
+    not_before: Option<Timestamp>,
     #[serde(flatten)]
     extra: Extra,
 }
@@ -109,30 +126,43 @@ impl Enrolment<'_> {
         }
     }
 
-    /// The certificate for the next delivery. Enrols or renews if that is due; one that is still valid is used while its renewal fails.
+    /// The certificate for the next delivery. Enrols or renews if that is due; one that is still valid is used while that fails.
     pub(crate) async fn prepare(&self, private: &Path) -> Prepared {
-        let file = file(private);
-        let (kept, lost) = match file.load() {
+        if self.wanted == ReportCertificate::Never {
+            return Prepared::default();
+        }
+        let (kept, lost) = match load(private).await {
             Ok(kept) => (kept, None),
             Err(error) => (None, Some(state::unreadable("the certificate for reports is lost", &error))),
         };
-        // A key that the machine's store does not give any more is as good as none.
-        let kept = kept.filter(|kept| kept.key().is_some());
-        let step = self.step(kept.as_ref(), clock::now());
-        let made = match (step, &kept) {
+        // One whose key the machine's store does not give any more, or that is for another key, is as good as none.
+        let fits =
+            |kept: &Kept| kept.identity().is_some_and(|pem| Http::with_identity(self.network, &pem).is_ok());
+        let kept = kept.filter(fits);
+        let now = clock::now();
+        let made = match (self.step(kept.as_ref(), now), &kept) {
             (Step::Nothing, _) => return Prepared::default(),
             (Step::Use, Some(kept)) => return Prepared { problem: lost, ..kept.prepared() },
-            (Step::Renew, Some(kept)) => self.enrol("simplereenroll", Some(kept)).await,
-            (Step::Use | Step::Renew | Step::Enrol, _) => self.enrol("simpleenroll", None).await,
+            (Step::Renew, Some(kept)) => self.enrol("simplereenroll", Some(kept), private).await,
+            (Step::Use | Step::Renew | Step::Enrol, _) => self.enrol("simpleenroll", None, private).await,
         };
-        match made.and_then(|made| made.save(&file).map(|()| made)) {
+        match made {
             Ok(made) => {
                 tracing::info!("a certificate for reports was issued, valid until {}", made.ends);
-                Prepared { problem: lost, ..made.prepared() }
+                let prepared = made.prepared();
+                // It can be used in any case: the receiver has to hear of a disk that is full.
+                let unsaved = save(private, made).await.err().map(|error| {
+                    let message = format!("the certificate for reports could not be kept: {error:#}");
+                    Problem::new(Code::AgentStateUnwritable, message).using("it, until the next report")
+                });
+                Prepared { problem: unsaved.or(lost), ..prepared }
             }
             Err(error) => {
-                let renewed = kept.filter(|_| step == Step::Renew);
-                let using = match (&renewed, self.wanted) {
+                // Whatever another token may bring, this one is still valid.
+                let usable = kept.filter(|kept| {
+                    kept.server == self.server() && kept.device_id == self.device_id && now < kept.ends
+                });
+                let using = match (&usable, self.wanted) {
                     (Some(kept), _) => format!("the certificate that is valid until {}", kept.ends),
                     (None, ReportCertificate::Required) => "nothing: reports wait for it".to_owned(),
                     (None, _) => "`ReportEnrollmentToken`".to_owned(),
@@ -142,21 +172,56 @@ impl Enrolment<'_> {
                     .key("ReportCertificate")
                     .at(self.server())
                     .using(using);
-                let usable = renewed.map(|kept| kept.prepared()).unwrap_or_default();
+                let usable = usable.map(|kept| kept.prepared()).unwrap_or_default();
                 Prepared { problem: Some(problem), ..usable }
             }
         }
     }
 
-    /// Asks for a certificate for a new key (RFC 7030, section 4.2).
-    async fn enrol(&self, operation: &str, before: Option<&Kept>) -> anyhow::Result<Kept> {
+    /// The key of a request that was made before, or a new one, with what is noted about it.
+    fn request(&self, operation: &str, file: &StateFile<Pending>) -> anyhow::Result<(KeyPair, Pending)> {
+        let is_same = |pending: &Pending| {
+            pending.server == self.server()
+                && pending.device_id == self.device_id
+                && pending.token == self.token_hash()
+                && pending.operation == operation
+        };
+        if let Some(pending) = file.load().ok().flatten().filter(is_same)
+            && let Ok(key) = KeyPair::from_pem(&pending.key)
+        {
+            return Ok((key, pending));
+        }
+        let key = KeyPair::generate().context("no key could be made")?;
+        let pending = Pending {
+            server: self.server(),
+            device_id: self.device_id.to_owned(),
+            token: self.token_hash(),
+            operation: operation.to_owned(),
+            key: key.serialize_pem(),
+            not_before: None,
+            extra: Extra::default(),
+        };
+        Ok((key, pending))
+    }
+
+    /// Asks for a certificate for a new key (RFC 7030, section 4.2), unless the receiver wants to be asked later.
+    async fn enrol(&self, operation: &str, before: Option<&Kept>, private: &Path) -> anyhow::Result<Kept> {
         anyhow::ensure!(self.receiver.scheme() == "https", "`ReportUrl` has to begin with https for that");
         let token = match (before, self.token) {
             (Some(_), _) => None,
             (None, Some(token)) => Some(token.expose()),
             (None, None) => anyhow::bail!("`ReportEnrollmentToken` is not set"),
         };
-        let key = KeyPair::generate().context("no key could be made")?;
+        let file = pending(private);
+        let (key, mut pending) = self.request(operation, &file)?;
+        let now = clock::now();
+        if let Some(not_before) =
+            pending.not_before.filter(|at| now < *at && *at <= clock::after(now, LONGEST_RETRY_AFTER))
+        {
+            anyhow::bail!(
+                "an administrator of the receiver has to agree first; it is asked again at {not_before}"
+            );
+        }
         let mut subject = DistinguishedName::new();
         subject.push(DnType::CommonName, self.device_id);
         let mut wanted = CertificateParams::default();
@@ -184,6 +249,11 @@ impl Enrolment<'_> {
                     None => anyhow::anyhow!("{}", chain(&error)),
                 }
             })?;
+        if response.status == 202 {
+            let wait = response.retry_after.unwrap_or(0).min(LONGEST_RETRY_AFTER);
+            pending.not_before = Some(clock::after(now, wait));
+            file.save(&pending)?;
+        }
         let certificates = issued(&response)?;
         let own = key.subject_public_key_info();
         let is_own = |one: &&Certificate| {
@@ -203,17 +273,24 @@ impl Enrolment<'_> {
         };
         let ends = time(&validity.not_after).context("it has no end")?;
         anyhow::ensure!(ends > clock::now(), "it ended on {ends}, by the clock of this device");
-        Ok(Kept {
+        let made = Kept {
             server: self.server(),
             device_id: self.device_id.to_owned(),
-            token: self.token_hash(),
+            token: match (before, self.token) {
+                (Some(before), None) => before.token.clone(),
+                (Some(_) | None, _) => self.token_hash(),
+            },
             certificates: pem,
             key: Some(key.serialize_pem()),
             // What was issued now begins now, whatever it says of itself: a receiver dates it back for clocks that are slow.
-            begins: clock::now(),
+            begins: now,
             ends,
             extra: Extra::default(),
-        })
+        };
+        Http::with_identity(self.network, &made.identity().unwrap_or_default())
+            .context("it cannot be used")?;
+        // Until it is kept, the same key is asked for again.
+        Ok(made)
     }
 
     fn server(&self) -> String {
@@ -229,32 +306,47 @@ impl Enrolment<'_> {
 }
 
 impl Kept {
-    fn key(&self) -> Option<String> {
-        self.key.clone().or_else(|| {
-            let stored = vault::of_machine().then(|| vault::get(STORE.0, STORE.1).ok().flatten()).flatten();
-            stored.and_then(|key| String::from_utf8(key).ok())
-        })
-    }
-
     fn identity(&self) -> Option<String> {
-        Some(format!("{}{}", self.certificates, self.key()?))
+        Some(format!("{}{}", self.certificates, self.key.as_ref()?))
     }
 
     fn prepared(&self) -> Prepared {
         Prepared { identity: self.identity(), until: Some(self.ends), problem: None }
     }
+}
 
-    /// Keeps it: the key in the machine's store for secrets if it has one, else in a file that only the service can read.
-    fn save(&self, file: &StateFile<Self>) -> anyhow::Result<()> {
-        let mut kept = self.clone();
-        if let Some(key) = self.key.as_ref().filter(|_| vault::of_machine()) {
+/// What is kept, with its key. A store for secrets may take its time, so this waits for it on a thread of its own.
+async fn load(private: &Path) -> Result<Option<Kept>, StateError> {
+    let file = file(private);
+    let loading = tokio::task::spawn_blocking(move || {
+        let Some(mut kept) = file.load()? else { return Ok(None) };
+        if kept.key.is_none() && vault::of_machine() {
+            let stored = vault::get(STORE.0, STORE.1).ok().flatten();
+            kept.key = stored.and_then(|key| String::from_utf8(key).ok());
+        }
+        Ok(Some(kept))
+    });
+    loading.await.unwrap_or(Ok(None))
+}
+
+/// Keeps it: the key in the machine's store for secrets if it has one, else in a file that only the service can read.
+async fn save(private: &Path, mut kept: Kept) -> anyhow::Result<()> {
+    let (file, pending) = (file(private), pending(private));
+    let saving = tokio::task::spawn_blocking(move || {
+        if let Some(key) = kept.key.as_ref().filter(|_| vault::of_machine()) {
             match vault::set(STORE.0, STORE.1, key.as_bytes()) {
                 Ok(()) => kept.key = None,
                 Err(error) => tracing::warn!("the key stays in a file: {}", chain(&error)),
             }
         }
-        Ok(file.save(&kept)?)
-    }
+        file.save(&kept)?;
+        // The request has its answer.
+        if pending.path().exists() {
+            platform::file::remove(pending.path())?;
+        }
+        Ok(())
+    });
+    saving.await?
 }
 
 /// The certificates of a response (RFC 7030, section 4.2.3): base64 of CMS without signatures (RFC 5652, "certs-only").
@@ -292,6 +384,11 @@ fn issued(response: &Fetched) -> anyhow::Result<Vec<Certificate>> {
     let certificates = read().context("the response holds no certificate")?;
     anyhow::ensure!(!certificates.is_empty(), "the response holds no certificate");
     Ok(certificates)
+}
+
+/// Where a request is kept that has no answer yet.
+fn pending(private: &Path) -> StateFile<Pending> {
+    StateFile::new(private.join("enrolment-pending.json"), Access::Private)
 }
 
 /// Where it is kept.

@@ -167,12 +167,14 @@ impl Queue {
         let mut problem = None;
         if let Some(last) = waiting.last() {
             match Self::load(last) {
-                Ok(Some(before)) if says_the_same(&before, report) => file::remove(last)?,
+                // Without room for more, an old one more does no harm.
+                Ok(Some(before)) if says_the_same(&before, report) => cleaned(file::remove(last)),
                 Ok(_) => {}
                 Err(error) => problem = Some(state::unreadable("a report that waits", &error)),
             }
         }
-        self.bound(clock::now())?;
+        // It is kept: what went wrong with others must not have it sent under its number in another form.
+        cleaned(self.bound(clock::now()));
         Ok(problem)
     }
 
@@ -227,6 +229,11 @@ impl Queue {
         }
         self.file.save(&self.identity)
     }
+}
+
+/// Notes what could not be tidied up; the next report tries again.
+fn cleaned(result: io::Result<()>) {
+    result.unwrap_or_else(|error| tracing::warn!("a report that waits could not be removed: {error}"));
 }
 
 /// The number in the name of a file.

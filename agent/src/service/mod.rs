@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use net::http::Network;
 use net::server::listen_later;
 use platform::file::Access;
 use platform::lock::Lock;
@@ -18,7 +19,7 @@ use platform::paths::Paths;
 use platform::policy::Watch;
 use platform::watch::Hint;
 use platform::{clock, file, ipc, native, random, service};
-use policy_schema::{Code, Problem};
+use policy_schema::{Code, Policy, Problem};
 use protocol::health::history::HealthHistory;
 use protocol::status::MAXIMUM_PROBLEMS;
 use protocol::update::Command;
@@ -303,7 +304,7 @@ impl Service {
             Event::DeliveryFinished(delivery) => self.delivery_finished(*delivery),
             Event::PostureObserved(protections) => self.note_posture(&protections, clock::now()),
             Event::SinkServed(kind, outcome) => self.sink_served(kind, *outcome),
-            Event::OpampPushed(pushed) => self.opamp_pushed(&pushed),
+            Event::OpampPushed(pushed) => self.opamp_pushed(pushed),
             Event::Stop => return,
         }
         self.round();
@@ -356,8 +357,11 @@ impl Service {
         };
         let before = std::mem::replace(&mut self.snapshot, snapshot);
         let (old, new) = (&before.resolved.policy, &self.snapshot.resolved.policy);
-        if (&old.report_url, &old.report_enrollment_token) != (&new.report_url, &new.report_enrollment_token)
-        {
+        let receiver = |policy: &Policy| {
+            let (url, token) = (policy.report_url.clone(), policy.report_enrollment_token.clone());
+            (url, token, policy.report_certificate, Network::from(policy))
+        };
+        if receiver(old) != receiver(new) {
             let by = clock::after(now, 1 + u64::from(random::bytes::<1>()[0]) % 3);
             self.delivery = self.delivery.step(delivery::Event::OtherReceiver { by });
         }

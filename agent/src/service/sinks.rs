@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use net::http::Network;
 use platform::{clock, random};
-use policy_schema::Problem;
+use policy_schema::{Policy, Problem, Secret};
 use protocol::report::Destination;
 
 use super::event::Event;
@@ -20,6 +21,8 @@ use crate::health::sinks::{Kind, SinkOutcome, textfile};
 const SETTLED: u64 = 1000;
 /// A change reaches the collector of a fleet within so many milliseconds more.
 const SPREAD: u64 = 3000;
+/// So long after a failure has ended a sink says so, in seconds.
+const CURED: u64 = 1;
 /// A server that asks for everything, again and again, gets it this often, in seconds.
 const EVERYTHING: u64 = 10;
 
@@ -29,8 +32,29 @@ pub(super) struct Sink {
     schedule: Recurring,
     failures: u32,
     problem: Option<Problem>,
-    /// The address for which it was served last. What is known about one says nothing about another.
-    address: Option<String>,
+    /// For whom it was served last. What is known about one says nothing about another.
+    target: Option<Target>,
+}
+
+/// Whom a sink serves: the address or path, and how to get there. With another token or another way, what failed may work.
+#[derive(Clone, Debug, PartialEq)]
+struct Target {
+    address: String,
+    token: Option<Secret>,
+    network: Option<Network>,
+}
+
+impl Target {
+    /// Whom policy names.
+    fn of(kind: Kind, policy: &Policy) -> Option<Self> {
+        let (address, token) = match kind {
+            Kind::Textfile => (&policy.report_textfile, &None),
+            Kind::Otlp => (&policy.otlp_url, &policy.otlp_token),
+            Kind::Opamp => (&policy.opamp_url, &policy.opamp_token),
+        };
+        let network = (kind != Kind::Textfile).then(|| Network::from(policy));
+        Some(Self { address: address.clone()?, token: token.clone(), network })
+    }
 }
 
 /// All of them.
@@ -44,17 +68,17 @@ pub(super) struct Sinks {
 }
 
 impl Sink {
-    fn new(now: Timestamp, address: Option<String>) -> Self {
-        Self { schedule: Recurring::Waiting { due: now }, failures: 0, problem: None, address }
+    fn new(now: Timestamp, target: Option<Target>) -> Self {
+        Self { schedule: Recurring::Waiting { due: now }, failures: 0, problem: None, target }
     }
 
-    /// When it has something to do: at once with another address, or to leave the last one. Nothing while it is served.
-    fn due(&self, address: Option<&String>) -> Option<Timestamp> {
+    /// When it has something to do: at once for another target, or to leave the last one. Nothing while it is served.
+    fn due(&self, target: Option<&Target>) -> Option<Timestamp> {
         let due = self.schedule.due()?;
-        if address != self.address.as_ref() {
+        if target != self.target.as_ref() {
             return Some(Timestamp::MIN);
         }
-        Some(due).filter(|_| address.is_some() || self.failures > 0)
+        Some(due).filter(|_| target.is_some() || self.failures > 0)
     }
 
     /// Something has changed that it does not say yet.
@@ -82,7 +106,7 @@ impl Sink {
 impl Sinks {
     /// An earlier run may have left a file that policy does not name any more; a collector has nothing that could be left.
     pub(super) fn new(now: Timestamp) -> Self {
-        let of_earlier_run = Some(String::new());
+        let of_earlier_run = Some(Target { address: String::new(), token: None, network: None });
         Self {
             textfile: Sink::new(now, of_earlier_run),
             otlp: Sink::new(now, None),
@@ -144,11 +168,11 @@ impl Service {
     /// The sinks that have something to do, with the time.
     fn sinks_due(&self) -> impl Iterator<Item = (Kind, Timestamp)> {
         let policy = &self.snapshot.resolved.policy;
-        let textfile = self.sinks.textfile.due(policy.report_textfile.as_ref());
-        let otlp = self.sinks.otlp.due(policy.otlp_url.as_ref());
-        let opamp = self.sinks.opamp.due(policy.opamp_url.as_ref());
-        let due = [(Kind::Textfile, textfile), (Kind::Otlp, otlp), (Kind::Opamp, opamp)];
-        due.into_iter().filter_map(|(kind, due)| Some((kind, due?)))
+        let Sinks { textfile, otlp, opamp, .. } = &self.sinks;
+        let sinks = [(Kind::Textfile, textfile), (Kind::Otlp, otlp), (Kind::Opamp, opamp)];
+        sinks
+            .into_iter()
+            .filter_map(|(kind, sink)| Some((kind, sink.due(Target::of(kind, policy).as_ref())?)))
     }
 
     /// When the first of them has something to do.
@@ -196,17 +220,12 @@ impl Service {
         for kind in due {
             let policy = &self.snapshot.resolved.policy;
             let (path, collector) = (policy.report_textfile.clone(), Collector::of(policy));
-            let address = match kind {
-                Kind::Textfile => path.clone(),
-                Kind::Otlp => policy.otlp_url.clone(),
-                Kind::Opamp => policy.opamp_url.clone(),
-            };
-            let server = Server::of(policy);
+            let (target, server) = (Target::of(kind, policy), Server::of(policy));
             let inputs = self.report_inputs(self.status(observed), &observed.journal);
             let (identity, events) = (self.identity.clone(), self.events.clone());
             let sink = self.sinks.of(kind);
-            if sink.address != address {
-                *sink = Sink::new(observed.now, address);
+            if sink.target != target {
+                *sink = Sink::new(observed.now, target);
                 if kind == Kind::Otlp {
                     self.sinks.told = Told::default();
                 }
@@ -244,6 +263,10 @@ impl Service {
             tracing::warn!("{}: {problem}", problem.code.as_str());
         }
         sink.finished(&outcome, interval, phase, u64::from_le_bytes(random::bytes()));
+        // What was sent just now still says that this sink fails.
+        if sink.problem.is_some() && outcome.problem.is_none() {
+            sink.is_old(clock::after(outcome.finished_at, CURED));
+        }
         sink.problem = outcome.problem;
         self.note_posture(&outcome.protections, outcome.finished_at);
         if let Some(told) = outcome.told {
@@ -255,8 +278,9 @@ impl Service {
     }
 
     /// An OpAMP server said something unasked, or its connection is over.
-    pub(super) fn opamp_pushed(&mut self, pushed: &Pushed) {
+    pub(super) fn opamp_pushed(&mut self, pushed: Pushed) {
         let now = clock::now();
+        let random = u64::from_le_bytes(random::bytes());
         let opamp = &mut self.sinks.opamp;
         let due = match pushed {
             Pushed::Noted => {
@@ -264,10 +288,23 @@ impl Service {
                 heartbeat.map(|seconds| clock::after(now, seconds))
             }
             Pushed::Everything => Some(clock::after(now, EVERYTHING)),
+            Pushed::Refused(problem) => {
+                tracing::warn!("{}: {problem}", problem.code.as_str());
+                opamp.problem = Some(problem);
+                None
+            }
+            Pushed::Later(problem, asked) => {
+                tracing::warn!("{}: {problem}", problem.code.as_str());
+                let pause = delivery::pause(opamp.failures, random).max(asked.unwrap_or(0));
+                opamp.problem = Some(problem);
+                opamp.failures = opamp.failures.saturating_add(1);
+                opamp.schedule = Recurring::Waiting { due: clock::after(now, pause) };
+                None
+            }
             // It may have been the server's restart, for a whole fleet.
-            Pushed::Closed(reason) => {
+            Pushed::Closed(reason, short) => {
                 tracing::info!("the OpAMP server: {reason}");
-                Some(clock::after(now, delivery::pause(0, u64::from_le_bytes(random::bytes()))))
+                Some(clock::after(now, delivery::pause(short, random)))
             }
         };
         if let Some((due, present)) = due.zip(opamp.schedule.due()) {
@@ -310,13 +347,18 @@ mod tests {
     }
 
     #[test]
-    fn sink_is_served_at_once_under_another_address_and_not_at_all_without_one() {
-        let (one, other) = ("one".to_owned(), "other".to_owned());
+    fn sink_is_served_at_once_for_another_target_and_not_at_all_without_one() {
+        let target = |address: &str, token: &str| Target {
+            address: address.to_owned(),
+            token: Some(Secret::new(token.to_owned())),
+            network: None,
+        };
+        let (one, other, new) = (target("one", "a"), target("other", "a"), target("one", "b"));
         let mut sink = Sink::new(at(0), Some(one.clone()));
         sink.finished(&outcome(true, Some(600)), 3600, 1000, 0);
         assert_eq!(sink.due(Some(&one)), Some(at(1600)));
-        for address in [Some(&other), None] {
-            assert_eq!(sink.due(address), Some(Timestamp::MIN), "what one wants says nothing about another");
+        for target in [Some(&other), Some(&new), None] {
+            assert_eq!(sink.due(target), Some(Timestamp::MIN), "what one wants says nothing about another");
         }
         let gone = Sink::new(at(0), None);
         assert_eq!(gone.due(None), None);

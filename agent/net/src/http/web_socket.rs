@@ -1,9 +1,9 @@
-//! Connections of WebSocket (RFC 6455), through the same proxies and with the same trust as every request. Binary messages only: what
-//! else arrives ends the connection.
+//! Connections of WebSocket (RFC 6455), through the same proxies and with the same trust as every request. Binary messages only: a text
+//! ends the connection, and so does a server that does nothing but ping.
 
 use std::time::Duration;
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use reqwest::Upgraded;
 use reqwest::header::{CONNECTION, HeaderMap, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use tokio_tungstenite::WebSocketStream;
@@ -20,9 +20,15 @@ const SEND_LIMIT: Duration = Duration::from_secs(20);
 /// The buffers of an idle connection are small, in bytes.
 const BUFFER: usize = 4096;
 
+/// So many pings and pongs may come between two messages.
+const MAXIMUM_CONTROLS: u32 = 1000;
+
 /// An open connection.
 #[derive(Debug)]
-pub struct WebSocket(WebSocketStream<Upgraded>);
+pub struct WebSocket {
+    stream: WebSocketStream<Upgraded>,
+    controls: u32,
+}
 
 /// Why a connection has ended.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +42,9 @@ pub enum WebSocketError {
     /// A text was sent.
     #[error("a text arrived where only bytes are expected")]
     Text,
+    /// The other side sends pings and nothing else.
+    #[error("{MAXIMUM_CONTROLS} pings arrived, and no message")]
+    Pings,
     /// A message did not leave in time.
     #[error("a message could not be sent within {} seconds", SEND_LIMIT.as_secs())]
     TooSlow,
@@ -87,7 +96,7 @@ impl Http {
                 .max_frame_size(Some(limit));
             let stream =
                 WebSocketStream::from_raw_socket(connection, Role::Client, Some(configuration)).await;
-            Ok(WebSocket(stream))
+            Ok(WebSocket { stream, controls: 0 })
         };
         let opened = tokio::time::timeout(DOCUMENT_LIMIT, opening).await;
         opened.unwrap_or_else(|_| Err(HttpError::TooSlow { host: host(url) }))
@@ -115,7 +124,7 @@ impl WebSocket {
     /// # Errors
     /// The connection has ended, or the message did not leave in time.
     pub async fn send(&mut self, message: Vec<u8>) -> Result<(), WebSocketError> {
-        let sending = self.0.send(Message::Binary(message.into()));
+        let sending = self.stream.send(Message::Binary(message.into()));
         Ok(tokio::time::timeout(SEND_LIMIT, sending).await.map_err(|_| WebSocketError::TooSlow)??)
     }
 
@@ -125,19 +134,35 @@ impl WebSocket {
     /// The connection has ended.
     pub async fn receive(&mut self) -> Result<Vec<u8>, WebSocketError> {
         loop {
-            match self.0.next().await.ok_or(WebSocketError::Closed)?? {
-                Message::Binary(bytes) => return Ok(bytes.into()),
+            match self.stream.next().await.ok_or(WebSocketError::Closed)?? {
+                Message::Binary(bytes) => {
+                    self.controls = 0;
+                    return Ok(bytes.into());
+                }
                 Message::Text(_) => return Err(WebSocketError::Text),
                 Message::Close(_) => return Err(WebSocketError::Closed),
-                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {
+                    self.controls += 1;
+                    if self.controls > MAXIMUM_CONTROLS {
+                        return Err(WebSocketError::Pings);
+                    }
+                }
             }
         }
+    }
+
+    /// A message that has arrived already; `None` if there is none.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub fn arrived(&mut self) -> Result<Option<Vec<u8>>, WebSocketError> {
+        self.receive().now_or_never().transpose()
     }
 
     /// Says goodbye, and does not wait long for an answer.
     pub async fn close(mut self) {
         // It is over in any case.
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.0.close(None)).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.stream.close(None)).await;
     }
 }
 

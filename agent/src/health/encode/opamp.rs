@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use policy_schema::Open;
+use policy_schema::{Code, Open};
 use prost::Message as _;
 use protocol::health::{ComponentHealth, ComponentName, State};
 use protocol::opamp::{self, KeyValue, PackageStatusEnum as Package, RemoteConfigStatuses as Policy};
@@ -182,7 +182,13 @@ fn packages(report: &Report) -> opamp::PackageStatuses {
 
 fn app_package(report: &Report) -> (Package, &str) {
     let update = report.health.components.iter().find(|part| part.name == ComponentName::Update);
-    if let Some(failed) = update.filter(|part| matches!(part.known_state(), State::Fail | State::Error)) {
+    let installs = [Code::UpdateInstallFailed, Code::UpdateRolledBack, Code::UpdateGivenUp];
+    let has_failed = |part: &&ComponentHealth| {
+        let code = part.code.as_ref().and_then(Open::known);
+        matches!(part.known_state(), State::Fail | State::Error)
+            && code.is_some_and(|code| installs.contains(&code))
+    };
+    if let Some(failed) = update.filter(has_failed) {
         return (Package::InstallFailed, &failed.reason);
     }
     let stage = report.status.update.progress.as_ref().map(|progress| &progress.stage);
@@ -279,6 +285,15 @@ mod tests {
         report.status.app.installed = None;
         assert!(!parts(&report).packages.packages.contains_key("lab-notes"));
         set(&mut report, ComponentName::Update, State::Fail);
+        assert!(
+            !parts(&report).packages.packages.contains_key("lab-notes"),
+            "a feed that is down installs nothing"
+        );
+        for part in &mut report.health.components {
+            if part.name == ComponentName::Update {
+                part.code = Some(Code::UpdateInstallFailed.into());
+            }
+        }
         let failed = &parts(&report).packages.packages["lab-notes"];
         assert_eq!(failed.status, i32::from(Package::InstallFailed));
         assert_eq!(

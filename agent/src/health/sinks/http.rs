@@ -19,6 +19,8 @@ use crate::state;
 
 pub(crate) use receiver::{Known, Receiver};
 
+use receiver::Undelivered;
+
 mod receiver;
 
 /// How often a report may fail while others are taken.
@@ -306,7 +308,12 @@ async fn post(http: &Http, receiver: &mut Receiver, sequence: u64, body: &impl S
     };
     let response = match receiver.post(http, &json).await {
         Ok(response) => response,
-        Err(reason) => return Verdict::Later(undelivered(receiver, &reason), None),
+        Err(Undelivered { reason, only_this: true }) => {
+            return Verdict::Failed(undelivered(receiver, &reason));
+        }
+        Err(Undelivered { reason, only_this: false }) => {
+            return Verdict::Later(undelivered(receiver, &reason), None);
+        }
     };
     // What it took before it may not take any more, and then says so (RFC 9110, section 15.5.16).
     if response.status == 415 && receiver.known.gzip {

@@ -17,7 +17,7 @@ pub(crate) mod otlp;
 pub(crate) mod textfile;
 
 /// The longest Retry-After that is obeyed, in seconds.
-const LONGEST_RETRY_AFTER: u64 = 24 * 60 * 60;
+pub(super) const LONGEST_RETRY_AFTER: u64 = 24 * 60 * 60;
 /// A shorter body is not compressed, in bytes.
 const WORTH_COMPRESSING: usize = 512;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use net::chain;
 use net::http::{Http, HttpError, Network, WebSocket};
+use platform::clock;
 use platform::file::Access;
 use platform::state::StateFile;
 use policy_schema::value::without_web_socket;
@@ -34,6 +35,8 @@ const MAXIMUM_RESPONSE: usize = 1024 * 1024;
 const RESPONSE_LIMIT: Duration = Duration::from_secs(20);
 /// How long the agent takes to say goodbye.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
+/// A connection that ends before this ended soon: something in between may cut what is quiet for a minute.
+const LASTING: Duration = Duration::from_mins(10);
 /// So many messages may arrive that respond to nothing, between two that do.
 const MAXIMUM_UNASKED: u32 = 100;
 
@@ -52,6 +55,10 @@ pub(crate) struct Client {
     device_id: String,
     session: Session,
     connection: Option<WebSocket>,
+    /// When it was opened, by the clock that nobody sets.
+    opened: Duration,
+    /// How many connections ended soon, one after the other.
+    short: u32,
     unasked: u32,
     /// Where the identifier is kept that the server gave to this device, and the one that is in it.
     file: StateFile<Given>,
@@ -74,8 +81,12 @@ pub(crate) enum Pushed {
     Everything,
     /// It said something else, which is noted.
     Noted,
-    /// The connection is over.
-    Closed(String),
+    /// It does not take what was sent before.
+    Refused(Problem),
+    /// It wants to be left alone, for so many seconds if it says so.
+    Later(Problem, Option<u64>),
+    /// The connection is over; so many before it ended soon as well.
+    Closed(String, u32),
 }
 
 /// Why a server does not have it.
@@ -114,8 +125,14 @@ impl Server {
         self.token.as_ref().map(Secret::expose)
     }
 
-    fn problem(&self, code: Code, reason: &str) -> Problem {
-        Problem::new(code, reason).key("OpampUrl").at(self.shown())
+    fn undelivered(&self, reason: &str) -> Problem {
+        let problem = Problem::new(Code::ReportUndelivered, reason).key("OpampUrl").at(self.shown());
+        problem.using("nothing: the next message says it")
+    }
+
+    fn rejected(&self, reason: &str) -> Problem {
+        let problem = Problem::new(Code::ReportRejected, reason).key("OpampUrl").at(self.shown());
+        problem.hint("check `OpampUrl` and `OpampToken`, and the log of the server".to_owned())
     }
 }
 
@@ -138,14 +155,9 @@ pub(crate) async fn send(
     let (problem, retry, retry_after) = match client.tell(&parts(&report)).await {
         Ok(()) => (None, false, None),
         Err(Failure::Passing(reason, retry_after)) => {
-            let problem = client.server.problem(Code::ReportUndelivered, &reason);
-            (Some(problem.using("nothing: the next message says it")), true, retry_after)
+            (Some(client.server.undelivered(&reason)), true, retry_after)
         }
-        Err(Failure::Lasting(reason)) => {
-            let problem = client.server.problem(Code::ReportRejected, &reason);
-            let hint = "check `OpampUrl` and `OpampToken`, and the log of the server";
-            (Some(problem.hint(hint.to_owned())), false, None)
-        }
+        Err(Failure::Lasting(reason)) => (Some(client.server.rejected(&reason)), false, None),
     };
     client.save();
     let interval = client.session.heartbeat();
@@ -176,6 +188,8 @@ impl Client {
             device_id: identity.device_id.clone(),
             session: Session::new(instance),
             connection: None,
+            opened: Duration::ZERO,
+            short: 0,
             unasked: 0,
             file,
             saved: instance,
@@ -224,11 +238,25 @@ impl Client {
         if !self.server.is_web_socket {
             return post(&self.server, message).await;
         }
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            None => self.connection.insert(open(&self.server).await?),
-        };
         let broken = |error| Failure::Passing(chain(&error), None);
+        let connection = if let Some(connection) = &mut self.connection {
+            connection
+        } else {
+            self.opened = clock::monotonic();
+            self.connection.insert(open(&self.server).await?)
+        };
+        // What came before does not respond to this.
+        while let Some(before) = connection.arrived().map_err(broken)? {
+            self.unasked += 1;
+            if self.unasked > MAXIMUM_UNASKED {
+                return Err(Failure::Passing(too_many(), None));
+            }
+            match self.session.received(unframed(&before)?, false) {
+                Answer::Taken | Answer::Everything => {}
+                Answer::Refused(reason) => return Err(Failure::Lasting(reason)),
+                Answer::Later(reason, pause) => return Err(Failure::Passing(reason, pause)),
+            }
+        }
         connection.send(framed(message)).await.map_err(broken)?;
         let response = tokio::time::timeout(RESPONSE_LIMIT, connection.receive()).await;
         let Ok(response) = response else {
@@ -246,19 +274,30 @@ impl Client {
                 Ok(message) if self.unasked < MAXIMUM_UNASKED => {
                     self.unasked += 1;
                     match self.session.received(message, false) {
-                        Answer::Taken | Answer::Refused(_) => return Pushed::Noted,
+                        Answer::Taken => return Pushed::Noted,
                         Answer::Everything => return Pushed::Everything,
-                        Answer::Later(reason, _) => reason,
+                        Answer::Refused(reason) => {
+                            self.session.forget();
+                            return Pushed::Refused(self.server.rejected(&reason));
+                        }
+                        Answer::Later(reason, pause) => {
+                            self.connection = None;
+                            self.session.forget();
+                            return Pushed::Later(self.server.undelivered(&reason), pause);
+                        }
                     }
                 }
-                Ok(_) => format!("the server sent {MAXIMUM_UNASKED} messages that nobody asked for"),
+                Ok(_) => too_many(),
                 Err(Failure::Passing(reason, _) | Failure::Lasting(reason)) => reason,
             },
             Err(error) => chain(&error),
         };
         self.connection = None;
         self.session.forget();
-        Pushed::Closed(reason)
+        let lasted = clock::monotonic().saturating_sub(self.opened);
+        let before = if lasted < LASTING { self.short } else { 0 };
+        self.short = before.saturating_add(1);
+        Pushed::Closed(reason, before)
     }
 
     /// Says goodbye, if the server can be expected to hear it.
@@ -300,6 +339,10 @@ impl Client {
             Err(error) => tracing::warn!("{}", chain(&error)),
         }
     }
+}
+
+fn too_many() -> String {
+    format!("the server sent {MAXIMUM_UNASKED} messages that nobody asked for")
 }
 
 /// Where the identifier is kept that a server gave.

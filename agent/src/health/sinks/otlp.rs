@@ -186,7 +186,9 @@ fn accepted(body: &[u8]) -> Result<(), Failure> {
     match count(&partial.rejected_data_points).saturating_add(count(&partial.rejected_log_records)) {
         0 => Ok(()),
         rejected => {
-            let message = partial.error_message.unwrap_or_default().chars().take(200).collect::<String>();
+            let message = partial.error_message.unwrap_or_default();
+            let message: String =
+                message.chars().filter(|character| !character.is_control()).take(200).collect();
             Err(Failure::Lasting(format!("the collector did not take {rejected} of the values: {message}")))
         }
     }

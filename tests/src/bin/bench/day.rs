@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::{field, median, peak, switches};
+use crate::{IDLE, field, median, peak, switches};
 
 /// A report as a device of this version writes it.
 const REPORT: &str = include_str!("../../../fixtures/frozen/0.1/report.json");
@@ -196,6 +196,11 @@ async fn quiet_day() -> anyhow::Result<()> {
     }
     let (_, _, without, _) = sums()?;
     let reloads = without.saturating_sub(after.2);
+    // Threads for blocking work end after ten quiet seconds.
+    tokio::time::sleep(Duration::from_secs(13)).await;
+    let idle = switches(id)?;
+    tokio::time::sleep(IDLE).await;
+    let idle = switches(id)?.saturating_sub(idle);
     let kibibytes = |from: u64, to: u64| {
         format!("{:.1} KiB", f64::from(u32::try_from((to - from) / 103).unwrap_or(0)) / 10.0)
     };
@@ -210,6 +215,7 @@ async fn quiet_day() -> anyhow::Result<()> {
         ("  processor time of the compressed clock", seconds(reloads), ""),
         ("  peak memory", format!("{:.1} MiB", peak(id)?), "10 MiB"),
         ("  wakeups of all threads", (after.3 - before.3).to_string(), ""),
+        ("  wakeups in an idle minute", idle.to_string(), "0"),
     ] {
         println!("{what:<44} {value:>10} {target:>26}");
     }

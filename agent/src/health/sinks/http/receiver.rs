@@ -36,6 +36,13 @@ pub(crate) struct Receiver {
     pub(super) refused: Option<Problem>,
 }
 
+/// Why a body did not get there.
+pub(super) struct Undelivered {
+    pub(super) reason: String,
+    /// Perhaps only this one.
+    pub(super) only_this: bool,
+}
+
 /// What a receiver said of itself since the agent started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Known {
@@ -98,36 +105,39 @@ impl Receiver {
     }
 
     /// Posts with the certificate, if there is one that the receiver takes; else with the token, if policy allows that.
-    pub(super) async fn post(&mut self, http: &Http, body: &[u8]) -> Result<Fetched, String> {
+    pub(super) async fn post(&mut self, http: &Http, body: &[u8]) -> Result<Fetched, Undelivered> {
         let payload = || payload("application/json", body.to_vec(), self.known.gzip);
+        let may_use_token = self.certificate != ReportCertificate::Required;
         if let Some(secure) = &self.secure {
-            let response = secure.post(&self.url, None, payload(), MAXIMUM_RESPONSE).await;
-            let why = match &response {
-                Ok(response) if matches!(response.status, 401 | 403) => {
-                    format!("it responded with status {}", response.status)
+            let (why, only_this) = match secure.post(&self.url, None, payload(), MAXIMUM_RESPONSE).await {
+                // 400, 495 and 496 are what servers say that look at the certificate after the handshake.
+                Ok(response) if matches!(response.status, 400 | 401 | 403 | 495 | 496) => {
+                    (format!("it responded with status {}", response.status), response.status == 400)
                 }
+                Ok(response) => return Ok(response),
                 Err(error) => match error.refused_certificate() {
-                    Some(why) => why.to_owned(),
-                    None => return Err(chain(error)),
+                    Some(why) => (why.to_owned(), false),
+                    // Whoever hangs up on a certificate may do so before anybody has read why.
+                    None if may_use_token && !error.never_arrived() => (chain(&error), false),
+                    None => return Err(Undelivered { reason: chain(&error), only_this: false }),
                 },
-                Ok(_) => return response.map_err(|error| chain(&error)),
             };
-            let may_use_token = self.certificate != ReportCertificate::Required;
             let using = if may_use_token { "`ReportEnrollmentToken`" } else { "nothing: reports wait" };
-            let message = format!("the receiver does not take the certificate of this device: {why}");
-            let problem = Problem::new(Code::ReportCertificateRefused, message.clone());
+            let reason = format!("the receiver does not take the certificate of this device: {why}");
+            let problem = Problem::new(Code::ReportCertificateRefused, reason.clone());
             self.refused = Some(problem.key("ReportCertificate").at(self.shown()).using(using));
             if !may_use_token {
-                return Err(message);
+                return Err(Undelivered { reason, only_this });
             }
             self.secure = None;
-        } else if self.certificate == ReportCertificate::Required {
-            return Err(
-                "there is no certificate for reports, and `ReportCertificate` is `required`".to_owned()
-            );
+        } else if !may_use_token {
+            let reason =
+                "there is no certificate for reports, and `ReportCertificate` is `required`".to_owned();
+            return Err(Undelivered { reason, only_this: false });
         }
         let token = self.token.as_ref().map(Secret::expose);
-        http.post(&self.url, token, payload(), MAXIMUM_RESPONSE).await.map_err(|error| chain(&error))
+        let response = http.post(&self.url, token, payload(), MAXIMUM_RESPONSE).await;
+        response.map_err(|error| Undelivered { reason: chain(&error), only_this: false })
     }
 
     /// What a successful response of the receiver says; `None` if it is not the receiver's own. A captive portal is successful as well.

@@ -151,7 +151,12 @@ impl Session {
 }
 
 fn refusal(error: &ServerErrorResponse) -> Answer {
-    let words: String = error.error_message.chars().take(MAXIMUM_EXCERPT).collect();
+    let words: String = error
+        .error_message
+        .chars()
+        .filter(|character| !character.is_control())
+        .take(MAXIMUM_EXCERPT)
+        .collect();
     let sentence = |what: &str| if words.is_empty() { what.to_owned() } else { format!("{what}: {words}") };
     match error.r#type() {
         ServerErrorResponseType::BadRequest => {
