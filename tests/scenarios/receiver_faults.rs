@@ -145,6 +145,30 @@ async fn receiver_that_says_something_else_is_named_and_no_report_is_lost() {
     }
 }
 
+/// A report that the receiver will never take stays on the device, and blocks no other.
+#[tokio::test]
+async fn report_that_is_refused_for_good_is_put_aside() {
+    for status in ["400 Bad Request", "413 Content Too Large", "422 Unprocessable Content"] {
+        let response = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+        let receiver = Receiver::start(Fault::Says(Box::leak(response.into_boxed_str()))).await;
+        let device = Device::new();
+        let policy =
+            format!("App = \"lab-notes\"\nProxyMode = \"direct\"\nReportUrl = \"{}\"\n", receiver.address);
+        device.push("50.toml", &policy);
+        let _agent = device.start_agent().await;
+        let problem = device.problem(Code::ReportRejected).await;
+        assert!(problem.message.contains(&status[..3]), "{problem}");
+        let using = problem.using.unwrap();
+        let aside = using.strip_prefix("nothing: it was put aside as ").unwrap();
+        let report: Value = serde_json::from_slice(&fs_err::read(aside).unwrap()).unwrap();
+        assert!(report["health"].is_object(), "{report}");
+        *receiver.fault.lock().unwrap() = FINE;
+        device.push("60.toml", "UpdateMode = \"sometimes\"\n");
+        device.machine_status_where("a delivery", |status| status.report.delivered_at.is_some()).await;
+        device.machine_status_where("an empty queue", |status| status.report.queued == 0).await;
+    }
+}
+
 #[tokio::test]
 async fn receiver_that_hangs_is_named_and_no_report_is_lost() {
     let words = "did not finish its response within 20 seconds";

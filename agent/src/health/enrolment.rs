@@ -45,8 +45,8 @@ pub(crate) struct Enrolment<'a> {
     pub(crate) wanted: ReportCertificate,
 }
 
-/// A certificate, and where it is from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A certificate, and where it is from. It holds a key, so it cannot print itself.
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Kept {
     /// The origin of its issuer.
     server: String,
@@ -65,8 +65,8 @@ pub(crate) struct Kept {
 }
 
 /// A request that was made and not answered with a certificate: the same key is in every repetition, so that an administrator who agrees to
-/// one agrees to all (RFC 7030, section 4.2.3).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// one agrees to all (RFC 7030, section 4.2.3). It cannot print itself either.
+#[derive(Serialize, Deserialize)]
 struct Pending {
     server: String,
     device_id: String,
@@ -289,7 +289,6 @@ impl Enrolment<'_> {
         };
         Http::with_identity(self.network, &made.identity().unwrap_or_default())
             .context("it cannot be used")?;
-        // Until it is kept, the same key is asked for again.
         Ok(made)
     }
 

@@ -236,7 +236,14 @@ async fn send(http: &Http, receiver: &mut Receiver, delivery: &mut DeliveryRepor
         };
         match post_report(http, receiver, report).await {
             Verdict::Accepted(_) => delivery.delivered = true,
-            Verdict::Refused(refusal) => delivery.problems.push(refusal),
+            // It stays on this device, for whoever wants to know what is wrong with it.
+            Verdict::Refused(refusal) => {
+                delivery.problems.push(match delivery.queue.put_aside(&path) {
+                    Ok(aside) => refusal.using(format!("nothing: it was put aside as {}", aside.display())),
+                    Err(error) => undelivered(receiver, &error.to_string()),
+                });
+                continue;
+            }
             // The next one tells whether the receiver fails, or only with this report.
             Verdict::Failed(problem) => {
                 failed.push((path, problem));
@@ -278,7 +285,7 @@ async fn send(http: &Http, receiver: &mut Receiver, delivery: &mut DeliveryRepor
 enum Verdict {
     /// The receiver has it, and says this.
     Accepted(Receipt),
-    /// The receiver will never take it: it is dropped, and said so.
+    /// The receiver will never take it: it is put aside, and said so.
     Refused(Problem),
     /// The receiver failed, perhaps only with this report.
     Failed(Problem),
@@ -334,9 +341,9 @@ async fn post(http: &Http, receiver: &mut Receiver, sequence: u64, body: &impl S
                         `any-success`. A captive portal responds like this too";
             Verdict::Later(undelivered(receiver, &reason).hint(hint.to_owned()), None)
         }
-        status @ (400 | 413 | 422) => {
-            Verdict::Refused(rejected(receiver, status).using("nothing: this report was dropped"))
-        }
+        status @ (400 | 413 | 422) => Verdict::Refused(
+            rejected(receiver, status).using("nothing: the next report says how the device is"),
+        ),
         status @ (401 | 403 | 404 | 405 | 410) => {
             Verdict::Later(rejected(receiver, status).using("the queue on disk"), None)
         }

@@ -200,6 +200,7 @@ impl Client {
     /// that a new one is tried at once.
     async fn tell(&mut self, parts: &Parts) -> Result<(), Failure> {
         self.unasked = 0;
+        self.take_arrived()?;
         let mut may_be_dead = self.connection.is_some();
         // One more for a server that wants everything, and one more for a connection that is dead.
         for _ in 0..3 {
@@ -217,46 +218,73 @@ impl Client {
                 }
             };
             may_be_dead = false;
-            match answer {
-                Answer::Taken => return Ok(()),
-                Answer::Everything => {}
-                Answer::Refused(reason) => {
-                    self.session.forget();
-                    return Err(Failure::Lasting(reason));
-                }
-                Answer::Later(reason, retry_after) => {
-                    self.connection = None;
-                    self.session.forget();
-                    return Err(Failure::Passing(reason, retry_after));
-                }
+            if !self.wants_everything(answer)? {
+                return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// Takes what has arrived already: it responds to nothing that is sent now.
+    fn take_arrived(&mut self) -> Result<(), Failure> {
+        while let Some(connection) = &mut self.connection {
+            let bytes = match connection.arrived() {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => break,
+                // A new one is opened.
+                Err(_) => {
+                    self.connection = None;
+                    self.session.forget();
+                    break;
+                }
+            };
+            let answer = self.unasked_answer(&bytes);
+            self.wants_everything(answer)?;
+        }
+        Ok(())
+    }
+
+    /// What a message means that responds to nothing.
+    fn unasked_answer(&mut self, bytes: &[u8]) -> Answer {
+        self.unasked += 1;
+        if self.unasked > MAXIMUM_UNASKED {
+            let reason = format!("the server sent {MAXIMUM_UNASKED} messages that nobody asked for");
+            return Answer::Later(reason, None);
+        }
+        match unframed(bytes) {
+            Ok(message) => self.session.received(message, false),
+            Err(Failure::Passing(reason, _) | Failure::Lasting(reason)) => Answer::Later(reason, None),
+        }
+    }
+
+    /// Follows an answer: whether the server wants everything now.
+    fn wants_everything(&mut self, answer: Answer) -> Result<bool, Failure> {
+        match answer {
+            Answer::Taken => Ok(false),
+            Answer::Everything => Ok(true),
+            Answer::Refused(reason) => {
+                self.session.forget();
+                Err(Failure::Lasting(reason))
+            }
+            Answer::Later(reason, retry_after) => {
+                self.connection = None;
+                self.session.forget();
+                Err(Failure::Passing(reason, retry_after))
+            }
+        }
     }
 
     async fn exchange(&mut self, message: &AgentToServer) -> Result<ServerToAgent, Failure> {
         if !self.server.is_web_socket {
             return post(&self.server, message).await;
         }
-        let broken = |error| Failure::Passing(chain(&error), None);
         let connection = if let Some(connection) = &mut self.connection {
             connection
         } else {
             self.opened = clock::monotonic();
             self.connection.insert(open(&self.server).await?)
         };
-        // What came before does not respond to this.
-        while let Some(before) = connection.arrived().map_err(broken)? {
-            self.unasked += 1;
-            if self.unasked > MAXIMUM_UNASKED {
-                return Err(Failure::Passing(too_many(), None));
-            }
-            match self.session.received(unframed(&before)?, false) {
-                Answer::Taken | Answer::Everything => {}
-                Answer::Refused(reason) => return Err(Failure::Lasting(reason)),
-                Answer::Later(reason, pause) => return Err(Failure::Passing(reason, pause)),
-            }
-        }
+        let broken = |error| Failure::Passing(chain(&error), None);
         connection.send(framed(message)).await.map_err(broken)?;
         let response = tokio::time::timeout(RESPONSE_LIMIT, connection.receive()).await;
         let Ok(response) = response else {
@@ -269,27 +297,19 @@ impl Client {
     /// Waits for what a server says unasked; for ever without a connection. Can be dropped at any time: nothing is lost.
     pub(crate) async fn pushed(&mut self) -> Pushed {
         let Some(connection) = &mut self.connection else { return std::future::pending().await };
-        let reason = match connection.receive().await {
-            Ok(bytes) => match unframed(&bytes) {
-                Ok(message) if self.unasked < MAXIMUM_UNASKED => {
-                    self.unasked += 1;
-                    match self.session.received(message, false) {
-                        Answer::Taken => return Pushed::Noted,
-                        Answer::Everything => return Pushed::Everything,
-                        Answer::Refused(reason) => {
-                            self.session.forget();
-                            return Pushed::Refused(self.server.rejected(&reason));
-                        }
-                        Answer::Later(reason, pause) => {
-                            self.connection = None;
-                            self.session.forget();
-                            return Pushed::Later(self.server.undelivered(&reason), pause);
-                        }
+        let received = connection.receive().await;
+        let reason = match received {
+            Ok(bytes) => {
+                let answer = self.unasked_answer(&bytes);
+                return match self.wants_everything(answer) {
+                    Ok(true) => Pushed::Everything,
+                    Ok(false) => Pushed::Noted,
+                    Err(Failure::Lasting(reason)) => Pushed::Refused(self.server.rejected(&reason)),
+                    Err(Failure::Passing(reason, pause)) => {
+                        Pushed::Later(self.server.undelivered(&reason), pause)
                     }
-                }
-                Ok(_) => too_many(),
-                Err(Failure::Passing(reason, _) | Failure::Lasting(reason)) => reason,
-            },
+                };
+            }
             Err(error) => chain(&error),
         };
         self.connection = None;
@@ -339,10 +359,6 @@ impl Client {
             Err(error) => tracing::warn!("{}", chain(&error)),
         }
     }
-}
-
-fn too_many() -> String {
-    format!("the server sent {MAXIMUM_UNASKED} messages that nobody asked for")
 }
 
 /// Where the identifier is kept that a server gave.
