@@ -96,7 +96,7 @@ async fn problem_where(device: &Device, code: Code, words: &str) -> Problem {
 }
 
 #[tokio::test]
-async fn device_enrols_once_renews_in_time_and_enrols_again_when_it_was_away_for_too_long() {
+async fn device_enrols_once_renews_in_time_and_enrols_again_after_expiry() {
     let (device, receiver, agent, minutes) = device_with("required").await;
     let report_with_it = receiver.request_where("a report with a certificate", with_serial("1000")).await;
     let id = device.report().await.device_id;

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_skipped_and_what_is_no_message_is_an_error() {
+    fn unknown_fields_are_skipped_and_other_bytes_are_refused() {
         // Field 9 (a command), field 100, and then the flags.
         let read = ServerToAgent::decode(&[0x4a, 0x02, 0x08, 0x00, 0xa2, 0x06, 0x01, 0x78, 0x30, 0x01][..]);
         assert_eq!(read.unwrap(), ServerToAgent { flags: REPORT_FULL_STATE, ..ServerToAgent::default() });

@@ -178,7 +178,7 @@ impl Enrolment<'_> {
         }
     }
 
-    /// The key of a request that was made before, or a new one, with what is noted about it.
+    /// The key of the pending request, or a new one, with the request as it is kept.
     fn request(&self, operation: &str, file: &StateFile<Pending>) -> anyhow::Result<(KeyPair, Pending)> {
         let is_same = |pending: &Pending| {
             pending.server == self.server()

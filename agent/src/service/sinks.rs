@@ -283,7 +283,7 @@ impl Service {
         let random = u64::from_le_bytes(random::bytes());
         let opamp = &mut self.sinks.opamp;
         let due = match pushed {
-            Pushed::Noted => {
+            Pushed::NothingToDo => {
                 let heartbeat = self.sinks.client.as_ref().and_then(Client::heartbeat);
                 heartbeat.map(|seconds| clock::after(now, seconds))
             }

@@ -190,7 +190,7 @@ mod tests {
 
     /// A state that has ended would last for ever if nobody said that it is not so any more.
     #[test]
-    fn what_is_not_so_is_said_first_and_after_each_change_of_state() {
+    fn zero_values_are_sent_first_and_after_each_change_of_state() {
         let zeros = |body: &[u8]| values(body).iter().filter(|value| **value == 0.0).count();
         let mut report = sample_report(sample_status(), 1);
         let (first, so) = metrics(&report, None);

@@ -79,8 +79,8 @@ struct Given {
 pub(crate) enum Pushed {
     /// The server wants everything.
     Everything,
-    /// It said something else, which is noted.
-    Noted,
+    /// It said something that asks for nothing now.
+    NothingToDo,
     /// It does not take what was sent before.
     Refused(Problem),
     /// It wants to be left alone, for so many seconds if it says so.
@@ -303,7 +303,7 @@ impl Client {
                 let answer = self.unasked_answer(&bytes);
                 return match self.wants_everything(answer) {
                     Ok(true) => Pushed::Everything,
-                    Ok(false) => Pushed::Noted,
+                    Ok(false) => Pushed::NothingToDo,
                     Err(Failure::Lasting(reason)) => Pushed::Refused(self.server.rejected(&reason)),
                     Err(Failure::Passing(reason, pause)) => {
                         Pushed::Later(self.server.undelivered(&reason), pause)

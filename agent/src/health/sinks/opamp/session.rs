@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_has_is_left_out_and_a_heartbeat_is_small() {
+    fn unchanged_parts_are_left_out_and_heartbeat_is_small() {
         let mut session = session();
         let first = session.message(&parts("pass"));
         assert!(first.is_whole() && first.health.is_some() && first.sequence_num == 1);
