@@ -50,7 +50,11 @@ async fn service_of_installed_msi_applies_policy_and_reports() {
     windows.settings_become(3).await;
     let written = windows.registry(QUICK).await;
     assert!(written.contains("DisableSocialLogin    REG_DWORD    0x1"), "{written}");
-    let report = receiver.report_where("a report", |_| true).await;
+    let report = until("a report", async || match receiver.reports().pop() {
+        Some(report) => Ok(report),
+        None => Err(String::from_utf8_lossy(&windows.steward(&["status"]).await.stdout).into_owned()),
+    })
+    .await;
     assert_eq!(report.status.agent_version, CURRENT);
 
     // What detection rules and the event log find.
@@ -61,7 +65,12 @@ async fn service_of_installed_msi_applies_policy_and_reports() {
 
     // A service that is stopped and started by an administrator.
     windows.wine(&["net", "stop", "Steward"]).await;
-    assert!(service(&windows).await.contains("STOPPED"));
+    // With both cores busy, `net` does not wait long enough.
+    until("the service has stopped", async || {
+        let state = service(&windows).await;
+        if state.contains("STOPPED") { Ok(()) } else { Err(state) }
+    })
+    .await;
     windows.wine(&["net", "start", "Steward"]).await;
     windows.settings_become(3).await;
 }

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use net::http::Network;
 use net::server::listen_later;
 use platform::file::Access;
 use platform::lock::Lock;
@@ -19,7 +18,7 @@ use platform::paths::Paths;
 use platform::policy::Watch;
 use platform::watch::Hint;
 use platform::{clock, file, ipc, native, random, service};
-use policy_schema::{Code, Policy, Problem};
+use policy_schema::{Code, Problem};
 use protocol::health::history::HealthHistory;
 use protocol::status::MAXIMUM_PROBLEMS;
 use protocol::update::Command;
@@ -31,6 +30,7 @@ use crate::app::observe::Found;
 use crate::app::ownership::OwnershipRecord;
 use crate::health::identity::Identity;
 use crate::health::queue::Queue;
+use crate::health::sinks::Target;
 use crate::health::sinks::http::Known;
 use crate::health::sources::sessions::{self, Sessions};
 use crate::policy::{self, Read, Snapshot};
@@ -357,11 +357,7 @@ impl Service {
         };
         let before = std::mem::replace(&mut self.snapshot, snapshot);
         let (old, new) = (&before.resolved.policy, &self.snapshot.resolved.policy);
-        let receiver = |policy: &Policy| {
-            let (url, token) = (policy.report_url.clone(), policy.report_enrollment_token.clone());
-            (url, token, policy.report_certificate, Network::from(policy))
-        };
-        if receiver(old) != receiver(new) {
+        if Target::of_reports(old) != Target::of_reports(new) {
             let by = clock::after(now, 1 + u64::from(random::bytes::<1>()[0]) % 3);
             self.delivery = self.delivery.step(delivery::Event::OtherReceiver { by });
         }

@@ -94,7 +94,7 @@ impl Service {
 
     pub(super) fn delivery_finished(&mut self, delivery: DeliveryReport) {
         let DeliveryReport { queue, problems, delivered, not_made, retry_after, finished_at, .. } = delivery;
-        let is_of_other = !delivery.known.is_of(self.snapshot.resolved.policy.report_url.as_deref());
+        let is_of_other = !delivery.known.is_of(&self.snapshot.resolved.policy);
         self.receiver = delivery.known;
         self.certificate_until = delivery.certificate_until;
         self.note_posture(&delivery.protections, finished_at);

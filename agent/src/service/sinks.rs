@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use net::http::Network;
 use platform::{clock, random};
-use policy_schema::{Policy, Problem, Secret};
+use policy_schema::Problem;
 use protocol::report::Destination;
 
 use super::event::Event;
@@ -15,7 +14,7 @@ use super::recurring::{self, Recurring};
 use super::{Service, delivery};
 use crate::health::sinks::opamp::{self, Client, Pushed, Server};
 use crate::health::sinks::otlp::{self, Collector, Told};
-use crate::health::sinks::{Kind, SinkOutcome, textfile};
+use crate::health::sinks::{Kind, SinkOutcome, Target, textfile};
 
 /// So long after a change a sink is served, in milliseconds: changes come in groups.
 const SETTLED: u64 = 1000;
@@ -32,29 +31,8 @@ pub(super) struct Sink {
     schedule: Recurring,
     failures: u32,
     problem: Option<Problem>,
-    /// For whom it was served last. What is known about one says nothing about another.
+    /// For whom it was served last.
     target: Option<Target>,
-}
-
-/// Whom a sink serves: the address or path, and how to get there. With another token or another way, what failed may work.
-#[derive(Clone, Debug, PartialEq)]
-struct Target {
-    address: String,
-    token: Option<Secret>,
-    network: Option<Network>,
-}
-
-impl Target {
-    /// Whom policy names.
-    fn of(kind: Kind, policy: &Policy) -> Option<Self> {
-        let (address, token) = match kind {
-            Kind::Textfile => (&policy.report_textfile, &None),
-            Kind::Otlp => (&policy.otlp_url, &policy.otlp_token),
-            Kind::Opamp => (&policy.opamp_url, &policy.opamp_token),
-        };
-        let network = (kind != Kind::Textfile).then(|| Network::from(policy));
-        Some(Self { address: address.clone()?, token: token.clone(), network })
-    }
 }
 
 /// All of them.
@@ -106,7 +84,7 @@ impl Sink {
 impl Sinks {
     /// An earlier run may have left a file that policy does not name any more; a collector has nothing that could be left.
     pub(super) fn new(now: Timestamp) -> Self {
-        let of_earlier_run = Some(Target { address: String::new(), token: None, network: None });
+        let of_earlier_run = Some(Target::plain(""));
         Self {
             textfile: Sink::new(now, of_earlier_run),
             otlp: Sink::new(now, None),
@@ -315,6 +293,8 @@ impl Service {
 
 #[cfg(test)]
 mod tests {
+    use policy_schema::Secret;
+
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -349,9 +329,8 @@ mod tests {
     #[test]
     fn sink_is_served_at_once_for_another_target_and_not_at_all_without_one() {
         let target = |address: &str, token: &str| Target {
-            address: address.to_owned(),
             token: Some(Secret::new(token.to_owned())),
-            network: None,
+            ..Target::plain(address)
         };
         let (one, other, new) = (target("one", "a"), target("other", "a"), target("one", "b"));
         let mut sink = Sink::new(at(0), Some(one.clone()));

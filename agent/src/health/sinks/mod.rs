@@ -5,9 +5,10 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use jiff::Timestamp;
-use net::http::Payload;
+use net::http::{Network, Payload};
 use platform::clock;
-use policy_schema::Problem;
+use policy_schema::settings::ReportCertificate;
+use policy_schema::{Policy, Problem, Secret};
 use protocol::health::Protection;
 use url::Url;
 
@@ -30,6 +31,46 @@ pub(crate) enum Kind {
     Otlp,
     /// `OpampUrl`.
     Opamp,
+}
+
+/// Whom a sink serves: the address or path, and how to get there. What is known about one says nothing about another, and with another
+/// token or another way, what failed may work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) address: String,
+    pub(crate) token: Option<Secret>,
+    pub(crate) certificate: ReportCertificate,
+    pub(crate) network: Option<Network>,
+}
+
+impl Target {
+    /// Whom policy names for a sink that keeps no queue.
+    pub(crate) fn of(kind: Kind, policy: &Policy) -> Option<Self> {
+        let (address, token) = match kind {
+            Kind::Textfile => (&policy.report_textfile, &None),
+            Kind::Otlp => (&policy.otlp_url, &policy.otlp_token),
+            Kind::Opamp => (&policy.opamp_url, &policy.opamp_token),
+        };
+        let network = (kind != Kind::Textfile).then(|| Network::from(policy));
+        let certificate = ReportCertificate::Never;
+        Some(Self { address: address.clone()?, token: token.clone(), certificate, network })
+    }
+
+    /// The receiver of reports that policy names.
+    pub(crate) fn of_reports(policy: &Policy) -> Option<Self> {
+        Some(Self {
+            address: policy.report_url.clone()?,
+            token: policy.report_enrollment_token.clone(),
+            certificate: policy.report_certificate,
+            network: Some(Network::from(policy)),
+        })
+    }
+
+    /// Without a token, by a direct way.
+    pub(crate) fn plain(address: &str) -> Self {
+        let certificate = ReportCertificate::Never;
+        Self { address: address.to_owned(), token: None, certificate, network: None }
+    }
 }
 
 /// What came of an attempt of a sink that keeps no queue: it tells how the device is, and what it could not tell the next attempt tells.

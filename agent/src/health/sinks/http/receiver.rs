@@ -11,7 +11,7 @@ use policy_schema::{Code, Policy, Problem, Secret};
 use protocol::report::Receipt;
 use url::Url;
 
-use super::super::{payload, shown};
+use super::super::{Target, payload, shown};
 use crate::health::enrolment::{Enrolment, Prepared};
 
 /// Only this many bytes of a response are read.
@@ -47,7 +47,7 @@ pub(super) struct Undelivered {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Known {
     /// Which one.
-    url: String,
+    target: Option<Target>,
     /// It takes requests that gzip has compressed.
     pub(super) gzip: bool,
     /// It takes heartbeats, and has a report with this digest since then.
@@ -55,9 +55,9 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Whether this is about the receiver at an address.
-    pub(crate) fn is_of(&self, url: Option<&str>) -> bool {
-        url == Some(self.url.as_str())
+    /// Whether this is about the receiver that policy names.
+    pub(crate) fn is_of(&self, policy: &Policy) -> bool {
+        self.target == Target::of_reports(policy)
     }
 
     /// Whether a heartbeat says as much as a report with this digest.
@@ -71,9 +71,11 @@ impl Known {
 impl Receiver {
     /// Where policy wants reports to go. What is known about another receiver says nothing about this one.
     pub(crate) fn of(policy: &Policy, known: &Known) -> Option<Self> {
-        let address = policy.report_url.clone()?;
-        let known =
-            if known.url == address { known.clone() } else { Known { url: address, ..Known::default() } };
+        let known = if known.is_of(policy) {
+            known.clone()
+        } else {
+            Known { target: Target::of_reports(policy), ..Known::default() }
+        };
         Some(Self {
             known,
             url: policy.report_url.as_ref()?.parse().ok()?,
