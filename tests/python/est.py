@@ -1,7 +1,7 @@
 """A receiver of reports with a certification authority of OpenSSL's: `est.py FOLDER`. Prints its address.
 
 It issues certificates by EST (RFC 7030) and takes reports with one of them, or with the token `enrol-token`. What arrives is a line of
-FOLDER/requests.jsonl. How it behaves says FOLDER/orders.json: `status` of an enrolment, `days` that a certificate is valid, `revoked`,
+FOLDER/arrived.jsonl. How it behaves says FOLDER/orders.json: `status` of an enrolment, `days` that a certificate is valid, `revoked`,
 `certificate_status` of a report with a certificate, or `hangs_up` on it."""
 
 import base64
@@ -113,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
         token = self.headers["authorization"]
         line = {"path": self.path, "device": names.get("commonName"), "token": token}
         line["serial"] = certificate.get("serialNumber")
-        with (folder / "requests.jsonl").open("a") as log:
+        with (folder / "arrived.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
         may = token == "Bearer enrol-token" or line["device"] is not None
         if not may:

@@ -1,6 +1,6 @@
 """An OpAMP server on OpenTelemetry's own messages: `opamp.py FOLDER`. Prints the ports for POST and for WebSocket.
 
-Each message that arrives is a line of FOLDER/messages.jsonl. How it responds says FOLDER/orders.json; what it sends unasked,
+Each message that arrives is a line of FOLDER/arrived.jsonl. How it responds says FOLDER/orders.json; what it sends unasked,
 FOLDER/push.json, which it removes."""
 
 import asyncio
@@ -39,7 +39,7 @@ def keep(transport, headers, body, **more):
         "headers": {name.lower(): value for name, value in headers.items()},
         **more,
     }
-    with (folder / "messages.jsonl").open("a") as log:
+    with (folder / "arrived.jsonl").open("a") as log:
         log.write(json.dumps(line) + "\n")
     return message
 
@@ -122,7 +122,7 @@ async def talk(socket):
 def refuse(_connection, _request):
     said = orders()
     if "status" in said:
-        with (folder / "messages.jsonl").open("a") as log:
+        with (folder / "arrived.jsonl").open("a") as log:
             log.write(json.dumps({"refused": said["status"]}) + "\n")
         return Response(said["status"], "as ordered", Headers({"Content-Length": "0"} | said.get("headers", {})), b"")
     return None

@@ -2,70 +2,34 @@
 #![expect(clippy::unwrap_used, reason = "everything here is a test or a part of one")]
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 
 use e2e::device::Device;
 use e2e::process::Process;
 use e2e::wait::until;
 use policy_schema::{Code, Problem};
 use serde_json::{Value, json};
-use tokio::process::Command;
 
-use super::external_provider::{ExternalProvider, python, script};
+use super::external_provider::OrderedServer;
 use super::fixture::movable_clock;
 
 const KEPT: &str = "var/lib/steward/private/enrolment.json";
 
-struct Receiver {
-    folder: PathBuf,
-    address: String,
-    _process: ExternalProvider,
-}
-
-impl Receiver {
-    async fn start(device: &Device) -> Self {
-        let folder = device.path("est");
-        fs_err::create_dir_all(&folder).unwrap();
-        let process =
-            ExternalProvider::start(Command::new(python()).arg(script("est.py")).arg(&folder)).await;
-        Self { folder, address: process.issuer.clone(), _process: process }
-    }
-
-    fn order(&self, orders: &Value) {
-        fs_err::write(self.folder.join("new"), orders.to_string()).unwrap();
-        fs_err::rename(self.folder.join("new"), self.folder.join("orders.json")).unwrap();
-    }
-
-    /// A policy for reports to this receiver.
-    fn policy(&self, certificate: &str, token: &str) -> String {
-        let authority = fs_err::read_to_string(self.folder.join("authority/ca.crt")).unwrap();
-        format!(
-            "App = \"lab-notes\"\nProxyMode = \"direct\"\nReportUrl = \"{}/v1/reports?key=1\"\n\
+/// A policy for reports to a receiver.
+fn policy(receiver: &OrderedServer, certificate: &str, token: &str) -> String {
+    let authority = fs_err::read_to_string(receiver.file("authority/ca.crt")).unwrap();
+    format!(
+        "App = \"lab-notes\"\nProxyMode = \"direct\"\nReportUrl = \"{}/v1/reports?key=1\"\n\
              ReportEnrollmentToken = \"{token}\"\nReportCertificate = \"{certificate}\"\n\
              AdditionalTrustedCertificates = [\"\"\"{authority}\"\"\"]\n",
-            self.address
-        )
-    }
-
-    fn requests(&self) -> Vec<Value> {
-        let text = fs_err::read_to_string(self.folder.join("requests.jsonl")).unwrap_or_default();
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-    }
-
-    async fn request_where(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
-        until(what, async || {
-            let requests = self.requests();
-            requests.iter().rev().find(|one| condition(one)).cloned().ok_or_else(|| format!("{requests:#?}"))
-        })
-        .await
-    }
+        receiver.address
+    )
 }
 
-async fn device_with(certificate: &str) -> (Device, Receiver, Process, impl Fn(u32) + use<>) {
+async fn device_with(certificate: &str) -> (Device, OrderedServer, Process, impl Fn(u32) + use<>) {
     let mut device = Device::new();
     let minutes = movable_clock(&mut device);
-    let receiver = Receiver::start(&device).await;
-    device.push("50.toml", &receiver.policy(certificate, "enrol-token"));
+    let receiver = OrderedServer::start(&device, "est.py").await;
+    device.push("50.toml", &policy(&receiver, certificate, "enrol-token"));
     let agent = device.start_agent().await;
     (device, receiver, agent, minutes)
 }
@@ -98,10 +62,10 @@ async fn problem_where(device: &Device, code: Code, words: &str) -> Problem {
 #[tokio::test]
 async fn device_enrols_once_renews_in_time_and_enrols_again_after_expiry() {
     let (device, receiver, agent, minutes) = device_with("required").await;
-    let report_with_it = receiver.request_where("a report with a certificate", with_serial("1000")).await;
+    let report_with_it = receiver.arrived_where("a report with a certificate", with_serial("1000")).await;
     let id = device.report().await.device_id;
     assert_eq!((&report_with_it["device"], &report_with_it["token"]), (&json!(id), &Value::Null));
-    let enrolment = &receiver.requests()[0];
+    let enrolment = &receiver.arrived()[0];
     assert_eq!(enrolment["path"], "/.well-known/est/simpleenroll");
     assert_eq!(enrolment["token"], "Bearer enrol-token");
     assert!(device.machine_status().await.report.certificate_until.is_some());
@@ -119,13 +83,13 @@ async fn device_enrols_once_renews_in_time_and_enrols_again_after_expiry() {
     report(&device, "Example Corp").await;
     days(&minutes, 59);
     report(&device, "Example").await;
-    assert!(receiver.requests().iter().skip(1).all(with_serial("1000")), "{:#?}", receiver.requests());
+    assert!(receiver.arrived().iter().skip(1).all(with_serial("1000")), "{:#?}", receiver.arrived());
     // In the last third it is renewed, with another key.
     days(&minutes, 61);
     report(&device, "Example Corp").await;
-    receiver.request_where("a report with the new one", with_serial("1001")).await;
+    receiver.arrived_where("a report with the new one", with_serial("1001")).await;
     let renewal =
-        receiver.request_where("its renewal", |one| one["path"] == "/.well-known/est/simplereenroll").await;
+        receiver.arrived_where("its renewal", |one| one["path"] == "/.well-known/est/simplereenroll").await;
     assert_eq!((&renewal["serial"], &renewal["token"]), (&json!("1000"), &Value::Null));
     assert_ne!(fs_err::read_to_string(&kept).unwrap(), text);
     // A renewal that fails leaves the one that is still valid.
@@ -141,27 +105,27 @@ async fn device_enrols_once_renews_in_time_and_enrols_again_after_expiry() {
     receiver.order(&json!({ "days": 400 }));
     days(&minutes, 120);
     report(&device, "Example Corp").await;
-    receiver.request_where("a report with the newest", with_serial("1002")).await;
+    receiver.arrived_where("a report with the newest", with_serial("1002")).await;
     device.machine_status_where("no problem", |status| status.problems.is_empty()).await;
 }
 
 #[tokio::test]
 async fn revoked_device_says_so_and_reports_with_its_token_only_if_policy_allows_that() {
     let (device, receiver, _agent, _minutes) = device_with("preferred").await;
-    receiver.request_where("a report with a certificate", with_serial("1000")).await;
+    receiver.arrived_where("a report with a certificate", with_serial("1000")).await;
     receiver.order(&json!({ "revoked": true }));
     report(&device, "Example Corp").await;
     let problem = problem_where(&device, Code::ReportCertificateRefused, "it is revoked").await;
     assert_eq!(problem.using.as_deref(), Some("`ReportEnrollmentToken`"));
     let with_token = |one: &Value| is_report(one) && one["token"] == "Bearer enrol-token";
-    receiver.request_where("a report with the token", with_token).await;
+    receiver.arrived_where("a report with the token", with_token).await;
     // Servers that look at the certificate after the handshake say 400; ones that hang up may do so before anybody has read why.
     for orders in [json!({ "certificate_status": 400 }), json!({ "hangs_up": true })] {
         receiver.order(&orders);
-        let before = receiver.requests().iter().filter(|one| with_token(one)).count();
+        let before = receiver.arrived().iter().filter(|one| with_token(one)).count();
         report(&device, &format!("Example {before}")).await;
         until("a report with the token", async || {
-            let now = receiver.requests().iter().filter(|one| with_token(one)).count();
+            let now = receiver.arrived().iter().filter(|one| with_token(one)).count();
             if now > before { Ok(()) } else { Err(now) }
         })
         .await;
@@ -171,17 +135,17 @@ async fn revoked_device_says_so_and_reports_with_its_token_only_if_policy_allows
     receiver.order(&json!({ "revoked": true }));
     // A device that was revoked does not get itself another certificate.
     let enrolments = |requests: Vec<Value>| requests.iter().filter(|one| !is_report(one)).count();
-    assert_eq!(enrolments(receiver.requests()), 1);
+    assert_eq!(enrolments(receiver.arrived()), 1);
 
-    device.push("50.toml", &receiver.policy("required", "enrol-token"));
+    device.push("50.toml", &policy(&receiver, "required", "enrol-token"));
     report(&device, "Example").await;
     let waits = |problem: &Problem| problem.using.as_deref() == Some("nothing: reports wait");
     device.machine_status_where("a problem", |status| status.problems.iter().any(waits)).await;
     device.machine_status_where("a report that waits", |status| status.report.queued > 0).await;
     // An administrator who lets it in again pushes another token: it enrols with that one, and the receiver decides.
-    device.push("50.toml", &receiver.policy("required", "another-token"));
+    device.push("50.toml", &policy(&receiver, "required", "another-token"));
     let is_other = |one: &Value| !is_report(one) && one["token"] == "Bearer another-token";
-    receiver.request_where("another enrolment", is_other).await;
+    receiver.arrived_where("another enrolment", is_other).await;
     let words = "refused `ReportEnrollmentToken`";
     let problem = problem_where(&device, Code::ReportEnrollmentFailed, words).await;
     assert!(problem.using.unwrap().contains("the certificate that is valid until"));
@@ -191,14 +155,14 @@ async fn revoked_device_says_so_and_reports_with_its_token_only_if_policy_allows
 async fn receiver_that_issues_none_is_named_and_a_copy_enrols_for_itself() {
     let (device, receiver, agent, _minutes) = device_with("never").await;
     receiver
-        .request_where("a report with the token", |one| is_report(one) && one["token"] != Value::Null)
+        .arrived_where("a report with the token", |one| is_report(one) && one["token"] != Value::Null)
         .await;
-    assert!(receiver.requests().iter().all(is_report), "policy wants none");
+    assert!(receiver.arrived().iter().all(is_report), "policy wants none");
     for (status, words) in
         [(404, "issues no certificates"), (403, "refused `ReportEnrollmentToken`"), (202, "has to agree")]
     {
         receiver.order(&json!({ "status": status }));
-        device.push("50.toml", &receiver.policy("preferred", "enrol-token"));
+        device.push("50.toml", &policy(&receiver, "preferred", "enrol-token"));
         report(&device, words).await;
         let problem = problem_where(&device, Code::ReportEnrollmentFailed, words).await;
         assert_eq!(problem.using.as_deref(), Some("`ReportEnrollmentToken`"));
@@ -207,14 +171,14 @@ async fn receiver_that_issues_none_is_named_and_a_copy_enrols_for_itself() {
     let pending = || fs_err::read_to_string(device.path("var/lib/steward/private/enrolment-pending.json"));
     let key = |text: String| serde_json::from_str::<Value>(&text).unwrap()["key"].clone();
     let first = key(pending().unwrap());
-    let asked = || receiver.requests().iter().filter(|one| !is_report(one)).count();
+    let asked = || receiver.arrived().iter().filter(|one| !is_report(one)).count();
     let before = asked();
     report(&device, "Example Org").await;
     until("another request", async || if asked() > before { Ok(()) } else { Err(before) }).await;
     assert_eq!(key(pending().unwrap()), first);
     receiver.order(&json!({}));
     report(&device, "Example").await;
-    receiver.request_where("a report with a certificate", with_serial("1000")).await;
+    receiver.arrived_where("a report with a certificate", with_serial("1000")).await;
     until("an end of the request", async || if pending().is_err() { Ok(()) } else { Err("it is there") })
         .await;
     let kept = fs_err::read_to_string(device.path(KEPT)).unwrap();
@@ -227,6 +191,6 @@ async fn receiver_that_issues_none_is_named_and_a_copy_enrols_for_itself() {
     text["machine"] = json!("another machine");
     fs_err::write(&identity, text.to_string()).unwrap();
     let _agent = device.start_agent().await;
-    let copy = receiver.request_where("a report of the copy", with_serial("1001")).await;
+    let copy = receiver.arrived_where("a report of the copy", with_serial("1001")).await;
     assert_ne!(copy["device"], original);
 }

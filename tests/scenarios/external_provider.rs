@@ -7,8 +7,9 @@ use std::process::Stdio;
 
 use e2e::device::Device;
 use e2e::provider::Provider;
-use e2e::wait::LIMIT;
+use e2e::wait::{LIMIT, until};
 use platform::environment;
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -52,6 +53,59 @@ impl ExternalProvider {
     pub(super) async fn next_line(&mut self) -> String {
         let line = tokio::time::timeout(LIMIT, self.output.next_line()).await;
         line.expect("a line in time").expect("readable output").expect("one more line")
+    }
+}
+
+/// A server that is ordered how to respond, and keeps what arrives: a script of `tests/python` whose first argument is a folder.
+pub(super) struct OrderedServer {
+    folder: PathBuf,
+    /// What it prints first: where it is.
+    pub(super) address: String,
+    _process: ExternalProvider,
+}
+
+impl OrderedServer {
+    pub(super) async fn start(device: &Device, name: &str) -> Self {
+        let folder = device.path(name);
+        fs_err::create_dir_all(&folder).expect("the disk has room");
+        let process = ExternalProvider::start(Command::new(python()).arg(script(name)).arg(&folder)).await;
+        Self { folder, address: process.issuer.clone(), _process: process }
+    }
+
+    /// A file in its folder.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Says how it responds from now on.
+    pub(super) fn order(&self, orders: &Value) {
+        self.write("orders.json", orders);
+    }
+
+    /// Writes a file that it reads, whole or not at all.
+    pub(super) fn write(&self, name: &str, value: &Value) {
+        fs_err::write(self.file("new"), value.to_string()).expect("the disk has room");
+        fs_err::rename(self.file("new"), self.file(name)).expect("both are here");
+    }
+
+    /// What arrived.
+    pub(super) fn arrived(&self) -> Vec<Value> {
+        let text = fs_err::read_to_string(self.file("arrived.jsonl")).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Begins anew.
+    pub(super) fn forget_arrived(&self) {
+        drop(fs_err::remove_file(self.file("arrived.jsonl")));
+    }
+
+    /// Waits for something to arrive; gives the last such thing.
+    pub(super) async fn arrived_where(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        until(what, async || {
+            let arrived = self.arrived();
+            arrived.iter().rev().find(|one| condition(one)).cloned().ok_or_else(|| format!("{arrived:#?}"))
+        })
+        .await
     }
 }
 

@@ -42,8 +42,7 @@ async fn settled(receiver: &Receiver, device: &Device) -> Report {
 
 /// Moves the clock of a device, each time by more than the longest time between two reports (an interval and a minute), and makes the agent look at it: it sleeps by another one.
 async fn at(device: &Device, clock: &impl Fn(u32), minutes: u32) {
-    // A receiver has a message before the agent knows that: its clock must not go on in between.
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    device.quiet().await;
     clock(minutes);
     device.printed(&["policy", "reload"]).await;
 }

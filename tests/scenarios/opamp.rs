@@ -1,38 +1,30 @@
 //! Health for an OpAMP server, over both of its transports, read with OpenTelemetry's own messages.
 #![expect(clippy::unwrap_used, reason = "everything here is a test or a part of one")]
 
-use std::path::PathBuf;
-
 use e2e::device::Device;
 use e2e::process::Process;
 use e2e::wait::until;
 use policy_schema::Code;
 use serde_json::{Value, json};
-use tokio::process::Command;
 
-use super::external_provider::{ExternalProvider, python, script};
+use super::external_provider::OrderedServer;
 use super::fixture::movable_clock;
 
-/// A server that is ordered how to respond.
+/// A server for both transports.
 struct Server {
-    folder: PathBuf,
+    ordered: OrderedServer,
     post: String,
     web_socket: String,
-    _process: ExternalProvider,
 }
 
 impl Server {
     async fn start(device: &Device) -> Self {
-        let folder = device.path("opamp");
-        fs_err::create_dir_all(&folder).unwrap();
-        let process =
-            ExternalProvider::start(Command::new(python()).arg(script("opamp.py")).arg(&folder)).await;
-        let (post, web_socket) = process.issuer.split_once(' ').unwrap();
+        let ordered = OrderedServer::start(device, "opamp.py").await;
+        let (post, web_socket) = ordered.address.split_once(' ').unwrap();
         Self {
-            folder,
             post: format!("http://127.0.0.1:{post}/v1/opamp?key=secret"),
             web_socket: format!("ws://127.0.0.1:{web_socket}/v1/opamp?key=secret"),
-            _process: process,
+            ordered,
         }
     }
 
@@ -42,32 +34,18 @@ impl Server {
     }
 
     fn order(&self, orders: &Value) {
-        self.write("orders.json", orders);
+        self.ordered.order(orders);
     }
 
     fn push(&self, pushed: &Value) {
-        self.write("push.json", pushed);
+        self.ordered.write("push.json", pushed);
     }
 
-    fn write(&self, name: &str, value: &Value) {
-        fs_err::write(self.folder.join("new"), value.to_string()).unwrap();
-        fs_err::rename(self.folder.join("new"), self.folder.join(name)).unwrap();
-    }
-
+    /// Messages, without the connections that were refused.
     fn received(&self) -> Vec<Value> {
-        let text = fs_err::read_to_string(self.folder.join("messages.jsonl")).unwrap_or_default();
-        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.filter(|line| line.get("message").is_some()).collect()
-    }
-
-    /// Messages, and connections that were refused.
-    fn attempts(&self) -> usize {
-        let text = fs_err::read_to_string(self.folder.join("messages.jsonl")).unwrap_or_default();
-        text.lines().count()
-    }
-
-    fn forget_received(&self) {
-        let _ = fs_err::remove_file(self.folder.join("messages.jsonl"));
+        let mut arrived = self.ordered.arrived();
+        arrived.retain(|line| line.get("message").is_some());
+        arrived
     }
 
     async fn message_where(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
@@ -179,14 +157,14 @@ async fn server_is_told_everything_once_and_then_what_changes() {
         server.settled(&device).await;
 
         // And nothing but that it is there, after the interval of policy.
-        tokio::time::sleep(std::time::Duration::from_secs(6)).await;
-        server.forget_received();
+        device.quiet().await;
+        server.ordered.forget_arrived();
         minutes(65);
         device.printed(&["policy", "reload"]).await;
         let heartbeat = server.message_where("a heartbeat", is_heartbeat).await;
         assert!(heartbeat["size"].as_u64().unwrap() <= 64, "{heartbeat}");
         // The last message says that it goes, unless one is under way.
-        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        device.quiet().await;
         agent.stop().await;
         server.message_where("a farewell", |one| one["message"].get("agent_disconnect").is_some()).await;
         if name == "ws" {
@@ -207,7 +185,7 @@ async fn server_asks_for_everything_gives_another_identifier_and_decides_nothing
         let (device, agent, _minutes) = device_of(address, device).await;
         server.message_where("its new identifier", |one| one["uid"] == new && is_whole(one)).await;
         let hash = device.report().await.status.policy.hash;
-        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        device.quiet().await;
         // It asks for everything with each response, and gets everything once for each thing that there is to say.
         assert!(server.received().len() <= 8, "{:#?}", server.received());
         assert_eq!(device.report().await.status.policy.hash, hash);
@@ -216,7 +194,7 @@ async fn server_asks_for_everything_gives_another_identifier_and_decides_nothing
         agent.stop().await;
 
         // It is kept over a start of the agent.
-        server.forget_received();
+        server.ordered.forget_arrived();
         server.order(&json!({}));
         let _agent = device.start_agent().await;
         let first = server.message_where("the first message", |_| true).await;
@@ -235,22 +213,31 @@ async fn server_asks_for_everything_gives_another_identifier_and_decides_nothing
 async fn connection_that_ends_is_opened_again_and_what_an_old_one_says_is_not_heard() {
     let device = Device::new();
     let server = Server::start(&device).await;
-    let (device, _agent, _minutes) = device_of(&server.web_socket, device).await;
+    let (device, _agent, minutes) = device_of(&server.web_socket, device).await;
     server.settled(&device).await;
+    device.quiet().await;
     server.push(&json!({ "close": true }));
-    // Within half a minute: all devices of a fleet may have lost it.
     let on = |number: u32| move |one: &Value| one["connection"] == number && is_whole(one);
-    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-    server.message_where("another connection", on(2)).await;
+    // After a pause: all devices of a fleet may have lost it.
+    let comes_back = async |number: u32, after: u32| {
+        until("a pause", async || if device.is_quiet().await { Err(()) } else { Ok(()) }).await;
+        minutes(after);
+        until("another connection", async || {
+            device.printed(&["policy", "reload"]).await;
+            let received = server.received();
+            if received.iter().any(on(number)) { Ok(()) } else { Err(format!("{received:#?}")) }
+        })
+        .await;
+    };
+    comes_back(2, 2).await;
     // A server that has lost its data asks for it on the open connection.
-    server.forget_received();
+    server.ordered.forget_arrived();
     server.push(&json!({ "flags": 1 }));
     server.message_where("everything", on(2)).await;
     // One that never stops is hung up on, and called again later.
     server.push(&json!({ "times": 150 }));
     device.problem(Code::ReportUndelivered).await;
-    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-    server.message_where("another connection", on(3)).await;
+    comes_back(3, 40).await;
 }
 
 /// A connection can be dead without anybody noticing: a new one is tried at once, and only then something is wrong.
@@ -260,7 +247,7 @@ async fn server_that_is_silent_is_called_once_more_and_then_is_a_problem() {
     let server = Server::start(&device).await;
     let (device, _agent, _minutes) = device_of(&server.web_socket, device).await;
     server.settled(&device).await;
-    server.forget_received();
+    server.ordered.forget_arrived();
     server.order(&json!({ "silent": true }));
     device.push("60.toml", "UpdateMode = \"sometimes\"\n");
     server.message_where("another connection", |one| one["connection"] == 2 && is_whole(one)).await;
@@ -292,14 +279,14 @@ async fn server_that_fails_is_left_alone_and_one_that_refuses_is_an_error() {
         let is_busy = orders.get("retry_after").is_some() || orders.get("headers").is_some();
         if is_busy {
             // Whatever changes, it is not called before the time that it named.
-            let attempts = server.attempts();
+            let attempts = server.ordered.arrived().len();
             assert!(attempts > 0);
             device.push("60.toml", "OrganizationName = \"Example Corp\"\n");
             device.settings_become(5).await;
             minutes(90);
             device.printed(&["policy", "reload"]).await;
             tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-            assert_eq!(server.attempts(), attempts);
+            assert_eq!(server.ordered.arrived().len(), attempts);
         }
         server.order(&json!({}));
         minutes(125);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use net::client::{CallError, call};
 use policy_schema::{Code, Problem};
 use protocol::agent::STATUS;
@@ -13,7 +14,7 @@ use protocol::broker::TokenResponse;
 use protocol::endpoint::{Endpoint, Nothing};
 use protocol::overview::Overview;
 use protocol::policy::ResolvedPolicy;
-use protocol::report::Report;
+use protocol::report::{Preview, Report};
 use protocol::status::Status;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -251,6 +252,26 @@ impl Device {
     /// It prints no report.
     pub async fn report(&self) -> Report {
         self.json(&["report", "--format", "json"]).await.expect("report prints a report")
+    }
+
+    /// Waits until the agent has nothing to send within the next minute: everything was said, and it knows that it arrived.
+    ///
+    /// # Panics
+    /// It prints no preview.
+    pub async fn quiet(&self) {
+        until("nothing to send", async || if self.is_quiet().await { Ok(()) } else { Err(()) }).await;
+    }
+
+    /// Whether the agent has nothing to send within the next minute.
+    ///
+    /// # Panics
+    /// It prints no preview.
+    pub async fn is_quiet(&self) -> bool {
+        let shown = self.json(&["report", "--show", "--json"]).await;
+        let preview: Preview = shown.expect("it prints a preview");
+        let minute = preview.report.sent_at.as_second() + 60;
+        let is_later = |next: Option<Timestamp>| next.is_some_and(|next| next.as_second() > minute);
+        preview.destinations.iter().all(|destination| is_later(destination.next))
     }
 
     /// `steward token --json`, with more arguments.

@@ -2,9 +2,9 @@
 //!
 //! In: the network settings of policy ([`Network`]) and requests. Out: responses, or an [`HttpError`]. Called by the
 //! broker, the doctor, updates and reports. Each task makes a client and drops it, so that an idle process holds no
-//! connection and no trust store.
+//! connection and no trust store. Tasks that run at the same time share one: to read the trust store costs most of a small request.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -96,17 +96,31 @@ pub struct Payload {
 /// A client with its limits.
 #[derive(Clone)]
 pub struct Http {
-    client: Client,
+    client: Arc<Client>,
     routing: Routing,
 }
 
+/// The clients that are in use, to be shared.
+static SHARED: Mutex<Vec<(Network, Weak<Client>, Routing)>> = Mutex::new(Vec::new());
+
 impl Http {
-    /// Makes a client.
+    /// Makes a client, or shares one that is in use.
     ///
     /// # Errors
     /// A proxy address or a certificate cannot be used.
     pub fn new(network: &Network) -> Result<Self, HttpError> {
-        Self::with(network, |builder| builder)
+        // Held meanwhile, so that two tasks that begin together make one.
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.retain(|(_, client, _)| client.strong_count() > 0);
+        let known = shared.iter().find(|(of, _, _)| of == network);
+        if let Some((client, routing)) =
+            known.and_then(|(_, client, routing)| client.upgrade().zip(Some(routing)))
+        {
+            return Ok(Self { client, routing: routing.clone() });
+        }
+        let made = Self::with(network, |builder| builder)?;
+        shared.push((network.clone(), Arc::downgrade(&made.client), made.routing.clone()));
+        Ok(made)
     }
 
     fn with(network: &Network, more: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Self, HttpError> {
@@ -117,7 +131,7 @@ impl Http {
         if !usable.is_empty() {
             builder = builder.tls_certs_merge(usable);
         }
-        Ok(Self { client: builder.build().map_err(HttpError::Settings)?, routing })
+        Ok(Self { client: Arc::new(builder.build().map_err(HttpError::Settings)?), routing })
     }
 
     /// Makes a client that shows a certificate to servers that ask for one. `pem`: the certificate, those above it, and its key.
@@ -139,7 +153,7 @@ impl Http {
         let (tls, observer) = certificate_observer::observe(certificates).map_err(HttpError::Trust)?;
         let (builder, routing) = Self::builder(network)?;
         let builder = builder.tls_backend_preconfigured(tls);
-        Ok((Self { client: builder.build().map_err(HttpError::Settings)?, routing }, observer))
+        Ok((Self { client: Arc::new(builder.build().map_err(HttpError::Settings)?), routing }, observer))
     }
 
     fn builder(network: &Network) -> Result<(ClientBuilder, Routing), HttpError> {
@@ -370,6 +384,19 @@ mod tests {
     #[test]
     fn fixed_proxy_without_address_is_an_error() {
         assert!(matches!(Http::new(&Network::of(ProxyMode::Fixed)), Err(HttpError::ProxyMissing)));
+    }
+
+    #[test]
+    fn tasks_share_a_client_while_one_uses_it() {
+        let network =
+            Network { proxy_bypass: vec!["only.here".to_owned()], ..Network::of(ProxyMode::Direct) };
+        let other = Network { proxy_bypass: vec!["elsewhere".to_owned()], ..network.clone() };
+        let first = Http::new(&network).unwrap();
+        assert!(Arc::ptr_eq(&first.client, &Http::new(&network).unwrap().client));
+        assert!(!Arc::ptr_eq(&first.client, &Http::new(&other).unwrap().client));
+        let client = Arc::downgrade(&first.client);
+        drop(first);
+        assert!(client.upgrade().is_none(), "nobody uses it any more");
     }
 
     #[test]

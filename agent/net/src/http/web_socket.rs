@@ -176,7 +176,8 @@ mod tests {
     use super::*;
 
     /// A server that answers every request with this, where `KEY` is what proves that it understood.
-    async fn server(response: &'static str, then: &'static [u8]) -> Url {
+    async fn server(response: &'static str, then: &[u8]) -> Url {
+        let then = then.to_vec();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1/opamp", listener.local_addr().unwrap()).parse().unwrap();
         tokio::spawn(async move {
@@ -190,7 +191,7 @@ mod tests {
                 .expect("it asks for WebSocket");
             let key = derive_accept_key(line.split_once(": ").unwrap().1.as_bytes());
             stream.write_all(response.replace("KEY", &key).as_bytes()).await.unwrap();
-            stream.write_all(then).await.unwrap();
+            stream.write_all(&then).await.unwrap();
             // Until the client has read it.
             let _ = stream.read(&mut [0; 64]).await;
         });
@@ -242,5 +243,25 @@ mod tests {
             let error = connection.receive().await.unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn server_may_ping_between_messages_but_not_without_end() {
+        let pings = |count: u32| (0..count).flat_map(|_| [0x89, 0]).collect::<Vec<u8>>();
+        let message = [0x82, 1, 7].as_slice();
+        let twice = [&pings(MAXIMUM_CONTROLS), message, &pings(MAXIMUM_CONTROLS), message].concat();
+        let mut connection = open(&server(SWITCH, &twice).await).await.unwrap();
+        assert_eq!(connection.receive().await.unwrap(), [7]);
+        assert_eq!(connection.receive().await.unwrap(), [7]);
+        let mut connection = open(&server(SWITCH, &pings(MAXIMUM_CONTROLS + 1)).await).await.unwrap();
+        assert!(matches!(connection.receive().await, Err(WebSocketError::Pings)));
+    }
+
+    #[tokio::test]
+    async fn what_has_arrived_is_given_without_waiting() {
+        let mut connection = open(&server(SWITCH, &[0x82, 1, 7, 0x82, 1, 8]).await).await.unwrap();
+        assert_eq!(connection.receive().await.unwrap(), [7]);
+        assert_eq!(connection.arrived().unwrap(), Some(vec![8]));
+        assert!(matches!(connection.arrived(), Ok(None)));
     }
 }
