@@ -115,7 +115,9 @@ async fn heartbeat_that_does_not_arrive_is_told_and_made_anew() {
     assert_eq!(problem.using.as_deref(), Some("nothing: the next report says it"));
     assert_eq!(device.machine_status().await.report.queued, 0);
     receiver.refuse_with(None);
-    at(&device, &minutes, 140).await;
+    // It tries again all the time, so that it is never quiet.
+    minutes(140);
+    device.printed(&["policy", "reload"]).await;
     heartbeats_become(&receiver, 1).await;
     device.machine_status_where("no problem", |status| status.problems.is_empty()).await;
 }
@@ -125,34 +127,31 @@ async fn receiver_without_an_offer_gets_plain_reports_and_one_that_withdraws_it_
     let receiver = Receiver::start().await;
     let (device, _agent, minutes) = device_of(&receiver).await;
     settled(&receiver, &device).await;
-    let reports = receiver.reports().len();
-    at(&device, &minutes, 65).await;
-    let whole = |more: usize| {
-        let receiver = &receiver;
-        async move {
-            until("a whole report", async || {
-                if receiver.reports().len() >= reports + more {
-                    Ok(())
-                } else {
-                    Err(receiver.reports().len())
-                }
-            })
-            .await;
-        }
+    device.quiet().await;
+    let reports = std::cell::Cell::new(receiver.reports().len());
+    // One more than before, and nothing that is still under way.
+    let whole = async || {
+        until("a whole report", async || {
+            if receiver.reports().len() > reports.get() { Ok(()) } else { Err(receiver.reports().len()) }
+        })
+        .await;
+        device.quiet().await;
+        reports.set(receiver.reports().len());
     };
-    whole(1).await;
+    at(&device, &minutes, 65).await;
+    whole().await;
     assert_eq!((receiver.heartbeats().len(), receiver.compressed()), (0, 0));
 
     receiver.offer_heartbeats_and_gzip();
     device.push("60.toml", "OrganizationName = \"One\"\n");
-    whole(2).await;
+    whole().await;
     device.push("60.toml", "OrganizationName = \"Two\"\n");
-    whole(3).await;
+    whole().await;
     assert!(receiver.compressed() >= 1, "the response to the report before offered it");
     receiver.refuse_gzip();
     let compressed = receiver.compressed();
     device.push("60.toml", "OrganizationName = \"Three\"\n");
-    whole(4).await;
+    whole().await;
     assert_eq!(receiver.compressed(), compressed);
     device.machine_status_where("no problem", |status| status.problems.is_empty()).await;
 }

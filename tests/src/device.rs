@@ -254,7 +254,7 @@ impl Device {
         self.json(&["report", "--format", "json"]).await.expect("report prints a report")
     }
 
-    /// Waits until the agent has nothing to send within the next minute: everything was said, and it knows that it arrived.
+    /// Waits until the agent has nothing to send for some seconds: everything was said, and it knows that it arrived.
     ///
     /// # Panics
     /// It prints no preview.
@@ -262,15 +262,15 @@ impl Device {
         until("nothing to send", async || if self.is_quiet().await { Ok(()) } else { Err(()) }).await;
     }
 
-    /// Whether the agent has nothing to send within the next minute.
+    /// Whether the agent has nothing to send for some seconds. Shorter than anybody waits, as its place in the hour may be just now.
     ///
     /// # Panics
     /// It prints no preview.
     pub async fn is_quiet(&self) -> bool {
         let shown = self.json(&["report", "--show", "--json"]).await;
         let preview: Preview = shown.expect("it prints a preview");
-        let minute = preview.report.sent_at.as_second() + 60;
-        let is_later = |next: Option<Timestamp>| next.is_some_and(|next| next.as_second() > minute);
+        let soon = preview.report.sent_at.as_second() + 20;
+        let is_later = |next: Option<Timestamp>| next.is_some_and(|next| next.as_second() > soon);
         preview.destinations.iter().all(|destination| is_later(destination.next))
     }
 
