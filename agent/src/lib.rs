@@ -12,6 +12,7 @@ mod health;
 pub mod lab;
 mod logging;
 mod policy;
+mod repo;
 pub mod service;
 mod setup;
 mod state;

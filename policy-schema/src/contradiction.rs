@@ -11,7 +11,7 @@ use crate::version::{Downgrade, Pin, channel_of};
 
 /// Every contradiction in a policy.
 pub(crate) fn contradictions(policy: &Policy) -> Vec<Problem> {
-    let rules: [fn(&Policy) -> Vec<Problem>; 16] = [
+    let rules: [fn(&Policy) -> Vec<Problem>; 17] = [
         half_configured_sign_in,
         issuer_of_another_product,
         client_id_of_the_tenant,
@@ -28,6 +28,7 @@ pub(crate) fn contradictions(policy: &Policy) -> Vec<Problem> {
         downgrades_that_never_happen,
         close_at_a_deadline_that_is_none,
         proxy_mode_without_its_address,
+        roots_without_a_repository,
     ];
     rules.iter().flat_map(|rule| rule(policy)).collect()
 }
@@ -436,21 +437,19 @@ impl Policy {
 
     /// Why a downgrade never happens.
     fn fault_of(&self, downgrade: &Downgrade) -> Option<String> {
-        let Downgrade { from, to } = downgrade;
-        let minimum = self.update_minimum_version.as_ref().filter(|minimum| to < *minimum);
-        let pin = self.update_pinned_version.as_ref().filter(|pin| !pin.allows(to));
-        if from.is_below(to) || from.allows(to) {
-            Some("the second version is not older than the first".to_owned())
-        } else if let Some(minimum) = minimum {
-            Some(format!("{to} is below `UpdateMinimumVersion` {minimum}"))
-        } else if let Some(pin) = pin {
-            Some(format!("`UpdatePinnedVersion` {pin} does not allow {to}"))
-        } else if self.update_downgrades.iter().any(|other| other.from.allows(to)) {
-            Some(format!("another item leads away from {to}"))
-        } else {
-            None
-        }
+        let (minimum, pin) = (self.update_minimum_version.as_ref(), self.update_pinned_version.as_ref());
+        downgrade.fault(&self.update_downgrades, minimum, pin)
     }
+}
+
+fn roots_without_a_repository(policy: &Policy) -> Vec<Problem> {
+    if policy.update_trusted_roots.is_none() || policy.update_feed.is_some() {
+        return Vec::new();
+    }
+    let message = "set, but `UpdateFeed` is not, so there is no repository that could be signed from there";
+    let problem =
+        contradiction("UpdateTrustedRoots", message, "set `UpdateFeed` to the address of the repository");
+    vec![problem.using("no feed: nothing is installed")]
 }
 
 fn proxy_mode_without_its_address(policy: &Policy) -> Vec<Problem> {

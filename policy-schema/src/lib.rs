@@ -18,6 +18,7 @@ pub mod problem;
 pub mod raw;
 pub mod read;
 pub mod resolve;
+pub mod roots;
 pub mod settings;
 pub mod text;
 pub mod value;

@@ -13,6 +13,7 @@ pub use choices::{
 };
 
 use crate::areas::{concatenate, count};
+use crate::roots::TrustedRoots;
 use crate::value::{Choice, Format, FromValue, Kind, Literal, Secret, Value, application};
 use crate::version::{Downgrade, Pin};
 use crate::window::Window;

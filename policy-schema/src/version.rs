@@ -104,6 +104,25 @@ pub struct Downgrade {
     pub to: Version,
 }
 
+impl Downgrade {
+    /// Why it never happens, among others of the same list, and with what policy asks for.
+    #[must_use]
+    pub fn fault(&self, all: &[Self], minimum: Option<&Version>, pin: Option<&Pin>) -> Option<String> {
+        let Self { from, to } = self;
+        if from.is_below(to) || from.allows(to) {
+            Some("the second version is not older than the first".to_owned())
+        } else if let Some(minimum) = minimum.filter(|minimum| to < *minimum) {
+            Some(format!("{to} is below `UpdateMinimumVersion` {minimum}"))
+        } else if let Some(pin) = pin.filter(|pin| !pin.allows(to)) {
+            Some(format!("`UpdatePinnedVersion` {pin} does not allow {to}"))
+        } else if all.iter().any(|other| other.from.allows(to)) {
+            Some(format!("another item leads away from {to}"))
+        } else {
+            None
+        }
+    }
+}
+
 impl FromStr for Downgrade {
     type Err = NoVersion;
 

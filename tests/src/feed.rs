@@ -141,7 +141,8 @@ fn build(version: &str, fault: Option<Fault>, folder: &str, more: &str) -> (Stri
 }
 
 /// A feed that offers a file.
-fn text(version: &str, name: &str, file: &[u8], more: &str) -> String {
+#[must_use]
+pub fn text(version: &str, name: &str, file: &[u8], more: &str) -> String {
     let hash = STANDARD.encode(digest::digest(&digest::SHA512, file));
     let size = file.len();
     format!(
@@ -150,7 +151,12 @@ fn text(version: &str, name: &str, file: &[u8], more: &str) -> String {
     )
 }
 
-fn sample_app(version: &str, fault: Option<Fault>, folder: &str) -> Vec<u8> {
+/// The archive of a version of the sample app, with what is wrong with it, and with a folder around it.
+///
+/// # Panics
+/// The sample app was not built.
+#[must_use]
+pub fn sample_app(version: &str, fault: Option<Fault>, folder: &str) -> Vec<u8> {
     let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     if fault == Some(Fault::LongName) {
         let length = 64 * 1024 * 1024;

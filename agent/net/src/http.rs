@@ -2,7 +2,8 @@
 //!
 //! In: the network settings of policy ([`Network`]) and requests. Out: responses, or an [`HttpError`]. Called by the
 //! broker, the doctor, updates and reports. Each task makes a client and drops it, so that an idle process holds no
-//! connection and no trust store. Tasks that run at the same time share one: to read the trust store costs most of a small request.
+//! connection and no trust store. Tasks that begin within some seconds share one: to read the trust store costs most of a small
+//! request.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -100,11 +101,14 @@ pub struct Http {
     routing: Routing,
 }
 
-/// The clients that are in use, to be shared.
+/// So long a client that was made can be shared, at least.
+const SHARED_FOR: Duration = Duration::from_secs(3);
+
+/// The clients that can be shared.
 static SHARED: Mutex<Vec<(Network, Weak<Client>, Routing)>> = Mutex::new(Vec::new());
 
 impl Http {
-    /// Makes a client, or shares one that is in use.
+    /// Makes a client, or shares one that was made just now or is in use.
     ///
     /// # Errors
     /// A proxy address or a certificate cannot be used.
@@ -120,6 +124,14 @@ impl Http {
         }
         let made = Self::with(network, |builder| builder)?;
         shared.push((network.clone(), Arc::downgrade(&made.client), made.routing.clone()));
+        // What has to be done at one time is done one after the other, by several tasks.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let client = Arc::clone(&made.client);
+            runtime.spawn(async move {
+                tokio::time::sleep(SHARED_FOR).await;
+                drop(client);
+            });
+        }
         Ok(made)
     }
 
@@ -211,9 +223,10 @@ impl Http {
     /// No response came in time, or another status than 200, or it is too large.
     pub async fn get(&self, url: &Url, limit: usize) -> Result<Vec<u8>, HttpError> {
         let fetched = self.receive(self.client.get(url.clone()), url, limit, Longer::IsError).await?;
-        match fetched.status {
-            200 => Ok(fetched.body),
-            status => Err(HttpError::Status { host: host(url), status }),
+        match (fetched.status, fetched.retry_after) {
+            (200, _) => Ok(fetched.body),
+            (429 | 503, Some(seconds)) => Err(HttpError::Later { host: host(url), seconds }),
+            (status, _) => Err(HttpError::Status { host: host(url), status }),
         }
     }
 
@@ -387,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_share_a_client_while_one_uses_it() {
+    fn client_is_shared_while_a_task_uses_it() {
         let network =
             Network { proxy_bypass: vec!["only.here".to_owned()], ..Network::of(ProxyMode::Direct) };
         let other = Network { proxy_bypass: vec!["elsewhere".to_owned()], ..network.clone() };

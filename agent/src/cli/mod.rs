@@ -32,6 +32,7 @@ mod documents;
 mod export;
 mod plan;
 mod policy;
+mod repo;
 mod report;
 mod setup;
 mod sign_in;
@@ -125,6 +126,9 @@ enum Verb {
     /// Shows how it goes. The other commands below it say what would happen, what has happened, and hold, release or roll back
     /// updates on this device.
     Update(update::Arguments),
+    /// Make a signed repository of releases, for whoever decides what a fleet installs (`UpdateTrustedRoots`).
+    #[command(subcommand)]
+    Repo(repo::Verb),
     /// Print the health report for a collector, or show what is sent.
     ///
     /// The agent makes the report, so every format says the same as what is sent. Before the agent has run, and while it does not,
@@ -327,6 +331,7 @@ async fn dispatch(paths: Paths, verb: Verb, json: bool) -> anyhow::Result<ExitCo
         Verb::Status { .. } => return status::status(&paths, json).await,
         // The futures of these verbs are large. Boxed, they do not enlarge the stack of the services.
         Verb::Setup(arguments) => return Box::pin(setup::setup(&paths, arguments, json)).await,
+        Verb::Repo(verb) => return Box::pin(repo::repo(verb, json)).await,
         Verb::SupportBundle(arguments) => {
             return Box::pin(support::support_bundle(&paths, arguments, json)).await;
         }

@@ -69,12 +69,12 @@ pub(super) async fn plan(paths: &Paths, arguments: Arguments, json: bool) -> any
     let system = app.on(name).with_context(|| {
         format!("{} is not updated on {name}; name another system with --system", app.title)
     })?;
-    let feed = feed(&policy, arguments.feed.as_ref(), (name, system)).await?;
+    let mut rules = Rules::from(&policy);
+    let feed = feed(&policy, &mut rules, &app.name, arguments.feed.as_ref(), (name, system)).await?;
     let zone = zone::local(paths);
     let now = arguments.at.as_deref().map_or_else(|| Ok(clock::now()), |at| time(at, &zone))?;
     let installed = arguments.installed.clone().or_else(|| update::installed(paths, app));
     let kernel = (name == SYSTEM).then(posture::kernel).flatten();
-    let rules = Rules::from(&policy);
     if let Some(devices) = arguments.devices {
         let fleet = Fleet {
             rules: &rules,
@@ -157,7 +157,13 @@ fn policy(paths: &Paths, files: &[PathBuf]) -> anyhow::Result<Policy> {
     }
 }
 
-async fn feed(policy: &Policy, file: Option<&PathBuf>, system: (&str, &System)) -> anyhow::Result<Feed> {
+async fn feed(
+    policy: &Policy,
+    rules: &mut Rules,
+    app: &str,
+    file: Option<&PathBuf>,
+    system: (&str, &System),
+) -> anyhow::Result<Feed> {
     let feeds = update::feeds(policy, system.1);
     if let Some(file) = file {
         let bytes = fs_err::read(file)?;
@@ -170,8 +176,21 @@ async fn feed(policy: &Policy, file: Option<&PathBuf>, system: (&str, &System)) 
     }
     anyhow::ensure!(!feeds.is_empty(), "policy names no feed (`UpdateFeed`); give one with --feed");
     let http = Http::new(&policy.into())?;
-    let rules = Rules::from(policy);
-    let offering = update::fetch(&http, &feeds, &rules, &policy.update_allowed_hosts, system.1).await?;
+    let source = update::Source {
+        feeds: &feeds,
+        roots: policy.update_trusted_roots.as_ref(),
+        folder: None,
+        hosts: &policy.update_allowed_hosts,
+        channel: policy.update_channel.as_deref(),
+        app,
+        system: system.1,
+    };
+    let offering = update::fetch(&http, &source).await?;
+    let mut refused = offering.refused;
+    refused.extend(rules.lead_back(offering.downgrades));
+    for refused in refused {
+        err!("steward: the signed repository: {refused}");
+    }
     Ok(offering.feed)
 }
 

@@ -238,6 +238,19 @@ fn preference(paths: &Paths, setting: &Setting) -> Option<String> {
     })
 }
 
+/// Why releases are trusted, for the settings that say so.
+fn trust(policy: &ResolvedPolicy, key: &str) -> Option<&'static str> {
+    if !matches!(key, "UpdateFeed" | "UpdateTrustedRoots") {
+        return None;
+    }
+    let is_signed = policy.get("UpdateTrustedRoots").is_some_and(|roots| roots.value.is_some());
+    Some(if is_signed {
+        "a signed repository (The Update Framework): only what is signed from `UpdateTrustedRoots` is installed"
+    } else {
+        "a feed that is not signed: it is trusted for its address, and installers for their publisher"
+    })
+}
+
 fn explain(paths: &Paths, policy: &ResolvedPolicy, key: &str, json: bool) -> anyhow::Result<ExitCode> {
     let Some(resolved) = policy.get(key) else {
         let names = SETTINGS.iter().map(|setting| setting.key);
@@ -247,10 +260,13 @@ fn explain(paths: &Paths, policy: &ResolvedPolicy, key: &str, json: bool) -> any
     };
     let setting = SETTINGS.iter().find(|setting| setting.key == resolved.key);
     let preference = setting.and_then(|setting| preference(paths, setting));
+    let trust = trust(policy, &resolved.key);
     if json {
         let mut document = serde_json::to_value(resolved)?;
-        if let (Some(members), Some(preference)) = (document.as_object_mut(), &preference) {
-            members.insert("preference".to_owned(), preference.as_str().into());
+        for (name, text) in [("preference", preference.as_deref()), ("trust", trust)] {
+            if let (Some(members), Some(text)) = (document.as_object_mut(), text) {
+                members.insert(name.to_owned(), text.into());
+            }
         }
         out!("{}", serde_json::to_string_pretty(&document)?);
         return Ok(ExitCode::SUCCESS);
@@ -293,6 +309,9 @@ fn explain(paths: &Paths, policy: &ResolvedPolicy, key: &str, json: bool) -> any
         let level = other.level.known().map_or("unknown", level_name);
         line("overridden", &format!("{value} in {} ({level})", other.source));
         line("", &format!("because {}", other.reason));
+    }
+    if let Some(trust) = trust {
+        line("trust", trust);
     }
     if let Some(preference) = preference {
         line("your own", &preference);

@@ -191,6 +191,15 @@ async fn from_source(
     staging: &Path,
 ) -> Result<Option<Verified>, DownloadError> {
     let Some(name) = offer.url.path_segments().and_then(|mut path| path.next_back()) else { return Ok(None) };
+    // In a signed repository the hash stands before the name (TUF 6.2).
+    let name = match name.split_once('.') {
+        Some((hash, own))
+            if matches!(hash.len(), 64 | 128) && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
+        {
+            own
+        }
+        Some(_) | None => name,
+    };
     if name.is_empty() {
         return Ok(None);
     }

@@ -13,7 +13,7 @@ use policy_schema::Problem;
 use policy_schema::settings::{UpdateAppClose, UpdateMode};
 use protocol::update::Command;
 use updates::journal::{Action, Event, Offer};
-use updates::{Decision, Device, Reason, Release, Situation, Verdict, decide};
+use updates::{Decision, Device, Reason, Release, Rules, Situation, Verdict, decide};
 use url::Url;
 
 use super::download::{self, DownloadError, Places, Verified};
@@ -43,6 +43,8 @@ struct Online<'a> {
     job: &'a Job,
     http: &'a Http,
     feed: &'a Url,
+    /// Policy, with what a signed repository adds.
+    rules: &'a Rules,
     releases: &'a [Release],
 }
 
@@ -110,22 +112,25 @@ impl<'a> Run<'a> {
             self.drive(Event::Decided(off), None).await;
             let installed = self.target.installed_version();
             let (verdict, reason, unknown) = (Verdict::Stay, Reason::Off, Vec::new());
-            return Ok(outcome::Found { offered: None, installed, verdict, reason, unknown });
+            let refused = Vec::new();
+            return Ok(outcome::Found { offered: None, installed, verdict, reason, unknown, refused });
         }
         let http = Http::new(&job.network).map_err(fetch::FetchError::Unreachable)?;
-        let offering = fetch::fetch(&http, &job.feeds, &job.rules, &job.hosts, self.system).await?;
-        let fetch::Offering { url, feed } = offering;
+        let offering = fetch::fetch(&http, &source(self.paths, self.system, job)).await?;
+        let fetch::Offering { url, feed, downgrades, mut refused } = offering;
+        let mut rules = job.rules.clone();
+        refused.extend(rules.lead_back(downgrades));
         let offered = feed.releases.first().map(|release| release.version.clone());
         let installed = self.target.installed_version();
-        let decision = self.decide(job, &feed.releases);
+        let decision = self.decide(job, &rules, &feed.releases);
         let Decision { verdict, reason, .. } = decision.clone();
-        let online = Online { job, http: &http, feed: &url, releases: &feed.releases };
+        let online = Online { job, http: &http, feed: &url, rules: &rules, releases: &feed.releases };
         self.drive(Event::Decided(decision), Some(&online)).await;
-        Ok(outcome::Found { offered, installed, verdict, reason, unknown: feed.unknown })
+        Ok(outcome::Found { offered, installed, verdict, reason, unknown: feed.unknown, refused })
     }
 
     /// Decides for this moment.
-    fn decide<'r>(&self, job: &Job, releases: &'r [Release]) -> Decision<'r> {
+    fn decide<'r>(&self, job: &Job, rules: &Rules, releases: &'r [Release]) -> Decision<'r> {
         let installed = self.target.installed_version();
         let (system, zone) = (posture::kernel(), zone::local(self.paths));
         let device = Device { id: &job.device_id, app: &job.app, system: system.as_deref() };
@@ -139,7 +144,7 @@ impl<'a> Run<'a> {
             now,
             zone: &zone,
         };
-        decide(&job.rules, releases, &device, &situation)
+        decide(rules, releases, &device, &situation)
     }
 
     /// Steps from an event to rest. Each journal is durable before what it asks for is done; where it cannot be made durable,
@@ -250,7 +255,7 @@ impl<'a> Run<'a> {
 
     /// A download may take hours: why what it brought is not installed now.
     fn reason_to_wait(&self, online: &Online<'_>) -> Option<Reason> {
-        let Decision { verdict, reason, .. } = self.decide(online.job, online.releases);
+        let Decision { verdict, reason, .. } = self.decide(online.job, online.rules, online.releases);
         (verdict != Verdict::Install).then_some(reason)
     }
 
@@ -270,13 +275,18 @@ impl<'a> Run<'a> {
             sources: &job.sources,
             bandwidth: job.kilobytes_per_second.map(|kilobytes| u64::from(kilobytes) * 1000),
         };
+        let source = source(self.paths, self.system, job);
         let (staging, journal) = (self.staging(), &mut self.journal);
         let checkpoint = |offset, etag| journal.step(Event::Progress { offset, etag }).map(drop);
-        let fetched = download::download(&places, offer, &staging, part, checkpoint).await;
+        let mut fetched = download::download(&places, offer, &staging, part, checkpoint).await;
+        // What led to this download may not hold any more.
+        if fetched.is_ok() && stop.exists() {
+            fetched = Err(DownloadError::Interrupted);
+        }
         match fetched {
             Err(error) if error.is_other_file() => {
                 // Feed and file are published one after the other, and this may have been in between.
-                let again = fetch::fetch(http, &job.feeds, &job.rules, &job.hosts, self.system).await;
+                let again = fetch::fetch(http, &source).await;
                 let same = |offering: fetch::Offering| {
                     let digests = offering.feed.releases.into_iter().map(|release| release.artifact.digest());
                     digests.into_iter().any(|digest| digest == offer.sha512)
@@ -355,6 +365,19 @@ impl<'a> Run<'a> {
 
     fn staging(&self) -> PathBuf {
         private_folder(self.paths).join("downloads").join(self.journal.app())
+    }
+}
+
+/// Where the releases are.
+fn source<'j>(paths: &Paths, system: &'j System, job: &'j Job) -> fetch::Source<'j> {
+    fetch::Source {
+        feeds: &job.feeds,
+        roots: job.roots.as_ref(),
+        folder: Some(super::repositories(paths)),
+        hosts: &job.hosts,
+        channel: job.rules.channel.as_deref(),
+        app: &job.app,
+        system,
     }
 }
 

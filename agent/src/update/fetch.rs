@@ -1,11 +1,17 @@
-//! Fetches a feed, and gives the releases that this device can install.
+//! Fetches a feed, or reads a signed repository, and gives the releases that this device can install.
+
+use std::path::PathBuf;
 
 use net::http::{Http, HttpError};
 use platform::SYSTEM;
-use updates::Rules;
+use policy_schema::roots::TrustedRoots;
+use policy_schema::version::Downgrade;
 use updates::feed::{self, Feed, FeedError, Wanted};
+use updates::signed::SignedError;
+use updates::signed::compose::Composed;
 use url::Url;
 
+use super::signed;
 use crate::app::descriptor::System;
 
 /// Why there is no feed.
@@ -15,6 +21,8 @@ pub(crate) enum FetchError {
     Unreachable(HttpError),
     #[error(transparent)]
     Feed(FeedError),
+    #[error(transparent)]
+    Signed(#[from] SignedError),
     #[error("no feed is known")]
     None,
 }
@@ -23,6 +31,25 @@ pub(crate) enum FetchError {
 pub(crate) struct Offering {
     pub(crate) url: Url,
     pub(crate) feed: Feed,
+    /// Older versions that a signed repository leads back to.
+    pub(crate) downgrades: Vec<Downgrade>,
+    /// What a signed repository names and no device takes, with the reason.
+    pub(crate) refused: Vec<String>,
+}
+
+/// Where the releases of an app are.
+pub(crate) struct Source<'a> {
+    /// Tried in this order.
+    pub(crate) feeds: &'a [Url],
+    /// `UpdateTrustedRoots`: the first feed is a signed repository.
+    pub(crate) roots: Option<&'a TrustedRoots>,
+    /// Where what a signed repository says is kept; without one, it is as if nothing was ever learned.
+    pub(crate) folder: Option<PathBuf>,
+    /// `UpdateAllowedHosts`.
+    pub(crate) hosts: &'a [String],
+    pub(crate) channel: Option<&'a str>,
+    pub(crate) app: &'a str,
+    pub(crate) system: &'a System,
 }
 
 /// Reads a feed, for an operating system with its name and an app's description of it.
@@ -35,24 +62,34 @@ pub(crate) fn releases(
     hosts: &[String],
     (name, system): (&str, &System),
 ) -> Result<Feed, FeedError> {
-    let endings: Vec<&str> = system.files.iter().map(String::as_str).collect();
-    let wanted = Wanted { endings: &endings, system: name, architecture: std::env::consts::ARCH, hosts };
-    feed::parse(bytes, base, &wanted)
+    feed::parse(bytes, base, &wanted(&endings(system), name, hosts))
 }
 
-/// Fetches and reads the first feed that exists, for the channel of policy. A feed of electron-builder has a file of its own for
+fn endings(system: &System) -> Vec<&str> {
+    system.files.iter().map(String::as_str).collect()
+}
+
+fn wanted<'a>(endings: &'a [&'a str], system: &'a str, hosts: &'a [String]) -> Wanted<'a> {
+    Wanted { endings, system, architecture: std::env::consts::ARCH, hosts }
+}
+
+/// Reads the signed repository that policy names, or fetches and reads the first feed that exists, for the channel of policy. A feed of electron-builder has a file of its own for
 /// each channel: `beta.yml` beside `latest.yml`. Where a channel has none, `latest.yml` is what it has.
 ///
 /// # Errors
 /// None can be fetched, or one is not accepted. A feed that is wrong is never replaced by another one.
-pub(crate) async fn fetch(
-    http: &Http,
-    feeds: &[Url],
-    rules: &Rules,
-    hosts: &[String],
-    system: &System,
-) -> Result<Offering, FetchError> {
-    let channel = rules.channel.as_deref();
+pub(crate) async fn fetch(http: &Http, source: &Source<'_>) -> Result<Offering, FetchError> {
+    let Source { feeds, hosts, channel, system, app, .. } = *source;
+    if let Some(roots) = source.roots {
+        // Nothing that is not signed takes its place.
+        let feed = feeds.first().ok_or(FetchError::None)?;
+        let endings = endings(system);
+        let wanted = wanted(&endings, SYSTEM, hosts);
+        let (url, composed) =
+            signed::fetch(http, feed, roots, source.folder.as_deref(), app, &wanted).await?;
+        let Composed { feed, downgrades, refused } = composed;
+        return Ok(Offering { url, feed, downgrades, refused });
+    }
     let of_channel = |feed| channel.and_then(|channel| of_channel(feed, channel));
     let mut missing = None;
     let candidates = feeds.iter().flat_map(|feed| {
@@ -68,7 +105,7 @@ pub(crate) async fn fetch(
                 for release in feed.releases.iter_mut().filter(|_| in_channel) {
                     release.channel = release.channel.take().or_else(|| channel.map(ToOwned::to_owned));
                 }
-                return Ok(Offering { url, feed });
+                return Ok(Offering { url, feed, downgrades: Vec::new(), refused: Vec::new() });
             }
             // Stores of files say 403 of what is not there.
             Err(error @ HttpError::Status { status: 403 | 404 | 410, .. }) => {

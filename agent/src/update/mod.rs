@@ -13,6 +13,7 @@ mod installer;
 mod journals;
 mod outcome;
 mod publisher;
+mod signed;
 mod target;
 mod unit;
 pub(crate) mod users;
@@ -23,6 +24,7 @@ use net::http::Network;
 use platform::paths::Paths;
 use platform::state::StateError;
 use platform::{clock, random};
+use policy_schema::roots::TrustedRoots;
 use policy_schema::settings::{UpdateAppClose, UpdateMode};
 use policy_schema::{Policy, Problem};
 use protocol::app::App;
@@ -38,7 +40,7 @@ use drive::Run;
 use outcome::UnitError;
 use target::Target;
 
-pub(crate) use fetch::{fetch, releases};
+pub(crate) use fetch::{Source, fetch, releases};
 pub(crate) use outcome::Outcome;
 pub(crate) use unit::perform;
 
@@ -49,6 +51,9 @@ pub(crate) struct Job {
     pub(crate) network: Network,
     /// Tried in this order.
     pub(crate) feeds: Vec<Url>,
+    /// `UpdateTrustedRoots`.
+    #[serde(default)]
+    pub(crate) roots: Option<TrustedRoots>,
     /// `UpdateAllowedHosts`.
     pub(crate) hosts: Vec<String>,
     /// `UpdateSources`.
@@ -96,6 +101,7 @@ impl Job {
             rules: policy.into(),
             network: policy.into(),
             feeds,
+            roots: policy.update_trusted_roots.clone(),
             hosts: policy.update_allowed_hosts.clone(),
             sources: policy.update_sources.clone(),
             kilobytes_per_second: policy.update_bandwidth_kilobytes,
@@ -111,11 +117,11 @@ impl Job {
     }
 }
 
-/// The feeds of an app, which are tried in this order: policy's, else the vendor's.
+/// The feeds of an app, which are tried in this order: policy's, else the vendor's, which are not signed.
 pub(crate) fn feeds(policy: &Policy, system: &System) -> Vec<Url> {
     let of_policy = policy.update_feed.iter();
-    let named: Vec<&String> =
-        if of_policy.len() > 0 { of_policy.collect() } else { system.feeds.iter().collect() };
+    let is_named = of_policy.len() > 0 || policy.update_trusted_roots.is_some();
+    let named: Vec<&String> = if is_named { of_policy.collect() } else { system.feeds.iter().collect() };
     named.into_iter().filter_map(|feed| feed.parse().ok()).collect()
 }
 
@@ -152,6 +158,11 @@ pub(crate) fn go_on(paths: &Paths) {
     if let Err(error) = platform::file::remove(&stop_file(paths)) {
         tracing::warn!("downloads are held up: {error}");
     }
+}
+
+/// Where what signed repositories say is kept.
+fn repositories(paths: &Paths) -> PathBuf {
+    private_folder(paths).join("repositories")
 }
 
 fn stop_file(paths: &Paths) -> PathBuf {

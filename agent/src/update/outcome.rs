@@ -13,6 +13,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use updates::journal::State;
 use updates::rollout::INTERVAL;
+use updates::signed::SignedError;
 use updates::{Journal, Reason, Verdict};
 use url::Url;
 
@@ -56,6 +57,8 @@ pub(super) struct Found {
     pub(super) reason: Reason,
     /// Members of the feed that may keep a release from some devices, and that are not known here.
     pub(super) unknown: Vec<String>,
+    /// What a signed repository names and no device takes, with the reason.
+    pub(super) refused: Vec<String>,
 }
 
 /// A check that has ended.
@@ -178,6 +181,12 @@ impl Checked {
                 }
             }
         };
+        let refusal = found.as_ref().and_then(Found::refusal);
+        let at_feed = |problem: Problem| match feed {
+            Some(feed) => problem.at(feed.as_str()),
+            None => problem,
+        };
+        let problem = problem.or_else(|| refusal.map(at_feed));
         if let Some(unknown) =
             found.as_ref().map(|found| &found.unknown).filter(|unknown| !unknown.is_empty())
         {
@@ -194,6 +203,17 @@ impl Found {
     /// What stays installed.
     fn kept(&self) -> String {
         self.installed.as_ref().map_or_else(|| "no version".to_owned(), ToString::to_string)
+    }
+
+    /// What to report about what a signed repository names and no device takes.
+    fn refusal(&self) -> Option<Problem> {
+        let first = self.refused.first()?;
+        let more = match self.refused.len() - 1 {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        let problem = Problem::new(Code::UpdateFeedUntrusted, format!("{first}{more}"));
+        Some(problem.using("the other releases").hint("name it in both repositories alike".to_owned()))
     }
 
     /// What to report about a decision.
@@ -262,6 +282,10 @@ impl UpdateError {
     /// version change seldom; a network and a disk do.
     fn retry(&self) -> Option<u64> {
         match self {
+            Self::Fetch(FetchError::Signed(SignedError::Unreachable(_, error))) => {
+                let source = std::error::Error::source(error);
+                Some(source.and_then(|source| source.downcast_ref()).map_or(RETRY, of_server))
+            }
             Self::Fetch(FetchError::Unreachable(error))
             | Self::Download { source: DownloadError::Http(error), .. } => Some(of_server(error)),
             Self::Download { source, .. } => (!source.is_other_file()).then_some(RETRY),
@@ -273,7 +297,8 @@ impl UpdateError {
             Self::Publisher { source, .. } => {
                 matches!(source, PublisherError::Unreadable(_)).then_some(RETRY)
             }
-            Self::Unit(_)
+            Self::Fetch(FetchError::Signed(SignedError::Store(..)))
+            | Self::Unit(_)
             | Self::Journal(_)
             | Self::State(_)
             | Self::NotRolledBack(_)
@@ -292,6 +317,7 @@ impl UpdateError {
             Self::Fetch(error @ (FetchError::Unreachable(_) | FetchError::None)) => {
                 at_feed(Problem::new(Code::UpdateFeedUnreachable, chain(error)))
             }
+            Self::Fetch(FetchError::Signed(error)) => at_feed(signed_problem(error)),
             Self::Fetch(error @ FetchError::Feed(_)) => {
                 at_feed(Problem::new(Code::UpdateFeedInvalid, chain(error)))
                     .using("the version that is installed; nothing was downloaded")
@@ -332,6 +358,32 @@ impl UpdateError {
             Self::Unit(error) => unit_problem(error),
         }
     }
+}
+
+/// What to report about a signed repository. What is installed runs on.
+fn signed_problem(error: &SignedError) -> Problem {
+    let (code, hint) = match error {
+        SignedError::Unreachable(..) => return Problem::new(Code::UpdateFeedUnreachable, chain(error)),
+        SignedError::Refused(..) => (
+            Code::UpdateFeedUntrusted,
+            "find out who changed it: `steward repo verify`; `steward repo status` prints what `UpdateTrustedRoots` has to be",
+        ),
+        SignedError::Expired { by_clock: false, .. } => (
+            Code::UpdateFeedExpired,
+            "sign the repository again; if what was signed is too late a time, replace the timestamp key in a new root",
+        ),
+        SignedError::Expired { .. } => (
+            Code::UpdateFeedExpired,
+            "sign the repository again with `steward repo renew`, or set the clock of the device",
+        ),
+        SignedError::Store(..) => (
+            Code::AgentStateUnwritable,
+            "make room on the disk, and see that only the agent writes in `private/repositories`",
+        ),
+    };
+    Problem::new(code, chain(error))
+        .using("the version that is installed; nothing new is installed")
+        .hint(hint.to_owned())
 }
 
 /// A server may say when to come back (RFC 9110, section 10.2.3).

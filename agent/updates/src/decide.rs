@@ -259,9 +259,11 @@ fn held_by_vendor(release: &Release, installed: Option<&Version>, device: &Devic
     }
     // A first installation is no update.
     installed?;
-    let percent = brakes.staging_percent?;
+    let share = brakes.staging?;
     let salt = release.salt.clone().unwrap_or_else(|| version.to_string());
-    (bucket(device.id, device.app, &salt) >= percent * 100)
+    // A share of less than a percent is not called nothing.
+    let percent = share.div_ceil(100);
+    (bucket(device.id, device.app, &salt) >= share)
         .then(|| Reason::VendorRollout { version: version.clone(), percent })
 }
 

@@ -45,8 +45,8 @@ pub struct Release {
 /// How the vendor keeps a release from some devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Brakes {
-    /// The share of devices that may install it (`stagingPercentage`, `rolloutPercent`).
-    pub staging_percent: Option<u32>,
+    /// The share of devices that may install it, in ten-thousandths (`stagingPercentage`, `rolloutPercent`, `rolloutPermyriad`).
+    pub staging: Option<u32>,
     /// The oldest system that it runs on, by the version of the kernel (`minimumSystemVersion`).
     pub minimum_system: Option<String>,
 }
@@ -138,14 +138,21 @@ pub fn parse(bytes: &[u8], base: &Url, wanted: &Wanted<'_>) -> Result<Feed, Feed
 }
 
 impl Wanted<'_> {
+    /// The place of a file's ending among those that can be installed, the preferred first.
+    pub(crate) fn place(&self, file: &str) -> usize {
+        let name = file.to_ascii_lowercase();
+        let place = self.endings.iter().position(|ending| name.ends_with(&ending.to_ascii_lowercase()));
+        place.unwrap_or(self.endings.len())
+    }
+
     /// Whether a file can be installed, by the end of its name, in any capitals. What is behind a `?` is no name.
-    fn takes(&self, file: &str) -> bool {
+    pub(crate) fn takes(&self, file: &str) -> bool {
         let name = file.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
         self.endings.iter().any(|ending| name.ends_with(&ending.to_ascii_lowercase()))
     }
 }
 
-fn parse_version(text: &str) -> Result<Version, FeedError> {
+pub(crate) fn parse_version(text: &str) -> Result<Version, FeedError> {
     let version = Some(text).filter(|text| text.len() <= MAXIMUM_VERSION);
     version.and_then(|text| text.parse().ok()).ok_or_else(|| FeedError::Version(shortened(text)))
 }
@@ -185,7 +192,7 @@ pub fn allows(base: &Url, hosts: &[String], url: &Url) -> bool {
     origin(base) == origin(url) || url.scheme() == "https" && url.host_str().is_some_and(named)
 }
 
-fn hash(text: &str) -> Option<[u8; 64]> {
+pub(crate) fn hash(text: &str) -> Option<[u8; 64]> {
     let bytes = if text.len() == 128 {
         let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
         pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect::<Option<Vec<u8>>>()?
@@ -196,7 +203,7 @@ fn hash(text: &str) -> Option<[u8; 64]> {
 }
 
 /// A number with a fraction may be 6.1 or 6.10, so it is no version.
-fn minimum(version: &Value) -> String {
+pub(crate) fn minimum(version: &Value) -> String {
     shortened(&match version {
         Value::String(text) => text.clone(),
         Value::Number(number) if number.is_u64() => number.to_string(),
@@ -207,23 +214,23 @@ fn minimum(version: &Value) -> String {
 }
 
 /// Text of the feed for messages.
-fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_control()).take(MAXIMUM_SHOWN).collect()
 }
 
-/// A share of devices. What is none lets no device through.
+/// A share of devices in percent, as ten-thousandths. What is none lets no device through.
 fn percent(value: &Value) -> u32 {
     let number = match value {
         Value::Number(number) => number.as_f64(),
         Value::String(text) => text.trim().trim_end_matches('%').parse().ok(),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     };
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 100")]
-    number.filter(|number| (0.0..=100.0).contains(number)).map_or(0, |number| number.floor() as u32)
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 10,000")]
+    number.filter(|number| (0.0..=100.0).contains(number)).map_or(0, |number| (number * 100.0).floor() as u32)
 }
 
 /// The members that are not known here and may keep a release from some devices.
-fn brakes_among(names: impl IntoIterator<Item = String>) -> Vec<String> {
+pub(crate) fn brakes_among(names: impl IntoIterator<Item = String>) -> Vec<String> {
     names.into_iter().filter(|name| may_be_a_brake(name)).take(5).map(|name| shortened(&name)).collect()
 }
 

@@ -15,6 +15,7 @@ mod reason;
 mod ring;
 pub mod rollout;
 mod rules;
+pub mod signed;
 mod window;
 
 pub use decide::{Device, OwnUpdater, Situation, decide};

@@ -116,7 +116,7 @@ impl fmt::Display for Reason {
             Self::LedAway { version, to } => {
                 write!(
                     formatter,
-                    "`UpdateDowngrades` leads from {version} to {to}, which is not offered to this device"
+                    "a downgrade leads from {version} to {to}, which is not offered to this device"
                 )
             }
             Self::Held { until: Some(until) } => {
@@ -199,7 +199,7 @@ impl fmt::Display for Reason {
                 write!(formatter, "{version} has been waiting until its deadline")
             }
             Self::Downgrade { version, from } => {
-                write!(formatter, "`UpdateDowngrades` leads from {from} to {version}")
+                write!(formatter, "a downgrade leads from {from} to {version}")
             }
         }
     }

@@ -2,9 +2,15 @@
 
 use super::Setting;
 use super::choices::{UpdateAppClose, UpdateMode};
+use crate::roots::TrustedRoots;
 use crate::value::{Format, Literal};
 use crate::version::{Downgrade, Pin};
 use crate::window::Window;
+
+/// Of two files that nobody has.
+const EXAMPLE_OF_ROOTS: &str = "1:8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4+1:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+/// What no root has.
+const NO_ROOTS: &str = "1:0000000000000000000000000000000000000000000000000000000000000000+1:0000000000000000000000000000000000000000000000000000000000000000";
 
 settings! {
     updates: "Updates" {
@@ -18,6 +24,13 @@ settings! {
         /// The address of the release feed. Unset, the app vendor's.
         UpdateFeed => update_feed: Option<String> =
             Setting::text(Format::Url, "https://updates.example.com/quick/latest.yml");
+        /// Trusted roots
+        ///
+        /// Makes `UpdateFeed` the address of a signed repository (The Update Framework), as `steward repo` makes it: the versions and the
+        /// SHA-256 of its two roots, `image/1.root.json` and `director/1.root.json`. `steward repo status` prints them. Only what is signed
+        /// from there is installed. Unset, the feed is trusted for its address, and installers for their publisher.
+        UpdateTrustedRoots => update_trusted_roots: Option<TrustedRoots> =
+            Setting::text(Format::TrustedRoots, EXAMPLE_OF_ROOTS).strict(Literal::Text(NO_ROOTS));
         /// Hosts of releases
         ///
         /// Hosts besides that of the feed that files of releases may come from, and that servers may redirect to, always over

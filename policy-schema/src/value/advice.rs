@@ -30,6 +30,7 @@ fn more_separators(format: Format) -> &'static [&'static str] {
         | Format::Version
         | Format::Pin
         | Format::Downgrade
+        | Format::TrustedRoots
         | Format::Name
         | Format::UpdateSource
         | Format::Textfile

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use url::{Host, Url};
 
 use crate::loopback::is_loopback;
+use crate::roots::TrustedRoots;
 use crate::text::{self, OddCharacter};
 use crate::version::{Downgrade, Pin};
 use crate::window::Window;
@@ -44,6 +45,8 @@ pub enum Format {
     Pin,
     /// The version that is installed, or a series, and the version to install instead.
     Downgrade,
+    /// Two roots of a signed repository ([`TrustedRoots`]).
+    TrustedRoots,
     /// An absolute path of a folder or a share, or an https URL.
     UpdateSource,
     /// An absolute path of a file of metrics: `.prom`, as the textfile collectors of Prometheus read it.
@@ -107,6 +110,7 @@ impl Format {
             Self::Version => "a version of three numbers, as `2.1.0`",
             Self::Pin => "a version, as `2.1.0`, or the beginning of one, as `2.1`",
             Self::Downgrade => "two versions, as `2.1.0 to 2.0.4`",
+            Self::TrustedRoots => "two roots with `+` between, each as `1:` and the SHA-256 of its file",
             Self::UpdateSource => "the path of a folder or a share, or an https URL",
             Self::Textfile => "the absolute path of a file whose name ends in `.prom`",
             Self::Publisher => "the name in a publisher's certificate, or a team ID",
@@ -148,6 +152,7 @@ impl Format {
             Self::Downgrade => {
                 r"^[0-9]+(\.[0-9]+(\.[0-9]+([-+][0-9A-Za-z.+-]+)?)?)? to [0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?$"
             }
+            Self::TrustedRoots => r"^[1-9][0-9]*:[0-9A-Fa-f]{64}\+[1-9][0-9]*:[0-9A-Fa-f]{64}$",
             Self::UpdateSource => {
                 r"^(/.*|[A-Za-z]:\x5c.*|\x5c\x5c[^\x5c]+\x5c.*|https?://[^/?#\s@]+(/[^?#\s]*)?)$"
             }
@@ -235,6 +240,7 @@ impl Format {
             Self::Version => text.parse::<semver::Version>().map(drop).map_err(|_| Reason::Form),
             Self::Pin => text.parse::<Pin>().map(drop).map_err(|_| Reason::Form),
             Self::Downgrade => text.parse::<Downgrade>().map(drop).map_err(|_| Reason::Form),
+            Self::TrustedRoots => text.parse::<TrustedRoots>().map(drop).map_err(|_| Reason::Form),
             Self::UpdateSource if text.contains("://") => {
                 check_url(text).and_then(|url| when(url.query().is_none(), Reason::Extra))
             }
@@ -282,6 +288,7 @@ impl Format {
             | Self::Scope
             | Self::Version
             | Self::Pin
+            | Self::TrustedRoots
             | Self::Name
             | Self::RedirectUri
             | Self::ProxyUrl => {
@@ -342,6 +349,7 @@ impl Format {
             | Self::Claim
             | Self::Version
             | Self::Pin
+            | Self::TrustedRoots
             | Self::Downgrade
             | Self::Name
             | Self::UpdateSource

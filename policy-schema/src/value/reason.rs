@@ -97,6 +97,9 @@ impl Reason {
     }
 }
 
+const COPY_ROOTS: &str =
+    "write `1:`, the SHA-256 of image/1.root.json, `+1:`, and the SHA-256 of director/1.root.json";
+
 /// What to do about a text that is not of its format, as far as the mistake is a usual one.
 fn by_format(text: &str, format: Format) -> Option<String> {
     let shown = |text: &str| excerpt(&without_query(text));
@@ -185,6 +188,7 @@ fn by_format(text: &str, format: Format) -> Option<String> {
         Format::Application => about_application(text).map(ToOwned::to_owned),
         Format::Window => Some(about_window(text)),
         Format::Certificate => Some(about_certificate(text).to_owned()),
+        Format::TrustedRoots => Some(COPY_ROOTS.to_owned()),
         Format::Publisher => publisher(text).map(ToOwned::to_owned),
         Format::Line
         | Format::ClientId
@@ -392,6 +396,11 @@ mod tests {
                 "write the version that is installed, `to`, and the version to install",
             ),
             (Format::UpdateSource, "file:///srv/updates", "write the path itself"),
+            (
+                Format::TrustedRoots,
+                "sha256:0123",
+                "write `1:`, the SHA-256 of image/1.root.json, `+1:`, and the SHA-256 of director/1.root.json",
+            ),
             (Format::Textfile, "steward.prom", "write the whole path, from the root or the drive on"),
             (Format::Textfile, "/var/x", "name the file as `steward.prom`, in the folder of the collector"),
             (

@@ -1,6 +1,7 @@
 //! From a value that was checked to the Rust type of its setting.
 
 use super::{Secret, Value};
+use crate::roots::TrustedRoots;
 use crate::version::{Downgrade, Pin};
 use crate::window::Window;
 
@@ -53,7 +54,7 @@ macro_rules! from_text {
         }
     )+};
 }
-from_text! { semver::Version, Pin, Window }
+from_text! { semver::Version, Pin, TrustedRoots, Window }
 
 impl FromValue for Vec<Downgrade> {
     fn from_value(value: Option<&Value>) -> Option<Self> {

@@ -13,7 +13,7 @@ fn download(source: DownloadError) -> Result<Found, UpdateError> {
 }
 
 fn found(verdict: Verdict, reason: Reason) -> Found {
-    Found { offered: None, installed: None, verdict, reason, unknown: Vec::new() }
+    Found { offered: None, installed: None, verdict, reason, unknown: Vec::new(), refused: Vec::new() }
 }
 
 fn two() -> Version {

@@ -146,14 +146,14 @@ fn policy_and_feed_decide_with_the_reason_in_words() {
             "2.0.0",
             &["2.0.1", "2.0.0", "1.9.7"],
             Install,
-            "`UpdateDowngrades` leads from 2.0.0 to 1.9.7",
+            "a downgrade leads from 2.0.0 to 1.9.7",
         ),
         (
             "UpdateDowngrades = [\"2.0 to 1.9.7\"]",
             "1.9.7",
             &["2.0.1", "1.9.7"],
             Stay,
-            "`UpdateDowngrades` leads from 2.0.1 to 1.9.7",
+            "a downgrade leads from 2.0.1 to 1.9.7",
         ),
         ("UpdateDowngrades = [\"2.0 to 1.9.7\"]", "1.9.7", &["2.1.0", "1.9.7"], Install, "2.1.0 is out"),
         ("", "1.9.0", &["2.0.0-beta.1"], Install, "2.0.0-beta.1 is out"),
@@ -295,8 +295,8 @@ fn brakes_of_the_vendor_hold_whatever_policy_says() {
         trial.releases[0].brakes = brakes;
         trial.decide(policy)
     };
-    let staged = |percent, installed: &str| {
-        let brakes = Brakes { staging_percent: Some(percent), ..Brakes::default() };
+    let staged = |percent: u32, installed: &str| {
+        let brakes = Brakes { staging: Some(percent * 100), ..Brakes::default() };
         decide(brakes, "UpdateMinimumVersion = \"2.0.0\"", installed)
     };
     assert!(staged(0, "1.0.0").1.contains("0 % of devices"));

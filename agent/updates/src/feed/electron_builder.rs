@@ -48,7 +48,7 @@ pub(super) fn parse(text: &str, base: &Url, wanted: &Wanted<'_>) -> Result<Feed,
         salt: None,
         artifact: artifact(&file.url, &file.sha512, file.size, base, wanted)?,
         brakes: Brakes {
-            staging_percent: document.staging_percentage.as_ref().map(percent),
+            staging: document.staging_percentage.as_ref().map(percent),
             minimum_system: document.minimum_system_version.as_ref().map(minimum),
         },
     };

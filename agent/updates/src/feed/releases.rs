@@ -101,7 +101,7 @@ pub(super) fn parse(text: &str, base: &Url, wanted: &Wanted<'_>) -> Result<Feed,
             salt: entry.rollout_salt,
             artifact: artifact(&file.url, &file.sha512, file.size, base, wanted)?,
             brakes: Brakes {
-                staging_percent: entry.rollout_percent.as_ref().map(percent),
+                staging: entry.rollout_percent.as_ref().map(percent),
                 minimum_system: entry.minimum_system_version.as_ref().map(minimum),
             },
         });

@@ -63,10 +63,10 @@ fn brakes_of_the_vendor_are_read_and_unknown_ones_named() {
     };
     let with = |more: &str| read(more).releases[0].brakes.clone();
     assert_eq!(with(""), Brakes::default());
-    for (text, percent) in
-        [("10", 10), ("'25%'", 25), ("99.9", 99), ("many", 0), ("-1", 0), ("101", 0), ("[]", 0)]
+    for (text, share) in
+        [("10", 1000), ("'25%'", 2500), ("99.9", 9990), ("many", 0), ("-1", 0), ("101", 0), ("[]", 0)]
     {
-        assert_eq!(with(&format!("stagingPercentage: {text}\n")).staging_percent, Some(percent), "{text}");
+        assert_eq!(with(&format!("stagingPercentage: {text}\n")).staging, Some(share), "{text}");
     }
     assert_eq!(with("minimumSystemVersion: 10.0.22000\n").minimum_system.as_deref(), Some("10.0.22000"));
     assert_eq!(with("minimumSystemVersion: 22\n").minimum_system.as_deref(), Some("22"));
@@ -119,7 +119,7 @@ fn feed_with_many_releases_gives_those_for_this_device_newest_first() {
     assert_eq!(versions, ["2.1.0-beta.1", "2.0.0", "1.9.0"]);
     let [beta, stable, _] = &feed.releases[..] else { panic!("three") };
     assert_eq!((beta.channel.as_deref(), beta.salt.as_deref()), (Some("beta"), Some("x")));
-    assert_eq!(beta.brakes.staging_percent, Some(10));
+    assert_eq!(beta.brakes.staging, Some(1000));
     assert_eq!(stable.artifact.url.as_str(), "https://updates.example.com/app/2.0.0.tar.gz");
     assert_eq!((stable.artifact.size, stable.artifact.sha512), (7, [7; 64]));
     assert_eq!(parse_feed(&releases(&entry("1.0.0", ", \"withdrawn\": true"))).unwrap(), Feed::default());

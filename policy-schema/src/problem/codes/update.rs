@@ -14,6 +14,19 @@ codes! {
         ///
         /// Fix: correct the feed.
         UpdateFeedInvalid = "update.feed-invalid", Error;
+        /// The signed repository was not signed again in time.
+        ///
+        /// Cause: nobody renewed it, somebody holds back what is newer, or the clock of the device is wrong. Nothing new is installed; what
+        /// is installed runs on.
+        ///
+        /// Fix: sign the repository again with `steward repo renew`, or change what the message names.
+        UpdateFeedExpired = "update.feed-expired", Error;
+        /// The signed repository, or a release in it, is not signed by whom policy trusts.
+        ///
+        /// Cause: a mistake in publishing, the wrong `UpdateTrustedRoots`, or an attack. Nothing of it is installed.
+        ///
+        /// Fix: find out who changed it with `steward repo verify`; compare `UpdateTrustedRoots` with what `steward repo status` prints.
+        UpdateFeedUntrusted = "update.feed-untrusted", Error;
         /// The download broke off or could not be stored.
         ///
         /// Cause: network or disk. Nothing is installed.

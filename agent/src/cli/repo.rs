@@ -1,0 +1,400 @@
+//! `steward repo`: makes a signed repository, for whoever decides what a fleet installs.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, ensure};
+use clap::{Args, Subcommand};
+use inquire::{Password, PasswordDisplayMode};
+use jiff::Timestamp;
+use platform::{clock, environment, quoted};
+use policy_schema::counted;
+use policy_schema::version::Downgrade;
+use semver::Version;
+use serde_json::{Map, Value, json};
+use updates::signed::compose::{DOWNGRADES, MINIMUM};
+use updates::signed::publish;
+
+use super::hanging;
+use crate::app::descriptor;
+use crate::repo::{self, Part, Repository};
+
+/// The variable with the passphrase of the keys, for scripts.
+const PASSPHRASE: &str = "STEWARD_REPO_PASSPHRASE";
+/// What is valid for fewer days than this is to be signed again.
+const SOON: i64 = 7;
+
+#[derive(Subcommand)]
+pub(super) enum Verb {
+    /// Make a repository with new keys, and say what policy has to trust.
+    ///
+    /// The keys are in DIR/keys, each encrypted with the passphrase (variable `STEWARD_REPO_PASSPHRASE`, or asked for). Move those of the
+    /// roots to a safe place; `add` needs `image`, `director` and `online`, `target` needs `director` and `online`, `renew` needs `online`.
+    Init {
+        /// The folder to work in. Its folder `public` is what a web server serves.
+        folder: PathBuf,
+        /// How many keys there are for the roots, each for one person.
+        #[arg(long, value_name = "N", default_value = "1")]
+        root_keys: u32,
+        /// How many of them have to sign a change of keys.
+        #[arg(long, value_name = "N", default_value = "1")]
+        threshold: u32,
+    },
+    /// Add a version of an app: to what is authentic, and to what devices may have.
+    Add(AddArguments),
+    /// Say which devices may have a version that was added, from which version devices go back, or which is the oldest that may be installed.
+    Target(TargetArguments),
+    /// Sign snapshots and timestamps again. Once a day is right: a timestamp is valid for 14 days.
+    Renew {
+        /// The folder of the repository.
+        folder: PathBuf,
+        /// Print units for systemd that do it every day, and do nothing.
+        #[arg(long)]
+        units: bool,
+    },
+    /// Show what expires when, what devices may have, and what policy has to trust. Needs no key.
+    Status {
+        /// The folder of the repository.
+        folder: PathBuf,
+    },
+    /// Verify the repository as a device does, and all its files. Needs no key.
+    Verify {
+        /// The folder of the repository.
+        folder: PathBuf,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct AddArguments {
+    /// The folder of the repository.
+    folder: PathBuf,
+    /// The file that devices install.
+    file: PathBuf,
+    /// The name of the app, as in the setting `App`.
+    #[arg(long)]
+    app: String,
+    /// Its version.
+    #[arg(long, value_name = "VERSION")]
+    version: Version,
+    /// The operating system that it is for. By default every one where the app can be installed from such a file.
+    #[arg(long, value_name = "SYSTEM", value_parser = ["linux", "macos", "windows"])]
+    system: Option<String>,
+    /// The processor that it is for. By default every one.
+    #[arg(long, value_name = "NAME", value_parser = ["x86_64", "aarch64"])]
+    architecture: Option<String>,
+    /// The oldest system that it runs on, by the version of its kernel.
+    #[arg(long, value_name = "VERSION")]
+    minimum_system: Option<String>,
+    #[command(flatten)]
+    conditions: Conditions,
+}
+
+#[derive(Args)]
+pub(super) struct TargetArguments {
+    /// The folder of the repository.
+    folder: PathBuf,
+    /// The name of the app.
+    #[arg(long)]
+    app: String,
+    /// The version that the conditions are for.
+    #[arg(long, value_name = "VERSION")]
+    version: Option<Version>,
+    #[command(flatten)]
+    conditions: Conditions,
+    /// Keep it from every device that does not have it yet.
+    #[arg(long, requires = "version", conflicts_with = "offer")]
+    withdraw: bool,
+    /// Take a withdrawal back.
+    #[arg(long, requires = "version")]
+    offer: bool,
+    /// A way back to an older version, as `2.2.0 to 2.1.0`; may be given more than once, and replaces those of before. An empty text removes all.
+    #[arg(long, value_name = "FROM to TO")]
+    downgrade: Vec<String>,
+    /// The oldest version that may be installed, whatever the director says (needs the key `image`).
+    #[arg(long, value_name = "VERSION")]
+    minimum: Option<Version>,
+}
+
+/// Which devices may have a version.
+#[derive(Args)]
+pub(super) struct Conditions {
+    /// The channel that it is in.
+    #[arg(long, value_name = "NAME")]
+    channel: Option<String>,
+    /// The share of devices that may have it, in percent, as 5 or 0.5.
+    #[arg(long, value_name = "PERCENT")]
+    rollout: Option<f64>,
+    /// What orders the devices in the rollout, in place of the version.
+    #[arg(long, value_name = "TEXT")]
+    salt: Option<String>,
+}
+
+impl Conditions {
+    fn is_empty(&self) -> bool {
+        self.channel.is_none() && self.rollout.is_none() && self.salt.is_none()
+    }
+
+    /// Writes them into what the director says of a version.
+    fn apply(&self, said: &mut Map<String, Value>) -> anyhow::Result<()> {
+        if let Some(channel) = &self.channel {
+            said.insert("channel".to_owned(), channel.as_str().into());
+        }
+        if let Some(percent) = self.rollout {
+            ensure!((0.0..=100.0).contains(&percent), "--rollout: {percent} is not from 0 to 100");
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "it is from 0 to 10,000"
+            )]
+            said.insert("rolloutPermyriad".to_owned(), ((percent * 100.0).floor() as u32).into());
+        }
+        if let Some(salt) = &self.salt {
+            said.insert("salt".to_owned(), salt.as_str().into());
+        }
+        Ok(())
+    }
+}
+
+pub(super) async fn repo(verb: Verb, json: bool) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Init { folder, root_keys, threshold } => {
+            let repository = Repository::init(&folder, root_keys, threshold, new_passphrase()?)?;
+            made(&repository, &folder, json)?;
+        }
+        Verb::Add(arguments) => {
+            let path = add(&arguments)?;
+            done(json, &json!({ "added": path }), &format!("Added {path}."))?;
+        }
+        Verb::Target(arguments) => {
+            target(&arguments)?;
+            done(json, &json!({ "changed": arguments.app }), "Changed and signed.")?;
+        }
+        Verb::Renew { folder, units: true } => print_units(&fs_err::canonicalize(folder)?)?,
+        Verb::Renew { folder, units: false } => {
+            Repository::open(&folder)?.renew(&passphrase()?)?;
+            done(json, &json!({ "renewed": ["snapshot", "timestamp"] }), "Signed again.")?;
+        }
+        Verb::Status { folder } => return status(&Repository::open(&folder)?, json),
+        Verb::Verify { folder } => {
+            let wrong = repo::verify(&Repository::open(&folder)?).await?;
+            if json {
+                out!("{}", serde_json::to_string_pretty(&json!({ "faults": wrong }))?);
+            } else if wrong.is_empty() {
+                out!("All of it is as a device expects it.");
+            }
+            for fault in wrong.iter().filter(|_| !json) {
+                out!("{fault}");
+            }
+            return Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what was done.
+fn done(json: bool, document: &Value, text: &str) -> anyhow::Result<()> {
+    if json {
+        out!("{}", serde_json::to_string_pretty(document)?);
+    } else {
+        out!("{text}");
+    }
+    Ok(())
+}
+
+/// Prints what follows from a new repository.
+fn made(repository: &Repository, folder: &Path, json: bool) -> anyhow::Result<()> {
+    let (public, keys, roots) = (repository.public(), folder.join("keys"), repository.roots()?);
+    if json {
+        let document = json!({ "public": public, "keys": keys, "roots": roots.to_string() });
+        out!("{}", serde_json::to_string_pretty(&document)?);
+        return Ok(());
+    }
+    out!("Serve {} with any web server, and push this policy:\n", quoted(&public));
+    out!("UpdateFeed = \"https://(the address of that folder)/\"");
+    out!("UpdateTrustedRoots = \"{roots}\"");
+    let advice = format!(
+        "The keys are in {}. Move those of the roots to a safe place, and keep copies of all: a key that is lost can only be replaced \
+         with a new repository.",
+        quoted(&keys)
+    );
+    out!("\n{}", hanging("", &advice));
+    Ok(())
+}
+
+fn add(arguments: &AddArguments) -> anyhow::Result<String> {
+    let AddArguments { folder, file, app, version, system, architecture, minimum_system, conditions } =
+        arguments;
+    ensure!(
+        !app.is_empty() && app.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'),
+        "`{app}` is not the name of an app: letters, digits and hyphens"
+    );
+    if descriptor::find(app).is_none() {
+        err!("steward: this version knows no app `{app}`; devices with another version may");
+    }
+    let repository = Repository::open(folder)?;
+    let text = version.to_string();
+    let path = repo::path_of(file, app, &text)?;
+    let known = |part| -> anyhow::Result<_> { Ok(repository.list(part)?.targets.remove(&path)) };
+    let (authentic, directed) = (known(Part::Image)?, known(Part::Director)?);
+    let again =
+        || format!("{path} is there already; what was published keeps its content: publish another version");
+    ensure!(authentic.is_none() || directed.is_none(), again());
+    let mut identity = Map::new();
+    for (name, value) in [
+        ("app", Some(app)),
+        ("version", Some(&text)),
+        ("system", system.as_ref()),
+        ("architecture", architecture.as_ref()),
+        ("minimumSystemVersion", minimum_system.as_ref()),
+    ] {
+        identity.extend(value.map(|value| (name.to_owned(), value.as_str().into())));
+    }
+    let mut said = Map::new();
+    let published = Timestamp::from_second(clock::now().as_second())?;
+    said.insert("published".to_owned(), published.to_string().into());
+    conditions.apply(&mut said)?;
+    let passphrase = passphrase()?;
+    let (length, hashes) = repository.place(file, &path)?;
+    let target =
+        |custom: Map<String, Value>| publish::target(length, &hashes.sha256, &hashes.sha512, &custom.into());
+    let new = [(Part::Image, authentic, target(identity)), (Part::Director, directed, target(said))];
+    // What nobody vouches for is never named by the director, not even for a moment.
+    for (part, known, target) in new {
+        // A run before this one was interrupted.
+        if let Some(known) = known {
+            ensure!(known.get("hashes") == target.get("hashes"), again());
+            continue;
+        }
+        repository.change(part, &passphrase, |list| {
+            list.targets.insert(path.clone(), target);
+            Ok(())
+        })?;
+    }
+    Ok(path)
+}
+
+fn target(arguments: &TargetArguments) -> anyhow::Result<()> {
+    let TargetArguments { folder, app, version, conditions, withdraw, offer, downgrade, minimum } = arguments;
+    let changes = !conditions.is_empty() || *withdraw || *offer;
+    ensure!(
+        changes || !downgrade.is_empty() || minimum.is_some(),
+        "nothing is to be changed; see `steward repo target --help`"
+    );
+    ensure!(!changes || version.is_some(), "say which version with --version");
+    let repository = Repository::open(folder)?;
+    let passphrase = passphrase()?;
+    if let Some(minimum) = minimum {
+        repository
+            .change(Part::Image, &passphrase, |list| set(&mut list.members, MINIMUM, app, json!(minimum)))?;
+    }
+    if !changes && downgrade.is_empty() {
+        return Ok(());
+    }
+    repository.change(Part::Director, &passphrase, |list| {
+        if !downgrade.is_empty() {
+            let items = downgrade.iter().filter(|item| !item.is_empty());
+            let items = items.map(|item| item.parse()).collect::<Result<Vec<Downgrade>, _>>()?;
+            set(&mut list.members, DOWNGRADES, app, json!(items))?;
+        }
+        let Some(version) = version.as_ref().filter(|_| changes) else { return Ok(()) };
+        let prefix = format!("{app}/{version}/");
+        let mut found = false;
+        for (_, target) in list.targets.iter_mut().filter(|(path, _)| path.starts_with(&prefix)) {
+            let said = target.get_mut("custom").and_then(|custom| custom.get_mut("steward")?.as_object_mut());
+            let said = said.with_context(|| format!("{prefix}: the director says nothing of it"))?;
+            conditions.apply(said)?;
+            if *withdraw || *offer {
+                said.insert("withdrawn".to_owned(), (*withdraw).into());
+            }
+            found = true;
+        }
+        ensure!(found, "{app} {version} was not added; `steward repo status` shows what was");
+        Ok(())
+    })
+}
+
+/// Sets what a list says of an app besides its targets.
+fn set(members: &mut Map<String, Value>, name: &str, app: &str, value: Value) -> anyhow::Result<()> {
+    let apps = members.entry(name).or_insert_with(|| json!({})).as_object_mut();
+    apps.with_context(|| format!("{name} is no object"))?.insert(app.to_owned(), value);
+    Ok(())
+}
+
+fn status(repository: &Repository, json: bool) -> anyhow::Result<ExitCode> {
+    let now = clock::now();
+    let roots = repository.roots()?;
+    let mut soon = false;
+    let mut roles = Vec::new();
+    for part in Part::ALL {
+        for role in repository.roles(part)? {
+            let days = role.expires.duration_since(now).as_hours() / 24;
+            soon |= days < SOON && role.expires.duration_since(now).as_hours() < SOON * 24;
+            roles.push((part, role.name, role.version, role.expires, days));
+        }
+    }
+    let directed = repository.list(Part::Director)?;
+    let image_members = repository.list(Part::Image)?.members;
+    if json {
+        let roles: Vec<Value> = roles
+            .iter()
+            .map(|(part, role, version, expires, _)| {
+                json!({ "repository": part.name(), "role": role, "version": version, "expires": expires })
+            })
+            .collect();
+        let document = json!({ "roots": roots.to_string(), "roles": roles, "director": directed.targets, "members": directed.members,
+            "image_members": image_members });
+        out!("{}", serde_json::to_string_pretty(&document)?);
+    } else {
+        out!("UpdateTrustedRoots = \"{roots}\"\n");
+        for (part, role, version, expires, days) in &roles {
+            let left = if *expires < now {
+                "expired".to_owned()
+            } else {
+                format!("for {}", counted(usize::try_from(*days).unwrap_or(0), "day"))
+            };
+            out!("{:<9} {role:<10} {version:>4}  valid until {expires}, {left}", part.name());
+        }
+        out!("");
+        for (path, target) in &directed.targets {
+            let said = target.get("custom").and_then(|custom| custom.get("steward"));
+            out!("{}", hanging(&format!("{path}  "), &said.map(Value::to_string).unwrap_or_default()));
+        }
+        for (name, value) in directed.members.iter().chain(&image_members) {
+            out!("{}", hanging(&format!("{name}  "), &value.to_string()));
+        }
+        if soon {
+            out!(
+                "\nSign again what expires soon: `steward repo renew`; `steward repo target` or `add` signs a list."
+            );
+        }
+    }
+    Ok(if soon { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn print_units(folder: &Path) -> anyhow::Result<()> {
+    let program = std::env::current_exe()?;
+    out!(
+        "# /etc/systemd/system/steward-repo-renew.service\n[Unit]\nDescription=Sign the repository of Steward again\n\n[Service]\n\
+         Type=oneshot\n# {PASSPHRASE}=...\nEnvironmentFile=/etc/steward/repo-passphrase\nExecStart={} repo renew {}\n\n\
+         # /etc/systemd/system/steward-repo-renew.timer\n[Timer]\nOnCalendar=daily\nRandomizedDelaySec=1h\nPersistent=true\n\n\
+         [Install]\nWantedBy=timers.target",
+        quoted(&program),
+        quoted(folder)
+    );
+    Ok(())
+}
+
+fn passphrase() -> anyhow::Result<String> {
+    environment::variable(PASSPHRASE).map_or_else(|| ask(false), Ok)
+}
+
+fn new_passphrase() -> anyhow::Result<String> {
+    environment::variable(PASSPHRASE).map_or_else(|| ask(true), Ok)
+}
+
+fn ask(confirm: bool) -> anyhow::Result<String> {
+    ensure!(std::io::stdin().is_terminal(), "there is nobody to ask for the passphrase: set {PASSPHRASE}");
+    let question = Password::new("Passphrase of the keys:").with_display_mode(PasswordDisplayMode::Masked);
+    Ok(if confirm { question.prompt()? } else { question.without_confirmation().prompt()? })
+}

@@ -1,0 +1,278 @@
+//! `steward repo`: what an administrator does with a signed repository, what devices make of it, and what another implementation of The
+//! Update Framework (python-tuf) reads in it.
+#![expect(clippy::unwrap_used, reason = "everything here is a test or a part of one")]
+
+use std::path::{Path, PathBuf};
+
+use e2e::device::Device;
+use e2e::feed::sample_app;
+use e2e::process::Process;
+use e2e::release_server::ReleaseServer;
+use policy_schema::Code;
+use serde_json::Value;
+use tokio::process::Command;
+
+use super::external_provider::{python, script};
+use super::fixture::movable_clock;
+
+const PASSPHRASE: &str = "correct horse battery staple";
+
+/// An administrator with a repository, whose public folder is served.
+struct Publisher {
+    device: Device,
+    folder: PathBuf,
+    server: ReleaseServer,
+}
+
+impl Publisher {
+    /// With a new repository.
+    async fn new(mut device: Device, more: &[&str]) -> (Self, String) {
+        device.set("STEWARD_REPO_PASSPHRASE", PASSPHRASE);
+        let folder = device.path("repository");
+        let publisher = Self { folder, device, server: ReleaseServer::start().await };
+        let printed = publisher.repo(&[&["init"], more].concat()).await;
+        publisher.serve();
+        (publisher, printed)
+    }
+
+    /// `steward repo VERB FOLDER ...`; gives what it printed.
+    async fn repo(&self, arguments: &[&str]) -> String {
+        let (verb, more) = arguments.split_first().unwrap();
+        let folder = self.folder.display().to_string();
+        self.device.printed(&[&["repo", *verb, &folder], more].concat()).await
+    }
+
+    /// Puts everything on the server.
+    fn serve(&self) {
+        let mut folders = vec![self.folder.join("public")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs_err::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let name = path.strip_prefix(self.folder.join("public")).unwrap();
+                    self.server.put(name.to_str().unwrap(), fs_err::read(&path).unwrap());
+                }
+            }
+        }
+    }
+
+    /// A version of the sample app, with its name.
+    fn archive(&self, version: &str) -> String {
+        let file = self.device.path(&format!("lab-notes-{version}.tar.gz"));
+        fs_err::write(&file, sample_app(version, None, "")).unwrap();
+        file.display().to_string()
+    }
+
+    async fn add(&self, version: &str, more: &[&str]) -> String {
+        let file = self.archive(version);
+        let arguments = ["add", &file, "--app", "lab-notes", "--version", version];
+        let printed = self.repo(&[&arguments, more].concat()).await;
+        self.serve();
+        printed
+    }
+
+    async fn target(&self, more: &[&str]) -> String {
+        let printed = self.repo(&[&["target", "--app", "lab-notes"], more].concat()).await;
+        self.serve();
+        printed
+    }
+
+    /// Starts the agent with the policy that `steward repo init` printed.
+    async fn follow(&self, printed: &str) -> Process {
+        let roots = printed.lines().find(|line| line.starts_with("UpdateTrustedRoots = ")).unwrap();
+        let base = self.server.base();
+        self.device.push(
+            "50.toml",
+            &format!(
+                "App = \"lab-notes\"\nProxyMode = \"direct\"\nUpdateMode = \"automatic\"\nUpdateFeed = \"{base}\"\n{roots}\n"
+            ),
+        );
+        self.device.start_agent().await
+    }
+
+    /// What is installed after a check.
+    async fn installs(&self) -> (String, String) {
+        let printed = self.device.printed(&["update"]).await;
+        let target = fs_err::read_link(self.device.path("opt/lab-notes/current")).ok();
+        let installed = target.and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
+        (installed.unwrap_or_default(), printed)
+    }
+
+    /// What python-tuf reads of a target.
+    async fn read_by_python(&self, part: &str, path: &str) -> Value {
+        let base = self.server.base();
+        let output = Command::new(python())
+            .arg(script("tuf_client.py"))
+            .arg(self.folder.join(format!("public/{part}/1.root.json")))
+            .args([format!("{base}/{part}/"), format!("{base}/image/targets/")])
+            .arg(self.device.path(&format!("python-{part}")))
+            .arg(path)
+            .output()
+            .await
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn administrator_publishes_a_rollout_a_way_back_and_a_minimum() {
+    let (publisher, printed) = Publisher::new(Device::new(), &[]).await;
+    assert!(printed.contains("UpdateFeed = ") && printed.contains("keep copies of all"), "{printed}");
+    let _agent = publisher.follow(&printed).await;
+    publisher.add("1.0.0", &["--system", "linux", "--architecture", std::env::consts::ARCH]).await;
+    assert_eq!(publisher.installs().await.0, "1.0.0");
+    publisher.add("2.0.0", &["--rollout", "0"]).await;
+    let (installed, printed) = publisher.installs().await;
+    assert!(installed == "1.0.0" && printed.contains("0 %"), "{printed}");
+    publisher.target(&["--version", "2.0.0", "--rollout", "100"]).await;
+    assert_eq!(publisher.installs().await.0, "2.0.0");
+    publisher.target(&["--downgrade", "2.0.0 to 1.0.0"]).await;
+    assert_eq!(publisher.installs().await.0, "1.0.0");
+    publisher.target(&["--downgrade", ""]).await;
+    publisher.target(&["--version", "2.0.0", "--withdraw"]).await;
+    assert_eq!(publisher.installs().await.0, "1.0.0");
+    publisher.target(&["--version", "2.0.0", "--offer", "--channel", "beta"]).await;
+    assert_eq!(publisher.installs().await.0, "1.0.0");
+    publisher.target(&["--minimum", "3.0.0"]).await;
+    let (installed, _) = publisher.installs().await;
+    assert_eq!(installed, "1.0.0");
+    publisher.device.problem(Code::UpdateFeedUntrusted).await;
+
+    // Whoever was interrupted after the first of two lists does it again.
+    let director = publisher.folder.join("public/director");
+    let kept = publisher.device.path("kept");
+    copy(&director, &kept);
+    publisher.add("4.0.0", &[]).await;
+    copy(&kept, &director);
+    let printed = publisher.add("4.0.0", &[]).await;
+    assert!(printed.contains("Added lab-notes/4.0.0/lab-notes-4.0.0.tar.gz"), "{printed}");
+
+    assert_eq!(publisher.repo(&["verify"]).await.trim(), "All of it is as a device expects it.");
+    let custom = publisher.read_by_python("image", "lab-notes/1.0.0/lab-notes-1.0.0.tar.gz").await;
+    assert_eq!(custom["steward"]["system"], "linux");
+    let custom = publisher.read_by_python("director", "lab-notes/2.0.0/lab-notes-2.0.0.tar.gz").await;
+    assert_eq!(custom["steward"]["channel"], "beta");
+    assert_eq!(custom["steward"]["rolloutPermyriad"], 10_000);
+
+    // A file that was changed on the server's disk.
+    let folder = publisher.folder.join("public/image/targets/lab-notes/1.0.0");
+    let file = fs_err::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    fs_err::write(&file, "other").unwrap();
+    let printed = publisher.repo(&["verify"]).await;
+    assert!(printed.contains("has another length or hash"), "{printed}");
+}
+
+#[tokio::test]
+async fn repository_says_what_expires_and_is_signed_again() {
+    let mut device = Device::new();
+    let minutes = movable_clock(&mut device);
+    let (publisher, printed) = Publisher::new(device, &["--root-keys", "3", "--threshold", "2"]).await;
+    publisher.add("1.0.0", &[]).await;
+    let status: Value = publisher
+        .device
+        .json(&["repo", "status", &publisher.folder.display().to_string(), "--json"])
+        .await
+        .unwrap();
+    assert!(printed.contains(status["roots"].as_str().unwrap()));
+    assert_eq!(status["roles"].as_array().unwrap().len(), 8);
+    let root = fs_err::read_to_string(publisher.folder.join("public/image/1.root.json")).unwrap();
+    let root: Value = serde_json::from_str(&root).unwrap();
+    assert_eq!(root["signed"]["roles"]["root"]["threshold"], 2);
+    minutes(10 * 24 * 60);
+    let printed = publisher.repo(&["status"]).await;
+    assert!(printed.contains("for 3 days") && printed.contains("steward repo renew"), "{printed}");
+    minutes(15 * 24 * 60);
+    assert!(publisher.repo(&["status"]).await.contains("expired"));
+    assert!(publisher.repo(&["verify"]).await.contains("has expired: its timestamp"));
+    publisher.repo(&["renew"]).await;
+    assert!(publisher.repo(&["verify"]).await.contains("as a device expects"));
+    let units = publisher.repo(&["renew", "--units"]).await;
+    assert!(units.contains("OnCalendar=daily") && units.contains("repo renew"), "{units}");
+}
+
+/// What can go wrong at a desk.
+#[tokio::test]
+async fn mistakes_of_whoever_publishes_change_nothing() {
+    let (publisher, _) = Publisher::new(Device::new(), &[]).await;
+    publisher.add("1.0.0", &[]).await;
+    let before = snapshot(&publisher.folder.join("public"));
+    let other = publisher.device.path("else/lab-notes-1.0.0.tar.gz");
+    fs_err::create_dir_all(other.parent().unwrap()).unwrap();
+    fs_err::write(&other, sample_app("9.0.0", None, "")).unwrap();
+    let other = other.display().to_string();
+    let missing = publisher.device.path("missing").display().to_string();
+    for (arguments, words) in [
+        (vec!["init"], "has a repository already"),
+        (vec!["add", &other, "--app", "lab-notes", "--version", "1.0.0"], "is there already"),
+        (vec!["add", &missing, "--app", "lab-notes", "--version", "2.0.0"], "missing"),
+        (vec!["add", &other, "--app", "../x", "--version", "2.0.0"], "not the name of an app"),
+        (vec!["add", &other, "--app", "lab-notes", "--version", "2"], "invalid value '2'"),
+        (
+            vec!["add", &other, "--app", "lab-notes", "--version", "2.0.0", "--rollout", "101"],
+            "not from 0 to 100",
+        ),
+        (vec!["target", "--app", "lab-notes"], "nothing is to be changed"),
+        (vec!["target", "--app", "lab-notes", "--rollout", "5"], "say which version"),
+        (vec!["target", "--app", "lab-notes", "--version", "7.0.0", "--rollout", "5"], "was not added"),
+        (vec!["target", "--app", "lab-notes", "--downgrade", "2.0.0"], "not a downgrade"),
+    ] {
+        let printed = publisher.repo(&arguments).await;
+        assert!(printed.contains(words), "{arguments:?}: {printed}");
+    }
+    assert_eq!(snapshot(&publisher.folder.join("public")), before);
+
+    // A key that is kept somewhere else, a wrong passphrase, and files of keys that others can read.
+    let key = publisher.folder.join("keys/director.pem");
+    let pem = fs_err::read(&key).unwrap();
+    assert!(pem.starts_with(b"-----BEGIN ENCRYPTED PRIVATE KEY-----"));
+    let openssl = Command::new("openssl")
+        .args(["pkey", "-noout", "-text", "-passin", &format!("pass:{PASSPHRASE}"), "-in"])
+        .arg(&key)
+        .output()
+        .await
+        .unwrap();
+    assert!(String::from_utf8_lossy(&openssl.stdout).contains("ED25519"), "{openssl:?}");
+    fs_err::remove_file(&key).unwrap();
+    let printed = publisher.target(&["--version", "1.0.0", "--rollout", "5"]).await;
+    assert!(printed.contains("the key `director` is needed"), "{printed}");
+    fs_err::write(&key, "no key").unwrap();
+    assert!(publisher.target(&["--version", "1.0.0", "--rollout", "5"]).await.contains("no key in PEM"));
+    fs_err::write(&key, pem).unwrap();
+    let Publisher { mut device, folder, .. } = publisher;
+    let folder = folder.display().to_string();
+    for (passphrase, words) in [("another passphrase", "does not open it"), ("tiny", "shorter than 12")] {
+        device.set("STEWARD_REPO_PASSPHRASE", passphrase);
+        let printed = device.printed(&["repo", "renew", &folder]).await;
+        assert!(printed.contains(words) && !printed.contains(passphrase), "{printed}");
+    }
+    device.set("STEWARD_REPO_PASSPHRASE", "");
+    let printed = device.printed(&["repo", "renew", &folder]).await;
+    assert!(printed.contains("set STEWARD_REPO_PASSPHRASE"), "{printed}");
+}
+
+/// Copies the files of a folder over those of another.
+fn copy(from: &Path, to: &Path) {
+    fs_err::create_dir_all(to).unwrap();
+    for entry in fs_err::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        fs_err::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+/// All files with their content, but for what nothing names.
+fn snapshot(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for part in ["image", "director"] {
+        for entry in fs_err::read_dir(folder.join(part)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                found.push((path.clone(), fs_err::read(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
