@@ -74,6 +74,7 @@ pub(crate) fn of_machine(paths: &Paths) -> Result<Vec<String>, CleanupError> {
             | Step::CheckForUpdate
             | Step::SendReport
             | Step::CheckProvider
+            | Step::CheckForAgentUpdate
             | Step::ServeSinks => continue,
         };
         done.map_err(|source| CleanupError::Refused { what: what.clone(), source })?;
@@ -88,6 +89,13 @@ pub(crate) fn of_machine(paths: &Paths) -> Result<Vec<String>, CleanupError> {
     }
     // Windows removes no file that is open.
     drop(lock);
+    let versions = paths.versions();
+    if versions.exists() {
+        let what = versions.display().to_string();
+        fs_err::remove_dir_all(&versions)
+            .map_err(|source| CleanupError::Refused { what: what.clone(), source })?;
+        removed.push(what);
+    }
     let what = state.display().to_string();
     fs_err::remove_dir_all(&state).map_err(|source| CleanupError::Refused { what: what.clone(), source })?;
     removed.push(what);

@@ -18,3 +18,4 @@ mod setup;
 mod state;
 mod support;
 mod update;
+mod version;

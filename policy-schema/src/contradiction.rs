@@ -11,7 +11,7 @@ use crate::version::{Downgrade, Pin, channel_of};
 
 /// Every contradiction in a policy.
 pub(crate) fn contradictions(policy: &Policy) -> Vec<Problem> {
-    let rules: [fn(&Policy) -> Vec<Problem>; 17] = [
+    let rules: [fn(&Policy) -> Vec<Problem>; 18] = [
         half_configured_sign_in,
         issuer_of_another_product,
         client_id_of_the_tenant,
@@ -29,6 +29,7 @@ pub(crate) fn contradictions(policy: &Policy) -> Vec<Problem> {
         close_at_a_deadline_that_is_none,
         proxy_mode_without_its_address,
         roots_without_a_repository,
+        agent_feed_without_roots,
     ];
     rules.iter().flat_map(|rule| rule(policy)).collect()
 }
@@ -447,9 +448,28 @@ fn roots_without_a_repository(policy: &Policy) -> Vec<Problem> {
         return Vec::new();
     }
     let message = "set, but `UpdateFeed` is not, so there is no repository that could be signed from there";
-    let problem =
-        contradiction("UpdateTrustedRoots", message, "set `UpdateFeed` to the address of the repository");
+    let problem = contradiction(
+        "UpdateTrustedRoots",
+        message,
+        "set `UpdateFeed` to the address of the repository, or the roots of `AgentUpdateFeed` in `AgentUpdateTrustedRoots`",
+    );
     vec![problem.using("no feed: nothing is installed")]
+}
+
+fn agent_feed_without_roots(policy: &Policy) -> Vec<Problem> {
+    match (&policy.agent_update_feed, policy.agent_roots()) {
+        (Some(_), None) => {
+            let message = "set, but `AgentUpdateTrustedRoots` is not, so nobody knows who may sign there";
+            let hint = "set `AgentUpdateTrustedRoots`; `steward repo status` prints it";
+            vec![contradiction("AgentUpdateFeed", message, hint).using("no feed: the agent stays as it is")]
+        }
+        (None, _) if policy.agent_update_trusted_roots.is_some() => {
+            let message = "set, but `AgentUpdateFeed` is not";
+            let hint = "set `AgentUpdateFeed` to the address of the repository";
+            vec![contradiction("AgentUpdateTrustedRoots", message, hint)]
+        }
+        (_, _) => Vec::new(),
+    }
 }
 
 fn proxy_mode_without_its_address(policy: &Policy) -> Vec<Problem> {

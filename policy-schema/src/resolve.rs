@@ -258,9 +258,6 @@ fn resolve_one(
         others = rest;
         match parse(setting, first) {
             Ok(value) => {
-                if !setting.effective {
-                    problems.push(not_yet_effective(setting, first));
-                }
                 problems.extend(only_recommended(setting, first));
                 (Some(value), Origin::Policy { source: first.location(), level: first.level })
             }
@@ -420,15 +417,6 @@ fn only_recommended(setting: &Setting, candidate: &Candidate<'_>) -> Option<Prob
             .at(candidate.location())
             .hint("to enforce it, move it above that line".to_owned())
     })
-}
-
-fn not_yet_effective(setting: &Setting, candidate: &Candidate<'_>) -> Problem {
-    Problem::new(
-        Code::PolicyNotYetEffective,
-        "valid and kept, but this version of the agent does not act on it yet",
-    )
-    .key(setting.key)
-    .at(candidate.location())
 }
 
 fn conflict(

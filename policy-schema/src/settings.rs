@@ -66,8 +66,6 @@ pub struct Setting {
     pub strict: Option<Literal>,
     /// A value worth copying.
     pub example: Literal,
-    /// Whether this version acts on it.
-    pub effective: bool,
     /// Whether a user may choose otherwise where the value is only recommended.
     pub user_may_override: bool,
     /// Whether an item of a list that is not valid can be left out without making policy weaker. Else the list stands or
@@ -92,7 +90,6 @@ impl Setting {
             default: None,
             strict: None,
             example,
-            effective: true,
             user_may_override: false,
             items_stand_alone: false,
         }
@@ -134,11 +131,6 @@ impl Setting {
 
     const fn strict(mut self, strict: Literal) -> Self {
         self.strict = Some(strict);
-        self
-    }
-
-    const fn not_yet_effective(mut self) -> Self {
-        self.effective = false;
         self
     }
 
@@ -197,6 +189,14 @@ pub fn find(settings: &'static [Setting], key: &str) -> Option<(&'static Setting
             setting.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(key)).then_some((setting, true))
         }
     })
+}
+
+impl Policy {
+    /// The roots that the releases of the agent itself are trusted from.
+    #[must_use]
+    pub fn agent_roots(&self) -> Option<&TrustedRoots> {
+        self.agent_update_trusted_roots.as_ref().or(self.update_trusted_roots.as_ref())
+    }
 }
 
 #[cfg(test)]

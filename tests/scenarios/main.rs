@@ -1,6 +1,7 @@
 //! The whole product, used as users and administrators use it: the built binaries against real servers on loopback.
 #![forbid(unsafe_code)]
 
+mod agent_update;
 mod api;
 mod at_logon;
 mod attacks;
@@ -49,6 +50,7 @@ mod update_faults;
 mod update_notices;
 mod update_packages;
 mod vault;
+mod watchdog_of_versions;
 mod windows;
 mod windows_packages;
 mod windows_packages_of_apps;

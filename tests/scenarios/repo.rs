@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use e2e::device::Device;
-use e2e::feed::sample_app;
+use e2e::feed::{Fault, Feed, sample_app};
 use e2e::process::Process;
 use e2e::release_server::ReleaseServer;
 use policy_schema::Code;
@@ -18,15 +18,15 @@ use super::fixture::movable_clock;
 const PASSPHRASE: &str = "correct horse battery staple";
 
 /// An administrator with a repository, whose public folder is served.
-struct Publisher {
-    device: Device,
+pub(super) struct Publisher {
+    pub(super) device: Device,
     folder: PathBuf,
-    server: ReleaseServer,
+    pub(super) server: ReleaseServer,
 }
 
 impl Publisher {
     /// With a new repository.
-    async fn new(mut device: Device, more: &[&str]) -> (Self, String) {
+    pub(super) async fn new(mut device: Device, more: &[&str]) -> (Self, String) {
         device.set("STEWARD_REPO_PASSPHRASE", PASSPHRASE);
         let folder = device.path("repository");
         let publisher = Self { folder, device, server: ReleaseServer::start().await };
@@ -36,14 +36,14 @@ impl Publisher {
     }
 
     /// `steward repo VERB FOLDER ...`; gives what it printed.
-    async fn repo(&self, arguments: &[&str]) -> String {
+    pub(super) async fn repo(&self, arguments: &[&str]) -> String {
         let (verb, more) = arguments.split_first().unwrap();
         let folder = self.folder.display().to_string();
         self.device.printed(&[&["repo", *verb, &folder], more].concat()).await
     }
 
     /// Puts everything on the server.
-    fn serve(&self) {
+    pub(super) fn serve(&self) {
         let mut folders = vec![self.folder.join("public")];
         while let Some(folder) = folders.pop() {
             for entry in fs_err::read_dir(folder).unwrap() {
@@ -251,6 +251,136 @@ async fn mistakes_of_whoever_publishes_change_nothing() {
     device.set("STEWARD_REPO_PASSPHRASE", "");
     let printed = device.printed(&["repo", "renew", &folder]).await;
     assert!(printed.contains("set STEWARD_REPO_PASSPHRASE"), "{printed}");
+}
+
+#[tokio::test]
+async fn keys_that_were_lost_or_stolen_are_replaced_and_devices_follow() {
+    let (publisher, printed) = Publisher::new(Device::new(), &["--root-keys", "2"]).await;
+    let _agent = publisher.follow(&printed).await;
+    publisher.add("1.0.0", &[]).await;
+    assert_eq!(publisher.installs().await.0, "1.0.0");
+    let keys = publisher.folder.join("keys");
+    let old: Vec<Vec<u8>> = ["image", "director", "online", "root-2"]
+        .map(|name| {
+            let file = keys.join(format!("{name}.pem"));
+            let bytes = fs_err::read(&file).unwrap();
+            fs_err::remove_file(&file).unwrap();
+            bytes
+        })
+        .into();
+    for (number, name) in ["image", "director", "online", "root-2"].into_iter().enumerate() {
+        let printed = publisher.repo(&["replace-key", name]).await;
+        assert!(printed.contains("Replaced and signed again"), "{name}: {printed}");
+        let new = fs_err::read(keys.join(format!("{name}.pem"))).unwrap();
+        assert_ne!(new, old[number], "{name}");
+    }
+    publisher.repo(&["renew", "--all"]).await;
+    publisher.add("1.1.0", &[]).await;
+    assert_eq!(publisher.repo(&["verify"]).await.trim(), "All of it is as a device expects it.");
+    assert_eq!(publisher.installs().await.0, "1.1.0");
+    let custom = publisher.read_by_python("image", "lab-notes/1.1.0/lab-notes-1.1.0.tar.gz").await;
+    assert_eq!(custom["steward"]["version"], "1.1.0");
+
+    // Whoever has the old key of the director signs in vain.
+    fs_err::write(keys.join("director.pem"), &old[1]).unwrap();
+    publisher.add("1.2.0", &[]).await;
+    let (installed, printed) = publisher.installs().await;
+    assert!(installed == "1.1.0" && printed.contains("director"), "{printed}");
+    assert!(publisher.repo(&["replace-key", "root-7"]).await.contains("no key"));
+    for file in ["root-1.pem", "root-2.pem"] {
+        fs_err::remove_file(keys.join(file)).unwrap();
+    }
+    let printed = publisher.repo(&["replace-key", "director"]).await;
+    assert!(printed.contains("0 of the keys of the roots are here, and 1 have to sign"), "{printed}");
+}
+
+/// As a hardware security module or a service for keys would: the private key is with OpenSSL only.
+#[tokio::test]
+async fn command_signs_in_place_of_a_key() {
+    let device = Device::new();
+    let (key, signer) = (device.path("hsm.pem"), device.path("image.toml"));
+    let run = async |arguments: &[&str]| {
+        let output = Command::new("openssl").args(arguments).output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    };
+    let key_text = key.display().to_string();
+    run(&["genpkey", "-algorithm", "ed25519", "-out", &key_text]).await;
+    let public = run(&["pkey", "-in", &key_text, "-pubout", "-outform", "DER"]).await;
+    let public = platform::random::hex(&public[public.len() - 32..]);
+    // OpenSSL signs no message with this key that comes through a pipe.
+    let script = format!(
+        "f=$(mktemp) && cat > $f && openssl pkeyutl -sign -rawin -inkey {key_text} -in $f | base64; rm $f"
+    );
+    let description =
+        |script: &str| format!("public = \"{public}\"\ncommand = [\"sh\", \"-c\", '{script}']\n");
+    fs_err::write(&signer, description(&script)).unwrap();
+    let given = format!("image={}", signer.display());
+    let (publisher, printed) = Publisher::new(device, &["--signer", &given]).await;
+    let _agent = publisher.follow(&printed).await;
+    publisher.add("1.0.0", &[]).await;
+    assert_eq!(publisher.installs().await.0, "1.0.0");
+    assert!(!publisher.folder.join("keys/image.pem").exists());
+    let before = snapshot(&publisher.folder.join("public"));
+    for (script, words) in [("exit 3", "it ended with exit status: 3"), ("echo AAAA", "is no signature")] {
+        fs_err::write(publisher.folder.join("keys/image.toml"), description(script)).unwrap();
+        let printed = publisher.target(&["--minimum", "1.0.0"]).await;
+        assert!(printed.contains(words), "{printed}");
+    }
+    assert_eq!(snapshot(&publisher.folder.join("public")), before);
+}
+
+#[tokio::test]
+async fn repository_is_published_to_a_web_server_and_carried_in_an_archive() {
+    let (publisher, printed) = Publisher::new(Device::new(), &[]).await;
+    publisher.add("1.0.0", &[]).await;
+    let (web, archive) = (publisher.device.path("web"), publisher.device.path("fleet.tar"));
+    let printed_count = publisher.repo(&["publish", &web.display().to_string()]).await;
+    assert!(printed_count.contains("Copied 13 files"), "{printed_count}");
+    assert!(publisher.repo(&["publish", &web.display().to_string()]).await.contains("Copied 0 files"));
+    publisher.add("1.1.0", &[]).await;
+    publisher.repo(&["publish", &web.display().to_string()]).await;
+    publisher.repo(&["bundle", &archive.display().to_string()]).await;
+    let unpacked = publisher.device.path("unpacked");
+    fs_err::create_dir(&unpacked).unwrap();
+    let output =
+        Command::new("tar").arg("-xvf").arg(&archive).arg("-C").arg(&unpacked).output().await.unwrap();
+    let order = String::from_utf8_lossy(&output.stdout).into_owned();
+    let place = |name: &str| order.lines().position(|line| line == name).unwrap();
+    assert!(place("image/timestamp.json") < place("director/1.root.json"), "{order}");
+    assert!(order.ends_with("director/timestamp.json\n"), "{order}");
+    for folder in [&web, &unpacked] {
+        assert_eq!(snapshot(folder).len(), snapshot(&publisher.folder.join("public")).len());
+    }
+    // What devices make of the copy.
+    fs_err::remove_dir_all(publisher.folder.join("public")).unwrap();
+    fs_err::rename(&unpacked, publisher.folder.join("public")).unwrap();
+    publisher.serve();
+    let _agent = publisher.follow(&printed).await;
+    assert_eq!(publisher.installs().await.0, "1.1.0");
+}
+
+#[tokio::test]
+async fn version_is_taken_from_the_vendors_feed_once() {
+    let (publisher, printed) = Publisher::new(Device::new(), &[]).await;
+    let vendor = Feed::start().await;
+    vendor.publish("1.4.0");
+    let url = vendor.url();
+    let mirror = ["mirror", "--app", "lab-notes", "--system", "linux", "--feed", &url];
+    assert!(publisher.repo(&mirror).await.contains("Added lab-notes/1.4.0/"));
+    assert!(publisher.repo(&mirror).await.contains("It is there already."));
+    publisher.serve();
+    let _agent = publisher.follow(&printed).await;
+    assert_eq!(publisher.installs().await.0, "1.4.0");
+    let before = snapshot(&publisher.folder.join("public"));
+    vendor.publish_faulty("1.5.0", Fault::OtherContent);
+    let printed = publisher.repo(&mirror).await;
+    assert!(printed.contains("is not the file that the feed describes"), "{printed}");
+    let quick = ["mirror", "--app", "amazon-quick", "--system", "windows", "--feed", &url];
+    assert!(publisher.repo(&quick).await.contains("the feed offers no"), "{printed}");
+    let missing = publisher.repo(&[&mirror[..], &["--version", "9.9.9"]].concat()).await;
+    assert!(missing.contains("does not have version 9.9.9"), "{missing}");
+    assert_eq!(snapshot(&publisher.folder.join("public")), before);
 }
 
 /// Copies the files of a folder over those of another.

@@ -86,7 +86,7 @@ impl Callers {
         {
             return Ok(if decided & 1 == 1 { Permission::Own } else { Permission::Named });
         }
-        let own = program.as_ref().is_ok_and(|program| self.is_own(program));
+        let own = program.as_ref().is_ok_and(|program| self.is_own(program, paths));
         let decision = match &program {
             Ok(_) if own => Ok(Permission::Own),
             Ok(program) => decide(configuration, paths, program),
@@ -130,8 +130,9 @@ impl Callers {
         })
     }
 
-    fn is_own(&self, program: &Program) -> bool {
-        self.own.as_ref().is_some_and(|own| program.is(own))
+    /// Until it is started again, a broker is of another version than what calls it after an update.
+    fn is_own(&self, program: &Program, paths: &Paths) -> bool {
+        self.own.as_ref().is_some_and(|own| program.is(own)) || program.is_stewards(paths)
     }
 
     /// Who asked, the latest first.

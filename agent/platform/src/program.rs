@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::file::{self, FileId};
+use crate::paths::Paths;
 
 /// The program that a process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,12 @@ impl Program {
             (Ok((folder, _)), Ok((own, file))) => self.file == Some(file) && own.starts_with(folder),
             (_, _) => false,
         }
+    }
+
+    /// Whether it is Steward's own, of any of its versions: only administrators can write where they lie.
+    #[must_use]
+    pub fn is_stewards(&self, paths: &Paths) -> bool {
+        self.is(&paths.packaged_program()) || self.is_inside(&paths.versions())
     }
 
     /// Whether its file has been removed since it was started.

@@ -34,6 +34,9 @@ pub struct Status {
     pub app: AppStatus,
     /// The app's updates.
     pub update: UpdateStatus,
+    /// The updates of the agent itself; absent where policy names no feed for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_update: Option<UpdateStatus>,
     /// The delivery of reports.
     pub report: ReportStatus,
     /// Sign-in on this device, whoever is signed in; `null` if the agent is older than this field.

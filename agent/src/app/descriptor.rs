@@ -103,6 +103,8 @@ pub(crate) struct Source {
 pub(crate) enum Installation {
     Folder(VersionFolders),
     Installer(Installer),
+    /// The agent itself.
+    Agent,
 }
 
 /// The operating system installs it, with an installer of the kind that the name of its file ends with.
@@ -234,6 +236,14 @@ pub(crate) fn find(name: &str) -> Option<&'static Descriptor> {
     ALL.iter().find(|descriptor| descriptor.name == name)
 }
 
+/// The agent itself, which is no app that policy can name.
+pub(crate) fn agent() -> &'static Descriptor {
+    static AGENT: LazyLock<Descriptor> = LazyLock::new(|| {
+        toml::from_str(include_str!("../../descriptors/steward.toml")).expect("a test reads it")
+    });
+    &AGENT
+}
+
 /// What sign-in depends on: policy, and the folders of the programs of the apps that it names.
 pub(crate) fn sign_in_configuration(policy: &Policy) -> SignInConfiguration {
     let folders = |name: &str| find(name).and_then(Descriptor::system).map(|system| system.programs.clone());
@@ -323,5 +333,13 @@ mod tests {
             );
         }
         assert_eq!(quick.system().is_some(), quick.not_applicable().is_none());
+    }
+
+    #[test]
+    fn agent_itself_is_known_everywhere_and_is_no_app() {
+        for system in ["linux", "macos", "windows"] {
+            assert!(matches!(agent().systems[system].installation, Some(Installation::Agent)), "{system}");
+        }
+        assert!(find(&agent().name).is_none());
     }
 }

@@ -26,6 +26,7 @@ macro_rules! err {
     }};
 }
 
+mod agent;
 mod cleanup;
 mod doctor;
 mod documents;
@@ -57,7 +58,7 @@ use policy_schema::counted;
 use serde_json::json;
 
 use crate::health::encode::Encoding;
-use crate::{logging, service};
+use crate::{logging, version};
 use terminal::Color;
 
 /// Prepares a managed desktop app, keeps it up to date, signs users in and reports health, as policy says.
@@ -238,7 +239,11 @@ fn print_error(error: &serde_json::Value) {
 /// Runs the command line. Exit codes: 0 is success, 1 a problem, 2 a command line that is not valid.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Arguments { root, json, color, verb } = match Arguments::read() {
+    let read = Arguments::read();
+    if let Some(ended) = agent::run_newer(&read) {
+        return ended;
+    }
+    let Arguments { root, json, color, verb } = match read {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
@@ -252,7 +257,7 @@ pub fn main() -> ExitCode {
     };
     let paths = Paths::new(root);
     if matches!(verb, Verb::Service) {
-        return match platform::service::dispatch(move |stop| run_service(paths, stop)) {
+        return match platform::service::dispatch(move |stop| run_service(&paths, stop)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&format!("the service control manager did not start this: {error}"), json),
         };
@@ -282,8 +287,8 @@ pub fn main() -> ExitCode {
 }
 
 /// Runs the machine service on the thread of the service control manager. Gives whether it ended well.
-fn run_service(paths: Paths, mut stop: StopSignal) -> bool {
-    logging::start(&paths, Role::Agent);
+fn run_service(paths: &Paths, mut stop: StopSignal) -> bool {
+    logging::start(paths, Role::Agent);
     platform::service::protect_memory();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -292,7 +297,7 @@ fn run_service(paths: Paths, mut stop: StopSignal) -> bool {
             return false;
         }
     };
-    let ended = runtime.block_on(service::run(paths, stop.wait()));
+    let ended = runtime.block_on(agent::keep(paths, stop.wait()));
     runtime.shutdown_background();
     if let Err(error) = &ended {
         tracing::error!("{}", chain(error));
@@ -312,7 +317,7 @@ async fn dispatch(paths: Paths, verb: Verb, json: bool) -> anyhow::Result<ExitCo
             logging::start(&paths, Role::Agent);
             platform::service::protect_memory();
             let mut stop = StopSignal::new().context("cannot listen for signals")?;
-            Box::pin(service::run(paths, stop.wait())).await?;
+            Box::pin(agent::keep(&paths, stop.wait())).await?;
         }
         // It has no event loop yet ([`main`]).
         Verb::Service => {}
@@ -331,7 +336,7 @@ async fn dispatch(paths: Paths, verb: Verb, json: bool) -> anyhow::Result<ExitCo
         Verb::Status { .. } => return status::status(&paths, json).await,
         // The futures of these verbs are large. Boxed, they do not enlarge the stack of the services.
         Verb::Setup(arguments) => return Box::pin(setup::setup(&paths, arguments, json)).await,
-        Verb::Repo(verb) => return Box::pin(repo::repo(verb, json)).await,
+        Verb::Repo(verb) => return Box::pin(repo::repo(&paths, verb, json)).await,
         Verb::SupportBundle(arguments) => {
             return Box::pin(support::support_bundle(&paths, arguments, json)).await;
         }
@@ -352,8 +357,8 @@ async fn dispatch(paths: Paths, verb: Verb, json: bool) -> anyhow::Result<ExitCo
         Verb::Whoami => return sign_in::whoami(&paths, json).await,
         Verb::Logout(arguments) => sign_in::logout(&paths, arguments, json).await?,
         Verb::Cleanup(arguments) => cleanup::cleanup(&paths, &arguments, json).await?,
-        Verb::Version if json => out!("{}", json!({ "version": env!("CARGO_PKG_VERSION") })),
-        Verb::Version => out!("steward {}", env!("CARGO_PKG_VERSION")),
+        Verb::Version if json => out!("{}", json!({ "version": version::own() })),
+        Verb::Version => out!("steward {}", version::own()),
         Verb::Completions { shell } => completions(shell, json)?,
         Verb::Man { output } => manual_pages(&output, json)?,
     }

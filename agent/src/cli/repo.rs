@@ -1,5 +1,7 @@
 //! `steward repo`: makes a signed repository, for whoever decides what a fleet installs.
 
+mod mirror;
+
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,6 +10,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use inquire::{Password, PasswordDisplayMode};
 use jiff::Timestamp;
+use platform::paths::Paths;
 use platform::{clock, environment, quoted};
 use policy_schema::counted;
 use policy_schema::version::Downgrade;
@@ -40,15 +43,54 @@ pub(super) enum Verb {
         /// How many of them have to sign a change of keys.
         #[arg(long, value_name = "N", default_value = "1")]
         threshold: u32,
+        /// A command signs in place of a file with a key, for a hardware security module or a service for keys: `image=FILE`; may be given more
+        /// than once. FILE is TOML: `public`, the public key of Ed25519 in hexadecimal digits, and `command`, a list: it gets the message
+        /// at its standard input and prints the signature, as it is or in base64.
+        #[arg(long, value_name = "KEY=FILE")]
+        signer: Vec<String>,
     },
     /// Add a version of an app: to what is authentic, and to what devices may have.
     Add(AddArguments),
     /// Say which devices may have a version that was added, from which version devices go back, or which is the oldest that may be installed.
     Target(TargetArguments),
+    /// Take a version from the vendor's feed: its hash and its publisher are verified, then it is added.
+    ///
+    /// Run it again for each new version, every night for example: what is there already is not taken again.
+    Mirror(mirror::MirrorArguments),
+    /// Copy what a web server serves into its folder, each file before what names it.
+    Publish {
+        /// The folder of the repository.
+        folder: PathBuf,
+        /// The folder of the web server.
+        to: PathBuf,
+    },
+    /// Put what a web server serves into one archive, for a network without the other: unpack it there (`tar -xf`).
+    Bundle {
+        /// The folder of the repository.
+        folder: PathBuf,
+        /// The archive.
+        file: PathBuf,
+    },
+    /// Replace a key that was lost or stolen: `image`, `director`, `online`, or one of the roots, as `root-1`.
+    ///
+    /// Needs as many keys of the roots as have to sign, and `director`, `image` and `online` to sign the lists again. Devices follow by
+    /// themselves; policy stays as it is.
+    ReplaceKey {
+        /// The folder of the repository.
+        folder: PathBuf,
+        /// The name of the key.
+        name: String,
+        /// A command signs in place of a file with a key: a TOML file with `public` and `command`.
+        #[arg(long, value_name = "FILE")]
+        signer: Option<PathBuf>,
+    },
     /// Sign snapshots and timestamps again. Once a day is right: a timestamp is valid for 14 days.
     Renew {
         /// The folder of the repository.
         folder: PathBuf,
+        /// Sign everything again, the roots as well, which are valid for a year. Needs all keys.
+        #[arg(long, conflicts_with = "units")]
+        all: bool,
         /// Print units for systemd that do it every day, and do nothing.
         #[arg(long)]
         units: bool,
@@ -156,10 +198,17 @@ impl Conditions {
     }
 }
 
-pub(super) async fn repo(verb: Verb, json: bool) -> anyhow::Result<ExitCode> {
+pub(super) async fn repo(paths: &Paths, verb: Verb, json: bool) -> anyhow::Result<ExitCode> {
     match verb {
-        Verb::Init { folder, root_keys, threshold } => {
-            let repository = Repository::init(&folder, root_keys, threshold, new_passphrase()?)?;
+        Verb::Init { folder, root_keys, threshold, signer } => {
+            let pair = |text: &String| {
+                let (name, file) = text.split_once('=')?;
+                Some((name.to_owned(), PathBuf::from(file)))
+            };
+            let signers: Option<Vec<_>> = signer.iter().map(pair).collect();
+            let signers = signers.context("--signer: write it as `image=FILE`")?;
+            let numbers = (root_keys, threshold);
+            let repository = Repository::init(&folder, numbers, &signers, new_passphrase()?)?;
             made(&repository, &folder, json)?;
         }
         Verb::Add(arguments) => {
@@ -170,8 +219,35 @@ pub(super) async fn repo(verb: Verb, json: bool) -> anyhow::Result<ExitCode> {
             target(&arguments)?;
             done(json, &json!({ "changed": arguments.app }), "Changed and signed.")?;
         }
-        Verb::Renew { folder, units: true } => print_units(&fs_err::canonicalize(folder)?)?,
-        Verb::Renew { folder, units: false } => {
+        Verb::Mirror(arguments) => match Box::pin(mirror::mirror(paths, arguments)).await? {
+            Some(path) => done(json, &json!({ "added": path }), &format!("Added {path}."))?,
+            None => done(json, &json!({ "added": null }), "It is there already.")?,
+        },
+        Verb::Publish { folder, to } => {
+            let count = Repository::open(&folder)?.copy_to(&to)?;
+            let text = format!("Copied {} to {}.", counted(count, "file"), to.display());
+            done(json, &json!({ "copied": count }), &text)?;
+        }
+        Verb::Bundle { folder, file } => {
+            let count = Repository::open(&folder)?.bundle(&file)?;
+            let text = format!("{} has {}.", file.display(), counted(count, "file"));
+            done(json, &json!({ "files": count }), &text)?;
+        }
+        Verb::ReplaceKey { folder, name, signer } => {
+            Repository::open(&folder)?.replace_key(&name, signer.as_deref(), &passphrase()?)?;
+            let text = "Replaced and signed again. Publish it now: until a device has seen it, it accepts the old key.";
+            done(json, &json!({ "replaced": name }), text)?;
+        }
+        Verb::Renew { folder, all: true, .. } => {
+            Repository::open(&folder)?.renew_all(&passphrase()?)?;
+            done(
+                json,
+                &json!({ "renewed": ["root", "targets", "snapshot", "timestamp"] }),
+                "Signed everything again.",
+            )?;
+        }
+        Verb::Renew { folder, units: true, .. } => print_units(&fs_err::canonicalize(folder)?)?,
+        Verb::Renew { folder, units: false, .. } => {
             Repository::open(&folder)?.renew(&passphrase()?)?;
             done(json, &json!({ "renewed": ["snapshot", "timestamp"] }), "Signed again.")?;
         }
@@ -214,8 +290,8 @@ fn made(repository: &Repository, folder: &Path, json: bool) -> anyhow::Result<()
     out!("UpdateFeed = \"https://(the address of that folder)/\"");
     out!("UpdateTrustedRoots = \"{roots}\"");
     let advice = format!(
-        "The keys are in {}. Move those of the roots to a safe place, and keep copies of all: a key that is lost can only be replaced \
-         with a new repository.",
+        "The keys are in {}. Move those of the roots to a safe place, and keep copies of all: `steward \
+         repo replace-key` replaces one that is lost, as long as enough keys of the roots are there.",
         quoted(&keys)
     );
     out!("\n{}", hanging("", &advice));

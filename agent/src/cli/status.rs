@@ -14,7 +14,7 @@ use protocol::health::{Brokers, State, assess};
 use protocol::overview::Overview;
 use protocol::report::{Heartbeat, Preview, Receipt, Report};
 use protocol::session::{Kept, SessionState, SessionStatus};
-use protocol::status::{SignInStatus, Status};
+use protocol::status::{SignInStatus, Status, UpdateStatus};
 use schemars::schema_for;
 
 use super::policy::print_problems;
@@ -149,6 +149,9 @@ fn print_machine(overview: &Overview, status: &Status, now: Timestamp) {
         "Agent",
         format!("{running}, version {}, since {}", status.agent_version, ago(now, status.started_at)),
     );
+    if let Some(update) = &status.agent_update {
+        line("", format!("updates of the agent: {}", update_line(update)));
+    }
     let policy = &status.policy;
     line(
         "Policy",
@@ -176,18 +179,7 @@ fn print_machine(overview: &Overview, status: &Status, now: Timestamp) {
     }
     let update = &status.update;
     if update.managed {
-        let under_way = update.progress.as_ref().filter(|_| update.running);
-        let message = match under_way.and_then(|progress| super::update::describe(progress, None)) {
-            Some(text) => text,
-            None if update.running => "checking the feed".to_owned(),
-            None => update.message.clone().unwrap_or_else(|| "-".to_owned()),
-        };
-        let mode = match &update.mode {
-            Some(Open::Known(mode)) => mode.as_str(),
-            Some(Open::Unknown(mode)) => mode,
-            None => "-",
-        };
-        line("Updates", format!("{mode}: {message}"));
+        line("Updates", update_line(update));
     } else {
         line("Updates", "not managed on this device".to_owned());
     }
@@ -201,6 +193,22 @@ fn print_machine(overview: &Overview, status: &Status, now: Timestamp) {
             line("Reports", format!("none delivered yet, {} waiting, to {url}", report.queued));
         }
     }
+}
+
+/// The mode of updates, and how far the present one is.
+fn update_line(update: &UpdateStatus) -> String {
+    let under_way = update.progress.as_ref().filter(|_| update.running);
+    let message = match under_way.and_then(|progress| super::update::describe(progress, None)) {
+        Some(text) => text,
+        None if update.running => "checking the feed".to_owned(),
+        None => update.message.clone().unwrap_or_else(|| "-".to_owned()),
+    };
+    let mode = match &update.mode {
+        Some(Open::Known(mode)) => mode.as_str(),
+        Some(Open::Unknown(mode)) => mode,
+        None => "-",
+    };
+    format!("{mode}: {message}")
 }
 
 fn print_provider(sign_in: &SignInStatus, now: Timestamp) {

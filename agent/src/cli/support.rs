@@ -47,6 +47,8 @@ pub(super) async fn support_bundle(
     let mut parts = documents(paths, &redaction).await;
     let mut logs: Vec<(String, String)> =
         service::logs(paths, LOG_BYTES).into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
+    let failed = end_of(&watchdog::log_of_failed(paths), LOG_BYTES);
+    logs.extend(failed.map(|text| ("failed-version.log".to_owned(), text)));
     let subject = installed(paths).await;
     let folders = subject.app.and_then(|app| app.system()).into_iter().flat_map(|system| &system.logs);
     let of_app = folders.flat_map(|folder| newest(&paths.of_user(folder), LOGS));
@@ -70,7 +72,7 @@ pub(super) async fn support_bundle(
     let head = format!(
         "Steward {}, {now}\n\nKnown secrets were replaced by (removed): secrets of policy, tokens, codes, passwords, keys.\n\
          Names of users and of this organisation's servers are still there: check it before you share it.\n\n{list}\n",
-        env!("CARGO_PKG_VERSION")
+        crate::version::own()
     );
     parts.insert(0, ("README.txt".to_owned(), head));
     pack(&output, &parts)?;

@@ -23,6 +23,7 @@ use super::{
     Cause, Confidence, Finding, Outcome, Subject, diagnosis, explain_text, match_causes, publishers,
 };
 use crate::support::{end_of, is_recent, newest};
+use crate::version;
 
 /// How long the secret store may take. A locked one may wait for the user.
 const STORE_LIMIT: Duration = Duration::from_secs(5);
@@ -216,7 +217,7 @@ fn check_agent(subject: &Subject) -> Option<Finding> {
 
 /// What the machine service's start and the version that runs mean, if one runs.
 fn agent_finding(subject: &Subject, startup: &Startup, running: Option<&str>) -> Finding {
-    const ON_DISK: &str = env!("CARGO_PKG_VERSION");
+    let on_disk = version::own().to_string();
     let obstacle = match startup {
         Startup::Automatic | Startup::Unknown(_) => None,
         Startup::Disabled => Some((Cause::AgentDisabled, "is disabled")),
@@ -228,11 +229,11 @@ fn agent_finding(subject: &Subject, startup: &Startup, running: Option<&str>) ->
         Finding::new("agent", outcome, summary).because(diagnosis)
     };
     match (running, obstacle) {
-        (Some(version), None) if version != ON_DISK => because(
+        (Some(version), None) if version != on_disk => because(
             Outcome::Warning,
-            format!("version {version} runs, and {ON_DISK} is on the disk"),
+            format!("version {version} runs, and {on_disk} is on the disk"),
             Cause::AgentOutdated,
-            format!("this program is version {ON_DISK}"),
+            format!("this program is version {on_disk}"),
         ),
         (Some(version), None) => Finding::pass("agent", format!("runs, version {version}")),
         (Some(version), Some((cause, state))) => because(

@@ -1,30 +1,101 @@
-//! The keys of a signed repository: Ed25519 in encrypted PKCS #8 (RFC 5958), which OpenSSL reads as well.
+//! The keys of a signed repository: Ed25519 in encrypted PKCS #8 (RFC 5958), which OpenSSL reads as well; or a command that signs with
+//! a key that never leaves a hardware security module or a service for keys.
 
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, anyhow, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use pkcs8::der::Decode as _;
 use pkcs8::{EncryptedPrivateKeyInfoOwned, LineEnding, PrivateKeyInfoRef, pkcs5};
 use platform::file::{self, Access};
 use platform::random;
-use ring::signature::{Ed25519KeyPair, KeyPair as _};
-use updates::signed::publish::Signer;
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use serde::{Deserialize, Serialize};
+use updates::signed::publish::{Signer, bytes_of};
 
 /// Whoever guesses passphrases has to compute for so long for each: 2^14, of 8 blocks. OpenSSL does not read more without being told to.
 const SCRYPT_COST: u8 = 14;
 /// A shorter passphrase does not protect a key that lies on a share.
 const SHORTEST: usize = 12;
+/// No signature of Ed25519 is longer, in whatever form a command prints it.
+const LONGEST_SIGNATURE: u64 = 1024;
 
 /// A key with its name.
-pub(super) struct Key(Ed25519KeyPair);
+pub(super) enum Key {
+    Pair(Ed25519KeyPair),
+    Command(SigningCommand),
+}
+
+/// A command that signs: the message is at its standard input, and the signature of 64 bytes at its standard output, as it is or in base64.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SigningCommand {
+    /// The public key, in hexadecimal digits.
+    public: String,
+    /// The program, and its arguments.
+    command: Vec<String>,
+}
 
 impl Signer for Key {
     fn public(&self) -> [u8; 32] {
-        self.0.public_key().as_ref().try_into().expect("an Ed25519 key has 32 bytes (RFC 8032)")
+        match self {
+            Self::Pair(pair) => {
+                pair.public_key().as_ref().try_into().expect("an Ed25519 key has 32 bytes (RFC 8032)")
+            }
+            Self::Command(command) => bytes_of(&command.public).expect("it was read so"),
+        }
     }
 
-    fn sign(&self, message: &[u8]) -> Vec<u8> {
-        self.0.sign(message).as_ref().to_owned()
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, String> {
+        match self {
+            Self::Pair(pair) => Ok(pair.sign(message).as_ref().to_owned()),
+            Self::Command(command) => {
+                let name = command.command.join(" ");
+                let signed = command.run(message).map_err(|error| format!("`{name}`: {error:#}"))?;
+                let public = UnparsedPublicKey::new(&ED25519, self.public());
+                let verified = public.verify(message, &signed);
+                verified.map_err(|_| format!("what `{name}` printed is no signature with its public key"))?;
+                Ok(signed)
+            }
+        }
+    }
+}
+
+impl SigningCommand {
+    /// Reads the description of a command.
+    pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
+        let text = fs_err::read_to_string(file)?;
+        let read: Self = toml::from_str(&text).with_context(|| {
+            format!("{}: expected `public`, 64 hexadecimal digits, and `command`, a list", file.display())
+        })?;
+        let is_right = bytes_of(&read.public).is_some() && !read.command.is_empty();
+        ensure!(is_right, "{}: `public` has 64 hexadecimal digits, and `command` a program", file.display());
+        Ok(read)
+    }
+
+    fn run(&self, message: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let (program, arguments) = self.command.split_first().context("there is no program")?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // One that ends before it has read everything says why by how it ends.
+            drop(stdin.write_all(message));
+        }
+        let mut said = Vec::new();
+        if let Some(stdout) = child.stdout.take() {
+            stdout.take(LONGEST_SIGNATURE).read_to_end(&mut said)?;
+        }
+        let ended = child.wait()?;
+        ensure!(ended.success(), "it ended with {ended}");
+        if said.len() == 64 {
+            return Ok(said);
+        }
+        let text = String::from_utf8_lossy(&said).split_whitespace().collect::<String>();
+        Ok(STANDARD.decode(text).unwrap_or(said))
     }
 }
 
@@ -43,15 +114,19 @@ impl Keys {
         Ok(Self { folder: folder.join("keys"), passphrase })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{name}.pem"))
+    fn path(&self, name: &str, ending: &str) -> PathBuf {
+        self.folder.join(format!("{name}.{ending}"))
     }
 
-    /// Makes a key and keeps it.
-    pub(super) fn make(&self, name: &str) -> anyhow::Result<Key> {
-        let path = self.path(name);
+    /// Makes a key and keeps it, or keeps the description of a command that signs with one.
+    pub(super) fn make(&self, name: &str, command: Option<&SigningCommand>) -> anyhow::Result<Key> {
+        let path = self.path(name, if command.is_some() { "toml" } else { "pem" });
         ensure!(!path.exists(), "{} is there already", path.display());
         file::create_folder(&self.folder, Access::Private)?;
+        if let Some(command) = command {
+            file::replace(&path, toml::to_string(command)?.as_bytes(), Access::Private)?;
+            return self.load(name);
+        }
         let random = ring::rand::SystemRandom::new();
         let plain = Ed25519KeyPair::generate_pkcs8(&random).map_err(|_| anyhow!("no key can be made"))?;
         let cost =
@@ -73,9 +148,35 @@ impl Keys {
         self.load(name)
     }
 
+    /// Whether there is a key of a name here: those of the roots may be at other places.
+    pub(super) fn has(&self, name: &str) -> bool {
+        ["pem", "toml"].iter().any(|ending| self.path(name, ending).exists())
+    }
+
+    /// Lets a key take the place of another, which is kept beside it.
+    pub(super) fn exchange(&self, name: &str, new: &str, version: u64) -> anyhow::Result<()> {
+        for ending in ["pem", "toml"] {
+            let old = self.path(name, ending);
+            if old.exists() {
+                fs_err::rename(&old, self.path(&format!("{name}-until-root-{version}"), ending))?;
+            }
+        }
+        for ending in ["pem", "toml"] {
+            let new = self.path(new, ending);
+            if new.exists() {
+                fs_err::rename(&new, self.path(name, ending))?;
+            }
+        }
+        Ok(file::sync_folder(&self.path(name, "pem"))?)
+    }
+
     /// Reads a key.
     pub(super) fn load(&self, name: &str) -> anyhow::Result<Key> {
-        let path = self.path(name);
+        let command = self.path(name, "toml");
+        if command.exists() {
+            return Ok(Key::Command(SigningCommand::read(&command)?));
+        }
+        let path = self.path(name, "pem");
         let pem = fs_err::read_to_string(&path).with_context(|| {
             format!("the key `{name}` is needed; put its file back for as long as this takes")
         })?;
@@ -88,6 +189,6 @@ impl Keys {
             encrypted.decrypt(&self.passphrase).map_err(|_| wrong("the passphrase does not open it"))?;
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(plain.as_bytes())
             .map_err(|_| wrong("it is not an Ed25519 key"))?;
-        Ok(Key(pair))
+        Ok(Key::Pair(pair))
     }
 }

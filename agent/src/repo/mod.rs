@@ -6,7 +6,9 @@
 
 mod keys;
 mod mirror;
+mod publish;
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -18,9 +20,9 @@ use platform::random::hex;
 use policy_schema::roots::{TrustedRoot, TrustedRoots};
 use ring::digest::{self, Context, SHA256, SHA512};
 use serde_json::{Map, Value};
-use updates::signed::publish::{self, File, RoleKeys, Signer};
+use updates::signed::publish::{self as metadata, File, RoleKeys, Signer};
 
-use keys::{Key, Keys};
+use keys::{Key, Keys, SigningCommand};
 
 pub(crate) use mirror::verify;
 
@@ -33,6 +35,9 @@ const TIMESTAMP: i64 = 14;
 const PIECE: usize = 256 * 1024;
 /// More root keys than anybody looks after.
 const MAXIMUM_ROOT_KEYS: u32 = 9;
+
+/// The keys besides those of the roots.
+const ROLES: [&str; 3] = ["image", "director", "online"];
 
 /// One of the two repositories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +94,12 @@ impl Repository {
     }
 
     /// Makes one, with new keys.
-    pub(crate) fn init(folder: &Path, keys: u32, threshold: u32, passphrase: String) -> anyhow::Result<Self> {
+    pub(crate) fn init(
+        folder: &Path,
+        (keys, threshold): (u32, u32),
+        commands: &[(String, PathBuf)],
+        passphrase: String,
+    ) -> anyhow::Result<Self> {
         ensure!(
             (1..=MAXIMUM_ROOT_KEYS).contains(&keys) && (1..=keys).contains(&threshold),
             "{threshold} of {keys} root keys cannot sign; there are 1 to {MAXIMUM_ROOT_KEYS}, and the threshold is not above that"
@@ -97,13 +107,25 @@ impl Repository {
         let repository = Self { folder: folder.to_owned() };
         ensure!(!repository.public().exists(), "{} has a repository already", folder.display());
         let store = Keys::new(folder, passphrase)?;
-        let roots: Vec<Key> =
-            (1..=keys).map(|number| store.make(&format!("root-{number}"))).collect::<Result<_, _>>()?;
-        let online = store.make("online")?;
+        let names: Vec<String> = (1..=keys).map(|number| format!("root-{number}")).collect();
+        let is_key = |name: &str| names.iter().any(|known| known == name) || ROLES.contains(&name);
+        let mut signing = BTreeMap::new();
+        for (name, file) in commands {
+            ensure!(
+                is_key(name),
+                "there is no key `{name}`; there are {}, {}",
+                names.join(", "),
+                ROLES.join(", ")
+            );
+            signing.insert(name.as_str(), SigningCommand::read(file)?);
+        }
+        let make = |name: &str| store.make(name, signing.get(name));
+        let roots: Vec<Key> = names.iter().map(|name| make(name)).collect::<Result<_, _>>()?;
+        let online = make("online")?;
         for part in Part::ALL {
-            let own = store.make(part.name())?;
-            let role = |role, keys: &[&Key], threshold| RoleKeys {
-                role,
+            let own = make(part.name())?;
+            let role = |role: &str, keys: &[&Key], threshold| RoleKeys {
+                role: role.to_owned(),
                 keys: keys.iter().map(|key| key.public()).collect(),
                 threshold,
             };
@@ -113,9 +135,9 @@ impl Repository {
                 role("snapshot", &[&online], 1),
                 role("timestamp", &[&online], 1),
             ];
-            let said = publish::root(1, in_days(ROOT), &roles)?;
+            let said = metadata::root(1, in_days(ROOT), &roles)?;
             let signers: Vec<&dyn Signer> = roots.iter().map(|key| key as &dyn Signer).collect();
-            repository.write(part, "1.root.json", &publish::sign(&said, &signers)?)?;
+            repository.write(part, "1.root.json", &metadata::sign(&said, &signers)?)?;
             repository.publish(part, Some((List::default(), &own)), &online)?;
         }
         Ok(repository)
@@ -190,16 +212,16 @@ impl Repository {
         let next = |role: usize| before.as_ref().map_or(1, |roles| roles[role].version + 1);
         let targets = match (list, &before) {
             (Some((List { targets, members }, key)), _) => {
-                let said = publish::targets(next(1), in_days(TARGETS), targets, members);
-                self.write_new(part, "targets", next(1), publish::sign(&said, &[key])?)?
+                let said = metadata::targets(next(1), in_days(TARGETS), targets, members);
+                self.write_new(part, "targets", next(1), metadata::sign(&said, &[key])?)?
             }
             (None, Some([_, targets, ..])) => File { version: targets.version, bytes: targets.bytes.clone() },
             (None, None) => bail!("there is no list of targets"),
         };
-        let said = publish::snapshot(next(2), in_days(SNAPSHOT), &targets);
-        let snapshot = self.write_new(part, "snapshot", next(2), publish::sign(&said, &[online])?)?;
-        let said = publish::timestamp(next(3), in_days(TIMESTAMP), &snapshot, clock::now());
-        self.write(part, "timestamp.json", &publish::sign(&said, &[online])?)
+        let said = metadata::snapshot(next(2), in_days(SNAPSHOT), &targets);
+        let snapshot = self.write_new(part, "snapshot", next(2), metadata::sign(&said, &[online])?)?;
+        let said = metadata::timestamp(next(3), in_days(TIMESTAMP), &snapshot, clock::now());
+        self.write(part, "timestamp.json", &metadata::sign(&said, &[online])?)
     }
 
     /// Writes a file that has its version in its name, and that nobody has written yet.
@@ -230,6 +252,99 @@ impl Repository {
         self.publish(part, Some((list, &own)), &online)
     }
 
+    /// Signs everything again, the roots as well.
+    pub(crate) fn renew_all(&self, passphrase: &str) -> anyhow::Result<()> {
+        let keys = Keys::new(&self.folder, passphrase.to_owned())?;
+        for part in Part::ALL {
+            self.next_root(part, &keys, None, |_| Ok(()))?;
+            self.change(part, passphrase, |_| Ok(()))?;
+        }
+        Ok(())
+    }
+
+    /// Replaces a key by a new one, or by one that a command signs with: `image`, `director`, `online`, `root-1` ... The old one is not
+    /// needed. Whoever has it can sign nothing any more that a device takes which has seen the new roots.
+    pub(crate) fn replace_key(
+        &self,
+        name: &str,
+        command: Option<&Path>,
+        passphrase: &str,
+    ) -> anyhow::Result<()> {
+        let keys = Keys::new(&self.folder, passphrase.to_owned())?;
+        let places = places(name).with_context(|| {
+            format!("there is no key `{name}`; there are root-1 and so on, {}", ROLES.join(", "))
+        })?;
+        let next = format!("{name}.next");
+        // One of a run that was interrupted may be in a root already.
+        let new = if keys.has(&next) {
+            keys.load(&next)?
+        } else {
+            let command = command.map(SigningCommand::read).transpose()?;
+            keys.make(&next, command.as_ref())?
+        };
+        let mut version = 0;
+        for part in Part::ALL {
+            let here: Vec<_> = places.iter().filter(|(of, ..)| *of == part).collect();
+            if here.is_empty() {
+                continue;
+            }
+            let exchange = |roles: &mut Vec<RoleKeys>| {
+                for (_, role, index) in here {
+                    let found = roles.iter_mut().find(|known| known.role == *role);
+                    let place = found.and_then(|role| role.keys.get_mut(*index));
+                    *place.with_context(|| format!("there is no key `{name}`"))? = new.public();
+                }
+                Ok(())
+            };
+            version = version.max(self.next_root(part, &keys, Some(&new), exchange)?);
+        }
+        keys.exchange(name, &next, version)?;
+        // What the old key signed is signed by the new one.
+        for part in Part::ALL {
+            if keys.has(part.name()) && keys.has("online") {
+                self.change(part, passphrase, |_| Ok(()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes the next root, signed by enough keys of the one before and of its own. `new`: a key that takes the place of another. Gives
+    /// the version of the root before.
+    fn next_root(
+        &self,
+        part: Part,
+        keys: &Keys,
+        new: Option<&Key>,
+        change: impl FnOnce(&mut Vec<RoleKeys>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<u64> {
+        let [root, ..] = self.roles(part)?;
+        let before = metadata::roles(&root.said)?;
+        let mut after = before.clone();
+        change(&mut after)?;
+        let named = |roles: &[RoleKeys]| roles.iter().find(|role| role.role == "root").cloned();
+        let (Some(before), Some(own)) = (named(&before), named(&after)) else {
+            bail!("the root names no keys of roots")
+        };
+        let files = (1..=MAXIMUM_ROOT_KEYS).map(|number| format!("root-{number}"));
+        let here = files.filter(|name| keys.has(name)).map(|name| keys.load(&name));
+        let here: Vec<Key> = here.collect::<Result<_, _>>()?;
+        let mut signers: Vec<&Key> = here.iter().chain(new).collect();
+        signers.retain(|key| before.keys.contains(&key.public()) || own.keys.contains(&key.public()));
+        for role in [&before, &own] {
+            let count = signers.iter().filter(|key| role.keys.contains(&key.public())).count();
+            ensure!(
+                count >= role.threshold,
+                "{count} of the keys of the roots are here, and {} have to sign; put their files back for as long as this takes",
+                role.threshold
+            );
+        }
+        let said = metadata::root(root.version + 1, in_days(ROOT), &after)?;
+        let signers: Vec<&dyn Signer> = signers.into_iter().map(|key| key as &dyn Signer).collect();
+        let name = format!("{}.root.json", root.version + 1);
+        self.write(part, &name, &metadata::sign(&said, &signers)?)?;
+        Ok(root.version)
+    }
+
     /// Signs again what expires soon.
     pub(crate) fn renew(&self, passphrase: &str) -> anyhow::Result<()> {
         let online = Keys::new(&self.folder, passphrase.to_owned())?.load("online")?;
@@ -253,6 +368,20 @@ impl Repository {
     }
 }
 
+/// Where the roots name a key: in which repository, for which role, at which place.
+fn places(name: &str) -> Option<Vec<(Part, &'static str, usize)>> {
+    let both = |role, index| Part::ALL.map(|part| (part, role, index));
+    Some(match name {
+        "image" => vec![(Part::Image, "targets", 0)],
+        "director" => vec![(Part::Director, "targets", 0)],
+        "online" => [both("snapshot", 0), both("timestamp", 0)].concat(),
+        _ => {
+            let number: usize = name.strip_prefix("root-")?.parse().ok()?;
+            both("root", number.checked_sub(1)?).into()
+        }
+    })
+}
+
 /// The path of a file in the lists: the app, the version, and its own name.
 pub(crate) fn path_of(file: &Path, app: &str, version: &str) -> anyhow::Result<String> {
     let name = file.file_name().and_then(|name| name.to_str()).context("the name of the file is no text")?;
@@ -270,7 +399,7 @@ pub(crate) struct Hashes {
 }
 
 /// Reads a file piece by piece.
-fn hashes(path: &Path) -> anyhow::Result<(u64, Hashes)> {
+pub(crate) fn hashes(path: &Path) -> anyhow::Result<(u64, Hashes)> {
     let mut file = fs_err::File::open(path)?;
     let (mut sha256, mut sha512, mut length) = (Context::new(&SHA256), Context::new(&SHA512), 0);
     let mut piece = vec![0; PIECE];

@@ -64,6 +64,7 @@ impl Service {
             Step::CheckForUpdate => self.check_for_update(observed),
             Step::SendReport => self.send_report(observed),
             Step::CheckProvider => self.check_provider(),
+            Step::CheckForAgentUpdate => self.check_for_agent_update(),
             Step::ServeSinks => self.serve_sinks(observed),
         }
     }
@@ -127,6 +128,7 @@ impl Service {
 
     /// An administrator wants the feed to be checked, and perhaps something to be done before.
     pub(super) fn update_requested(&mut self, command: Option<Command>, done: oneshot::Sender<()>) {
+        self.release_agent_version(command.as_ref());
         if !plan::updates(&self.snapshot.resolved, self.descriptor().and_then(Descriptor::system)) {
             // The caller may have gone.
             let _ = done.send(());
@@ -239,7 +241,7 @@ impl Service {
         self.delivery = self.delivery.step(delivery::Event::Started);
         let (events, private) = (self.events.clone(), private_folder(&self.paths));
         tokio::spawn(async move {
-            let delivery = http::deliver(receiver, queue, inputs, private).await;
+            let delivery = Box::pin(http::deliver(receiver, queue, inputs, private)).await;
             drop(events.send(Event::DeliveryFinished(Box::new(delivery))).await);
         });
     }

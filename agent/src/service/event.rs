@@ -43,6 +43,12 @@ pub(super) enum Event {
     UpdateRecovered(Option<Problem>),
     /// A check of the feed has ended.
     UpdateFinished(update::Outcome),
+    /// A check for a new version of the agent has ended.
+    AgentUpdateFinished(update::Outcome),
+    /// This version asked its own API, which answered or not.
+    OwnApiAnswered(bool),
+    /// The watchdog has noted that this version works.
+    AgentVersionProved,
     /// The app was asked to close once more, and its time is over.
     AppClosing(Version),
     /// The app was started again for those users for whom it was closed, but the version that had just been installed failed.

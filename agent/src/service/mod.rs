@@ -24,6 +24,7 @@ use protocol::status::MAXIMUM_PROBLEMS;
 use protocol::update::Command;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use updates::OwnUpdater;
+use watchdog::child::{Word, say};
 
 use crate::app::descriptor::{self, Descriptor};
 use crate::app::observe::Found;
@@ -37,6 +38,7 @@ use crate::policy::{self, Read, Snapshot};
 use crate::state::private_folder;
 use crate::{logging, update};
 
+use agent_update::AgentUpdate;
 use app_notices::AppNotices;
 use debounce::Debounce;
 use delivery::Delivery;
@@ -48,6 +50,7 @@ use reporting::Fingerprint;
 use routes::{Machine, Published};
 use sinks::Sinks;
 
+mod agent_update;
 mod app_notices;
 mod apply;
 mod debounce;
@@ -67,6 +70,7 @@ mod sinks;
 mod start;
 mod status;
 
+pub use agent_update::{Ended, Launched};
 pub use error::StartError;
 pub(crate) use publish::status_file;
 
@@ -81,11 +85,16 @@ const APP_PAUSE: u64 = 2;
 /// While an update is under way, its journal is read this often.
 const UPDATE_PROGRESS: Duration = Duration::from_secs(2);
 
-/// Runs the machine service until `stop` ends. Policy is applied before the local API opens, and without one.
+/// Runs the machine service until `stop` ends, or another version of it is to start. Policy is applied before the local API opens, and
+/// without one.
 ///
 /// # Errors
 /// Another agent runs, or the state folder cannot be made.
-pub async fn run(paths: Paths, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+pub async fn run(
+    paths: Paths,
+    stop: impl Future<Output = ()>,
+    launched: Launched,
+) -> Result<Ended, StartError> {
     let socket = paths.agent_socket();
     // A deleted socket must not let a second one start beside the first.
     file::create_folder(&paths.state(), Access::Public).map_err(StartError::NoState)?;
@@ -99,11 +108,14 @@ pub async fn run(paths: Paths, stop: impl Future<Output = ()>) -> Result<(), Sta
         });
     }
 
+    if agent_update::rescue(&paths, &launched).await {
+        return Ok(Ended::MakesWay);
+    }
     let (sender, mut events) = mpsc::channel(64);
-    let mut agent = Service::start(paths, sender.clone());
+    let mut agent = Service::start(paths, sender.clone(), &launched);
     agent.round();
     // Beside the channel, and one for any number of calls: no local user can fill the channel with them.
-    let session_changed = Arc::new(Notify::new());
+    let session_changed = launched.supervised.clone().unwrap_or_default();
     let machine = Machine {
         published: agent.published.subscribe(),
         events: sender.clone(),
@@ -132,25 +144,34 @@ pub async fn run(paths: Paths, stop: impl Future<Output = ()>) -> Result<(), Sta
         }
     }
     service::ready(&format!("policy {}", agent.snapshot.hash));
+    if launched.supervised.is_some() {
+        say(Word::Ready);
+    }
 
     let mut stop = pin!(stop);
-    loop {
+    let mut ended = Ended::MakesWay;
+    while !agent.makes_way() {
         let app_changed = Arc::clone(&agent.app_changed);
         let (wake, pushed) = (agent.wake(), agent.sinks.pushed());
         let event =
             next_event(&mut events, &session_changed, &app_changed, pushed, stop.as_mut(), wake).await;
         if matches!(event, Event::Stop) {
+            ended = Ended::Stopped;
             break;
         }
         agent.handle(event);
     }
-    service::stopping();
+    if ended == Ended::Stopped {
+        service::stopping();
+    } else {
+        tracing::info!("the agent makes way for another version");
+    }
     agent.sinks.leave().await;
     // Another process's place is its own.
     if agent.api_problem.is_none() {
         ipc::remove(&socket).unwrap_or_else(|error| tracing::warn!("{error}"));
     }
-    Ok(())
+    Ok(ended)
 }
 
 struct Service {
@@ -193,6 +214,7 @@ struct Service {
     update_problem: Option<Problem>,
     /// What administrators ask for, until the next check begins.
     update_commands: Vec<Command>,
+    agent_update: AgentUpdate,
     /// Who waits for the check that is under way.
     waiting_for_update: Vec<oneshot::Sender<()>>,
 
@@ -210,6 +232,8 @@ struct Service {
     /// What is wrong with what earlier runs left, and can be seen once only.
     lost: Vec<Problem>,
     report_problems: Vec<Problem>,
+    /// A delivery has ended, whatever came of it.
+    report_attempted: bool,
     delivered_at: Option<Timestamp>,
     /// What the last report told, or the next one is going to tell.
     last_reported: Option<Fingerprint>,
@@ -298,6 +322,9 @@ impl Service {
                 self.installed_app = None;
                 self.update_outcome = Some(outcome);
             }
+            Event::AgentUpdateFinished(outcome) => self.agent_update_finished(outcome),
+            Event::OwnApiAnswered(works) => self.own_api_answered(works),
+            Event::AgentVersionProved => self.agent_version_proved(),
             Event::AppClosing(version) => self.app_closing(version),
             Event::FirstStartFailed(failed) => self.first_start_failed(failed),
             Event::ProviderChecked(outcome) => self.provider_checked(*outcome),
@@ -308,6 +335,7 @@ impl Service {
             Event::Stop => return,
         }
         self.round();
+        self.prove();
     }
 
     /// How long to sleep if nothing happens.
@@ -330,6 +358,7 @@ impl Service {
             update: self.update_check.due(),
             report: self.delivery.due(),
             provider: self.provider_check.due(),
+            agent_update: self.agent_update.check.due(),
             sinks: self.next_sink_due(),
         }
     }
@@ -391,6 +420,8 @@ impl Service {
             self.history = std::mem::take(&mut self.history).without_posture();
         }
         self.check_for_update_again(now);
+        let due = clock::after(now, 1);
+        self.agent_update.check = self.agent_update.check.step(recurring::Event::Changed { due });
     }
 
     /// One round: observes, plans, applies, publishes.
@@ -400,6 +431,7 @@ impl Service {
         let latest = clock::after(now, LONGEST_WAIT);
         self.update_check = self.update_check.no_later_than(latest);
         self.provider_check = self.provider_check.no_later_than(clock::after(latest, LONGEST_WAIT));
+        self.agent_update.check = self.agent_update.check.no_later_than(latest);
         self.delivery = self.delivery.no_later_than(latest);
         self.sinks.no_later_than(latest);
         self.poll_due = self.poll_due.min(clock::after(now, POLL));

@@ -19,6 +19,8 @@ pub(crate) struct Observed {
     pub(crate) installed: Option<String>,
     /// How far an update of the app is, and what was tried.
     pub(crate) journal: Journal,
+    /// That of the agent itself.
+    pub(crate) agent_journal: Journal,
     /// Why changes of policy are not noticed at once.
     pub(crate) watch_failure: Option<String>,
     /// What is wrong with the agent's own state.
@@ -83,7 +85,7 @@ pub(super) fn observe(
             let own = own.map(|version| version.to_string());
             own.or_else(|| InstalledApp::version(installed_app, paths, descriptor, now))
         }
-        Some(Installation::Installer(_)) | None => {
+        Some(Installation::Installer(_) | Installation::Agent) | None => {
             InstalledApp::version(installed_app, paths, descriptor, now)
         }
     };
@@ -93,6 +95,7 @@ pub(super) fn observe(
     Observed {
         installed,
         journal,
+        agent_journal: update::observe(paths, update::AGENT).journal,
         watch_failure: watch_failure.map(ToOwned::to_owned),
         problems: app.problem.clone().into_iter().chain(problem).collect(),
         app,

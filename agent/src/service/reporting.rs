@@ -96,6 +96,7 @@ impl Service {
         let DeliveryReport { queue, problems, delivered, not_made, retry_after, finished_at, .. } = delivery;
         let is_of_other = !delivery.known.is_of(&self.snapshot.resolved.policy);
         self.receiver = delivery.known;
+        self.report_attempted = true;
         self.certificate_until = delivery.certificate_until;
         self.note_posture(&delivery.protections, finished_at);
         self.identity = queue.identity().clone();

@@ -10,6 +10,7 @@ use policy_schema::Problem;
 use tokio::sync::{Notify, mpsc, watch};
 use updates::OwnUpdater;
 
+use super::agent_update::{AgentUpdate, Launched};
 use super::app_notices::AppNotices;
 use super::debounce::{self, Debounce};
 use super::delivery::Delivery;
@@ -27,7 +28,7 @@ use crate::state::private_folder;
 use crate::update;
 
 impl Service {
-    pub(super) fn start(paths: Paths, events: mpsc::Sender<Event>) -> Self {
+    pub(super) fn start(paths: Paths, events: mpsc::Sender<Event>, launched: &Launched) -> Self {
         let now = clock::now();
         let nudge = events.clone();
         // A full channel means that a read is coming anyway.
@@ -80,6 +81,7 @@ impl Service {
             update_problem: None,
             update_commands: Vec::new(),
             waiting_for_update: Vec::new(),
+            agent_update: AgentUpdate::new(Recurring::Waiting { due: now }, launched),
             delivery: Delivery::new(now),
             queued: queue.waiting().len(),
             identity: queue.identity().clone(),
@@ -90,6 +92,7 @@ impl Service {
             queue: Some(queue),
             lost,
             report_problems: Vec::new(),
+            report_attempted: false,
             delivered_at: None,
             last_reported: None,
             session_check: session_check::SessionCheck::Idle,

@@ -21,7 +21,7 @@ fn waits(journal: &Journal) -> Option<String> {
 }
 
 /// How far an update is; `None` if none was ever begun.
-fn progress(journal: &Journal) -> Option<Progress> {
+pub(super) fn progress(journal: &Journal) -> Option<Progress> {
     let offer = journal.offer();
     let (downloaded, until) = match &journal.state {
         State::Idle => return None,
@@ -52,12 +52,13 @@ impl Service {
         let problems = self.problems(observed);
         Status {
             format: FORMAT,
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            agent_version: crate::version::own().to_string(),
             started_at: self.started_at,
             observed_at: observed.now,
             policy: self.policy_status(),
             app: self.app_status(observed),
             update: self.update_status(observed),
+            agent_update: self.agent_update_status(observed),
             report: self.report_status(),
             sign_in: Some(self.sign_in_status()),
             history: self.history.clone(),
@@ -170,6 +171,7 @@ impl Service {
 
     /// Everything that is wrong, the worst first.
     fn problems(&self, observed: &Observed) -> Vec<Problem> {
+        let policy = &self.snapshot.resolved.policy;
         let mut problems = self.snapshot.problems.clone();
         if let Some(descriptor) = self.descriptor() {
             problems.extend(configuration::problems(descriptor, &self.snapshot.resolved, &observed.app));
@@ -189,6 +191,7 @@ impl Service {
         let lost = self.lost.iter().filter(|problem| !observed.problems.contains(problem));
         problems.extend(lost.cloned());
         problems.extend(self.update_problem.iter().cloned());
+        problems.extend(self.agent_update.problem.iter().filter(|_| plan::updates_agent(policy)).cloned());
         problems.extend(self.sinks.problems().cloned());
         if self.snapshot.resolved.policy.report_url.is_some() {
             problems.extend(self.report_problems.iter().cloned());

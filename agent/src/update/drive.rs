@@ -12,6 +12,7 @@ use platform::zone;
 use policy_schema::Problem;
 use policy_schema::settings::{UpdateAppClose, UpdateMode};
 use protocol::update::Command;
+use semver::Version;
 use updates::journal::{Action, Event, Offer};
 use updates::{Decision, Device, Reason, Release, Rules, Situation, Verdict, decide};
 use url::Url;
@@ -21,7 +22,7 @@ use super::journals::JournalFile;
 use super::outcome::{self, Outcome, UpdateError};
 use super::publisher;
 use super::target::{InstallError, Target};
-use super::{FailedStart, Job, fetch, seed};
+use super::{AGENT, FailedStart, Job, fetch, seed};
 use crate::app::descriptor::{self, System};
 use crate::health::sources::posture;
 use crate::state::private_folder;
@@ -36,6 +37,8 @@ pub(super) struct Run<'a> {
     verified: Option<Verified>,
     /// What went wrong last.
     failure: Option<UpdateError>,
+    /// A version is installed, and has not shown yet whether it works.
+    undecided: bool,
 }
 
 /// What a download needs besides the offer.
@@ -50,12 +53,13 @@ struct Online<'a> {
 
 impl<'a> Run<'a> {
     pub(super) fn new(paths: &'a Paths, app: &str) -> Result<Self, UpdateError> {
-        let known = descriptor::find(app).ok_or(UpdateError::NoInstallation)?;
+        let known = if app == AGENT { Some(descriptor::agent()) } else { descriptor::find(app) };
+        let known = known.ok_or(UpdateError::NoInstallation)?;
         let (Some(system), Some(target)) = (known.system(), Target::of(paths, known)) else {
             return Err(UpdateError::NoInstallation);
         };
         let journal = JournalFile::load(paths, app)?;
-        Ok(Self { paths, system, target, journal, verified: None, failure: None })
+        Ok(Self { paths, system, target, journal, verified: None, failure: None, undecided: false })
     }
 
     /// Finishes what a crash interrupted.
@@ -82,6 +86,9 @@ impl<'a> Run<'a> {
     /// Checks the feed, and does what policy allows.
     pub(super) async fn check(mut self, job: &Job) -> Outcome {
         // Between two versions nothing else is begun.
+        if let Some(on_probation) = self.on_probation() {
+            return outcome::on_probation(&on_probation, seed());
+        }
         if self.journal.journal().is_committed_to_finish() {
             let failure = self.failure.unwrap_or(UpdateError::Unfinished);
             return outcome::failed(job.feeds.first(), failure, seed());
@@ -97,12 +104,20 @@ impl<'a> Run<'a> {
             Some(failed) => Err(failed),
             None => self.check_feed(job).await,
         };
+        if let Some(on_probation) = self.on_probation() {
+            return outcome::on_probation(&on_probation, seed());
+        }
         let failure = self.failure.take();
         outcome::Checked { before, after: self.journal.journal().clone(), result: checked, failure }.outcome(
             job.feeds.first(),
             clock::now(),
             seed(),
         )
+    }
+
+    /// The version that has to show whether it works.
+    fn on_probation(&self) -> Option<Version> {
+        self.journal.journal().version().filter(|_| self.undecided).cloned()
     }
 
     async fn check_feed(&mut self, job: &Job) -> Result<outcome::Found, UpdateError> {
@@ -216,7 +231,11 @@ impl<'a> Run<'a> {
                     return None;
                 }
                 Some(match self.target.confirm(&version).await {
-                    Ok(()) => Event::Confirmed,
+                    Ok(true) => Event::Confirmed,
+                    Ok(false) => {
+                        self.undecided = true;
+                        return None;
+                    }
                     Err(source) => {
                         let reason = chain(&source);
                         let program = self.target.program();
@@ -373,7 +392,7 @@ fn source<'j>(paths: &Paths, system: &'j System, job: &'j Job) -> fetch::Source<
     fetch::Source {
         feeds: &job.feeds,
         roots: job.roots.as_ref(),
-        folder: Some(super::repositories(paths)),
+        folder: Some(super::repositories(paths, &job.app)),
         hosts: &job.hosts,
         channel: job.rules.channel.as_deref(),
         app: &job.app,

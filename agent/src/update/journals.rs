@@ -19,6 +19,7 @@ use serde_json::Value;
 use updates::Journal;
 use updates::journal::{Action, Event, Quarantine, State};
 
+use super::AGENT;
 use crate::state::private_folder;
 
 /// The content of the file.
@@ -53,7 +54,7 @@ impl JournalFile {
     /// Loads the journal of an app. If it is lost, a version that failed is tried once more, which does no harm. One that is there
     /// and cannot be read is an error: it must not be replaced.
     pub(super) fn load(paths: &Paths, app: &str) -> Result<Self, StateError> {
-        let file = file(paths);
+        let file = file(paths, app);
         let all = match file.load() {
             Err(error) if error.is_in_place() => return Err(error),
             Err(error) => {
@@ -93,17 +94,19 @@ impl JournalFile {
 
 /// Takes up the journals of an earlier run. A file that is damaged or newer is moved aside, which the error says.
 pub(super) fn take_up(paths: &Paths) -> Result<(), StateError> {
-    file(paths).load().map(drop)
+    file(paths, UNNAMED).load().map(drop)
 }
 
 /// Reads the journal of an app, without moving a damaged file aside.
 pub(super) fn peek(paths: &Paths, app: &str) -> Result<Journal, StateError> {
-    let mut all = file(paths).peek()?.unwrap_or_default();
+    let mut all = file(paths, app).peek()?.unwrap_or_default();
     Ok(all.apps.remove(app).or_else(|| all.apps.remove(UNNAMED)).unwrap_or_default())
 }
 
-fn file(paths: &Paths) -> StateFile<Journals> {
-    let path = private_folder(paths).join("update.json");
+/// The agent itself has a file of its own: another process than that of the app's updates may write it at the same time.
+fn file(paths: &Paths, app: &str) -> StateFile<Journals> {
+    let name = if app == AGENT { "agent-update.json" } else { "update.json" };
+    let path = private_folder(paths).join(name);
     StateFile::new(path, Access::Private).of_version(2, read_older)
 }
 
@@ -139,7 +142,7 @@ mod tests {
     fn device() -> (tempfile::TempDir, Paths, PathBuf) {
         let root = tempfile::tempdir().unwrap();
         let paths = Paths::new(Some(root.path().to_owned()));
-        let path = file(&paths).path().to_owned();
+        let path = file(&paths, UNNAMED).path().to_owned();
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
         (root, paths, path)
     }

@@ -4,6 +4,7 @@
 //! In: what policy allows and what is installed. Out: an [`Outcome`] for the status. Called by the machine service as a
 //! task of its own, so nothing waits for it. Only a [`download::Verified`] can be installed.
 
+mod agent;
 mod archive;
 mod download;
 mod drive;
@@ -40,6 +41,10 @@ use drive::Run;
 use outcome::UnitError;
 use target::Target;
 
+/// The name of the agent itself, where others have those of apps.
+pub(crate) const AGENT: &str = "steward";
+
+pub(crate) use agent::waits_for_restart;
 pub(crate) use fetch::{Source, fetch, releases};
 pub(crate) use outcome::Outcome;
 pub(crate) use unit::perform;
@@ -117,6 +122,31 @@ impl Job {
     }
 }
 
+impl Job {
+    /// What policy says about a check for a new version of the agent; `None` if it names no feed, or no roots to trust.
+    pub(crate) fn of_agent(policy: &Policy, device_id: &str) -> Option<Self> {
+        let feed = policy.agent_update_feed.as_ref()?.parse().ok()?;
+        let roots = policy.agent_roots()?.clone();
+        Some(Self {
+            rules: Rules::of_agent(policy),
+            network: policy.into(),
+            feeds: vec![feed],
+            roots: Some(roots),
+            hosts: policy.update_allowed_hosts.clone(),
+            sources: policy.update_sources.clone(),
+            kilobytes_per_second: policy.update_bandwidth_kilobytes,
+            publishers: Vec::new(),
+            own_updater: OwnUpdater::Off,
+            app: AGENT.to_owned(),
+            device_id: device_id.to_owned(),
+            commands: Vec::new(),
+            app_close: policy.update_app_close,
+            close_now: None,
+            failed_start: None,
+        })
+    }
+}
+
 /// The feeds of an app, which are tried in this order: policy's, else the vendor's, which are not signed.
 pub(crate) fn feeds(policy: &Policy, system: &System) -> Vec<Url> {
     let of_policy = policy.update_feed.iter();
@@ -160,9 +190,10 @@ pub(crate) fn go_on(paths: &Paths) {
     }
 }
 
-/// Where what signed repositories say is kept.
-fn repositories(paths: &Paths) -> PathBuf {
-    private_folder(paths).join("repositories")
+/// Where what signed repositories say is kept. Two processes may read those of the app and of the agent at once, so each has its own.
+fn repositories(paths: &Paths, app: &str) -> PathBuf {
+    let folder = private_folder(paths).join("repositories");
+    if app == AGENT { folder.join(AGENT) } else { folder }
 }
 
 fn stop_file(paths: &Paths) -> PathBuf {
@@ -179,6 +210,11 @@ pub(crate) async fn recover(paths: &Paths, app: &str) -> Option<Problem> {
         }
         None => finish(paths, app).await,
     }
+}
+
+/// Checks the feed of the agent itself, and does what policy allows, in this process: its folder is the agent's own.
+pub(crate) async fn run_agent(paths: &Paths, job: &Job) -> Outcome {
+    check(paths, job).await
 }
 
 async fn check(paths: &Paths, job: &Job) -> Outcome {
@@ -200,6 +236,14 @@ async fn finish(paths: &Paths, app: &str) -> Option<Problem> {
     };
     run.finish().await;
     run.problem()
+}
+
+/// Verifies who made a file.
+///
+/// # Errors
+/// It is nobody whom `accepted` names.
+pub(crate) async fn check_publisher(file: PathBuf, accepted: Vec<String>) -> anyhow::Result<()> {
+    Ok(publisher::check(file, accepted).await?)
 }
 
 fn failed(feed: Option<&Url>, error: UnitError) -> Outcome {

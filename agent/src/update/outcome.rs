@@ -127,6 +127,19 @@ impl UnitError {
     }
 }
 
+/// The outcome of a check that led to a version which has to show whether it works.
+pub(super) fn on_probation(version: &Version, seed: u16) -> Outcome {
+    let now = platform::clock::now();
+    Outcome {
+        offered: Some(version.clone()),
+        message: format!("version {version} is installed, and has to show that it works"),
+        problem: None,
+        waits_for_app: false,
+        finished_at: now,
+        next: platform::clock::after(now, RETRY + u64::from(seed) % RETRY),
+    }
+}
+
 /// The outcome of a check that did not come to its end.
 pub(super) fn failed(feed: Option<&Url>, error: UpdateError, seed: u16) -> Outcome {
     let (before, after) = (Journal::default(), Journal::default());
@@ -446,6 +459,9 @@ fn install_problem(error: &InstallError) -> Problem {
         | InstallError::Gone { folder, .. } => {
             problem.at(folder.display().to_string()).using("the version before")
         }
+        InstallError::Agent { .. } => problem
+            .using("the version that runs")
+            .hint("publish the right file for this system and processor".to_owned()),
         InstallError::Installer { source, .. } => {
             let problem = problem.using("what is installed");
             match source {

@@ -1,5 +1,5 @@
 //! Where the versions of an app go: into folders of the agent's ([`super::folder`]), or to the operating system, through its
-//! installers ([`super::installer`]). Called by [`super::drive`], which does the same for both.
+//! installers ([`super::installer`]). Those of the agent itself go beside its program ([`super::agent`]). Called by [`super::drive`], which does the same for both.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,16 +8,20 @@ use platform::paths::Paths;
 use semver::Version;
 use updates::journal::Offer;
 
+use super::agent::{self, AgentError};
 use super::download::Verified;
 use super::folder::{self, FolderError};
 use super::installer::{Found, Installer, InstallerError};
 use crate::app::descriptor::{self, Descriptor, Installation};
+use crate::version;
 
 /// Why a version was not installed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InstallError {
     #[error(transparent)]
     Folder(#[from] FolderError),
+    #[error("version {version} of the agent cannot be installed")]
+    Agent { version: Version, source: AgentError },
     #[error("version {version} cannot be installed")]
     Installer { version: Version, source: InstallerError },
     #[error("the download of version {version} is gone")]
@@ -29,6 +33,7 @@ impl InstallError {
     pub(super) fn is_lasting(&self) -> bool {
         match self {
             Self::Folder(error) => error.is_lasting(),
+            Self::Agent { source, .. } => source.is_lasting(),
             Self::Installer {
                 source: InstallerError::Failed { .. } | InstallerError::Format { .. }, ..
             } => true,
@@ -49,8 +54,13 @@ impl InstallError {
 
 /// Where the versions of one app go.
 pub(super) enum Target<'a> {
-    Folder { paths: &'a Paths, about: &'a descriptor::VersionFolders },
+    Folder {
+        paths: &'a Paths,
+        about: &'a descriptor::VersionFolders,
+    },
     Installer(Installer<'a>),
+    /// The agent itself.
+    Agent(&'a Paths),
 }
 
 impl<'a> Target<'a> {
@@ -60,6 +70,7 @@ impl<'a> Target<'a> {
         Some(match system.installation.as_ref()? {
             Installation::Folder(about) => Self::Folder { paths, about },
             Installation::Installer(about) => Self::Installer(Installer { paths, app, system, about }),
+            Installation::Agent => Self::Agent(paths),
         })
     }
 
@@ -68,6 +79,7 @@ impl<'a> Target<'a> {
         match self {
             Self::Folder { paths, about } => folder::installed_version(paths, about),
             Self::Installer(installer) => installer.installed_version(),
+            Self::Agent(_) => Some(version::own().clone()),
         }
     }
 
@@ -76,6 +88,8 @@ impl<'a> Target<'a> {
         match self {
             Self::Folder { paths, about } => folder::is_there(paths, about, version),
             Self::Installer(installer) => installer.is_there(version),
+            // What comes back is what the watchdog starts.
+            Self::Agent(_) => true,
         }
     }
 
@@ -105,6 +119,10 @@ impl<'a> Target<'a> {
                 let ended = installer.install(verified, publishers, previous).await;
                 ended.map_err(|source| InstallError::Installer { version, source })
             }
+            Self::Agent(paths) => {
+                let installed = agent::install(paths, verified).await;
+                installed.map(|()| false).map_err(|source| InstallError::Agent { version, source })
+            }
         }
     }
 
@@ -115,7 +133,7 @@ impl<'a> Target<'a> {
         previous: Option<&Version>,
     ) -> Option<Result<bool, InstallError>> {
         match self {
-            Self::Folder { .. } => None,
+            Self::Folder { .. } | Self::Agent(_) => None,
             Self::Installer(installer) => {
                 let ended = installer.install_again(offer, previous).await?;
                 let version = offer.version.clone();
@@ -128,15 +146,16 @@ impl<'a> Target<'a> {
     pub(super) fn make_current(&self, version: &Version) -> Result<(), InstallError> {
         match self {
             Self::Folder { paths, about } => Ok(folder::switch(paths, about, version)?),
-            Self::Installer(_) => Ok(()),
+            Self::Installer(_) | Self::Agent(_) => Ok(()),
         }
     }
 
-    /// Tries whether the current version is the one that it is to be, and starts.
-    pub(super) async fn confirm(&self, version: &Version) -> io::Result<()> {
+    /// Tries whether the current version is the one that it is to be, and starts. Gives `false` while nobody can know.
+    pub(super) async fn confirm(&self, version: &Version) -> io::Result<bool> {
         match self {
-            Self::Folder { paths, about } => folder::try_start(paths, about).await,
-            Self::Installer(installer) => installer.confirm(version).await,
+            Self::Folder { paths, about } => folder::try_start(paths, about).await.map(|()| true),
+            Self::Installer(installer) => installer.confirm(version).await.map(|()| true),
+            Self::Agent(paths) => agent::confirm(paths, version),
         }
     }
 
@@ -145,6 +164,8 @@ impl<'a> Target<'a> {
         match self {
             Self::Folder { paths, about } => folder::roll_back(paths, about, previous),
             Self::Installer(installer) => installer.roll_back(previous).await,
+            // The watchdog has done so.
+            Self::Agent(_) => Ok(()),
         }
     }
 
@@ -153,6 +174,7 @@ impl<'a> Target<'a> {
         match self {
             Self::Folder { paths, about } => folder::clean_up(paths, about, keep),
             Self::Installer(installer) => installer.clean_up(keep),
+            Self::Agent(paths) => watchdog::clean_up(paths),
         }
     }
 
@@ -161,6 +183,7 @@ impl<'a> Target<'a> {
         match self {
             Self::Folder { paths, about } => folder::program(paths, about),
             Self::Installer(installer) => installer.program(),
+            Self::Agent(paths) => paths.packaged_program(),
         }
     }
 }

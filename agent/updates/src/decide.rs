@@ -138,7 +138,8 @@ fn judge(
         Err(reason) => return (Verdict::Stay, reason),
     };
     if let Some(quarantine) = journal.quarantine(&release.version) {
-        return (Verdict::Stay, Reason::Quarantined { version: version(), at: quarantine.at });
+        let (at, why) = (quarantine.at, quarantine.reason.clone());
+        return (Verdict::Stay, Reason::Quarantined { version: version(), at, why });
     }
     if journal.waits_for_restart(&release.version, situation.boot) {
         return (Verdict::Stay, Reason::Restart { version: version() });

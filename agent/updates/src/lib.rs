@@ -16,6 +16,7 @@ mod ring;
 pub mod rollout;
 mod rules;
 pub mod signed;
+pub mod versions;
 mod window;
 
 pub use decide::{Device, OwnUpdater, Situation, decide};

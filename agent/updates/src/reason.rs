@@ -28,7 +28,7 @@ pub enum Reason {
     /// An administrator holds updates on this device.
     Held { until: Option<Timestamp> },
     /// It was rolled back on this device.
-    Quarantined { version: Version, at: Option<Timestamp> },
+    Quarantined { version: Version, at: Option<Timestamp>, why: String },
     /// The same file failed too often.
     Exhausted { version: Version, attempts: u32, last: String, until: Option<Timestamp> },
     /// The system is too old for it.
@@ -128,9 +128,9 @@ impl fmt::Display for Reason {
                     "held on this device by an administrator; `steward update release` ends that"
                 )
             }
-            Self::Quarantined { version, at } => {
-                write!(formatter, "{version} is quarantined: rolled back")?;
-                at.as_ref().map_or(Ok(()), |at| write!(formatter, " on {}", day(at)))
+            Self::Quarantined { version, at, why } => {
+                let on = at.as_ref().map_or_else(String::new, |at| format!(" on {}", day(at)));
+                write!(formatter, "{version} is quarantined: rolled back{on}, because {why}")
             }
             Self::Exhausted { version, attempts, last, until } => {
                 write!(formatter, "{version} was tried {attempts} times and is not tried again until ")?;

@@ -55,6 +55,24 @@ impl Rules {
     }
 }
 
+impl Rules {
+    /// What policy says about the updates of the agent itself: nobody sees them, so they wait for nothing.
+    #[must_use]
+    pub fn of_agent(policy: &Policy) -> Self {
+        Self {
+            mode: policy.agent_update_mode,
+            channel: None,
+            pinned: policy.agent_pinned_version.clone().map(Pin::Exact),
+            minimum: None,
+            downgrades: Vec::new(),
+            defer_days: 0,
+            rollout_percent: 100,
+            window: None,
+            deadline_hours: None,
+        }
+    }
+}
+
 impl From<&Policy> for Rules {
     fn from(policy: &Policy) -> Self {
         Self {

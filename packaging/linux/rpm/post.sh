@@ -1,6 +1,8 @@
 # After an installation ($1 = 1) or an upgrade ($1 = 2). An upgrade starts nothing that did not run.
 systemd-sysusers steward.conf || :
 systemd-tmpfiles --create steward.conf || :
+# Whatever became of versions that the agent installed itself: what was just installed runs now.
+rm -f /var/lib/steward/versions.json || :
 for_users() {
     systemctl --no-legend list-units 'user@*.service' 2> /dev/null | grep -o 'user@[0-9]*' | while read -r unit; do
         systemctl --quiet --user --machine "${unit#user@}@" "$@" > /dev/null 2>&1 || :

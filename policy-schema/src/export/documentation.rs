@@ -38,9 +38,6 @@ pub(super) fn explanation(setting: &Setting) -> Vec<String> {
         Some(default) => format!("Not configured: {}.", toml_value(&default.to_raw())),
         None => "Not configured: not set.".to_owned(),
     });
-    if !setting.effective {
-        text.push("This version keeps it but does not act on it yet.".to_owned());
-    }
     text
 }
 

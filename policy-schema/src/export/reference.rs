@@ -73,9 +73,6 @@ fn section(setting: &Setting) -> String {
         text += "- A user may choose otherwise unless the value is enforced: on Linux in `~/.config/steward/preferences.toml`, on Windows \
                  in `HKCU\\SOFTWARE\\Steward`, on macOS with `defaults write dev.steward.agent`. `steward policy explain` shows it.\n";
     }
-    if !setting.effective {
-        text += "- Kept, but this version does not act on it yet (`policy.not-yet-effective`).\n";
-    }
     text + &examples(setting)
 }
 

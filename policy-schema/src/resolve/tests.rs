@@ -268,12 +268,6 @@ fn only_what_is_not_enforced_is_left_to_the_user() {
     assert!(!resolve(&[broken(1)], &LastGood::default()).leaves_to_user("SignInAtLogon"));
 }
 
-#[test]
-fn setting_that_is_not_yet_effective_is_reported() {
-    let resolved = resolve_texts(&["AgentUpdateMode = \"off\""]);
-    assert_eq!(codes(&resolved), ["policy.not-yet-effective"]);
-}
-
 /// A setting with an old name.
 pub(super) static RENAMED: &[Setting] = &[Setting {
     key: "Issuer",
@@ -284,7 +278,6 @@ pub(super) static RENAMED: &[Setting] = &[Setting {
     default: None,
     strict: None,
     example: Literal::Boolean(true),
-    effective: true,
     user_may_override: false,
     items_stand_alone: false,
 }];

@@ -111,18 +111,26 @@ settings! {
             Setting::integer(16, 1_000_000, "kilobytes a second", 512).strict(Literal::Integer(64));
         /// Agent update mode
         ///
-        /// What happens when there is a new version of the agent itself.
+        /// What happens when there is a new version of the agent itself (`AgentUpdateFeed`). A new version runs on probation: one that does not
+        /// work gives way to the version before, and is not tried again.
         AgentUpdateMode => agent_update_mode: UpdateMode =
-            Setting::choice(UpdateMode::CHOICES, "automatic").default(Literal::Text("notify")).not_yet_effective();
+            Setting::choice(UpdateMode::CHOICES, "automatic").default(Literal::Text("notify"));
         /// Agent update feed
         ///
-        /// The address of the agent's own release repository.
+        /// The address of the signed repository with the releases of the agent itself, which `steward repo` makes; it may be the one of
+        /// `UpdateFeed`. Without it, the agent stays what its package installed.
         AgentUpdateFeed => agent_update_feed: Option<String> =
-            Setting::text(Format::Url, "https://updates.example.com/steward/").not_yet_effective();
+            Setting::text(Format::Url, "https://updates.example.com/steward/");
+        /// Trusted roots of the agent update feed
+        ///
+        /// The first roots of that repository, as in `UpdateTrustedRoots`. Without it, `UpdateTrustedRoots` holds for both; without either,
+        /// nothing is installed.
+        AgentUpdateTrustedRoots => agent_update_trusted_roots: Option<TrustedRoots> =
+            Setting::text(Format::TrustedRoots, EXAMPLE_OF_ROOTS).strict(Literal::Text(NO_ROOTS));
         /// Pinned agent version
         ///
-        /// Only this version of the agent is installed.
+        /// Only this version of the agent is installed, if it is newer than that of the package. A pin never leads to an older version.
         AgentPinnedVersion => agent_pinned_version: Option<semver::Version> =
-            Setting::text(Format::Version, "1.4.0").strict(Literal::Text("0.0.0")).not_yet_effective();
+            Setting::text(Format::Version, "1.4.0").strict(Literal::Text("0.0.0"));
     }
 }

@@ -36,6 +36,18 @@ impl Paths {
         self.under_root(Path::new("/var/lib/steward"))
     }
 
+    /// The folder of the agent's own versions besides the one that its package installed.
+    #[must_use]
+    pub fn versions(&self) -> PathBuf {
+        self.state().join("versions")
+    }
+
+    /// The program that the package installed.
+    #[must_use]
+    pub fn packaged_program(&self) -> PathBuf {
+        self.under_root(Path::new("/usr/bin/steward"))
+    }
+
     /// The machine service's local API.
     #[must_use]
     pub fn agent_socket(&self) -> PathBuf {

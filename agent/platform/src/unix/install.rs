@@ -2,7 +2,9 @@
 
 use std::fs::Metadata;
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::ExitCode;
 
 use tokio::process::Command;
 
@@ -38,6 +40,28 @@ pub fn create_link(link: &Path, target: &Path) -> io::Result<()> {
 #[must_use]
 pub fn is_executable(metadata: &Metadata) -> bool {
     std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o111 != 0
+}
+
+/// Whether nobody but the administrator, and the user of this process, can change a file or take its place in its folder.
+#[must_use]
+pub fn is_protected(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let own = nix::unistd::geteuid().as_raw();
+    let is_safe = |path: &Path| {
+        fs_err::symlink_metadata(path).is_ok_and(|found| {
+            (found.uid() == 0 || found.uid() == own) && found.mode() & 0o022 == 0 && !found.is_symlink()
+        })
+    };
+    is_safe(path) && is_safe(crate::paths::folder_of(path))
+}
+
+/// Runs a program in place of this one, with the same arguments and environment.
+///
+/// # Errors
+/// It cannot be run.
+pub fn run_instead(program: &Path) -> io::Result<ExitCode> {
+    let mut command = std::process::Command::new(program);
+    Err(command.args(std::env::args_os().skip(1)).exec())
 }
 
 /// Runs a program that checks itself, without privileges, with an empty environment.

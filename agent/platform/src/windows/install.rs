@@ -3,6 +3,7 @@
 use std::fs::Metadata;
 use std::io;
 use std::path::Path;
+use std::process::ExitCode;
 
 use tokio::process::Command;
 
@@ -35,6 +36,22 @@ pub fn create_link(link: &Path, _target: &Path) -> io::Result<()> {
 #[must_use]
 pub const fn is_executable(_metadata: &Metadata) -> bool {
     false
+}
+
+/// Whether nobody but administrators can change a file: the folder of programs has such an access, and what is in it inherits that.
+#[must_use]
+pub fn is_protected(path: &Path) -> bool {
+    path.is_file()
+}
+
+/// Runs a program in place of this one, with the same arguments and environment, and waits for its end.
+///
+/// # Errors
+/// It cannot be run.
+pub fn run_instead(program: &Path) -> io::Result<ExitCode> {
+    let ended = std::process::Command::new(program).args(std::env::args_os().skip(1)).status()?;
+    let code = ended.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Runs a program that checks itself, with an empty environment.

@@ -13,6 +13,7 @@ use tokio::net::windows::named_pipe::{NamedPipeClient, NamedPipeServer};
 
 use super::process::{Process, session};
 use super::security::{self, Descriptor, Rights};
+use crate::paths::Paths;
 use crate::program::Program;
 
 /// One connection, as the side that listens has it.
@@ -225,7 +226,7 @@ pub async fn connect(path: &Path, server: Server) -> io::Result<Connection> {
 /// Whether a process runs the program that this one runs, or did until an update replaced its file.
 fn runs_own_program(process: &Process) -> bool {
     let (Ok(own), Ok(program)) = (std::env::current_exe(), process.program()) else { return false };
-    program.is(&own) || program.is_replaced() && program.path == own
+    program.is(&own) || program.is_replaced() && program.path == own || program.is_stewards(&Paths::new(None))
 }
 
 /// Removes what a listener that has ended leaves behind: nothing, a pipe goes with its process.

@@ -39,6 +39,24 @@ impl Paths {
         self.under_root(&data).join("Steward")
     }
 
+    /// The folder of the agent's own versions besides the one that its package installed. Not with the state: rules for programs, such as
+    /// AppLocker's, allow what is in this folder.
+    #[must_use]
+    pub fn versions(&self) -> PathBuf {
+        self.programs().join("versions")
+    }
+
+    /// The program that the package installed.
+    #[must_use]
+    pub fn packaged_program(&self) -> PathBuf {
+        self.programs().join("steward.exe")
+    }
+
+    fn programs(&self) -> PathBuf {
+        let programs = environment::directory("ProgramFiles");
+        self.under_root(&programs.unwrap_or_else(|| PathBuf::from(r"C:\Program Files"))).join("Steward")
+    }
+
     /// The machine service's local API.
     #[must_use]
     pub fn agent_socket(&self) -> PathBuf {

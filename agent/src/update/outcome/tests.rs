@@ -93,7 +93,11 @@ fn release_that_is_not_installed_is_reported_where_somebody_has_to_act() {
     let last = "x".to_owned();
     for (verdict, reason, code) in [
         (Verdict::Announce, Reason::Available { version: two() }, Code::UpdateAvailable),
-        (Verdict::Stay, Reason::Quarantined { version: two(), at: None }, Code::UpdateRolledBack),
+        (
+            Verdict::Stay,
+            Reason::Quarantined { version: two(), at: None, why: String::new() },
+            Code::UpdateRolledBack,
+        ),
         (
             Verdict::Stay,
             Reason::Exhausted { version: two(), attempts: 3, last, until: None },

@@ -245,7 +245,10 @@ fn hold_quarantine_and_failed_attempts_keep_a_release_away() {
     });
     assert_eq!(trial.decide("").2.as_deref(), Some("1.9.5"), "an older one that is good is chosen");
     trial.releases.truncate(1);
-    assert_eq!(trial.decide("").1, "2.0.0 is quarantined: rolled back on 2026-11-02");
+    assert_eq!(
+        trial.decide("").1,
+        "2.0.0 is quarantined: rolled back on 2026-11-02, because it does not start"
+    );
     trial.journal.quarantined.clear();
     let sha512 = trial.releases[0].artifact.digest();
     let last = "the archive has no program".to_owned();

@@ -18,14 +18,28 @@ pub trait Signer {
     fn public(&self) -> [u8; 32];
 
     /// The signature of a message.
-    fn sign(&self, message: &[u8]) -> Vec<u8>;
+    ///
+    /// # Errors
+    /// There is none, and why.
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, String>;
+}
+
+/// Why there is no file.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// What is said has a part that canonical JSON has no form for.
+    #[error(transparent)]
+    Form(#[from] Error),
+    /// Somebody did not sign.
+    #[error("{0}")]
+    Signer(String),
 }
 
 /// Whose signatures a role needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleKeys {
     /// The name of the role.
-    pub role: &'static str,
+    pub role: String,
     /// The public keys.
     pub keys: Vec<[u8; 32]>,
     /// How many of them have to sign.
@@ -64,7 +78,7 @@ pub fn root(version: u64, expires: Timestamp, roles: &[RoleKeys]) -> Result<Valu
             keys.insert(id.clone(), key);
             ids.push(id);
         }
-        named.insert((*role).to_owned(), json!({ "keyids": ids, "threshold": threshold }));
+        named.insert(role.clone(), json!({ "keyids": ids, "threshold": threshold }));
     }
     Ok(header(
         "root",
@@ -72,6 +86,45 @@ pub fn root(version: u64, expires: Timestamp, roles: &[RoleKeys]) -> Result<Valu
         expires,
         [("consistent_snapshot", true.into()), ("keys", keys.into()), ("roles", named.into())],
     ))
+}
+
+/// Whose signatures the roles of a root need.
+///
+/// # Errors
+/// It has a key of another kind, or is no root.
+pub fn roles(root: &Value) -> Result<Vec<RoleKeys>, Error> {
+    let wrong = |what: &str| Error::Malformed(format!("the root: {what}"));
+    let keys = root.get("keys").and_then(Value::as_object).ok_or_else(|| wrong("it has no keys"))?;
+    let roles = root.get("roles").and_then(Value::as_object).ok_or_else(|| wrong("it has no roles"))?;
+    let public = |id: &Value| {
+        let key = id.as_str().and_then(|id| keys.get(id));
+        let text = key.and_then(|key| key.get("keyval")?.get("public")?.as_str());
+        text.and_then(bytes_of).ok_or_else(|| wrong("a key is no Ed25519 key"))
+    };
+    let role = |(name, role): (&String, &Value)| {
+        let ids = role.get("keyids").and_then(Value::as_array).ok_or_else(|| wrong("a role has no keys"))?;
+        let threshold = role.get("threshold").and_then(Value::as_u64);
+        let threshold = threshold.and_then(|threshold| usize::try_from(threshold).ok());
+        Ok(RoleKeys {
+            role: name.clone(),
+            keys: ids.iter().map(public).collect::<Result<_, _>>()?,
+            threshold: threshold.ok_or_else(|| wrong("a role has no threshold"))?,
+        })
+    };
+    roles.iter().map(role).collect()
+}
+
+/// The bytes of a public key in hexadecimal digits.
+#[must_use]
+pub fn bytes_of(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
 }
 
 /// What the list of targets says. `members`: more than TUF knows.
@@ -105,16 +158,18 @@ pub fn timestamp(version: u64, expires: Timestamp, snapshot: &File, signed_at: T
 /// The file of what is said, with signatures.
 ///
 /// # Errors
-/// It has a part that canonical JSON has no form for.
-pub fn sign(said: &Value, signers: &[&dyn Signer]) -> Result<Vec<u8>, Error> {
+/// It has no form, or somebody did not sign.
+pub fn sign(said: &Value, signers: &[&dyn Signer]) -> Result<Vec<u8>, SignError> {
     super::crypto::install();
     let message = to_canonical_bytes(said)?;
     let mut signatures = Vec::new();
     for signer in signers {
         let (id, _) = key(&signer.public())?;
-        signatures.push(json!({ "keyid": id, "sig": hexadecimal(&signer.sign(&message)) }));
+        let signature = signer.sign(&message).map_err(SignError::Signer)?;
+        signatures.push(json!({ "keyid": id, "sig": hexadecimal(&signature) }));
     }
-    let mut bytes = serde_json::to_vec_pretty(&json!({ "signed": said, "signatures": signatures }))?;
+    let mut bytes = serde_json::to_vec_pretty(&json!({ "signed": said, "signatures": signatures }))
+        .map_err(Error::from)?;
     bytes.push(b'\n');
     Ok(bytes)
 }

@@ -46,10 +46,13 @@ pub(super) fn tables(version: &str, files: &[File]) -> anyhow::Result<Vec<Table>
                 texts(&["TARGETDIR", "", "SourceDir"]),
                 texts(&["ProgramFiles64Folder", "TARGETDIR", "."]),
                 texts(&["INSTALLFOLDER", "ProgramFiles64Folder", "Steward"]),
+                texts(&["CommonAppDataFolder", "TARGETDIR", "."]),
+                texts(&["STATEFOLDER", "CommonAppDataFolder", "Steward"]),
             ],
         },
     ];
     tables.extend(components(files)?);
+    tables.push(forgotten());
     tables.push(registry(version));
     tables.extend(service());
     tables.extend(protection());
@@ -82,6 +85,21 @@ fn properties(version: &str) -> Table {
             texts(&["REINSTALLMODE", "amus"]),
             texts(&["SecureCustomProperties", "BROKERATLOGON;INSTALLFOLDER;NEWERFOUND;OLDERFOUND"]),
         ],
+    }
+}
+
+/// Whatever became of versions that the agent installed itself: what is being installed runs then (1: with an installation).
+fn forgotten() -> Table {
+    Table {
+        name: "RemoveFile",
+        columns: "FileKey:s72* Component_:s72 FileName:L255 DirProperty:s72 InstallMode:i2",
+        rows: vec![vec![
+            text("Versions"),
+            text("Program"),
+            text("VERSIO~1.JSO|versions.json"),
+            text("STATEFOLDER"),
+            Value::Int(1),
+        ]],
     }
 }
 

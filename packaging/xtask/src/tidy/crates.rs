@@ -9,7 +9,7 @@ use super::Files;
 /// Which crates each crate may depend on. This is the design's picture of the house, and the only place that has it:
 /// arrows point down only, so a new arrow is a change of the design. Every crate of the workspace is listed, and two
 /// that design foresees.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("policy-schema", &[]),
     ("protocol", &["policy-schema"]),
     ("updates", &["policy-schema", "protocol"]),
@@ -17,15 +17,34 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("net", &["platform", "protocol", "policy-schema"]),
     ("broker", &["net", "platform", "protocol", "policy-schema"]),
     ("session", &["platform"]),
-    ("agent", &["broker", "net", "platform", "protocol", "policy-schema", "updates"]),
+    ("watchdog", &["platform", "policy-schema", "updates"]),
+    ("agent", &["broker", "net", "platform", "protocol", "policy-schema", "updates", "watchdog"]),
     ("dashboard", &["protocol", "policy-schema", "updates"]),
     ("xtask", &["policy-schema"]),
     // It drives the built binaries, and may use the types of all of them.
-    ("e2e", &["agent", "broker", "dashboard", "net", "platform", "policy-schema", "protocol", "updates"]),
+    (
+        "e2e",
+        &[
+            "agent",
+            "broker",
+            "dashboard",
+            "net",
+            "platform",
+            "policy-schema",
+            "protocol",
+            "updates",
+            "watchdog",
+        ],
+    ),
 ];
 
-const REASONS: [&str; 4] =
-    ["Another program shares it", "Free of IO", "May hold unsafe code", "Another process runs it"];
+const REASONS: [&str; 5] = [
+    "Another program shares it",
+    "Free of IO",
+    "May hold unsafe code",
+    "Another process runs it",
+    "Must not depend on what it guards",
+];
 
 /// A member of the workspace, as `cargo metadata` describes it.
 #[derive(Deserialize)]

@@ -109,12 +109,6 @@ codes! {
         ///
         /// Fix: use the new name.
         PolicyDeprecatedKey = "policy.deprecated-key", Warning;
-        /// A setting is valid and kept, but this version of the agent does not act on it yet.
-        ///
-        /// Cause: the setting belongs to a part that a later version brings.
-        ///
-        /// Fix: none; it takes effect after the agent's update.
-        PolicyNotYetEffective = "policy.not-yet-effective", Warning;
         /// No source has any policy.
         ///
         /// Cause: the device is not enrolled yet, or the policy was withdrawn.

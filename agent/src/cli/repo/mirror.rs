@@ -1,0 +1,161 @@
+//! `steward repo mirror`: takes a version from the vendor's feed into the repository.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use net::http::Http;
+use platform::SYSTEM;
+use platform::paths::Paths;
+use semver::Version;
+use updates::Release;
+use updates::feed::allows;
+use url::Url;
+
+use super::{AddArguments, Conditions, add};
+use crate::app::descriptor::{self, System};
+use crate::cli::policy::preview;
+use crate::repo;
+use crate::update;
+
+/// A feed has at most so many bytes.
+const MAXIMUM_FEED: usize = 1024 * 1024;
+
+#[derive(Args)]
+pub(in crate::cli) struct MirrorArguments {
+    /// The folder of the repository.
+    folder: PathBuf,
+    /// The name of the app, as in the setting `App`.
+    #[arg(long)]
+    app: String,
+    /// The operating system to take it for.
+    #[arg(long, value_name = "SYSTEM", value_parser = ["linux", "macos", "windows"])]
+    system: String,
+    /// The version. By default the newest in the feed.
+    #[arg(long, value_name = "VERSION")]
+    version: Option<Version>,
+    /// The feed, in place of the vendor's.
+    #[arg(long, value_name = "URL")]
+    feed: Option<Url>,
+    /// A host besides that of the feed that files may come from; may be given more than once.
+    #[arg(long, value_name = "HOST")]
+    allow_host: Vec<String>,
+    /// Take a file whose publisher this system cannot verify. Devices verify it again before they install it.
+    #[arg(long)]
+    without_publisher: bool,
+    #[command(flatten)]
+    conditions: Conditions,
+}
+
+/// Takes a version. Gives its path; `None` if it is there already.
+pub(super) async fn mirror(paths: &Paths, arguments: MirrorArguments) -> anyhow::Result<Option<String>> {
+    let MirrorArguments { folder, app, system: on, version, feed, allow_host, without_publisher, conditions } =
+        arguments;
+    let known = descriptor::find(&app).with_context(|| format!("this version knows no app `{app}`"))?;
+    let system = known.on(&on).with_context(|| format!("{} does not exist on {on}", known.title))?;
+    let feeds: Vec<Url> = match feed {
+        Some(feed) => vec![feed],
+        None => system.feeds.iter().filter_map(|feed| feed.parse().ok()).collect(),
+    };
+    ensure!(!feeds.is_empty(), "no feed of {} for {on} is known; give it with --feed", known.title);
+    let repository = repo::Repository::open(&folder)?;
+    let http = Http::new(&(&preview(paths).resolved.policy).into())?;
+    let (from, releases) = releases(&http, &feeds, &allow_host, (&on, system)).await?;
+    let release = match &version {
+        Some(version) => releases.iter().find(|release| release.version == *version),
+        None => releases.first(),
+    };
+    let release = release.with_context(|| match &version {
+        Some(version) => format!("the feed {from} does not have version {version}"),
+        None => format!("the feed {from} has no version"),
+    })?;
+    let name = release.artifact.url.path_segments().and_then(|mut path| path.next_back());
+    let name =
+        percent_encoding::percent_decode_str(name.unwrap_or_default()).decode_utf8_lossy().into_owned();
+    ensure!(
+        !name.is_empty() && !name.contains(['/', '\\']) && !name.starts_with('.'),
+        "the file has no name"
+    );
+    let path = repo::path_of(Path::new(&name), &app, &release.version.to_string())?;
+    if repository.list(repo::Part::Director)?.targets.contains_key(&path) {
+        return Ok(None);
+    }
+    let beside = folder.join(".mirror");
+    fs_err::create_dir_all(&beside)?;
+    let file = beside.join(&name);
+    download(&http, &from, &allow_host, release, &file).await?;
+    verify_publisher(&file, &on, system, without_publisher).await?;
+    let arguments = AddArguments {
+        folder,
+        file,
+        app,
+        version: release.version.clone(),
+        system: Some(on),
+        architecture: None,
+        minimum_system: release.brakes.minimum_system.clone(),
+        conditions,
+    };
+    let added = add(&arguments);
+    fs_err::remove_dir_all(&beside)?;
+    added.map(Some)
+}
+
+/// The releases of the first feed that exists, newest first.
+async fn releases(
+    http: &Http,
+    feeds: &[Url],
+    hosts: &[String],
+    system: (&str, &System),
+) -> anyhow::Result<(Url, Vec<Release>)> {
+    let mut last = None;
+    for feed in feeds {
+        match http.get(feed, MAXIMUM_FEED).await {
+            Ok(bytes) => return Ok((feed.clone(), update::releases(&bytes, feed, hosts, system)?.releases)),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.context("there is no feed")?.into())
+}
+
+/// Downloads a file and verifies that it is the one in the feed.
+async fn download(
+    http: &Http,
+    feed: &Url,
+    hosts: &[String],
+    release: &Release,
+    to: &Path,
+) -> anyhow::Result<()> {
+    let artifact = &release.artifact;
+    let follows = |url: &Url| allows(feed, hosts, url) || allows(&artifact.url, hosts, url);
+    let mut body = http.open(&artifact.url, None, follows).await?;
+    let mut file = fs_err::File::create(to)?;
+    let mut length: u64 = 0;
+    while let Some(piece) = body.chunk().await? {
+        length += u64::try_from(piece.len())?;
+        ensure!(length <= artifact.size, "{} is longer than the feed says", artifact.url);
+        file.write_all(&piece)?;
+    }
+    file.sync_all()?;
+    let (length, hashes) = repo::hashes(to)?;
+    ensure!(
+        length == artifact.size && hashes.sha512 == artifact.sha512,
+        "{} is not the file that the feed describes; nothing was added",
+        artifact.url
+    );
+    Ok(())
+}
+
+async fn verify_publisher(file: &Path, on: &str, system: &System, without: bool) -> anyhow::Result<()> {
+    if !system.has_publishers() || without {
+        return Ok(());
+    }
+    if on != SYSTEM {
+        bail!(
+            "who made the file can be verified on {on} only; run this there, or add --without-publisher (devices verify it as well)"
+        );
+    }
+    let accepted =
+        system.publishers(platform::clock::now()).map(|publisher| publisher.name.clone()).collect();
+    update::check_publisher(file.to_owned(), accepted).await
+}
