@@ -1,9 +1,10 @@
 //! New versions of the agent itself: one that works takes over, one that does not gives way.
 #![expect(clippy::unwrap_used, reason = "everything here is a test or a part of one")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use e2e::crash_point::CrashPoint;
 use e2e::device::{Device, problem};
 use e2e::process::{Process, program};
 use e2e::wait::until;
@@ -41,6 +42,12 @@ impl Fleet {
 
     /// Publishes a program as a version of the agent.
     async fn publish(&self, version: &str, program: &[u8]) {
+        self.publish_quietly(version, program).await;
+        self.look_again();
+    }
+
+    /// The same, while no agent looks.
+    async fn publish_quietly(&self, version: &str, program: &[u8]) {
         let file = self.device().path(&format!("steward-{version}"));
         fs_err::write(&file, program).unwrap();
         let file = file.display().to_string();
@@ -49,7 +56,6 @@ impl Fleet {
         let printed = self.publisher.repo(&[&arguments[..], &system].concat()).await;
         assert!(printed.contains("Added"), "{printed}");
         self.publisher.serve();
-        self.look_again();
     }
 
     /// Lets the agent check for updates now: whatever policy says differently is a reason.
@@ -86,7 +92,7 @@ impl Fleet {
 }
 
 /// The newer version, without what only a debugger needs.
-async fn next_version() -> Vec<u8> {
+pub(super) async fn next_version() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let stripped = folder.path().join("steward");
     let done = Command::new("strip").arg("-o").arg(&stripped).arg(program("steward-next")).status().await;
@@ -95,7 +101,7 @@ async fn next_version() -> Vec<u8> {
 }
 
 /// A program that says it is a version of the agent, and does something else.
-fn script(version: &str, rest: &str) -> Vec<u8> {
+pub(super) fn script(version: &str, rest: &str) -> Vec<u8> {
     format!("#!/bin/sh\nif [ \"$1\" = version ]; then echo steward {version}; exit 0; fi\n{rest}\n")
         .into_bytes()
 }
@@ -242,6 +248,115 @@ async fn unsigned_or_switched_off_updates_of_the_agent_do_nothing() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!fleet.folder("2.0.0").exists());
     fleet.runs(PACKAGED).await;
+}
+
+/// The agent is killed at each single step of its journal and of what its watchdog keeps. It goes on when it starts again.
+#[tokio::test]
+async fn kill_at_every_step_of_an_update_of_the_agent_leads_to_the_new_version_all_the_same() {
+    let fleet = Fleet::new("").await;
+    let device = fleet.device();
+    let path = |path: &str| device.path(&format!("var/lib/steward/{path}"));
+    let files = [
+        "private/agent-update.json",
+        "private/.agent-update.json.new",
+        "versions.json",
+        ".versions.json.new",
+    ];
+    let files = files.map(path);
+    let paths: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    let (mut kills, mut version) = (0, 1);
+    for call in ["openat", "write", "fsync", "rename"] {
+        for when in 1..30 {
+            version += 1;
+            let new = format!("{version}.0.0");
+            device.push("50.toml", "UpdateMode = \"off\"\n");
+            let mut agent = device.start_agent().await;
+            fleet.runs(PACKAGED).await;
+            // It says at once that it works, so that the watchdog has all its steps to go.
+            fleet.publish_quietly(&new, &script(&new, "echo ready; echo proved; cat > /dev/null")).await;
+            let crash_point = CrashPoint::set(agent.id(), call, when, &paths).await.expect("strace runs");
+            device.push("50.toml", &fleet.policy);
+            let current = || fleet.kept().current.map(|version| version.to_string());
+            let ended = tokio::select! {
+                () = agent.wait_for_exit() => true,
+                () = until("the new version", async || {
+                    if current().as_deref() == Some(&*new) { Ok(()) } else { Err(current()) }
+                }) => false,
+            };
+            crash_point.remove().await.expect("it can be waited for");
+            if ended {
+                kills += 1;
+                agent = device.start(&program("steward"), &["--root", &device.root_text(), "agent"]);
+                until("the new version after a crash", async || {
+                    if current().as_deref() == Some(&*new) { Ok(()) } else { Err((call, when, current())) }
+                })
+                .await;
+            }
+            agent.stop().await;
+            for file in &files {
+                drop(fs_err::remove_file(file));
+            }
+            if !ended {
+                break;
+            }
+        }
+    }
+    assert!(kills >= 12, "only {kills} steps: are these the right files?");
+}
+
+/// A program that somebody copied to a machine.
+#[tokio::test]
+async fn copied_program_updates_itself_and_stays_as_it_is_where_that_fails() {
+    let fleet = Fleet::new("").await;
+    let device = fleet.device();
+    let copied = device.path("tools/steward");
+    fs_err::create_dir_all(copied.parent().unwrap()).unwrap();
+    fs_err::copy(program("steward"), &copied).unwrap();
+    let before = fs_err::read(&copied).unwrap();
+    let run = async |more: &[&str]| {
+        let output = device.run(&copied, &[&["--root", &device.root_text()], more].concat()).await;
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    assert_eq!(run(&["self-update"]).await, format!("{PACKAGED} is the newest version.\n"));
+    fleet.publish_quietly("3.0.0", &script("2.9.0", "exit 0")).await;
+    let printed = run(&["self-update"]).await;
+    assert!(printed.contains("says that it is \"steward 2.9.0\""), "{printed}");
+    assert_eq!(fs_err::read(&copied).unwrap(), before);
+    fleet.publish_quietly("2.0.0", &next_version().await).await;
+    let printed = run(&["self-update", "--version", "2.0.0", "--check"]).await;
+    assert_eq!(printed, "Version 2.0.0 is available.\n");
+    assert_eq!(run(&["self-update", "--version", "2.0.0"]).await, "Version 2.0.0 is installed.\n");
+    assert_eq!(run(&["version"]).await, "steward 2.0.0\n");
+    assert_eq!(fs_err::read_dir(copied.parent().unwrap()).unwrap().count(), 1);
+    // What a package installed is the agent's to update.
+    let packaged = device.path("usr/bin/steward");
+    fs_err::create_dir_all(packaged.parent().unwrap()).unwrap();
+    fs_err::copy(program("steward"), &packaged).unwrap();
+    let arguments = ["--root", &device.root_text(), "self-update"];
+    let refused = device.run(&packaged, &arguments).await;
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("a package installed this program"));
+}
+
+/// A newer version that wrote state fails for good later. What it wrote is there for the version of the package.
+#[tokio::test]
+async fn state_of_a_newer_version_survives_its_end() {
+    let fleet = Fleet::new("ReportUrl = \"http://127.0.0.1:9/\"").await;
+    let device = fleet.device();
+    let agent = device.start_agent().await;
+    fleet.publish("2.0.0", &next_version().await).await;
+    fleet.runs("2.0.0").await;
+    fleet.says("2.0.0 is up to date").await;
+    let queued =
+        device.machine_status_where("reports wait", |status| status.report.queued > 0).await.report.queued;
+    let id = device.report().await.device_id;
+    agent.stop().await;
+    fs_err::write(fleet.folder("2.0.0").join("steward"), script("2.0.0", "exit 7")).unwrap();
+    let agent = device.start(&program("steward"), &["--root", &device.root_text(), "agent"]);
+    fleet.runs(PACKAGED).await;
+    assert_eq!(device.report().await.device_id, id);
+    let status = device.machine_status().await;
+    assert!(status.report.queued >= queued, "{status:#?}");
+    assert!(!agent.log().contains("quarantined"), "{}", agent.log());
 }
 
 /// The first process that a process has started.

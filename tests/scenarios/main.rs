@@ -22,6 +22,7 @@ mod mac_package;
 mod opamp;
 mod otlp;
 mod packages;
+mod packages_agent_update;
 mod packages_health;
 mod platforms;
 mod policy;

@@ -35,6 +35,7 @@ mod plan;
 mod policy;
 mod repo;
 mod report;
+mod self_update;
 mod setup;
 mod sign_in;
 mod status;
@@ -130,6 +131,10 @@ enum Verb {
     /// Make a signed repository of releases, for whoever decides what a fleet installs (`UpdateTrustedRoots`).
     #[command(subcommand)]
     Repo(repo::Verb),
+    /// Replace this program by a newer version from a signed repository, where no package installed it.
+    ///
+    /// The agent of a fleet does that by itself (`AgentUpdateFeed`). This is for a program that somebody copied to a machine.
+    SelfUpdate(self_update::Arguments),
     /// Print the health report for a collector, or show what is sent.
     ///
     /// The agent makes the report, so every format says the same as what is sent. Before the agent has run, and while it does not,
@@ -337,6 +342,9 @@ async fn dispatch(paths: Paths, verb: Verb, json: bool) -> anyhow::Result<ExitCo
         // The futures of these verbs are large. Boxed, they do not enlarge the stack of the services.
         Verb::Setup(arguments) => return Box::pin(setup::setup(&paths, arguments, json)).await,
         Verb::Repo(verb) => return Box::pin(repo::repo(&paths, verb, json)).await,
+        Verb::SelfUpdate(arguments) => {
+            return Box::pin(self_update::self_update(&paths, arguments, json)).await;
+        }
         Verb::SupportBundle(arguments) => {
             return Box::pin(support::support_bundle(&paths, arguments, json)).await;
         }

@@ -2,6 +2,8 @@
 
 mod mirror;
 
+pub(super) use mirror::download;
+
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -4,6 +4,7 @@
 //! [`super::target`] as the journal says, so each step can be done once more after a crash.
 
 use std::io;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ pub(super) async fn install(paths: &Paths, verified: Verified) -> Result<(), Age
         move || copy(&paths, verified)
     });
     copying.await.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(AgentError::Write)?;
-    let tried = try_version(paths, &version).await;
+    let tried = try_program(&watchdog::program(paths, &version), &version).await;
     if tried.is_err() {
         remove(paths, &version);
     }
@@ -69,8 +70,9 @@ fn copy(paths: &Paths, mut verified: Verified) -> io::Result<()> {
     file::sync_folder(&program)
 }
 
-async fn try_version(paths: &Paths, version: &Version) -> Result<(), AgentError> {
-    let mut command = Command::new(watchdog::program(paths, version));
+/// Lets a program say which version it is.
+async fn try_program(program: &Path, version: &Version) -> Result<(), AgentError> {
+    let mut command = Command::new(program);
     command.arg("version").env_clear().stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", LIMIT.as_secs()));
     let output = tokio::time::timeout(LIMIT, command.output()).await;
@@ -84,6 +86,14 @@ async fn try_version(paths: &Paths, version: &Version) -> Result<(), AgentError>
         return Ok(());
     }
     Err(AgentError::OtherVersion { version: version.clone(), said: said.chars().take(100).collect() })
+}
+
+/// The same, for a program that is no version of the agent.
+///
+/// # Errors
+/// It does not run, or is another version.
+pub(crate) async fn try_version(program: &Path, version: &Version) -> anyhow::Result<()> {
+    Ok(try_program(program, version).await?)
 }
 
 fn remove(paths: &Paths, version: &Version) {

@@ -44,7 +44,7 @@ use target::Target;
 /// The name of the agent itself, where others have those of apps.
 pub(crate) const AGENT: &str = "steward";
 
-pub(crate) use agent::waits_for_restart;
+pub(crate) use agent::{try_version, waits_for_restart};
 pub(crate) use fetch::{Source, fetch, releases};
 pub(crate) use outcome::Outcome;
 pub(crate) use unit::perform;

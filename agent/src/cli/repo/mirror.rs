@@ -84,7 +84,7 @@ pub(super) async fn mirror(paths: &Paths, arguments: MirrorArguments) -> anyhow:
     let beside = folder.join(".mirror");
     fs_err::create_dir_all(&beside)?;
     let file = beside.join(&name);
-    download(&http, &from, &allow_host, release, &file).await?;
+    download(&http, &from, &allow_host, release, fs_err::File::create(&file)?, &file).await?;
     verify_publisher(&file, &on, system, without_publisher).await?;
     let arguments = AddArguments {
         folder,
@@ -118,18 +118,18 @@ async fn releases(
     Err(last.context("there is no feed")?.into())
 }
 
-/// Downloads a file and verifies that it is the one in the feed.
-async fn download(
+/// Downloads a file and verifies that it is the one in the feed. `file` is open for writing at `to`.
+pub(in crate::cli) async fn download(
     http: &Http,
     feed: &Url,
     hosts: &[String],
     release: &Release,
+    mut file: fs_err::File,
     to: &Path,
 ) -> anyhow::Result<()> {
     let artifact = &release.artifact;
     let follows = |url: &Url| allows(feed, hosts, url) || allows(&artifact.url, hosts, url);
     let mut body = http.open(&artifact.url, None, follows).await?;
-    let mut file = fs_err::File::create(to)?;
     let mut length: u64 = 0;
     while let Some(piece) = body.chunk().await? {
         length += u64::try_from(piece.len())?;
@@ -137,6 +137,8 @@ async fn download(
         file.write_all(&piece)?;
     }
     file.sync_all()?;
+    // A program that is open for writing cannot be run.
+    drop(file);
     let (length, hashes) = repo::hashes(to)?;
     ensure!(
         length == artifact.size && hashes.sha512 == artifact.sha512,
