@@ -3,11 +3,11 @@
 
 use e2e::container::Container;
 use e2e::device::Device;
+use e2e::publisher::Publisher;
 use e2e::wait::until;
 
 use super::agent_update::{next_version, script};
 use super::packages::CURRENT;
-use super::repo::Publisher;
 
 /// Waits until a version of the agent runs.
 async fn runs(device: &Container, version: &str) {

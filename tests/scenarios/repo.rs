@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use e2e::device::Device;
 use e2e::feed::{Fault, Feed, sample_app};
-use e2e::process::Process;
-use e2e::release_server::ReleaseServer;
+use e2e::publisher::{PASSPHRASE, Publisher};
 use policy_schema::Code;
 use serde_json::Value;
 use tokio::process::Command;
@@ -15,106 +14,20 @@ use tokio::process::Command;
 use super::external_provider::{python, script};
 use super::fixture::movable_clock;
 
-const PASSPHRASE: &str = "correct horse battery staple";
-
-/// An administrator with a repository, whose public folder is served.
-pub(super) struct Publisher {
-    pub(super) device: Device,
-    folder: PathBuf,
-    pub(super) server: ReleaseServer,
-}
-
-impl Publisher {
-    /// With a new repository.
-    pub(super) async fn new(mut device: Device, more: &[&str]) -> (Self, String) {
-        device.set("STEWARD_REPO_PASSPHRASE", PASSPHRASE);
-        let folder = device.path("repository");
-        let publisher = Self { folder, device, server: ReleaseServer::start().await };
-        let printed = publisher.repo(&[&["init"], more].concat()).await;
-        publisher.serve();
-        (publisher, printed)
-    }
-
-    /// `steward repo VERB FOLDER ...`; gives what it printed.
-    pub(super) async fn repo(&self, arguments: &[&str]) -> String {
-        let (verb, more) = arguments.split_first().unwrap();
-        let folder = self.folder.display().to_string();
-        self.device.printed(&[&["repo", *verb, &folder], more].concat()).await
-    }
-
-    /// Puts everything on the server.
-    pub(super) fn serve(&self) {
-        let mut folders = vec![self.folder.join("public")];
-        while let Some(folder) = folders.pop() {
-            for entry in fs_err::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else {
-                    let name = path.strip_prefix(self.folder.join("public")).unwrap();
-                    self.server.put(name.to_str().unwrap(), fs_err::read(&path).unwrap());
-                }
-            }
-        }
-    }
-
-    /// A version of the sample app, with its name.
-    fn archive(&self, version: &str) -> String {
-        let file = self.device.path(&format!("lab-notes-{version}.tar.gz"));
-        fs_err::write(&file, sample_app(version, None, "")).unwrap();
-        file.display().to_string()
-    }
-
-    async fn add(&self, version: &str, more: &[&str]) -> String {
-        let file = self.archive(version);
-        let arguments = ["add", &file, "--app", "lab-notes", "--version", version];
-        let printed = self.repo(&[&arguments, more].concat()).await;
-        self.serve();
-        printed
-    }
-
-    async fn target(&self, more: &[&str]) -> String {
-        let printed = self.repo(&[&["target", "--app", "lab-notes"], more].concat()).await;
-        self.serve();
-        printed
-    }
-
-    /// Starts the agent with the policy that `steward repo init` printed.
-    async fn follow(&self, printed: &str) -> Process {
-        let roots = printed.lines().find(|line| line.starts_with("UpdateTrustedRoots = ")).unwrap();
-        let base = self.server.base();
-        self.device.push(
-            "50.toml",
-            &format!(
-                "App = \"lab-notes\"\nProxyMode = \"direct\"\nUpdateMode = \"automatic\"\nUpdateFeed = \"{base}\"\n{roots}\n"
-            ),
-        );
-        self.device.start_agent().await
-    }
-
-    /// What is installed after a check.
-    async fn installs(&self) -> (String, String) {
-        let printed = self.device.printed(&["update"]).await;
-        let target = fs_err::read_link(self.device.path("opt/lab-notes/current")).ok();
-        let installed = target.and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
-        (installed.unwrap_or_default(), printed)
-    }
-
-    /// What python-tuf reads of a target.
-    async fn read_by_python(&self, part: &str, path: &str) -> Value {
-        let base = self.server.base();
-        let output = Command::new(python())
-            .arg(script("tuf_client.py"))
-            .arg(self.folder.join(format!("public/{part}/1.root.json")))
-            .args([format!("{base}/{part}/"), format!("{base}/image/targets/")])
-            .arg(self.device.path(&format!("python-{part}")))
-            .arg(path)
-            .output()
-            .await
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
+/// What python-tuf reads of a target.
+async fn read_by_python(publisher: &Publisher, part: &str, path: &str) -> Value {
+    let base = publisher.server.base();
+    let output = Command::new(python())
+        .arg(script("tuf_client.py"))
+        .arg(publisher.folder.join(format!("public/{part}/1.root.json")))
+        .args([format!("{base}/{part}/"), format!("{base}/image/targets/")])
+        .arg(publisher.device.path(&format!("python-{part}")))
+        .arg(path)
+        .output()
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 #[tokio::test]
@@ -151,9 +64,9 @@ async fn administrator_publishes_a_rollout_a_way_back_and_a_minimum() {
     assert!(printed.contains("Added lab-notes/4.0.0/lab-notes-4.0.0.tar.gz"), "{printed}");
 
     assert_eq!(publisher.repo(&["verify"]).await.trim(), "All of it is as a device expects it.");
-    let custom = publisher.read_by_python("image", "lab-notes/1.0.0/lab-notes-1.0.0.tar.gz").await;
+    let custom = read_by_python(&publisher, "image", "lab-notes/1.0.0/lab-notes-1.0.0.tar.gz").await;
     assert_eq!(custom["steward"]["system"], "linux");
-    let custom = publisher.read_by_python("director", "lab-notes/2.0.0/lab-notes-2.0.0.tar.gz").await;
+    let custom = read_by_python(&publisher, "director", "lab-notes/2.0.0/lab-notes-2.0.0.tar.gz").await;
     assert_eq!(custom["steward"]["channel"], "beta");
     assert_eq!(custom["steward"]["rolloutPermyriad"], 10_000);
 
@@ -278,7 +191,7 @@ async fn keys_that_were_lost_or_stolen_are_replaced_and_devices_follow() {
     publisher.add("1.1.0", &[]).await;
     assert_eq!(publisher.repo(&["verify"]).await.trim(), "All of it is as a device expects it.");
     assert_eq!(publisher.installs().await.0, "1.1.0");
-    let custom = publisher.read_by_python("image", "lab-notes/1.1.0/lab-notes-1.1.0.tar.gz").await;
+    let custom = read_by_python(&publisher, "image", "lab-notes/1.1.0/lab-notes-1.1.0.tar.gz").await;
     assert_eq!(custom["steward"]["version"], "1.1.0");
 
     // Whoever has the old key of the director signs in vain.

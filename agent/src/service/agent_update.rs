@@ -135,13 +135,18 @@ impl Service {
         self.agent_update.waits_for_restart = update::waits_for_restart(&self.paths);
     }
 
-    /// An administrator lets a version be installed again, which may be one of the agent.
-    pub(super) fn release_agent_version(&mut self, command: Option<&Command>) {
-        if let Some(command @ Command::Release { .. }) = command {
-            self.agent_update.commands.push(command.clone());
-            let due = platform::clock::now();
-            self.agent_update.check = self.agent_update.check.step(recurring::Event::Changed { due });
-        }
+    /// An administrator wants to know of updates now, or lets a version be installed again, which may be one of the agent.
+    pub(super) fn agent_update_requested(&mut self, command: Option<&Command>) {
+        let now = platform::clock::now();
+        let event = match command {
+            None => recurring::Event::Requested { now },
+            Some(command @ Command::Release { .. }) => {
+                self.agent_update.commands.push(command.clone());
+                recurring::Event::Changed { due: now }
+            }
+            Some(Command::Hold { .. } | Command::RollBack) => return,
+        };
+        self.agent_update.check = self.agent_update.check.step(event);
     }
 
     /// Shows that this version works, once it does.

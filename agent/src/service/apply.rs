@@ -128,7 +128,7 @@ impl Service {
 
     /// An administrator wants the feed to be checked, and perhaps something to be done before.
     pub(super) fn update_requested(&mut self, command: Option<Command>, done: oneshot::Sender<()>) {
-        self.release_agent_version(command.as_ref());
+        self.agent_update_requested(command.as_ref());
         if !plan::updates(&self.snapshot.resolved, self.descriptor().and_then(Descriptor::system)) {
             // The caller may have gone.
             let _ = done.send(());

@@ -1,6 +1,6 @@
 //! `cargo demo`: the whole product on loopback, with an explanation of each step.
 //!
-//! Everything is real: the two Steward processes, an OpenID provider, a release feed, a report receiver, the sample
+//! Everything is real: the two Steward processes, an OpenID provider, a signed repository, a report receiver, the sample
 //! app. Only the user at the browser is a program. Nothing outside a temporary folder is touched.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "it explains what it does")]
@@ -8,11 +8,13 @@
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Parser;
 use e2e::device::{Device, problem};
-use e2e::feed::{Fault, Feed};
 use e2e::process::program;
+
 use e2e::provider::{CLIENT_ID, PASSWORD, Provider, USER};
+use e2e::publisher::Publisher;
 use e2e::receiver::Receiver;
 use e2e::wait::until;
 use policy_schema::Code;
@@ -57,24 +59,26 @@ async fn main() -> anyhow::Result<()> {
     let Arguments { keep } = Arguments::parse();
     let mut narration = Narration { step: 0, begun: Instant::now() };
     let begun = Instant::now();
-    let device = Device::new();
-    let (provider, feed, receiver) = (Provider::start().await, Feed::start().await, Receiver::start().await);
+    let (publisher, printed) = Publisher::new(Device::new(), &[]).await;
+    let device = &publisher.device;
+    let (provider, receiver) = (Provider::start().await, Receiver::start().await);
     println!("Everything below runs on this device only, on loopback and in {}.", device.root_text());
 
     narration.next(
-        "An identity provider, a release feed and a report receiver run; so do the two Steward processes",
+        "An identity provider, a signed repository and a report receiver run; so do the two Steward processes",
     );
     narration.say(&format!("identity provider {}", provider.issuer()));
-    narration.say(&format!("release feed      {}", feed.url()));
+    narration.say(&format!("repository        {}, made by `steward repo init`", publisher.server.base()));
     narration.say(&format!("report receiver   {}", receiver.url()));
-    feed.publish("1.0.0");
+    let added = publisher.add("1.0.0", &[]).await;
+    narration.say(&format!("`steward repo add` {}", added.trim()));
     let agent = device.start_agent().await;
     narration.say(&format!("steward agent     process {}, has no policy yet", agent.id()));
     let broker = device.start_broker().await;
     narration.say(&format!("steward broker    process {}, in the user's session", broker.id()));
 
     narration.next("The administrator pushes policy: one TOML file");
-    let policy = policy(&provider, &feed, &receiver);
+    let policy = policy(&provider, &publisher.settings(&printed), &receiver);
     Narration::quote(&policy);
     device.push("50-acme.toml", &policy);
     let managed =
@@ -82,16 +86,18 @@ async fn main() -> anyhow::Result<()> {
     narration.say("the app's managed configuration is on disk:");
     Narration::quote(&serde_json::to_string_pretty(&managed)?);
 
-    narration.next("The agent prepares the app: version 1.0.0 from the feed, size and SHA-512 checked");
+    narration.next(
+        "The agent prepares the app: version 1.0.0, which two signed lists name, size and SHA-512 checked",
+    );
     let first = Some(Version::new(1, 0, 0));
     let status = device.machine_status_where("version 1.0.0", |status| status.app.version == first).await;
     narration.say(status.update.message.as_deref().unwrap_or("-"));
 
     narration
         .next("A user starts the app for the first time, and types only user and password at the provider");
-    narration.say(&start_app(&device).await?);
+    narration.say(&start_app(device).await?);
     narration.next("The second time it is silent");
-    narration.say(&start_app(&device).await?);
+    narration.say(&start_app(device).await?);
     narration.say(&format!("passwords typed until now: {}", provider.logins()));
 
     narration.next("The dashboard gets a report");
@@ -99,13 +105,17 @@ async fn main() -> anyhow::Result<()> {
     narration.say(&format!("report {} of device {}", report.sequence, report.device_id));
     narration.say(&format!("health {}, policy {}", report.health.state(), report.status.policy.hash));
 
-    narration.next("The vendor releases 1.1.0; a damaged copy of it comes first");
-    feed.publish_faulty("1.1.0", Fault::OtherContent);
+    narration.next("The administrator adds 1.1.0; somebody changes the file on the web server");
+    publisher.add("1.1.0", &[]).await;
+    let files = publisher.server.files();
+    let (name, bytes) =
+        files.iter().find(|(name, _)| name.contains("lab-notes-1.1.0")).context("it is served")?;
+    publisher.server.put(name, vec![0; bytes.len()]);
     Narration::quote(&device.printed(&["update"]).await);
-    narration.say("nothing was installed. Now the intact one:");
-    feed.publish("1.1.0");
+    narration.say("nothing was installed. Now the right one:");
+    publisher.serve();
     Narration::quote(&device.printed(&["update"]).await);
-    narration.say(&start_app(&device).await?);
+    narration.say(&start_app(device).await?);
 
     narration.next("The administrator makes a typing mistake");
     device.push("60-typo.toml", "UpdateMode = \"Automatik\"\n");
@@ -122,7 +132,7 @@ async fn main() -> anyhow::Result<()> {
     println!("Done in {:.1} s.", begun.elapsed().as_secs_f64());
 
     if keep {
-        keep_running(&device, &provider).await?;
+        keep_running(device, &provider).await?;
     } else {
         println!("`cargo demo -- --keep` keeps everything running, to try more.");
     }
@@ -131,15 +141,14 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn policy(provider: &Provider, feed: &Feed, receiver: &Receiver) -> String {
+fn policy(provider: &Provider, updates: &str, receiver: &Receiver) -> String {
     format!(
         "OrganizationName = \"Example Corp\"\nSupportContact = \"it-help@example.com\"\nApp = \"lab-notes\"\n\n\
          Issuer = \"{}\"\nClientId = \"{CLIENT_ID}\"\nAllowedEmailDomains = [\"example.com\"]\n\
          VaultFallback = \"encrypted-file\"   # this demo has no keyring\n\n\
-         UpdateMode = \"automatic\"\nUpdateFeed = \"{}\"\nAppSelfUpdate = \"none\"\n\n\
+         UpdateMode = \"automatic\"\n{updates}AppSelfUpdate = \"none\"\n\n\
          ReportUrl = \"{}\"\nReportEnrollmentToken = \"demo\"\n",
         provider.issuer(),
-        feed.url(),
         receiver.url()
     )
 }
