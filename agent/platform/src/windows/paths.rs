@@ -40,7 +40,7 @@ impl Paths {
     }
 
     /// The folder of the agent's own versions besides the one that its package installed. Not with the state: rules for programs, such as
-    /// AppLocker's, allow what is in this folder.
+    /// those of `AppLocker`, allow what is in this folder.
     #[must_use]
     pub fn versions(&self) -> PathBuf {
         self.programs().join("versions")
