@@ -1,5 +1,4 @@
 //! The agent that updates itself, on a device with a real systemd: under its sandbox, in its own control group.
-#![expect(clippy::unwrap_used, reason = "everything here is a test or a part of one")]
 
 use e2e::container::Container;
 use e2e::device::Device;
