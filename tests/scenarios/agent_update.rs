@@ -94,7 +94,8 @@ impl Fleet {
 pub(super) async fn next_version() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let stripped = folder.path().join("steward");
-    let done = Command::new("strip").arg("-o").arg(&stripped).arg(program("steward-next")).status().await;
+    let done =
+        Command::new("strip").arg("-o").arg(&stripped).arg(program("examples/next-version")).status().await;
     assert!(done.unwrap().success());
     fs_err::read(&stripped).unwrap()
 }

@@ -160,6 +160,59 @@ mod tests {
         assert!(others[0].0.contains("rolled out to 30 % of devices"), "{others:?}");
     }
 
+    /// Lets each of a fleet check once. Gives how many changed.
+    fn check(fleet: &mut [Version], rules: &Rules, releases: &[Release]) -> usize {
+        let (journal, zone) = (Journal::default(), TimeZone::UTC);
+        let mut changed = 0;
+        for (number, installed) in fleet.iter_mut().enumerate() {
+            let id = format!("device-{number}");
+            let situation = Situation {
+                boot: None,
+                installed: Some(installed),
+                own_updater: OwnUpdater::Off,
+                journal: &journal,
+                now: "2026-11-20T08:00:00Z".parse().unwrap(),
+                zone: &zone,
+            };
+            let device = Device { id: &id, app: "app", system: None };
+            let decision = decide(rules, releases, &device, &situation);
+            if let (Verdict::Install, Some(release)) = (decision.verdict, decision.release) {
+                *installed = release.version.clone();
+                changed += 1;
+            }
+        }
+        changed
+    }
+
+    /// What an administrator does with a rollout: begins it, pauses it by leaving it alone, goes on, stops it, and takes it back.
+    #[test]
+    fn rollout_to_ten_thousand_devices_is_paused_resumed_stopped_and_rolled_back() {
+        let (old, new) = (Version::new(1, 0, 0), Version::new(2, 0, 0));
+        let mut fleet = vec![old.clone(); 10_000];
+        let mut policy = rules("");
+        let staged = |permyriad| {
+            let mut newer = release("2.0.0");
+            newer.brakes.staging = Some(permyriad);
+            [newer, release("1.0.0")]
+        };
+        assert_eq!(check(&mut fleet, &policy, &staged(0)), 0);
+        let first = check(&mut fleet, &policy, &staged(500));
+        assert!((400..600).contains(&first), "{first}");
+        let early: Vec<bool> = fleet.iter().map(|version| *version == new).collect();
+        assert_eq!(check(&mut fleet, &policy, &staged(500)), 0, "a rollout that is paused holds its number");
+        let more = check(&mut fleet, &policy, &staged(2500));
+        assert!((2300..2700).contains(&(first + more)), "{first} {more}");
+        assert!(early.iter().zip(&fleet).all(|(early, version)| !early || *version == new));
+        assert_eq!(check(&mut fleet, &policy, &staged(0)), 0, "one that is stopped takes nothing back");
+        // The director leads back, and offers the new version no more.
+        assert!(policy.lead_back(vec!["2.0.0 to 1.0.0".parse().unwrap()]).is_empty());
+        assert_eq!(check(&mut fleet, &policy, &[release("1.0.0")]), first + more);
+        assert!(fleet.iter().all(|version| *version == old));
+        let mut better = release("2.0.1");
+        better.brakes.staging = Some(10_000);
+        assert_eq!(check(&mut fleet, &policy, &[better, release("1.0.0")]), 10_000);
+    }
+
     #[test]
     fn deadline_comes_before_a_window_that_opens_later() {
         let rollout = rollout("UpdateWindow = \"Sun 03:00-04:00\"\nUpdateDeadlineHours = 48\n", 200);

@@ -122,6 +122,7 @@ fn tests(steps: &mut Steps, more: &[String]) -> anyhow::Result<()> {
     let nextest = tools::cargo_tool("cargo-nextest")?;
     steps.begin("build for Linux");
     run(cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
+    run(cargo().args(["build", "--package", "agent", "--example", "next-version", "--locked"]))?;
     steps.begin("build for Windows");
     let windows = cross::build_for_windows()?;
     steps.begin("Wine");

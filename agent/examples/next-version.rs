@@ -1,4 +1,4 @@
-//! `steward` as a newer version: the same program with another number.
+//! `steward` as a newer version, for tests: the same program with another number.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
