@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use e2e::device::Device;
 use e2e::feed::{Fault, Feed, sample_app};
+use e2e::process::{Process, program};
 use e2e::publisher::{PASSPHRASE, Publisher};
 use policy_schema::Code;
 use serde_json::Value;
@@ -131,6 +132,12 @@ async fn mistakes_of_whoever_publishes_change_nothing() {
         (vec!["target", "--app", "lab-notes", "--rollout", "5"], "say which version"),
         (vec!["target", "--app", "lab-notes", "--version", "7.0.0", "--rollout", "5"], "was not added"),
         (vec!["target", "--app", "lab-notes", "--downgrade", "2.0.0"], "not a downgrade"),
+        (
+            vec!["target", "--app", "lab-notes", "--minimum", "1.0.0", "--downgrade", "bogus"],
+            "not a downgrade",
+        ),
+        (vec!["target", "--app", "typo", "--minimum", "1.0.0"], "no version of `typo` was added"),
+        (vec!["replace-key", "root-9"], "there is no key `root-9`"),
     ] {
         let printed = publisher.repo(&arguments).await;
         assert!(printed.contains(words), "{arguments:?}: {printed}");
@@ -173,7 +180,7 @@ async fn keys_that_were_lost_or_stolen_are_replaced_and_devices_follow() {
     publisher.add("1.0.0", &[]).await;
     assert_eq!(publisher.installs().await.0, "1.0.0");
     let keys = publisher.folder.join("keys");
-    let old: Vec<Vec<u8>> = ["image", "director", "online", "root-2"]
+    let old: Vec<Vec<u8>> = ["online", "image", "director", "root-2"]
         .map(|name| {
             let file = keys.join(format!("{name}.pem"));
             let bytes = fs_err::read(&file).unwrap();
@@ -181,7 +188,7 @@ async fn keys_that_were_lost_or_stolen_are_replaced_and_devices_follow() {
             bytes
         })
         .into();
-    for (number, name) in ["image", "director", "online", "root-2"].into_iter().enumerate() {
+    for (number, name) in ["online", "image", "director", "root-2"].into_iter().enumerate() {
         let printed = publisher.repo(&["replace-key", name]).await;
         assert!(printed.contains("Replaced and signed again"), "{name}: {printed}");
         let new = fs_err::read(keys.join(format!("{name}.pem"))).unwrap();
@@ -190,12 +197,26 @@ async fn keys_that_were_lost_or_stolen_are_replaced_and_devices_follow() {
     publisher.repo(&["renew", "--all"]).await;
     publisher.add("1.1.0", &[]).await;
     assert_eq!(publisher.repo(&["verify"]).await.trim(), "All of it is as a device expects it.");
+    // The online key needs neither of the others, and another one none that is not there.
+    let image = fs_err::read(keys.join("image.pem")).unwrap();
+    fs_err::remove_file(keys.join("image.pem")).unwrap();
+    assert!(publisher.repo(&["replace-key", "online"]).await.contains("Replaced"));
+    assert_eq!(publisher.repo(&["verify"]).await.trim(), "All of it is as a device expects it.");
+    fs_err::write(keys.join("image.pem"), image).unwrap();
+    let online = fs_err::read(keys.join("online.pem")).unwrap();
+    fs_err::remove_file(keys.join("online.pem")).unwrap();
+    let before = snapshot(&publisher.folder.join("public"));
+    assert!(publisher.repo(&["replace-key", "director"]).await.contains("the key `online` is needed"));
+    assert_eq!(snapshot(&publisher.folder.join("public")), before);
+    assert!(!keys.join("director.next.pem").exists());
+    fs_err::write(keys.join("online.pem"), online).unwrap();
+    publisher.serve();
     assert_eq!(publisher.installs().await.0, "1.1.0");
     let custom = read_by_python(&publisher, "image", "lab-notes/1.1.0/lab-notes-1.1.0.tar.gz").await;
     assert_eq!(custom["steward"]["version"], "1.1.0");
 
     // Whoever has the old key of the director signs in vain.
-    fs_err::write(keys.join("director.pem"), &old[1]).unwrap();
+    fs_err::write(keys.join("director.pem"), &old[2]).unwrap();
     publisher.add("1.2.0", &[]).await;
     let (installed, printed) = publisher.installs().await;
     assert!(installed == "1.1.0" && printed.contains("director"), "{printed}");
@@ -205,6 +226,55 @@ async fn keys_that_were_lost_or_stolen_are_replaced_and_devices_follow() {
     }
     let printed = publisher.repo(&["replace-key", "director"]).await;
     assert!(printed.contains("0 of the keys of the roots are here, and 1 have to sign"), "{printed}");
+}
+
+/// Found by trial: the timer that renews a repository came while a version was added, which was lost.
+#[tokio::test]
+async fn commands_in_one_repository_wait_for_each_other() {
+    let (publisher, _) = Publisher::new(Device::new(), &[]).await;
+    let files: Vec<String> = (1..5).map(|number| publisher.archive(&format!("1.{number}.0"))).collect();
+    let folder = publisher.folder.display().to_string();
+    let running: Vec<Process> = files
+        .iter()
+        .enumerate()
+        .flat_map(|(number, file)| {
+            let version = format!("1.{}.0", number + 1);
+            let add = ["repo", "add", &folder, file, "--app", "lab-notes", "--version", &version];
+            let renew = ["repo", "renew", &folder];
+            [
+                publisher.device.start(&program("steward"), &add),
+                publisher.device.start(&program("steward"), &renew),
+            ]
+        })
+        .collect();
+    for mut process in running {
+        process.wait_for_exit().await;
+    }
+    let status = publisher.repo(&["status"]).await;
+    for number in 1..5 {
+        assert!(status.contains(&format!("lab-notes/1.{number}.0/")), "{status}");
+    }
+    assert_eq!(publisher.repo(&["verify"]).await.trim(), "All of it is as a device expects it.");
+}
+
+/// A machine that signs with its clock in the future would stop the fleet: devices take what was signed then for the time.
+#[tokio::test]
+async fn timestamp_of_the_future_is_named_and_can_be_replaced() {
+    let mut device = Device::new();
+    let minutes = movable_clock(&mut device);
+    let (publisher, printed) = Publisher::new(device, &[]).await;
+    publisher.add("1.0.0", &[]).await;
+    minutes(24 * 60);
+    publisher.repo(&["renew"]).await;
+    minutes(0);
+    let refused = publisher.repo(&["renew"]).await;
+    assert!(refused.contains("later than now") && refused.contains("replace-key online"), "{refused}");
+    assert!(publisher.repo(&["verify"]).await.contains("replace-key online"));
+    publisher.repo(&["replace-key", "online"]).await;
+    assert_eq!(publisher.repo(&["verify"]).await.trim(), "All of it is as a device expects it.");
+    publisher.serve();
+    let _agent = publisher.follow(&printed).await;
+    assert_eq!(publisher.installs().await.0, "1.0.0");
 }
 
 /// As a hardware security module or a service for keys would: the private key is with OpenSSL only.
@@ -265,6 +335,20 @@ async fn repository_is_published_to_a_web_server_and_carried_in_an_archive() {
     for folder in [&web, &unpacked] {
         assert_eq!(snapshot(folder).len(), snapshot(&publisher.folder.join("public")).len());
     }
+    // An old backup is not published over what is newer.
+    let kept = publisher.device.path("kept");
+    for part in ["image", "director"] {
+        copy(&publisher.folder.join("public").join(part), &kept.join(part));
+    }
+    publisher.add("1.2.0", &[]).await;
+    publisher.repo(&["publish", &web.display().to_string()]).await;
+    let newest = snapshot(&web);
+    for part in ["image", "director"] {
+        copy(&kept.join(part), &publisher.folder.join("public").join(part));
+    }
+    let printed_refusal = publisher.repo(&["publish", &web.display().to_string()]).await;
+    assert!(printed_refusal.contains("it is an old backup; nothing was copied"), "{printed_refusal}");
+    assert_eq!(snapshot(&web), newest);
     // What devices make of the copy.
     fs_err::remove_dir_all(publisher.folder.join("public")).unwrap();
     fs_err::rename(&unpacked, publisher.folder.join("public")).unwrap();
@@ -279,7 +363,8 @@ async fn version_is_taken_from_the_vendors_feed_once() {
     let vendor = Feed::start().await;
     vendor.publish("1.4.0");
     let url = vendor.url();
-    let mirror = ["mirror", "--app", "lab-notes", "--system", "linux", "--feed", &url];
+    let mirror =
+        ["mirror", "--app", "lab-notes", "--system", "linux", "--architecture", "any", "--feed", &url];
     assert!(publisher.repo(&mirror).await.contains("Added lab-notes/1.4.0/"));
     assert!(publisher.repo(&mirror).await.contains("It is there already."));
     publisher.serve();
@@ -289,7 +374,8 @@ async fn version_is_taken_from_the_vendors_feed_once() {
     vendor.publish_faulty("1.5.0", Fault::OtherContent);
     let printed = publisher.repo(&mirror).await;
     assert!(printed.contains("is not the file that the feed describes"), "{printed}");
-    let quick = ["mirror", "--app", "amazon-quick", "--system", "windows", "--feed", &url];
+    let quick =
+        ["mirror", "--app", "amazon-quick", "--system", "windows", "--architecture", "any", "--feed", &url];
     assert!(publisher.repo(&quick).await.contains("the feed offers no"), "{printed}");
     let missing = publisher.repo(&[&mirror[..], &["--version", "9.9.9"]].concat()).await;
     assert!(missing.contains("does not have version 9.9.9"), "{missing}");
@@ -301,7 +387,9 @@ fn copy(from: &Path, to: &Path) {
     fs_err::create_dir_all(to).unwrap();
     for entry in fs_err::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
-        fs_err::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        if path.is_file() {
+            fs_err::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
     }
 }
 

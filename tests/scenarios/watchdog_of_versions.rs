@@ -40,7 +40,7 @@ async fn version_that_says_so_has_proved_itself_and_can_make_way() {
     let (_root, paths, launch) = device("echo nonsense; echo proved; echo restart");
     assert_eq!(supervise(&paths, &launch, &[], pin!(pending())).await, Ended::Next);
     let kept = load(&paths);
-    assert_eq!((kept.current, kept.starts), (Some(Version::new(2, 0, 0)), 0));
+    assert_eq!((kept.current, kept.starts), (Some(Version::new(2, 0, 0)), 1));
 }
 
 #[tokio::test]
@@ -67,6 +67,7 @@ async fn program_that_others_can_change_is_never_started() {
         let (_root, paths, first) = device("exit 0");
         assert_eq!(first.version.as_ref(), Some(&new));
         change(&paths, |versions| versions.proved(&new)).unwrap();
+        // This program is the one that called `launch`.
         assert!(newer(&paths, &old).is_some());
         let file = program(&paths, &new);
         let open = if of_folder { file.parent().unwrap() } else { &file };

@@ -30,10 +30,13 @@ pub(super) async fn keep(paths: &Paths, stop: impl Future<Output = ()>) -> Resul
             }
         };
         let launched = Launched { starts, supervised: Some(wanted.session_changed.clone()) };
-        if Box::pin(service::run(paths.clone(), stop, launched)).await? == Ended::MakesWay {
-            child::say(Word::Restart);
+        let ended = Box::pin(service::run(paths.clone(), stop, launched)).await;
+        match &ended {
+            Ok(Ended::MakesWay) => child::say(Word::Restart),
+            Err(StartError::Running(_)) => child::say(Word::Busy),
+            Ok(Ended::Stopped) | Err(_) => {}
         }
-        return Ok(());
+        return ended.map(drop);
     }
     let mut stop = pin!(stop);
     // Whoever finds a machine service running says so and counts nothing.
@@ -85,7 +88,9 @@ fn arguments(paths: &Paths) -> Vec<OsString> {
 /// decides that another way. A newer version may understand more than this one: the command line needs not be valid here.
 pub(super) fn run_newer(read: &Result<Arguments, clap::Error>) -> Option<ExitCode> {
     let root = match read {
-        Ok(Arguments { verb: Verb::Agent { verb: None } | Verb::Service, .. }) => return None,
+        Ok(Arguments { verb: Verb::Agent { verb: None } | Verb::Service | Verb::SelfUpdate(_), .. }) => {
+            return None;
+        }
         Ok(arguments) => arguments.root.clone(),
         Err(_) => root_of(std::env::args_os().skip(1)),
     };

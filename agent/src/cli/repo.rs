@@ -24,6 +24,7 @@ use updates::signed::publish;
 use super::hanging;
 use crate::app::descriptor;
 use crate::repo::{self, Part, Repository};
+use crate::update::AGENT;
 
 /// The variable with the passphrase of the keys, for scripts.
 const PASSPHRASE: &str = "STEWARD_REPO_PASSPHRASE";
@@ -96,6 +97,9 @@ pub(super) enum Verb {
         /// Print units for systemd that do it every day, and do nothing.
         #[arg(long)]
         units: bool,
+        /// In these units, also copy what is new into this folder of a web server.
+        #[arg(long, value_name = "DIR", requires = "units")]
+        publish_to: Option<PathBuf>,
     },
     /// Show what expires when, what devices may have, and what policy has to trust. Needs no key.
     Status {
@@ -191,7 +195,7 @@ impl Conditions {
                 clippy::cast_sign_loss,
                 reason = "it is from 0 to 10,000"
             )]
-            said.insert("rolloutPermyriad".to_owned(), ((percent * 100.0).floor() as u32).into());
+            said.insert("rolloutPermyriad".to_owned(), ((percent * 100.0).round() as u32).into());
         }
         if let Some(salt) = &self.salt {
             said.insert("salt".to_owned(), salt.as_str().into());
@@ -214,7 +218,7 @@ pub(super) async fn repo(paths: &Paths, verb: Verb, json: bool) -> anyhow::Resul
             made(&repository, &folder, json)?;
         }
         Verb::Add(arguments) => {
-            let path = add(&arguments)?;
+            let path = add(&Repository::open_alone(&arguments.folder)?, &arguments)?;
             done(json, &json!({ "added": path }), &format!("Added {path}."))?;
         }
         Verb::Target(arguments) => {
@@ -226,31 +230,34 @@ pub(super) async fn repo(paths: &Paths, verb: Verb, json: bool) -> anyhow::Resul
             None => done(json, &json!({ "added": null }), "It is there already.")?,
         },
         Verb::Publish { folder, to } => {
-            let count = Repository::open(&folder)?.copy_to(&to)?;
+            let count = Repository::open_alone(&folder)?.copy_to(&to)?;
             let text = format!("Copied {} to {}.", counted(count, "file"), to.display());
             done(json, &json!({ "copied": count }), &text)?;
         }
         Verb::Bundle { folder, file } => {
-            let count = Repository::open(&folder)?.bundle(&file)?;
+            let count = Repository::open_alone(&folder)?.bundle(&file)?;
             let text = format!("{} has {}.", file.display(), counted(count, "file"));
             done(json, &json!({ "files": count }), &text)?;
         }
         Verb::ReplaceKey { folder, name, signer } => {
-            Repository::open(&folder)?.replace_key(&name, signer.as_deref(), &passphrase()?)?;
+            Repository::open_alone(&folder)?.replace_key(&name, signer.as_deref(), &passphrase()?)?;
             let text = "Replaced and signed again. Publish it now: until a device has seen it, it accepts the old key.";
             done(json, &json!({ "replaced": name }), text)?;
         }
         Verb::Renew { folder, all: true, .. } => {
-            Repository::open(&folder)?.renew_all(&passphrase()?)?;
+            Repository::open_alone(&folder)?.renew_all(&passphrase()?)?;
             done(
                 json,
                 &json!({ "renewed": ["root", "targets", "snapshot", "timestamp"] }),
                 "Signed everything again.",
             )?;
         }
-        Verb::Renew { folder, units: true, .. } => print_units(&fs_err::canonicalize(folder)?)?,
+        Verb::Renew { folder, units: true, publish_to, .. } => {
+            let units = units(&fs_err::canonicalize(folder)?, publish_to.as_deref())?;
+            done(json, &json!({ "units": units }), &units)?;
+        }
         Verb::Renew { folder, units: false, .. } => {
-            Repository::open(&folder)?.renew(&passphrase()?)?;
+            Repository::open_alone(&folder)?.renew(&passphrase()?)?;
             done(json, &json!({ "renewed": ["snapshot", "timestamp"] }), "Signed again.")?;
         }
         Verb::Status { folder } => return status(&Repository::open(&folder)?, json),
@@ -300,17 +307,15 @@ fn made(repository: &Repository, folder: &Path, json: bool) -> anyhow::Result<()
     Ok(())
 }
 
-fn add(arguments: &AddArguments) -> anyhow::Result<String> {
-    let AddArguments { folder, file, app, version, system, architecture, minimum_system, conditions } =
-        arguments;
+fn add(repository: &Repository, arguments: &AddArguments) -> anyhow::Result<String> {
+    let AddArguments { file, app, version, system, architecture, minimum_system, conditions, .. } = arguments;
     ensure!(
         !app.is_empty() && app.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'),
         "`{app}` is not the name of an app: letters, digits and hyphens"
     );
-    if descriptor::find(app).is_none() {
+    if descriptor::find(app).is_none() && app != AGENT {
         err!("steward: this version knows no app `{app}`; devices with another version may");
     }
-    let repository = Repository::open(folder)?;
     let text = version.to_string();
     let path = repo::path_of(file, app, &text)?;
     let known = |part| -> anyhow::Result<_> { Ok(repository.list(part)?.targets.remove(&path)) };
@@ -333,6 +338,8 @@ fn add(arguments: &AddArguments) -> anyhow::Result<String> {
     said.insert("published".to_owned(), published.to_string().into());
     conditions.apply(&mut said)?;
     let passphrase = passphrase()?;
+    // What is placed is served: not before it is sure that it can be named.
+    repository.check_keys(&["image", "director", "online"], &passphrase)?;
     let (length, hashes) = repository.place(file, &path)?;
     let target =
         |custom: Map<String, Value>| publish::target(length, &hashes.sha256, &hashes.sha512, &custom.into());
@@ -360,7 +367,14 @@ fn target(arguments: &TargetArguments) -> anyhow::Result<()> {
         "nothing is to be changed; see `steward repo target --help`"
     );
     ensure!(!changes || version.is_some(), "say which version with --version");
-    let repository = Repository::open(folder)?;
+    let repository = Repository::open_alone(folder)?;
+    let items = downgrade.iter().filter(|item| !item.is_empty());
+    let downgrades = items.map(|item| item.parse()).collect::<Result<Vec<Downgrade>, _>>()?;
+    let is_of_app = |path: &String| path.split_once('/').is_some_and(|(first, _)| first == app);
+    ensure!(
+        repository.list(Part::Director)?.targets.keys().any(is_of_app),
+        "no version of `{app}` was added; `steward repo status` shows what was"
+    );
     let passphrase = passphrase()?;
     if let Some(minimum) = minimum {
         repository
@@ -371,9 +385,7 @@ fn target(arguments: &TargetArguments) -> anyhow::Result<()> {
     }
     repository.change(Part::Director, &passphrase, |list| {
         if !downgrade.is_empty() {
-            let items = downgrade.iter().filter(|item| !item.is_empty());
-            let items = items.map(|item| item.parse()).collect::<Result<Vec<Downgrade>, _>>()?;
-            set(&mut list.members, DOWNGRADES, app, json!(items))?;
+            set(&mut list.members, DOWNGRADES, app, json!(downgrades))?;
         }
         let Some(version) = version.as_ref().filter(|_| changes) else { return Ok(()) };
         let prefix = format!("{app}/{version}/");
@@ -450,17 +462,27 @@ fn status(repository: &Repository, json: bool) -> anyhow::Result<ExitCode> {
     Ok(if soon { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn print_units(folder: &Path) -> anyhow::Result<()> {
-    let program = std::env::current_exe()?;
-    out!(
+fn units(folder: &Path, publish_to: Option<&Path>) -> anyhow::Result<String> {
+    let program = of_unit(&std::env::current_exe()?);
+    let folder = of_unit(folder);
+    let publish = match publish_to {
+        Some(to) => {
+            format!("ExecStart={program} repo publish {folder} {}\n", of_unit(&std::path::absolute(to)?))
+        }
+        None => String::new(),
+    };
+    Ok(format!(
         "# /etc/systemd/system/steward-repo-renew.service\n[Unit]\nDescription=Sign the repository of Steward again\n\n[Service]\n\
-         Type=oneshot\n# {PASSPHRASE}=...\nEnvironmentFile=/etc/steward/repo-passphrase\nExecStart={} repo renew {}\n\n\
+         Type=oneshot\n# {PASSPHRASE}=...\nEnvironmentFile=/etc/steward/repo-passphrase\nExecStart={program} repo renew {folder}\n{publish}\n\
          # /etc/systemd/system/steward-repo-renew.timer\n[Timer]\nOnCalendar=daily\nRandomizedDelaySec=1h\nPersistent=true\n\n\
-         [Install]\nWantedBy=timers.target",
-        quoted(&program),
-        quoted(folder)
-    );
-    Ok(())
+         [Install]\nWantedBy=timers.target"
+    ))
+}
+
+/// A path as one word of a unit (systemd.service(5), "Command lines"; systemd.unit(5), "Specifiers").
+fn of_unit(path: &Path) -> String {
+    let text = path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{}\"", text.replace('%', "%%").replace('$', "$$"))
 }
 
 fn passphrase() -> anyhow::Result<String> {

@@ -4,6 +4,7 @@
 //! The release comes from the same signed repository and is verified in the same way. The new program has to say which version it is
 //! before it takes the place of this one, and once more in that place: else the old one is put back.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -90,8 +91,7 @@ fn report(json: bool, outcome: &str, version: &Version) -> anyhow::Result<()> {
 
 /// Before anything is downloaded: whether this program is one that may be replaced, and can be.
 fn ensure_replaceable(paths: &Paths, own: &Path, beside: &Path) -> anyhow::Result<()> {
-    let is_packaged = fs_err::canonicalize(paths.packaged_program()).is_ok_and(|packaged| packaged == *own);
-    if is_packaged || own.starts_with(paths.versions()) {
+    if watchdog::is_of_service(paths) {
         bail!("a package installed this program; the agent updates itself with `AgentUpdateFeed`");
     }
     platform::file::remove(beside)?;
@@ -133,7 +133,12 @@ async fn install(
     let wrong = || format!("version {} is not installed", release.version);
     update::try_version(beside, &release.version).await.with_context(wrong)?;
     let old = own.with_file_name(format!(".{}.old", file_name(own)));
-    fs_err::copy(own, &old)?;
+    platform::file::remove(&old)?;
+    // A new file, whoever may have put a link there.
+    let mut kept = platform::file::create_program(&old, true)?;
+    io::copy(&mut fs_err::File::open(own)?, &mut kept)?;
+    kept.sync_all()?;
+    drop(kept);
     let replaced = match self_replace::self_replace(beside) {
         Ok(()) => update::try_version(own, &release.version).await.with_context(wrong),
         Err(error) => Err(error).with_context(wrong),

@@ -100,6 +100,10 @@ async fn check(paths: &Paths, command: Option<Command>, json: bool) -> anyhow::R
         out!("{}", serde_json::to_string_pretty(&document)?);
         return Ok(code);
     }
+    if !status.update.managed && commanded && status.agent_update.is_some() {
+        out!("Done for the agent itself: updates of the app are not managed on this device.");
+        return Ok(code);
+    }
     if !status.update.managed && commanded {
         out!("Nothing was done: updates are not managed on this device; see `UpdateMode` and `UpdateFeed`.");
         return Ok(ExitCode::FAILURE);

@@ -153,6 +153,13 @@ impl Keys {
         ["pem", "toml"].iter().any(|ending| self.path(name, ending).exists())
     }
 
+    /// The keys below a folder that wait to take the place of another: somebody was interrupted.
+    pub(super) fn waiting(folder: &Path) -> Vec<String> {
+        let entries = fs_err::read_dir(folder.join("keys")).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter_map(|name| Some(name.split_once(".next.")?.0.to_owned())).collect()
+    }
+
     /// Lets a key take the place of another, which is kept beside it.
     pub(super) fn exchange(&self, name: &str, new: &str, version: u64) -> anyhow::Result<()> {
         for ending in ["pem", "toml"] {
@@ -172,6 +179,10 @@ impl Keys {
 
     /// Reads a key.
     pub(super) fn load(&self, name: &str) -> anyhow::Result<Key> {
+        ensure!(
+            name.contains('.') || !self.has(&format!("{name}.next")),
+            "the replacement of the key `{name}` was interrupted: `steward repo replace-key` finishes it"
+        );
         let command = self.path(name, "toml");
         if command.exists() {
             return Ok(Key::Command(SigningCommand::read(&command)?));

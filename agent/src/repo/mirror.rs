@@ -45,6 +45,15 @@ pub(crate) async fn verify(repository: &Repository) -> anyhow::Result<Vec<String
         client.refresh(now).await?;
         clients.push(client);
     }
+    wrong.extend(repository.interrupted_replacements().into_iter().map(|name| {
+        format!("the replacement of the key `{name}` was interrupted: `steward repo replace-key` finishes it")
+    }));
+    for part in Part::ALL {
+        wrong.extend(repository.signed_in_future(part)?.map(|at| {
+            let part = part.name();
+            format!("the timestamp of the {part} repository says that it was signed on {at}: if the clock was wrong, `steward repo replace-key online`")
+        }));
+    }
     let [image, director] = clients.as_mut_slice() else { return Ok(wrong) };
     for (path, directed) in director.targets() {
         match image.target(&path, now).await? {
@@ -55,6 +64,14 @@ pub(crate) async fn verify(repository: &Repository) -> anyhow::Result<Vec<String
                 wrong.push(format!("{path}: the image repository has it with another length or hash"));
             }
             Some(authentic) => wrong.extend(fault(repository, &path, &authentic)),
+        }
+    }
+    // Devices take only what the director names; what is authentic has its file all the same.
+    for (path, _) in image.targets() {
+        if !director.targets().contains_key(&path)
+            && let Some(authentic) = image.target(&path, now).await?
+        {
+            wrong.extend(fault(repository, &path, &authentic));
         }
     }
     Ok(wrong)

@@ -7,19 +7,23 @@
 mod keys;
 mod mirror;
 mod publish;
+mod roots;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use jiff::{SignedDuration, Timestamp};
 use platform::clock;
 use platform::file::{self, Access};
+use platform::lock::Lock;
 use platform::random::hex;
 use policy_schema::roots::{TrustedRoot, TrustedRoots};
 use ring::digest::{self, Context, SHA256, SHA512};
 use serde_json::{Map, Value};
+use updates::signed::SIGNED_AT;
 use updates::signed::publish::{self as metadata, File, RoleKeys, Signer};
 
 use keys::{Key, Keys, SigningCommand};
@@ -33,6 +37,11 @@ const SNAPSHOT: i64 = 30;
 const TIMESTAMP: i64 = 14;
 /// How much of a file is read at once, in bytes.
 const PIECE: usize = 256 * 1024;
+/// How long to wait for another `steward repo` in the same folder, and how often to look.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Clocks of two machines may differ by so much.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 /// More root keys than anybody looks after.
 const MAXIMUM_ROOT_KEYS: u32 = 9;
 
@@ -63,6 +72,8 @@ impl Part {
 /// A repository on disk.
 pub(crate) struct Repository {
     folder: PathBuf,
+    /// Held while it is changed or copied: the timer that renews it may come at any time.
+    lock: Option<Lock>,
 }
 
 /// A list of targets.
@@ -85,11 +96,32 @@ pub(crate) struct Role {
 }
 
 impl Repository {
-    /// Opens one that is there.
+    /// Opens one that is there, to look at it.
     pub(crate) fn open(folder: &Path) -> anyhow::Result<Self> {
-        let repository = Self { folder: folder.to_owned() };
-        let root = repository.path(Part::Image, "1.root.json");
-        ensure!(root.exists(), "{} has no repository; `steward repo init` makes one", folder.display());
+        let repository = Self { folder: folder.to_owned(), lock: None };
+        let folder = folder.display();
+        let is_whole = repository.path(Part::Director, "timestamp.json").exists();
+        ensure!(
+            is_whole || !repository.folder.join("keys").exists(),
+            "`steward repo init` was interrupted in {folder}; remove that folder, and try again"
+        );
+        ensure!(is_whole, "{folder} has no repository; `steward repo init` makes one");
+        Ok(repository)
+    }
+
+    /// Opens one, to change or to copy it: nobody else does meanwhile.
+    pub(crate) fn open_alone(folder: &Path) -> anyhow::Result<Self> {
+        let mut repository = Self::open(folder)?;
+        let deadline = clock::monotonic() + LONGEST_WAIT;
+        repository.lock = loop {
+            match Lock::only_one(&folder.join(".lock"), Access::Public) {
+                Ok(lock) => break lock,
+                Err(held) if clock::monotonic() > deadline => {
+                    return Err(held).context("another `steward repo` works there");
+                }
+                Err(_) => std::thread::sleep(LOOK_AGAIN),
+            }
+        };
         Ok(repository)
     }
 
@@ -104,8 +136,13 @@ impl Repository {
             (1..=MAXIMUM_ROOT_KEYS).contains(&keys) && (1..=keys).contains(&threshold),
             "{threshold} of {keys} root keys cannot sign; there are 1 to {MAXIMUM_ROOT_KEYS}, and the threshold is not above that"
         );
-        let repository = Self { folder: folder.to_owned() };
-        ensure!(!repository.public().exists(), "{} has a repository already", folder.display());
+        let repository = Self { folder: folder.to_owned(), lock: None };
+        if repository.public().exists() || folder.join("keys").exists() {
+            Self::open(folder)?;
+            bail!("{} has a repository already", folder.display());
+        }
+        // A web server may run as another user, who sees no keys.
+        file::create_folder(folder, Access::Public)?;
         let store = Keys::new(folder, passphrase)?;
         let names: Vec<String> = (1..=keys).map(|number| format!("root-{number}")).collect();
         let is_key = |name: &str| names.iter().any(|known| known == name) || ROLES.contains(&name);
@@ -182,12 +219,16 @@ impl Repository {
     }
 
     fn role(&self, part: Part, name: &'static str, file: &str) -> anyhow::Result<Role> {
+        self.role_at(name, &self.path(part, file))
+    }
+
+    #[expect(clippy::unused_self, reason = "it reads a file of a repository")]
+    fn role_at(&self, name: &'static str, path: &Path) -> anyhow::Result<Role> {
         #[derive(serde::Deserialize)]
         struct Envelope {
             signed: Value,
         }
-        let path = self.path(part, file);
-        let bytes = fs_err::read(&path)?;
+        let bytes = fs_err::read(path)?;
         let wrong = || format!("{} is no metadata of a repository", path.display());
         let Envelope { signed } = serde_json::from_slice(&bytes).with_context(wrong)?;
         let version = signed.get("version").and_then(Value::as_u64).with_context(wrong)?;
@@ -208,6 +249,28 @@ impl Repository {
 
     /// Signs snapshot and timestamp, and the list of targets if there is another one. Each file is complete before one names it.
     fn publish(&self, part: Part, list: Option<(List, &Key)>, online: &Key) -> anyhow::Result<()> {
+        if let Some(at) = self.signed_in_future(part)? {
+            bail!(
+                "the timestamp of the {} repository says that it was signed on {at}, which is later than now; set the clock of this machine, \
+                 or, if that one was wrong, `steward repo replace-key online`",
+                part.name()
+            );
+        }
+        self.publish_anyway(part, list, online)
+    }
+
+    /// When the last timestamp was signed, if that is later than now. Devices take this for the time, and what is signed now for old.
+    pub(crate) fn signed_in_future(&self, part: Part) -> anyhow::Result<Option<Timestamp>> {
+        if !self.path(part, "timestamp.json").exists() {
+            return Ok(None);
+        }
+        let timestamp = self.role(part, "timestamp", "timestamp.json")?;
+        let at = timestamp.said.get(SIGNED_AT).and_then(|text| text.as_str()?.parse::<Timestamp>().ok());
+        let latest = clock::now().checked_add(CLOCKS_DIFFER).unwrap_or(Timestamp::MAX);
+        Ok(at.filter(|at| *at > latest))
+    }
+
+    fn publish_anyway(&self, part: Part, list: Option<(List, &Key)>, online: &Key) -> anyhow::Result<()> {
         let before = if self.path(part, "timestamp.json").exists() { Some(self.roles(part)?) } else { None };
         let next = |role: usize| before.as_ref().map_or(1, |roles| roles[role].version + 1);
         let targets = match (list, &before) {
@@ -238,6 +301,17 @@ impl Repository {
         Ok(file::replace(&path, bytes, Access::Public)?)
     }
 
+    /// Whether all keys that a change needs are here and open: better said before anything is done.
+    pub(crate) fn check_keys(&self, names: &[&str], passphrase: &str) -> anyhow::Result<()> {
+        let keys = Keys::new(&self.folder, passphrase.to_owned())?;
+        names.iter().try_for_each(|name| keys.load(name).map(drop))
+    }
+
+    /// The keys whose replacement was interrupted.
+    pub(crate) fn interrupted_replacements(&self) -> Vec<String> {
+        Keys::waiting(&self.folder)
+    }
+
     /// Changes the list of one repository, and publishes it.
     pub(crate) fn change(
         &self,
@@ -252,99 +326,6 @@ impl Repository {
         self.publish(part, Some((list, &own)), &online)
     }
 
-    /// Signs everything again, the roots as well.
-    pub(crate) fn renew_all(&self, passphrase: &str) -> anyhow::Result<()> {
-        let keys = Keys::new(&self.folder, passphrase.to_owned())?;
-        for part in Part::ALL {
-            self.next_root(part, &keys, None, |_| Ok(()))?;
-            self.change(part, passphrase, |_| Ok(()))?;
-        }
-        Ok(())
-    }
-
-    /// Replaces a key by a new one, or by one that a command signs with: `image`, `director`, `online`, `root-1` ... The old one is not
-    /// needed. Whoever has it can sign nothing any more that a device takes which has seen the new roots.
-    pub(crate) fn replace_key(
-        &self,
-        name: &str,
-        command: Option<&Path>,
-        passphrase: &str,
-    ) -> anyhow::Result<()> {
-        let keys = Keys::new(&self.folder, passphrase.to_owned())?;
-        let places = places(name).with_context(|| {
-            format!("there is no key `{name}`; there are root-1 and so on, {}", ROLES.join(", "))
-        })?;
-        let next = format!("{name}.next");
-        // One of a run that was interrupted may be in a root already.
-        let new = if keys.has(&next) {
-            keys.load(&next)?
-        } else {
-            let command = command.map(SigningCommand::read).transpose()?;
-            keys.make(&next, command.as_ref())?
-        };
-        let mut version = 0;
-        for part in Part::ALL {
-            let here: Vec<_> = places.iter().filter(|(of, ..)| *of == part).collect();
-            if here.is_empty() {
-                continue;
-            }
-            let exchange = |roles: &mut Vec<RoleKeys>| {
-                for (_, role, index) in here {
-                    let found = roles.iter_mut().find(|known| known.role == *role);
-                    let place = found.and_then(|role| role.keys.get_mut(*index));
-                    *place.with_context(|| format!("there is no key `{name}`"))? = new.public();
-                }
-                Ok(())
-            };
-            version = version.max(self.next_root(part, &keys, Some(&new), exchange)?);
-        }
-        keys.exchange(name, &next, version)?;
-        // What the old key signed is signed by the new one.
-        for part in Part::ALL {
-            if keys.has(part.name()) && keys.has("online") {
-                self.change(part, passphrase, |_| Ok(()))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Publishes the next root, signed by enough keys of the one before and of its own. `new`: a key that takes the place of another. Gives
-    /// the version of the root before.
-    fn next_root(
-        &self,
-        part: Part,
-        keys: &Keys,
-        new: Option<&Key>,
-        change: impl FnOnce(&mut Vec<RoleKeys>) -> anyhow::Result<()>,
-    ) -> anyhow::Result<u64> {
-        let [root, ..] = self.roles(part)?;
-        let before = metadata::roles(&root.said)?;
-        let mut after = before.clone();
-        change(&mut after)?;
-        let named = |roles: &[RoleKeys]| roles.iter().find(|role| role.role == "root").cloned();
-        let (Some(before), Some(own)) = (named(&before), named(&after)) else {
-            bail!("the root names no keys of roots")
-        };
-        let files = (1..=MAXIMUM_ROOT_KEYS).map(|number| format!("root-{number}"));
-        let here = files.filter(|name| keys.has(name)).map(|name| keys.load(&name));
-        let here: Vec<Key> = here.collect::<Result<_, _>>()?;
-        let mut signers: Vec<&Key> = here.iter().chain(new).collect();
-        signers.retain(|key| before.keys.contains(&key.public()) || own.keys.contains(&key.public()));
-        for role in [&before, &own] {
-            let count = signers.iter().filter(|key| role.keys.contains(&key.public())).count();
-            ensure!(
-                count >= role.threshold,
-                "{count} of the keys of the roots are here, and {} have to sign; put their files back for as long as this takes",
-                role.threshold
-            );
-        }
-        let said = metadata::root(root.version + 1, in_days(ROOT), &after)?;
-        let signers: Vec<&dyn Signer> = signers.into_iter().map(|key| key as &dyn Signer).collect();
-        let name = format!("{}.root.json", root.version + 1);
-        self.write(part, &name, &metadata::sign(&said, &signers)?)?;
-        Ok(root.version)
-    }
-
     /// Signs again what expires soon.
     pub(crate) fn renew(&self, passphrase: &str) -> anyhow::Result<()> {
         let online = Keys::new(&self.folder, passphrase.to_owned())?.load("online")?;
@@ -356,30 +337,24 @@ impl Repository {
         let (folder, name) = path.rsplit_once('/').context("a path has a folder")?;
         let beside = self.path(Part::Image, "targets/.new");
         fs_err::create_dir_all(platform::paths::folder_of(&beside))?;
-        fs_err::copy(file, &beside)?;
+        copy_public(file, &beside)?;
         // What is hashed is what is served.
         let (length, hashes) = hashes(&beside)?;
         let named = format!("targets/{folder}/{}.{name}", hex(&hashes.sha256));
         let target = self.path(Part::Image, &named);
         fs_err::create_dir_all(platform::paths::folder_of(&target))?;
-        fs_err::File::open(&beside)?.sync_all()?;
         fs_err::rename(&beside, &target)?;
         Ok((length, hashes))
     }
 }
 
-/// Where the roots name a key: in which repository, for which role, at which place.
-fn places(name: &str) -> Option<Vec<(Part, &'static str, usize)>> {
-    let both = |role, index| Part::ALL.map(|part| (part, role, index));
-    Some(match name {
-        "image" => vec![(Part::Image, "targets", 0)],
-        "director" => vec![(Part::Director, "targets", 0)],
-        "online" => [both("snapshot", 0), both("timestamp", 0)].concat(),
-        _ => {
-            let number: usize = name.strip_prefix("root-")?.parse().ok()?;
-            both("root", number.checked_sub(1)?).into()
-        }
-    })
+/// Copies a file durably into a new one that every user may read, whatever the access of the first.
+fn copy_public(from: &Path, to: &Path) -> anyhow::Result<()> {
+    file::remove(to)?;
+    let mut from = fs_err::File::open(from)?;
+    let mut new = file::create_program(to, false)?;
+    std::io::copy(&mut from, &mut new)?;
+    Ok(new.sync_all()?)
 }
 
 /// The path of a file in the lists: the app, the version, and its own name.

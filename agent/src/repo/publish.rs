@@ -3,10 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use platform::file;
 
-use super::{Part, Repository, hashes};
+use super::{Part, Repository, copy_public, hashes};
 
 /// What names what: the files of the image repository, its metadata, then what the director says.
 const ORDER: [(Part, Kind); 9] = [
@@ -31,6 +31,9 @@ enum Kind {
 impl Repository {
     /// Copies what a web server serves into another folder. Gives how many files were copied.
     pub(crate) fn copy_to(&self, folder: &Path) -> anyhow::Result<usize> {
+        let inside = std::path::absolute(folder)?.starts_with(std::path::absolute(&self.folder)?);
+        ensure!(!inside, "{} is in the folder of the repository itself", folder.display());
+        self.ensure_newer_than(folder)?;
         let mut count = 0;
         for name in self.files()? {
             let (from, to) = (self.public().join(&name), folder.join(&name));
@@ -42,17 +45,60 @@ impl Repository {
         Ok(count)
     }
 
+    /// What is published is never replaced by something older: a device would refuse it. This repository may be an old backup.
+    fn ensure_newer_than(&self, folder: &Path) -> anyhow::Result<()> {
+        for part in Part::ALL {
+            let there = Self { folder: folder.to_owned(), lock: None };
+            let published = folder.join(part.name());
+            let is_there = |file: &Path| published.join(file.file_name().unwrap_or_default());
+            for path in list(&published)? {
+                let own = self.public().join(part.name()).join(path.file_name().unwrap_or_default());
+                ensure!(
+                    !name(&path).ends_with(".root.json") || own.exists() && is_same(&own, &is_there(&own))?,
+                    "{} was published by another repository, or this one is an old backup; nothing was copied. What is published can be copied \
+                     back into {}",
+                    path.display(),
+                    self.public().display()
+                );
+            }
+            let timestamp = published.join("timestamp.json");
+            if timestamp.exists() {
+                let version = |repository: &Self, path: &Path| -> anyhow::Result<u64> {
+                    Ok(repository.role_at("timestamp", path)?.version)
+                };
+                let own = version(self, &self.path(part, "timestamp.json"))?;
+                let published = version(&there, &timestamp)?;
+                ensure!(
+                    published <= own,
+                    "{} has version {published}, and this repository {own}: it is an old backup; nothing was copied. What is published can be \
+                     copied back into {}",
+                    timestamp.display(),
+                    self.public().display()
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// Puts what a web server serves into one archive (tar). Gives how many files are in it.
     pub(crate) fn bundle(&self, to: &Path) -> anyhow::Result<usize> {
         let names = self.files()?;
-        let beside = to.with_extension("part");
-        let mut archive = tar::Builder::new(fs_err::File::create(&beside)?);
-        archive.mode(tar::HeaderMode::Deterministic);
-        for name in &names {
-            archive.append_path_with_name(self.public().join(name), name)?;
+        ensure!(!to.is_dir(), "{} is a folder; name a file", to.display());
+        let beside =
+            to.with_file_name(format!(".{}.new", to.file_name().unwrap_or_default().to_string_lossy()));
+        let write = || -> anyhow::Result<()> {
+            let mut archive = tar::Builder::new(fs_err::File::create(&beside)?);
+            archive.mode(tar::HeaderMode::Deterministic);
+            for name in &names {
+                archive.append_path_with_name(self.public().join(name), name)?;
+            }
+            archive.into_inner()?.sync_all()?;
+            Ok(fs_err::rename(&beside, to)?)
+        };
+        if let Err(error) = write() {
+            file::remove(&beside)?;
+            return Err(error);
         }
-        archive.into_inner()?.sync_all()?;
-        fs_err::rename(&beside, to)?;
         file::sync_folder(to)?;
         Ok(names.len())
     }
@@ -120,8 +166,7 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     let folder = platform::paths::folder_of(to);
     fs_err::create_dir_all(folder)?;
     let beside = folder.join(".new");
-    fs_err::copy(from, &beside)?;
-    fs_err::OpenOptions::new().write(true).open(&beside)?.sync_all()?;
+    copy_public(from, &beside)?;
     fs_err::rename(&beside, to)?;
     Ok(file::sync_folder(to)?)
 }

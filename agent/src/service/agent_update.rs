@@ -28,6 +28,8 @@ use crate::version;
 
 /// How long to wait for a version that works, before anything else is done that may have made this one crash.
 const RESCUE: Duration = Duration::from_mins(1);
+/// A version that has run for so long is stable.
+const STABLE: Duration = Duration::from_mins(10);
 /// The watchdog notes within this time that this version works.
 const NOTED: Duration = Duration::from_secs(2);
 /// How long to wait before this version is asked again whether it works.
@@ -36,7 +38,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How this process was started.
 #[derive(Clone, Debug, Default)]
 pub struct Launched {
-    /// How often this version was started since it showed last that it works.
+    /// How often this version was started since it was stable last.
     pub starts: u32,
     /// A watchdog runs this process, and says when a user has logged on or off.
     pub supervised: Option<Arc<Notify>>,
@@ -99,7 +101,7 @@ pub(super) async fn rescue(paths: &Paths, launched: &Launched) -> bool {
     let Some(job) = Job::of_agent(&policy, "").filter(|job| job.rules.mode == UpdateMode::Automatic) else {
         return false;
     };
-    tracing::warn!("the agent was started {} times without showing that it works", launched.starts);
+    tracing::warn!("the agent was started {} times and always ended soon", launched.starts);
     if let Ok(outcome) = tokio::time::timeout(RESCUE, update::run_agent(paths, &job)).await {
         tracing::info!("update of the agent: {}", outcome.message);
     } else {
@@ -181,8 +183,15 @@ impl Service {
         self.agent_update.proof = Proof::Given;
         if self.agent_update.supervised {
             say(Word::Proved);
-        } else if let Err(error) = watchdog::change(&self.paths, |versions| versions.proved(version::own())) {
-            tracing::debug!("that this version works cannot be noted: {error}");
+        } else {
+            // What ran as long as this is no cause of a crash any more; where a watchdog runs, it sees that itself.
+            let paths = self.paths.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(STABLE).await;
+                if let Err(error) = watchdog::change(&paths, |versions| versions.stable(version::own())) {
+                    tracing::debug!("that this version is stable cannot be noted: {error}");
+                }
+            });
         }
         if !update::is_interrupted(&self.paths, update::AGENT) {
             return;

@@ -11,6 +11,7 @@ use policy_schema::Problem;
 use protocol::update::Command;
 use semver::Version;
 use tokio::sync::{Notify, mpsc, oneshot};
+use watchdog::child::{self, Word};
 
 use crate::health::sinks::http::DeliveryReport;
 use crate::health::sinks::opamp::Pushed;
@@ -91,8 +92,13 @@ pub(super) async fn next_event(
 /// Tells the service manager at once, and again and again, that the loop has come this far.
 async fn report_alive() -> Infallible {
     let Some(interval) = service::watchdog_interval() else { return future::pending().await };
+    let supervised = child::supervised().is_some();
     loop {
-        service::alive();
+        if supervised {
+            child::say(Word::Alive);
+        } else {
+            service::alive();
+        }
         tokio::time::sleep(interval).await;
     }
 }

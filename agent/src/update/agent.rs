@@ -18,7 +18,7 @@ use super::download::Verified;
 use crate::version;
 
 /// A program has so long to say which version it is.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Why a version is not installed.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,16 @@ pub(super) enum AgentError {
 impl AgentError {
     /// Whether the same file would fail again.
     pub(super) fn is_lasting(&self) -> bool {
-        matches!(self, Self::OtherVersion { .. } | Self::Run(_))
+        use io::ErrorKind::{ExecutableFileBusy, OutOfMemory, ResourceBusy, TimedOut, WouldBlock};
+        match self {
+            Self::OtherVersion { .. } => true,
+            // What passes says nothing about the file.
+            Self::Run(error) => !matches!(
+                error.kind(),
+                ExecutableFileBusy | OutOfMemory | ResourceBusy | TimedOut | WouldBlock
+            ),
+            Self::Write(_) => false,
+        }
     }
 }
 

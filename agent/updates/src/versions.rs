@@ -1,7 +1,7 @@
 //! Which version of the agent runs: the one that its package installed, or a later one that it has installed beside that.
 //!
 //! In: what was kept, and what happened. Out: what is to be kept, and which version is started. A new version is on probation until it has
-//! proved itself; one that ends three times in a row without that, or misses its deadline, is not started again. The version before takes
+//! proved itself; one that misses its deadline, or ends three times in a row before it was stable, is not started again. The version before takes
 //! its place, and in the end that of the package. The crate `watchdog` keeps it on disk and starts the versions.
 
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use policy_schema::Extra;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
-/// So often a version is started without proving itself.
+/// So often a version is started without being stable for once.
 pub const STARTS: u32 = 3;
 
 /// What is kept.
@@ -24,9 +24,12 @@ pub struct Versions {
     /// The version on probation.
     #[serde(default)]
     pub probation: Option<Version>,
-    /// How often what runs was started since it proved itself last.
+    /// How often what runs was started since it ran for long enough to be called stable.
     #[serde(default)]
     pub starts: u32,
+    /// The program that starts the versions: that of the package.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
     /// The versions that failed, the latest last.
     #[serde(default)]
     pub failed: Vec<Failed>,
@@ -53,7 +56,7 @@ pub struct Launch {
     pub version: Option<Version>,
     /// It has to prove itself.
     pub on_probation: bool,
-    /// How often it was started since it proved itself last, this time included.
+    /// How often it was started since it was stable last, this time included.
     pub starts: u32,
 }
 
@@ -79,7 +82,7 @@ impl Versions {
         self.previous = self.previous.filter(|version| version > packaged);
         self.probation = self.probation.filter(|version| version > packaged);
         while self.starts >= STARTS && (self.probation.is_some() || self.current.is_some()) {
-            let reason = format!("it ended {STARTS} times in a row without working as it should");
+            let reason = format!("it ended {STARTS} times in a row soon after its start");
             let version = self.probation.clone().or_else(|| self.current.clone());
             let Some(version) = version else { break };
             self = self.give_up(&version, reason, now);
@@ -97,10 +100,17 @@ impl Versions {
             Some(version) if version == *running => {
                 self.failed.retain(|failed| failed.version != version);
                 self.previous = self.current.replace(version);
-                self.starts = 0;
             }
-            None => self.starts = 0,
             other => self.probation = other,
+        }
+        self
+    }
+
+    /// A version has run for so long that what it did at its start is no cause of a crash any more.
+    #[must_use]
+    pub fn stable(mut self, running: &Version) -> Self {
+        if self.probation.as_ref().is_none_or(|version| version == running) {
+            self.starts = 0;
         }
         self
     }
@@ -215,6 +225,20 @@ mod tests {
         assert_eq!(versions.probation, Some(version("2.0.0")));
         let versions = versions.give_up(&version("1.0.0"), "late".to_owned(), Timestamp::UNIX_EPOCH);
         assert_eq!((versions.probation, versions.failed.len()), (Some(version("2.0.0")), 0));
+    }
+
+    /// Found by trial: a version proved itself within milliseconds, crashed after that, and was started for ever.
+    #[test]
+    fn version_that_proves_itself_and_then_crashes_is_given_up_unless_it_was_stable_in_between() {
+        let mut versions = Versions::default().arm(version("2.0.0"));
+        for _ in 0..3 {
+            let (next, started, _) = launch(versions);
+            assert_eq!(started.as_deref(), Some("2.0.0"));
+            versions = next.proved(&version("2.0.0"));
+        }
+        let stable = versions.clone().stable(&version("2.0.0"));
+        assert_eq!(launch(stable).1.as_deref(), Some("2.0.0"));
+        assert_eq!(launch(versions).1, None);
     }
 
     #[test]

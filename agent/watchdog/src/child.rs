@@ -8,7 +8,7 @@ use std::sync::Arc;
 use platform::environment;
 use tokio::sync::Notify;
 
-/// The variable that a supervised version has: how often it was started since it proved itself last.
+/// The variable that a supervised version has: how often it was started since it was stable last.
 pub(crate) const SUPERVISED: &str = "STEWARD_SUPERVISED";
 /// A user has logged on or off.
 pub(crate) const SESSION: &str = "session";
@@ -18,22 +18,31 @@ pub(crate) const SESSION: &str = "session";
 pub enum Word {
     /// Policy is in effect, and the local API is open.
     Ready,
+    /// Its loop turns, which systemd wants to hear.
+    Alive,
     /// It works: its own API answered, policy is loaded, a report was attempted.
     Proved,
     /// It ends so that another version can start.
     Restart,
+    /// It ends because another machine service runs, which says nothing about this version.
+    Busy,
 }
 
 impl Word {
-    const ALL: [(Self, &str); 3] =
-        [(Self::Ready, "ready"), (Self::Proved, "proved"), (Self::Restart, "restart")];
+    const ALL: [(Self, &str); 5] = [
+        (Self::Alive, "alive"),
+        (Self::Ready, "ready"),
+        (Self::Proved, "proved"),
+        (Self::Restart, "restart"),
+        (Self::Busy, "busy"),
+    ];
 
     pub(crate) fn parse(line: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|(_, text)| *text == line.trim()).map(|(word, _)| word)
     }
 }
 
-/// How often this version was started since it proved itself last; `None` if nobody supervises this process.
+/// How often this version was started since it was stable last; `None` if nobody supervises this process.
 #[must_use]
 pub fn supervised() -> Option<u32> {
     environment::variable(SUPERVISED)?.parse().ok()

@@ -75,14 +75,15 @@ pub fn launch(paths: &Paths, packaged: &Version) -> Launch {
         let mut launch = Launch { version: None, on_probation: false, starts: 1 };
         let now = clock::now();
         let counted = change(paths, |versions| {
-            let (versions, next) = versions.launch(packaged, now);
+            let (mut versions, next) = versions.launch(packaged, now);
             launch = next;
+            versions.program = own_program().map(|program| program.display().to_string());
             versions
         });
         if let Err(error) = counted {
             tracing::warn!("a start of the agent cannot be counted: {error}");
             let current = load(paths).current.filter(|version| version > packaged);
-            let version = current.filter(|version| program(paths, version).is_file());
+            let version = current.filter(|version| install::is_protected(&program(paths, version)));
             return Launch { version, on_probation: false, starts: 1 };
         }
         let Some(version) = &launch.version else { return launch };
@@ -98,11 +99,29 @@ pub fn launch(paths: &Paths, packaged: &Version) -> Launch {
     }
 }
 
-/// The program of the version that has proved itself, if it is newer than `running`.
+/// The program of the version that has proved itself, if it is newer than `running`, and this is the program that the service starts with:
+/// one that somebody copied stays what it is.
 #[must_use]
 pub fn newer(paths: &Paths, running: &Version) -> Option<PathBuf> {
-    let version = load(paths).current.filter(|version| version > running)?;
-    Some(program(paths, &version)).filter(|program| install::is_protected(program))
+    let versions = load(paths);
+    let version = versions.current.as_ref().filter(|version| *version > running)?;
+    let is_own = is_own_program(&versions) && own_program().is_some();
+    Some(program(paths, version)).filter(|program| is_own && install::is_protected(program))
+}
+
+/// Whether this is a program of the service: the one that starts the versions, or a version.
+#[must_use]
+pub fn is_of_service(paths: &Paths) -> bool {
+    let is_inside = |own: &PathBuf| own.starts_with(paths.versions()) || *own == paths.packaged_program();
+    own_program().as_ref().is_some_and(is_inside) || is_own_program(&load(paths))
+}
+
+fn is_own_program(versions: &Versions) -> bool {
+    versions.program.as_deref() == own_program().map(|program| program.display().to_string()).as_deref()
+}
+
+fn own_program() -> Option<PathBuf> {
+    std::env::current_exe().and_then(fs_err::canonicalize).ok()
 }
 
 /// Removes the folders of versions that are not needed any more.
@@ -167,6 +186,9 @@ mod tests {
         let (_root, paths) = device();
         let (old, new) = (Version::new(1, 0, 0), install(&paths, "2.0.0"));
         change(&paths, |versions| versions.arm(new.clone()).proved(&new)).unwrap();
+        assert_eq!(newer(&paths, &old), None, "only the program of the service follows");
+        assert_eq!(launch(&paths, &old).version, Some(new.clone()));
+        assert!(newer(&paths, &old).is_some());
         fs_err::remove_file(program(&paths, &new)).unwrap();
         assert_eq!(newer(&paths, &old), None);
         assert_eq!(launch(&paths, &old).version, None);

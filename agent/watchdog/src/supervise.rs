@@ -21,7 +21,7 @@ use updates::versions::{Launch, Versions};
 use crate::child::{SESSION, SUPERVISED, Word};
 use crate::{change, keep_log, program};
 
-/// A version has so long to prove itself.
+/// A version has so long to prove itself, and is stable after that.
 const PROBATION: Duration = Duration::from_mins(10);
 /// A version that was stopped has so long to end.
 const END: Duration = Duration::from_mins(1);
@@ -29,6 +29,8 @@ const END: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_secs(1);
 /// What a version that has ended said last may take so long to arrive.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// The pause before a version is started again that found another machine service running.
+const BUSY: Duration = Duration::from_secs(5);
 /// So much of the last output of a version is kept, in bytes.
 const KEPT: usize = 64 * 1024;
 /// The longest line that is read of what a version says, in bytes.
@@ -51,8 +53,17 @@ struct Running<'a> {
     child: Child,
     stdin: Option<ChildStdin>,
     output: Arc<Mutex<VecDeque<u8>>>,
-    proved: bool,
-    restart: bool,
+    stage: Stage,
+    /// Why it ends, if it said so.
+    leaves: Option<Word>,
+}
+
+/// How far a version has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Started,
+    Proved,
+    Stable,
 }
 
 /// Runs a version until it ends, or `stop` does. `arguments`: those of the program.
@@ -81,12 +92,12 @@ pub async fn supervise(
     let stdin = child.stdin.take();
     let on_probation = launch.on_probation;
     let mut running =
-        Running { paths, version, on_probation, child, stdin, output, proved: false, restart: false };
+        Running { paths, version, on_probation, child, stdin, output, stage: Stage::Started, leaves: None };
     let (words, mut said) = mpsc::channel(4);
     tokio::spawn(listen(stdout, words));
     let deadline = tokio::time::Instant::now() + PROBATION;
     loop {
-        let missing = running.on_probation && !running.proved;
+        let unproved = running.on_probation && running.stage == Stage::Started;
         tokio::select! {
             Some(word) = said.recv() => running.hear(word),
             ended = running.child.wait() => {
@@ -95,12 +106,13 @@ pub async fn supervise(
                     running.hear(word);
                 }
                 running.ended(&ended);
-                if running.restart {
+                if running.leaves == Some(Word::Restart) {
                     return Ended::Next;
                 }
+                let pause = if running.leaves == Some(Word::Busy) { BUSY } else { PAUSE };
                 tokio::select! {
                     () = stop.as_mut() => return Ended::Stopped,
-                    () = tokio::time::sleep(PAUSE) => return Ended::Next,
+                    () = tokio::time::sleep(pause) => return Ended::Next,
                 }
             }
             () = stop.as_mut() => {
@@ -108,10 +120,11 @@ pub async fn supervise(
                 return Ended::Stopped;
             }
             () = service::session_change() => running.tell_session().await,
-            () = tokio::time::sleep_until(deadline), if missing => {
+            () = tokio::time::sleep_until(deadline), if unproved => {
                 running.miss_deadline().await;
                 return Ended::Next;
             }
+            () = tokio::time::sleep_until(deadline), if !unproved && running.stage != Stage::Stable => running.is_stable(),
         }
     }
 }
@@ -119,7 +132,7 @@ pub async fn supervise(
 fn start(file: &Path, arguments: &[OsString], starts: u32) -> io::Result<Child> {
     let mut command = Command::new(file);
     command.args(arguments).env(SUPERVISED, starts.to_string());
-    // It reports to systemd that its loop turns, and has another number than the process that systemd started.
+    // What it has for systemd, this process passes on: systemd listens to no other. That it is watched, it learns all the same.
     command.env_remove("WATCHDOG_PID");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.kill_on_drop(true).spawn()
@@ -155,11 +168,12 @@ impl Running<'_> {
     fn hear(&mut self, word: Word) {
         match word {
             Word::Ready => service::ready(&format!("version {}", self.version)),
-            Word::Restart => self.restart = true,
-            Word::Proved if !self.proved => {
+            Word::Alive => service::alive(),
+            Word::Restart | Word::Busy => self.leaves = Some(word),
+            Word::Proved if self.stage == Stage::Started => {
                 match change(self.paths, |versions| versions.proved(self.version)) {
                     Ok(_) => {
-                        self.proved = true;
+                        self.stage = Stage::Proved;
                         tracing::info!("version {} of the agent works", self.version);
                     }
                     // It proves itself again at its next start.
@@ -174,9 +188,13 @@ impl Running<'_> {
 
     /// It has ended, and nobody asked for that.
     fn ended(&self, status: &io::Result<ExitStatus>) {
-        if self.restart {
+        if self.leaves == Some(Word::Restart) {
             tracing::info!("version {} of the agent makes way for another one", self.version);
             return;
+        }
+        if self.leaves == Some(Word::Busy) {
+            tracing::warn!("version {} of the agent waits for another machine service to end", self.version);
+            return self.uncount();
         }
         let how = status.as_ref().map_or_else(ToString::to_string, ToString::to_string);
         tracing::error!("version {} of the agent ended: {how}", self.version);
@@ -190,10 +208,21 @@ impl Running<'_> {
             tracing::warn!("version {} of the agent did not end within {} s", self.version, END.as_secs());
             self.kill().await;
         }
-        if !self.proved {
-            let kept = change(self.paths, Versions::stopped);
-            kept.map_or_else(|error| tracing::warn!("a stop cannot be counted: {error}"), drop);
+        if self.stage != Stage::Stable {
+            self.uncount();
         }
+    }
+
+    /// This start says nothing about the version.
+    fn uncount(&self) {
+        let kept = change(self.paths, Versions::stopped);
+        kept.map_or_else(|error| tracing::warn!("a start cannot be taken back: {error}"), drop);
+    }
+
+    fn is_stable(&mut self) {
+        self.stage = Stage::Stable;
+        let kept = change(self.paths, |versions| versions.stable(self.version));
+        kept.map_or_else(|error| tracing::warn!("that a version is stable cannot be kept: {error}"), drop);
     }
 
     async fn tell_session(&mut self) {
@@ -218,7 +247,7 @@ impl Running<'_> {
     }
 
     fn keep_output(&self, reason: &str) {
-        if self.proved {
+        if self.stage == Stage::Stable {
             return;
         }
         let kept = self.output.lock().unwrap_or_else(PoisonError::into_inner);

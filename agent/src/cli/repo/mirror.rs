@@ -32,6 +32,9 @@ pub(in crate::cli) struct MirrorArguments {
     /// The operating system to take it for.
     #[arg(long, value_name = "SYSTEM", value_parser = ["linux", "macos", "windows"])]
     system: String,
+    /// The processor that the file is for, which vendors' feeds do not say; `any` for a file that runs on both.
+    #[arg(long, value_name = "NAME", value_parser = ["x86_64", "aarch64", "any"])]
+    architecture: String,
     /// The version. By default the newest in the feed.
     #[arg(long, value_name = "VERSION")]
     version: Option<Version>,
@@ -50,8 +53,18 @@ pub(in crate::cli) struct MirrorArguments {
 
 /// Takes a version. Gives its path; `None` if it is there already.
 pub(super) async fn mirror(paths: &Paths, arguments: MirrorArguments) -> anyhow::Result<Option<String>> {
-    let MirrorArguments { folder, app, system: on, version, feed, allow_host, without_publisher, conditions } =
-        arguments;
+    let MirrorArguments {
+        folder,
+        app,
+        system: on,
+        architecture,
+        version,
+        feed,
+        allow_host,
+        without_publisher,
+        conditions,
+    } = arguments;
+    let architecture = Some(architecture).filter(|name| name != "any");
     let known = descriptor::find(&app).with_context(|| format!("this version knows no app `{app}`"))?;
     let system = known.on(&on).with_context(|| format!("{} does not exist on {on}", known.title))?;
     let feeds: Vec<Url> = match feed {
@@ -59,7 +72,7 @@ pub(super) async fn mirror(paths: &Paths, arguments: MirrorArguments) -> anyhow:
         None => system.feeds.iter().filter_map(|feed| feed.parse().ok()).collect(),
     };
     ensure!(!feeds.is_empty(), "no feed of {} for {on} is known; give it with --feed", known.title);
-    let repository = repo::Repository::open(&folder)?;
+    let repository = repo::Repository::open_alone(&folder)?;
     let http = Http::new(&(&preview(paths).resolved.policy).into())?;
     let (from, releases) = releases(&http, &feeds, &allow_host, (&on, system)).await?;
     let release = match &version {
@@ -77,6 +90,12 @@ pub(super) async fn mirror(paths: &Paths, arguments: MirrorArguments) -> anyhow:
         !name.is_empty() && !name.contains(['/', '\\']) && !name.starts_with('.'),
         "the file has no name"
     );
+    if let (Some(wanted), Some(named)) = (architecture.as_deref(), architecture_of(&name)) {
+        ensure!(
+            wanted == named,
+            "the feed {from} names {name}, which is for {named}, not for {wanted}; give the feed of that processor with --feed"
+        );
+    }
     let path = repo::path_of(Path::new(&name), &app, &release.version.to_string())?;
     if repository.list(repo::Part::Director)?.targets.contains_key(&path) {
         return Ok(None);
@@ -84,21 +103,38 @@ pub(super) async fn mirror(paths: &Paths, arguments: MirrorArguments) -> anyhow:
     let beside = folder.join(".mirror");
     fs_err::create_dir_all(&beside)?;
     let file = beside.join(&name);
-    download(&http, &from, &allow_host, release, fs_err::File::create(&file)?, &file).await?;
-    verify_publisher(&file, &on, system, without_publisher).await?;
+    let fetched = async {
+        download(&http, &from, &allow_host, release, fs_err::File::create(&file)?, &file).await?;
+        verify_publisher(&file, &on, system, without_publisher).await
+    };
+    if let Err(error) = fetched.await {
+        fs_err::remove_dir_all(&beside)?;
+        return Err(error);
+    }
     let arguments = AddArguments {
         folder,
         file,
         app,
         version: release.version.clone(),
         system: Some(on),
-        architecture: None,
+        architecture,
         minimum_system: release.brakes.minimum_system.clone(),
         conditions,
     };
-    let added = add(&arguments);
+    let added = add(&repository, &arguments);
     fs_err::remove_dir_all(&beside)?;
     added.map(Some)
+}
+
+/// The processor that the name of a file says, if it does.
+fn architecture_of(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase().replace("x86_64", "x64");
+    let words: Vec<&str> = name.split(|letter: char| !letter.is_ascii_alphanumeric()).collect();
+    let says = |known: &[&str]| words.iter().any(|word| known.contains(word));
+    if says(&["arm64", "aarch64"]) {
+        return Some("aarch64");
+    }
+    says(&["x64", "amd64"]).then_some("x86_64")
 }
 
 /// The releases of the first feed that exists, newest first.
@@ -160,4 +196,23 @@ async fn verify_publisher(file: &Path, on: &str, system: &System, without: bool)
     let accepted =
         system.publishers(platform::clock::now()).map(|publisher| publisher.name.clone()).collect();
     update::check_publisher(file.to_owned(), accepted).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_of_a_file_says_its_processor_or_nothing() {
+        for (name, expected) in [
+            ("lab-notes-2.6.0-arm64.tar.gz", Some("aarch64")),
+            ("Quick_1.2.0_x64.msi", Some("x86_64")),
+            ("lab-notes_2.6.0_amd64.deb", Some("x86_64")),
+            ("app-x86_64.AppImage", Some("x86_64")),
+            ("Setup 1.2.0 x64.exe", Some("x86_64")),
+            ("alarm64bell.exe", None),
+        ] {
+            assert_eq!(architecture_of(name), expected, "{name}");
+        }
+    }
 }
