@@ -38,7 +38,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How this process was started.
 #[derive(Clone, Debug, Default)]
 pub struct Launched {
-    /// How often this version was started since it was stable last.
+    /// How often this version was started since it was stable last; 0 where nobody counts, so that no other can be started.
     pub starts: u32,
     /// A watchdog runs this process, and says when a user has logged on or off.
     pub supervised: Option<Arc<Notify>>,
@@ -62,6 +62,8 @@ pub(super) struct AgentUpdate {
     commands: Vec<Command>,
     proof: Proof,
     supervised: bool,
+    /// Whoever started this process starts another version, if there is one.
+    counted: bool,
     waits_for_restart: bool,
 }
 
@@ -83,6 +85,7 @@ impl AgentUpdate {
             commands: Vec::new(),
             proof: Proof::Missing,
             supervised: launched.supervised.is_some(),
+            counted: launched.starts > 0,
             waits_for_restart: false,
         }
     }
@@ -134,7 +137,8 @@ impl Service {
         self.agent_update.check = self.agent_update.check.step(recurring::Event::Finished { now, next });
         self.agent_update.problem = outcome.problem.clone().map(of_agent);
         self.agent_update.outcome = Some(outcome);
-        self.agent_update.waits_for_restart = update::waits_for_restart(&self.paths);
+        self.agent_update.waits_for_restart =
+            self.agent_update.counted && update::waits_for_restart(&self.paths);
     }
 
     /// An administrator wants to know of updates now, or lets a version be installed again, which may be one of the agent.

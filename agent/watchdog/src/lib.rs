@@ -68,7 +68,8 @@ pub fn change(paths: &Paths, change: impl FnOnce(Versions) -> Versions) -> io::R
 }
 
 /// Says which version is to run now, in a process of the version `packaged`, and counts the start. Where starts cannot be counted,
-/// nothing that has not proved itself is started.
+/// nothing that has not proved itself is started, and the number of
+/// starts is 0.
 #[must_use]
 pub fn launch(paths: &Paths, packaged: &Version) -> Launch {
     loop {
@@ -84,7 +85,7 @@ pub fn launch(paths: &Paths, packaged: &Version) -> Launch {
             tracing::warn!("a start of the agent cannot be counted: {error}");
             let current = load(paths).current.filter(|version| version > packaged);
             let version = current.filter(|version| install::is_protected(&program(paths, version)));
-            return Launch { version, on_probation: false, starts: 1 };
+            return Launch { version, on_probation: false, starts: 0 };
         }
         let Some(version) = &launch.version else { return launch };
         let program = program(paths, version);
@@ -94,7 +95,7 @@ pub fn launch(paths: &Paths, packaged: &Version) -> Launch {
         let reason = format!("{} is not there, or others can change it", program.display());
         tracing::error!("version {version} is not started: {reason}");
         if change(paths, |versions| versions.give_up(version, reason, now)).is_err() {
-            return Launch { version: None, on_probation: false, starts: 1 };
+            return Launch { version: None, on_probation: false, starts: 0 };
         }
     }
 }
