@@ -85,8 +85,7 @@ const APP_PAUSE: u64 = 2;
 /// While an update is under way, its journal is read this often.
 const UPDATE_PROGRESS: Duration = Duration::from_secs(2);
 
-/// Runs the machine service until `stop` ends, or another version of it is to start. Policy is applied before the local API opens, and
-/// without one.
+/// Runs the machine service until `stop` ends, or another version is to start. Policy is applied before the local API opens.
 ///
 /// # Errors
 /// Another agent runs, or the state folder cannot be made.
@@ -124,10 +123,10 @@ pub async fn run(
         previews: Arc::default(),
     };
     let api = routes::api(machine);
-    match ipc::listen(&socket, ipc::Audience::Everybody) {
+    let serving = match ipc::listen(&socket, ipc::Audience::Everybody) {
         Ok(listener) => {
-            tokio::spawn(api.serve(listener));
             tracing::info!("answering at {}", socket.display());
+            tokio::spawn(api.serve(listener))
         }
         // Without a lock, the socket is all that keeps a second agent away.
         Err(source) if lock.is_none() && source.kind() == std::io::ErrorKind::AddrInUse => {
@@ -140,9 +139,9 @@ pub async fn run(
                 let listener = listen_later(&socket, ipc::Audience::Everybody).await;
                 drop(sender.send(Event::LocalApi(None)).await);
                 api.serve(listener).await;
-            });
+            })
         }
-    }
+    };
     service::ready(&format!("policy {}", agent.snapshot.hash));
     if launched.supervised.is_some() {
         say(Word::Ready);
@@ -167,6 +166,9 @@ pub async fn run(
         tracing::info!("the agent makes way for another version");
     }
     agent.sinks.leave().await;
+    // This process may go on as the watchdog of another version, which listens here then.
+    serving.abort();
+    let _aborted = serving.await;
     // Another process's place is its own.
     if agent.api_problem.is_none() {
         ipc::remove(&socket).unwrap_or_else(|error| tracing::warn!("{error}"));
