@@ -101,22 +101,6 @@ impl Windows {
         self.wine(&arguments).await.status.code()
     }
 
-    /// A program for Windows that is the agent as a newer version, 2.0.0, without what only a debugger needs.
-    ///
-    /// # Panics
-    /// It was not built.
-    #[must_use]
-    pub fn next_version() -> Vec<u8> {
-        let folder = tempfile::tempdir().expect("the disk has room");
-        let (built, stripped) = (
-            PathBuf::from(given("STEWARD_WINDOWS")).join("examples/next-version.exe"),
-            folder.path().join("steward.exe"),
-        );
-        let mut strip = std::process::Command::new("x86_64-w64-mingw32-strip");
-        assert!(strip.arg("-o").arg(&stripped).arg(built).status().is_ok_and(|status| status.success()));
-        fs_err::read(&stripped).expect("it is ours")
-    }
-
     /// What Windows Installer logged about a version.
     #[must_use]
     pub fn installer_log(&self, version: &str) -> String {
