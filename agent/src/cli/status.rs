@@ -73,7 +73,9 @@ pub(super) async fn watch(paths: &Paths, json: bool) -> anyhow::Result<()> {
 pub(super) async fn overview(paths: &Paths) -> anyhow::Result<Overview> {
     let (agent_running, status) = match call(&paths.agent_socket(), &STATUS, &Nothing {}).await {
         Ok(status) => (true, Some(status)),
-        Err(CallError::Absent { .. } | CallError::Silent { .. }) => (false, status_file(paths).peek()?),
+        Err(CallError::Absent { .. } | CallError::Silent { .. } | CallError::Broken { .. }) => {
+            (false, status_file(paths).peek()?)
+        }
         Err(error) => return Err(error.into()),
     };
     let (sign_in, silent) = match call(&paths.broker_socket(), &SESSION, &Nothing {}).await {
