@@ -240,11 +240,23 @@ fn preference(paths: &Paths, setting: &Setting) -> Option<String> {
 
 /// Why releases are trusted, for the settings that say so.
 fn trust(policy: &ResolvedPolicy, key: &str) -> Option<&'static str> {
+    let is_set = |key| policy.get(key).is_some_and(|setting| setting.value.is_some());
+    if matches!(key, "AgentUpdateFeed" | "AgentUpdateTrustedRoots") {
+        let (own, shared) = (is_set("AgentUpdateTrustedRoots"), is_set("UpdateTrustedRoots"));
+        return Some(match (own, shared) {
+            (true, _) => {
+                "a signed repository: only what is signed from `AgentUpdateTrustedRoots` is installed"
+            }
+            (false, true) => {
+                "a signed repository: only what is signed from `UpdateTrustedRoots` is installed"
+            }
+            (false, false) => "none: without roots to trust, no version of the agent is installed",
+        });
+    }
     if !matches!(key, "UpdateFeed" | "UpdateTrustedRoots") {
         return None;
     }
-    let is_signed = policy.get("UpdateTrustedRoots").is_some_and(|roots| roots.value.is_some());
-    Some(if is_signed {
+    Some(if is_set("UpdateTrustedRoots") {
         "a signed repository (The Update Framework): only what is signed from `UpdateTrustedRoots` is installed"
     } else {
         "a feed that is not signed: it is trusted for its address, and installers for their publisher"

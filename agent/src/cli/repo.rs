@@ -76,8 +76,8 @@ pub(super) enum Verb {
     },
     /// Replace a key that was lost or stolen: `image`, `director`, `online`, or one of the roots, as `root-1`.
     ///
-    /// Needs as many keys of the roots as have to sign, and `director`, `image` and `online` to sign the lists again. Devices follow by
-    /// themselves; policy stays as it is.
+    /// Needs as many keys of the roots as have to sign, and `online` for `image` and `director`; the old key is not needed. Devices follow
+    /// by themselves; policy stays as it is.
     ReplaceKey {
         /// The folder of the repository.
         folder: PathBuf,

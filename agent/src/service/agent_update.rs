@@ -30,8 +30,8 @@ use crate::version;
 const RESCUE: Duration = Duration::from_mins(1);
 /// A version that has run for so long is stable.
 const STABLE: Duration = Duration::from_mins(10);
-/// The watchdog notes within this time that this version works.
-const NOTED: Duration = Duration::from_secs(2);
+/// The watchdog saves within this time that this version works.
+const SAVED: Duration = Duration::from_secs(2);
 /// How long to wait before this version is asked again whether it works.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -193,7 +193,7 @@ impl Service {
             tokio::spawn(async move {
                 tokio::time::sleep(STABLE).await;
                 if let Err(error) = watchdog::change(&paths, |versions| versions.stable(version::own())) {
-                    tracing::debug!("that this version is stable cannot be noted: {error}");
+                    tracing::debug!("that this version is stable cannot be saved: {error}");
                 }
             });
         }
@@ -203,7 +203,7 @@ impl Service {
         // Its journal is closed.
         let events = self.events.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(NOTED).await;
+            tokio::time::sleep(SAVED).await;
             drop(events.send(Event::AgentVersionProved).await);
         });
     }

@@ -48,7 +48,7 @@ pub(super) enum Event {
     AgentUpdateFinished(update::Outcome),
     /// This version asked its own API, which answered or not.
     OwnApiAnswered(bool),
-    /// The watchdog has noted that this version works.
+    /// The watchdog has saved that this version works.
     AgentVersionProved,
     /// The app was asked to close once more, and its time is over.
     AppClosing(Version),

@@ -38,31 +38,22 @@ pub(super) async fn fetch(
     app: &str,
     wanted: &Wanted<'_>,
 ) -> Result<(Url, Composed), SignedError> {
-    let fetching = fetch_both(http, feed, roots, folder, app, wanted);
-    tokio::time::timeout(LIMIT, fetching).await.unwrap_or_else(|_| {
-        let reason = format!("it did not respond within {} seconds", LIMIT.as_secs());
-        Err(SignedError::Unreachable("signed", Error::transport(reason)))
-    })
-}
-
-async fn fetch_both(
-    http: &Http,
-    feed: &Url,
-    roots: &TrustedRoots,
-    folder: Option<&Path>,
-    app: &str,
-    wanted: &Wanted<'_>,
-) -> Result<(Url, Composed), SignedError> {
     let base = folder_of(feed);
     let clock = clock::now().max(EARLIEST);
-    // The director first: whoever publishes names a release there when the image repository has it. What one of them knows of the time
-    // holds for both.
-    let mut director = open(http, &base, "director", &roots.director, folder).await?;
-    let now = director.refresh(clock).await?;
-    let mut image = open(http, &base, "image", &roots.image, folder).await?;
-    let now = image.refresh(now).await?;
-    let files = join(&base, "image/")?;
-    let composed = compose((&mut image, &mut director), app, &files, wanted, now).await?;
+    let fetching = async {
+        // The director first: whoever publishes names a release there when the image repository has it. What one of them knows of the time
+        // holds for both.
+        let mut director = open(http, &base, "director", &roots.director, folder).await?;
+        let now = director.refresh(clock).await?;
+        let mut image = open(http, &base, "image", &roots.image, folder).await?;
+        let now = image.refresh(now).await?;
+        let files = join(&base, "image/")?;
+        compose((&mut image, &mut director), app, &files, wanted, now).await
+    };
+    let composed = tokio::time::timeout(LIMIT, fetching).await.unwrap_or_else(|_| {
+        let reason = format!("it did not respond within {} seconds", LIMIT.as_secs());
+        Err(SignedError::Unreachable("signed", Error::transport(reason)))
+    })?;
     for refused in composed.refused.iter().take(MAXIMUM_LOGGED) {
         tracing::warn!("the signed repository: {refused}");
     }

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn version_that_crashes_three_times_gives_way_to_the_one_before_and_then_to_that_of_the_package() {
+    fn third_crash_leads_to_the_previous_version_and_then_to_the_packaged_one() {
         let mut versions =
             Versions::default().arm(version("2.0.0")).proved(&version("2.0.0")).arm(version("3.0.0"));
         let mut started = Vec::new();
@@ -229,7 +229,7 @@ mod tests {
 
     /// Found by trial: a version proved itself within milliseconds, crashed after that, and was started for ever.
     #[test]
-    fn version_that_proves_itself_and_then_crashes_is_given_up_unless_it_was_stable_in_between() {
+    fn proved_version_that_crashes_three_times_before_it_is_stable_is_given_up() {
         let mut versions = Versions::default().arm(version("2.0.0"));
         for _ in 0..3 {
             let (next, started, _) = launch(versions);
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn version_that_misses_its_deadline_is_not_started_again_unless_it_is_installed_again() {
+    fn missed_deadline_keeps_a_version_from_starting_until_it_is_reinstalled() {
         let (versions, ..) = launch(Versions::default().arm(version("2.0.0")));
         let versions =
             versions.give_up(&version("2.0.0"), "it did not answer".to_owned(), Timestamp::UNIX_EPOCH);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_newer_version_kept_survives() {
+    fn unknown_members_of_a_newer_version_survive() {
         let text = r#"{"current":"2.0.0","new-member":[1]}"#;
         let versions: Versions = serde_json::from_str(text).unwrap();
         let (versions, ..) = launch(versions);
