@@ -235,9 +235,17 @@ async fn unsigned_or_switched_off_updates_of_the_agent_do_nothing() {
     device.push("50.toml", &notify);
     let found = device.problem(Code::UpdateAvailable).await;
     assert!(found.hint.as_ref().is_some_and(|hint| hint.contains("AgentUpdateMode")), "{found}");
+    let trust = async || {
+        let printed = device.printed(&["policy", "explain", "AgentUpdateFeed"]).await;
+        printed.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let printed = trust().await;
+    assert!(printed.contains("signed from `AgentUpdateTrustedRoots` is installed"), "{printed}");
     let unsigned = fleet.policy.lines().filter(|line| !line.starts_with("AgentUpdateTrusted"));
     device.push("50.toml", &unsigned.collect::<Vec<_>>().join("\n"));
     device.problem(Code::PolicyContradiction).await;
+    let printed = trust().await;
+    assert!(printed.contains("without roots to trust, no version of the agent is installed"), "{printed}");
     assert!(!fleet.folder("2.0.0").exists());
     fleet.runs(PACKAGED).await;
 }
