@@ -2,6 +2,8 @@
 //! does with it, and what a device goes through.
 #![expect(clippy::unwrap_used, reason = "everything here is a test or a part of one")]
 
+use e2e::device::Device;
+use e2e::publisher::Publisher;
 use e2e::receiver::Receiver;
 use e2e::wait::until;
 use e2e::windows::Windows;
@@ -169,4 +171,50 @@ async fn msi_gives_users_a_broker_that_comes_back() {
     .await;
     assert!(windows.steward(&["logout"]).await.status.success());
     drop(session);
+}
+
+/// Under the service manager, a later version runs as the child of the service's own process.
+#[tokio::test]
+async fn service_updates_itself_and_stops_and_starts_in_the_later_version() {
+    let windows = Windows::for_package().await;
+    let (publisher, printed) = Publisher::new(Device::new(), &[]).await;
+    let file = publisher.device.path("steward.exe");
+    fs_err::write(&file, Windows::next_version()).unwrap();
+    let file = file.display().to_string();
+    publisher.repo(&["add", &file, "--app", "steward", "--version", "2.0.0", "--system", "windows"]).await;
+    publisher.serve();
+    install(&windows, CURRENT, &[]).await;
+    let roots = printed.lines().find_map(|line| line.strip_prefix("UpdateTrustedRoots = ")).unwrap();
+    let base = publisher.server.base();
+    let policy = format!(
+        "ProxyMode = \"direct\"\nUpdateMode = \"off\"\nAgentUpdateMode = \"automatic\"\nAgentUpdateFeed = \"{base}\"\n\
+         AgentUpdateTrustedRoots = {roots}\n"
+    );
+    push(&windows, &policy).await;
+    let newer = |status: &protocol::status::Status| status.agent_version == "2.0.0";
+    windows.machine_status_where("the newer version", newer).await;
+    assert!(service(&windows).await.contains("RUNNING"));
+    // Programs of users are of that version once it has proved itself.
+    until("a version that has proved itself", async || {
+        let version = String::from_utf8_lossy(&windows.steward(&["version"]).await.stdout).into_owned();
+        if version.trim() == "steward 2.0.0" { Ok(()) } else { Err(version) }
+    })
+    .await;
+    for (verb, state) in [("stop", "STOPPED"), ("start", "RUNNING")] {
+        windows.wine(&["net", verb, "Steward"]).await;
+        until(state, async || {
+            let found = service(&windows).await;
+            if found.contains(state) { Ok(()) } else { Err(found) }
+        })
+        .await;
+    }
+    windows.machine_status_where("the newer version again", newer).await;
+    // Removing the package stops it as well.
+    assert_eq!(windows.msiexec("/x", CURRENT, &[]).await, Some(0), "{}", windows.installer_log(CURRENT));
+    until("no process of the service", async || {
+        let left = windows.processes("steward.exe").await;
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    })
+    .await;
+    windows.wine(&["cmd", "/c", "rmdir", "/s", "/q", r"C:\Program Files\Steward\versions"]).await;
 }

@@ -1,7 +1,7 @@
 //! A Windows device: the agent built for Windows, under Wine, with a real registry. `cargo xtask test` builds it and
 //! prepares Wine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use platform::environment;
@@ -15,6 +15,10 @@ use crate::interactive::Interactive;
 use crate::process::Process;
 use crate::wait::until;
 
+pub use installed::UNINSTALL;
+
+mod installed;
+
 /// A device with its own part of the registry.
 pub struct Windows {
     device: Device,
@@ -22,10 +26,28 @@ pub struct Windows {
     steward: String,
     /// Everything is where the package puts it, not below a folder of the device.
     installed: bool,
+    _guest: Guest,
 }
 
-/// The list of installed programs.
-pub const UNINSTALL: &str = r"Software\Microsoft\Windows\CurrentVersion\Uninstall";
+/// A program that waits for input for as long as the scenario runs. Wine ends all services with the last program that is none: without
+/// this one, between two calls of a scenario.
+struct Guest(std::process::Child);
+
+impl Guest {
+    fn start(wine: &Path) -> Self {
+        let mut command = std::process::Command::new(wine);
+        command.arg("cmd").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().expect("Wine starts"))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // It ends with its input; one that has ended already is no fault.
+        drop(self.0.stdin.take());
+        let _ended = self.0.wait();
+    }
+}
 
 /// Where the package puts the programs.
 const PROGRAMS: &str = r"C:\Program Files\Steward";
@@ -47,87 +69,14 @@ impl Windows {
         Self::start("STEWARD_WINE", steward.display().to_string(), false)
     }
 
-    /// Makes a device to install the package on: with a service manager and a registry of its own, for one scenario at a time.
-    /// What an earlier one left is removed.
-    ///
-    /// # Panics
-    /// Wine is missing.
-    pub async fn for_package() -> Self {
-        let device = Self::start("STEWARD_WINE_PACKAGES", format!(r"{PROGRAMS}\steward.exe"), true);
-        device.uninstall_everything().await;
-        device
-    }
-
-    /// Makes a device to install apps on: with the registry and the folders of `C:` where installers put things, for one
-    /// scenario at a time. What an earlier one left is removed.
-    ///
-    /// # Panics
-    /// Wine or the Windows build is missing.
-    pub async fn for_apps() -> Self {
-        let steward = PathBuf::from(given("STEWARD_WINDOWS")).join("steward.exe");
-        let device = Self::start("STEWARD_WINE_PACKAGES", steward.display().to_string(), true);
-        device.uninstall_everything().await;
-        for _ in 0..3 {
-            // Versions of Windows Installer, by their product codes, which change.
-            let installed = device.registry(UNINSTALL).await;
-            let entries = installed.split("HKEY_").filter(|entry| entry.contains("Lab Memo"));
-            for code in
-                entries.filter_map(|entry| Some(entry.split_once("MsiExec.exe /I{")?.1.split_once('}')?.0))
-            {
-                device.wine(&["msiexec", "/x", &format!("{{{code}}}"), "/qn"]).await;
-            }
-        }
-        device.wine(&["reg", "delete", &format!("HKLM\\{UNINSTALL}\\LabMemo"), "/f"]).await;
-        device.wine(&["cmd", "/c", "rmdir", "/s", "/q", r"C:\Program Files\Lab Memo"]).await;
-        device
-    }
-
     fn start(wine: &str, steward: String, installed: bool) -> Self {
         let wine = PathBuf::from(given(wine));
         // Wine's own services go on to run and keep what they write to open, so that must not be a pipe of a scenario.
         let mut first = std::process::Command::new(&wine);
         first.args(["cmd", "/c", "exit"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         assert!(first.status().is_ok_and(|status| status.success()), "Wine does not start");
-        Self { device: Device::new(), wine, steward, installed }
-    }
-
-    /// Installs, upgrades or removes with Windows Installer: `/i` or `/x` and a version, and properties. Gives the exit code, of
-    /// which Wine keeps the low byte.
-    pub async fn msiexec(&self, verb: &str, version: &str, properties: &[&str]) -> Option<i32> {
-        let package = format!("{}/steward-{version}-x64.msi", given("STEWARD_PACKAGES"));
-        let package = format!("Z:{package}").replace('/', "\\");
-        let log = self.path(&format!("msi-{version}.log"));
-        let arguments = [&["msiexec", verb, &package, "/qn", "/l*v", &log], properties].concat();
-        self.wine(&arguments).await.status.code()
-    }
-
-    /// What Windows Installer logged about a version.
-    #[must_use]
-    pub fn installer_log(&self, version: &str) -> String {
-        fs_err::read_to_string(self.device.path(&format!("msi-{version}.log"))).unwrap_or_default()
-    }
-
-    /// Removes every version, with state and policy.
-    async fn uninstall_everything(&self) {
-        let packages = fs_err::read_dir(given("STEWARD_PACKAGES")).expect("the packages were built");
-        for package in packages.flatten() {
-            let name = package.file_name().to_string_lossy().into_owned();
-            if let Some(version) =
-                name.strip_prefix("steward-").and_then(|name| name.strip_suffix("-x64.msi"))
-            {
-                self.msiexec("/x", version, &[]).await;
-            }
-        }
-        for key in
-            [r"HKLM\SOFTWARE\Policies\Steward", r"HKLM\SOFTWARE\Policies\Amazon", r"HKLM\SOFTWARE\Steward"]
-        {
-            self.wine(&["reg", "delete", key, "/f"]).await;
-        }
-        for folder in [r"%ProgramData%\Steward", r"C:\Steward", r"%LOCALAPPDATA%\Steward"] {
-            // A scenario may have left a file there.
-            self.wine(&["cmd", "/c", "del", "/q", folder]).await;
-            self.wine(&["cmd", "/c", "rmdir", "/s", "/q", folder]).await;
-        }
+        let guest = Guest::start(&wine);
+        Self { device: Device::new(), wine, steward, installed, _guest: guest }
     }
 
     /// The command line of `steward` on this device.
