@@ -1,9 +1,8 @@
 //! New versions of the agent itself: one that works takes over, one that does not gives way.
 #![expect(clippy::unwrap_used, reason = "everything here is a test or a part of one")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use e2e::crash_point::CrashPoint;
 use e2e::device::{Device, problem};
 use e2e::process::{Process, program};
 use e2e::publisher::Publisher;
@@ -13,16 +12,16 @@ use policy_schema::Code;
 use tokio::process::Command;
 use updates::versions::Versions;
 
-const PACKAGED: &str = env!("CARGO_PKG_VERSION");
+pub(super) const PACKAGED: &str = env!("CARGO_PKG_VERSION");
 
 /// A device whose agent follows a signed repository, and who publishes there.
-struct Fleet {
+pub(super) struct Fleet {
     publisher: Publisher,
-    policy: String,
+    pub(super) policy: String,
 }
 
 impl Fleet {
-    async fn new(more: &str) -> Self {
+    pub(super) async fn new(more: &str) -> Self {
         let (publisher, printed) = Publisher::new(Device::new(), &[]).await;
         let roots = printed.lines().find_map(|line| line.strip_prefix("UpdateTrustedRoots = ")).unwrap();
         let base = publisher.server.base();
@@ -34,7 +33,7 @@ impl Fleet {
         Self { publisher, policy }
     }
 
-    fn device(&self) -> &Device {
+    pub(super) fn device(&self) -> &Device {
         &self.publisher.device
     }
 
@@ -45,7 +44,7 @@ impl Fleet {
     }
 
     /// The same, while no agent looks.
-    async fn publish_quietly(&self, version: &str, program: &[u8]) {
+    pub(super) async fn publish_quietly(&self, version: &str, program: &[u8]) {
         let file = self.device().path(&format!("steward-{version}"));
         fs_err::write(&file, program).unwrap();
         let file = file.display().to_string();
@@ -57,18 +56,18 @@ impl Fleet {
     }
 
     /// Lets the agent check for updates now: whatever policy says differently is a reason.
-    fn look_again(&self) {
+    pub(super) fn look_again(&self) {
         let number = fs_err::read_dir(self.device().path("home")).unwrap().count();
         fs_err::write(self.device().path(&format!("home/{number}")), "").unwrap();
         self.device().push("50.toml", &format!("{}OrganizationName = \"{number}\"\n", self.policy));
     }
 
-    async fn runs(&self, version: &str) {
+    pub(super) async fn runs(&self, version: &str) {
         let what = format!("version {version} runs");
         self.device().machine_status_where(&what, |status| status.agent_version == version).await;
     }
 
-    fn kept(&self) -> Versions {
+    pub(super) fn kept(&self) -> Versions {
         let bytes = fs_err::read(self.device().path("var/lib/steward/versions.json")).unwrap();
         serde_json::from_slice(&bytes).unwrap()
     }
@@ -289,60 +288,6 @@ async fn version_that_finds_its_predecessor_still_running_has_not_failed() {
     assert!(fleet.kept().failed.is_empty());
     nix::sys::signal::kill(child, Signal::SIGKILL).unwrap();
     fleet.runs("2.0.0").await;
-}
-
-/// The agent is killed at each single step of its journal and of what its watchdog keeps. It goes on when it starts again.
-#[tokio::test]
-async fn kill_at_every_step_of_an_agent_update_still_leads_to_the_new_version() {
-    let fleet = Fleet::new("").await;
-    let device = fleet.device();
-    let path = |path: &str| device.path(&format!("var/lib/steward/{path}"));
-    let files = [
-        "private/agent-update.json",
-        "private/.agent-update.json.new",
-        "versions.json",
-        ".versions.json.new",
-    ];
-    let files = files.map(path);
-    let paths: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
-    let (mut kills, mut version) = (0, 1);
-    for call in ["fsync", "rename"] {
-        for when in 1..30 {
-            version += 1;
-            let new = format!("{version}.0.0");
-            device.push("50.toml", "UpdateMode = \"off\"\n");
-            let mut agent = device.start_agent().await;
-            fleet.runs(PACKAGED).await;
-            // It says at once that it works, so that the watchdog has all its steps to go.
-            fleet.publish_quietly(&new, &script(&new, "echo ready; echo proved; cat > /dev/null")).await;
-            let crash_point = CrashPoint::set(agent.id(), call, when, &paths).await.expect("strace runs");
-            device.push("50.toml", &fleet.policy);
-            let current = || fleet.kept().current.map(|version| version.to_string());
-            let ended = tokio::select! {
-                () = agent.wait_for_exit() => true,
-                () = until("the new version", async || {
-                    if current().as_deref() == Some(&*new) { Ok(()) } else { Err(current()) }
-                }) => false,
-            };
-            crash_point.remove().await.expect("it can be waited for");
-            if ended {
-                kills += 1;
-                agent = device.start(&program("steward"), &["--root", &device.root_text(), "agent"]);
-                until("the new version after a crash", async || {
-                    if current().as_deref() == Some(&*new) { Ok(()) } else { Err((call, when, current())) }
-                })
-                .await;
-            }
-            agent.stop().await;
-            for file in &files {
-                drop(fs_err::remove_file(file));
-            }
-            if !ended {
-                break;
-            }
-        }
-    }
-    assert!(kills >= 10, "only {kills} steps: are these the right files?");
 }
 
 /// A program that somebody copied to a machine.

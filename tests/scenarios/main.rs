@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod agent_update;
+mod agent_update_crashes;
 mod api;
 mod at_logon;
 mod attacks;

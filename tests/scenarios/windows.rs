@@ -7,6 +7,7 @@ use e2e::windows::Windows;
 use policy_schema::Code;
 use policy_schema::export::registry;
 use policy_schema::read::drop_in;
+use protocol::overview::Overview;
 use protocol::report::Report;
 use protocol::status::Status;
 use serde_json::Value;
@@ -24,18 +25,27 @@ async fn push(windows: &Windows, text: &str) {
 #[tokio::test]
 async fn change_after_an_import_that_deletes_the_key_first_is_noticed_each_time() {
     let windows = Windows::new();
-    let _agent = windows.start_agent().await;
+    let agent = windows.start_agent().await;
     let key = format!("HKLM\\{}", windows.policy_key());
+    let named = async |name: String| {
+        e2e::wait::until("the policy of each change", async || {
+            let printed = windows.steward(&["status", "--json"]).await.stdout;
+            let overview = serde_json::from_slice::<Overview>(&printed).ok();
+            let found =
+                overview.and_then(|overview| overview.status).and_then(|status| status.policy.organization);
+            if found.as_ref() == Some(&name) { Ok(()) } else { Err((found, agent.log())) }
+        })
+        .await;
+    };
     for round in 0..10 {
-        let text = format!("UpdateMode = \"off\"\nOrganizationName = \"round {round}\"\n");
+        let text =
+            format!("UpdateMode = \"off\"\nLogLevel = \"debug\"\nOrganizationName = \"round {round}\"\n");
         push(&windows, &text).await;
-        let is_named = |status: &Status, name: &str| status.policy.organization.as_deref() == Some(name);
-        let name = format!("round {round}");
-        windows.machine_status_where("the import", |status| is_named(status, &name)).await;
+        named(format!("round {round}")).await;
         let name = format!("changed {round}");
         let added = windows.wine(&["reg", "add", &key, "/v", "OrganizationName", "/d", &name, "/f"]).await;
         assert!(added.status.success());
-        windows.machine_status_where("the change after it", |status| is_named(status, &name)).await;
+        named(name).await;
     }
 }
 

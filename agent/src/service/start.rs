@@ -32,7 +32,13 @@ impl Service {
         let now = clock::now();
         let nudge = events.clone();
         // A full channel means that a read is coming anyway.
-        let mut watch = Watch::new(&paths, move |hint| drop(nudge.try_send(Event::PolicyHint(hint))));
+        let mut watch = Watch::new(&paths, move |hint| {
+            let sent = nudge.try_send(Event::PolicyHint(hint));
+            tracing::debug!(
+                "policy may have changed ({hint:?}; {})",
+                if sent.is_ok() { "told" } else { "known" }
+            );
+        });
         watch.arm(&paths);
         let app_changed = Arc::new(Notify::new());
         let told = Arc::clone(&app_changed);

@@ -16,6 +16,7 @@ use semver::Version;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use updates::versions::{Launch, Versions};
 
 use crate::child::{SESSION, SUPERVISED, Word};
@@ -29,6 +30,8 @@ const END: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_secs(1);
 /// What a version that has ended said last may take so long to arrive.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// The pause before it is tried again to save that a version works.
+const KEEP_AGAIN: Duration = Duration::from_secs(10);
 /// The pause before a version is started again that found another machine service running.
 const BUSY: Duration = Duration::from_secs(5);
 /// So much of the last output of a version is kept, in bytes.
@@ -54,6 +57,8 @@ struct Running<'a> {
     stdin: Option<ChildStdin>,
     output: Arc<Mutex<VecDeque<u8>>>,
     stage: Stage,
+    /// When to try again to save that it works.
+    keep_at: Option<Instant>,
     /// Why it ends, if it said so.
     leaves: Option<Word>,
 }
@@ -91,12 +96,22 @@ pub async fn supervise(
     let Some(stdout) = child.stdout.take() else { return Ended::Next };
     let stdin = child.stdin.take();
     let on_probation = launch.on_probation;
-    let mut running =
-        Running { paths, version, on_probation, child, stdin, output, stage: Stage::Started, leaves: None };
+    let mut running = Running {
+        paths,
+        version,
+        on_probation,
+        child,
+        stdin,
+        output,
+        stage: Stage::Started,
+        keep_at: None,
+        leaves: None,
+    };
     let (words, mut said) = mpsc::channel(4);
     tokio::spawn(listen(stdout, words));
-    let deadline = tokio::time::Instant::now() + PROBATION;
+    let deadline = Instant::now() + PROBATION;
     loop {
+        let keep_at = running.keep_at;
         let unproved = running.on_probation && running.stage == Stage::Started;
         tokio::select! {
             Some(word) = said.recv() => running.hear(word),
@@ -120,6 +135,7 @@ pub async fn supervise(
                 return Ended::Stopped;
             }
             () = service::session_change() => running.tell_session().await,
+            () = tokio::time::sleep_until(keep_at.unwrap_or(deadline)), if keep_at.is_some() => running.keep_proof(),
             () = tokio::time::sleep_until(deadline), if unproved => {
                 running.miss_deadline().await;
                 return Ended::Next;
@@ -171,19 +187,25 @@ impl Running<'_> {
             Word::Alive => service::alive(),
             Word::Restart | Word::Busy => self.leaves = Some(word),
             Word::Proved if self.stage == Stage::Started => {
-                match change(self.paths, |versions| versions.proved(self.version)) {
-                    Ok(_) => {
-                        self.stage = Stage::Proved;
-                        tracing::info!("version {} of the agent works", self.version);
-                    }
-                    // It proves itself again at its next start.
-                    Err(error) => {
-                        tracing::warn!("that version {} works cannot be kept: {error}", self.version);
-                    }
-                }
+                self.stage = Stage::Proved;
+                self.keep_proof();
             }
             Word::Proved => {}
         }
+    }
+
+    /// A full disk says nothing about the version.
+    fn keep_proof(&mut self) {
+        self.keep_at = match change(self.paths, |versions| versions.proved(self.version)) {
+            Ok(_) => {
+                tracing::info!("version {} of the agent works", self.version);
+                None
+            }
+            Err(error) => {
+                tracing::warn!("that version {} of the agent works cannot be saved: {error}", self.version);
+                Some(Instant::now() + KEEP_AGAIN)
+            }
+        };
     }
 
     /// It has ended, and nobody asked for that.
