@@ -25,6 +25,7 @@ mod otlp;
 mod packages;
 mod packages_agent_update;
 mod packages_health;
+mod patches;
 mod platforms;
 mod policy;
 mod policy_documents;

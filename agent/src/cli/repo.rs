@@ -1,8 +1,11 @@
 //! `steward repo`: makes a signed repository, for whoever decides what a fleet installs.
 
+mod add;
 mod mirror;
 
 pub(super) use mirror::download;
+
+use add::{AddArguments, add};
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +14,6 @@ use std::process::ExitCode;
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use inquire::{Password, PasswordDisplayMode};
-use jiff::Timestamp;
 use platform::paths::Paths;
 use platform::{clock, environment, quoted};
 use policy_schema::counted;
@@ -19,12 +21,9 @@ use policy_schema::version::Downgrade;
 use semver::Version;
 use serde_json::{Map, Value, json};
 use updates::signed::compose::{DOWNGRADES, MINIMUM};
-use updates::signed::publish;
 
 use super::hanging;
-use crate::app::descriptor;
 use crate::repo::{self, Part, Repository};
-use crate::update::AGENT;
 
 /// The variable with the passphrase of the keys, for scripts.
 const PASSPHRASE: &str = "STEWARD_REPO_PASSPHRASE";
@@ -114,31 +113,6 @@ pub(super) enum Verb {
 }
 
 #[derive(Args)]
-pub(super) struct AddArguments {
-    /// The folder of the repository.
-    folder: PathBuf,
-    /// The file that devices install.
-    file: PathBuf,
-    /// The name of the app, as in the setting `App`.
-    #[arg(long)]
-    app: String,
-    /// Its version.
-    #[arg(long, value_name = "VERSION")]
-    version: Version,
-    /// The operating system that it is for. By default every one where the app can be installed from such a file.
-    #[arg(long, value_name = "SYSTEM", value_parser = ["linux", "macos", "windows"])]
-    system: Option<String>,
-    /// The processor that it is for. By default every one.
-    #[arg(long, value_name = "NAME", value_parser = ["x86_64", "aarch64"])]
-    architecture: Option<String>,
-    /// The oldest system that it runs on, by the version of its kernel.
-    #[arg(long, value_name = "VERSION")]
-    minimum_system: Option<String>,
-    #[command(flatten)]
-    conditions: Conditions,
-}
-
-#[derive(Args)]
 pub(super) struct TargetArguments {
     /// The folder of the repository.
     folder: PathBuf,
@@ -218,15 +192,15 @@ pub(super) async fn repo(paths: &Paths, verb: Verb, json: bool) -> anyhow::Resul
             made(&repository, &folder, json)?;
         }
         Verb::Add(arguments) => {
-            let path = add(&Repository::open_alone(&arguments.folder)?, &arguments)?;
-            done(json, &json!({ "added": path }), &format!("Added {path}."))?;
+            let added = add(&Repository::open_alone(&arguments.folder)?, &arguments)?;
+            done(json, &added.document(), &added.to_string())?;
         }
         Verb::Target(arguments) => {
             target(&arguments)?;
             done(json, &json!({ "changed": arguments.app }), "Changed and signed.")?;
         }
         Verb::Mirror(arguments) => match Box::pin(mirror::mirror(paths, arguments)).await? {
-            Some(path) => done(json, &json!({ "added": path }), &format!("Added {path}."))?,
+            Some(added) => done(json, &added.document(), &added.to_string())?,
             None => done(json, &json!({ "added": null }), "It is there already.")?,
         },
         Verb::Publish { folder, to } => {
@@ -305,58 +279,6 @@ fn made(repository: &Repository, folder: &Path, json: bool) -> anyhow::Result<()
     );
     out!("\n{}", hanging("", &advice));
     Ok(())
-}
-
-fn add(repository: &Repository, arguments: &AddArguments) -> anyhow::Result<String> {
-    let AddArguments { file, app, version, system, architecture, minimum_system, conditions, .. } = arguments;
-    ensure!(
-        !app.is_empty() && app.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'),
-        "`{app}` is not the name of an app: letters, digits and hyphens"
-    );
-    if descriptor::find(app).is_none() && app != AGENT {
-        err!("steward: this version knows no app `{app}`; devices with another version may");
-    }
-    let text = version.to_string();
-    let path = repo::path_of(file, app, &text)?;
-    let known = |part| -> anyhow::Result<_> { Ok(repository.list(part)?.targets.remove(&path)) };
-    let (authentic, directed) = (known(Part::Image)?, known(Part::Director)?);
-    let again =
-        || format!("{path} is there already; what was published keeps its content: publish another version");
-    ensure!(authentic.is_none() || directed.is_none(), again());
-    let mut identity = Map::new();
-    for (name, value) in [
-        ("app", Some(app)),
-        ("version", Some(&text)),
-        ("system", system.as_ref()),
-        ("architecture", architecture.as_ref()),
-        ("minimumSystemVersion", minimum_system.as_ref()),
-    ] {
-        identity.extend(value.map(|value| (name.to_owned(), value.as_str().into())));
-    }
-    let mut said = Map::new();
-    let published = Timestamp::from_second(clock::now().as_second())?;
-    said.insert("published".to_owned(), published.to_string().into());
-    conditions.apply(&mut said)?;
-    let passphrase = passphrase()?;
-    // What is placed is served: not before it is sure that it can be named.
-    repository.check_keys(&["image", "director", "online"], &passphrase)?;
-    let (length, hashes) = repository.place(file, &path)?;
-    let target =
-        |custom: Map<String, Value>| publish::target(length, &hashes.sha256, &hashes.sha512, &custom.into());
-    let new = [(Part::Image, authentic, target(identity)), (Part::Director, directed, target(said))];
-    // What nobody vouches for is never named by the director, not even for a moment.
-    for (part, known, target) in new {
-        // A run before this one was interrupted.
-        if let Some(known) = known {
-            ensure!(known.get("hashes") == target.get("hashes"), again());
-            continue;
-        }
-        repository.change(part, &passphrase, |list| {
-            list.targets.insert(path.clone(), target);
-            Ok(())
-        })?;
-    }
-    Ok(path)
 }
 
 fn target(arguments: &TargetArguments) -> anyhow::Result<()> {

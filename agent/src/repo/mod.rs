@@ -6,6 +6,7 @@
 
 mod keys;
 mod mirror;
+mod patches;
 mod publish;
 mod roots;
 
@@ -29,6 +30,7 @@ use updates::signed::publish::{self as metadata, File, RoleKeys, Signer};
 use keys::{Key, Keys, SigningCommand};
 
 pub(crate) use mirror::verify;
+pub(crate) use patches::{Placed, VERSIONS};
 
 /// For how many days what is signed is valid.
 const ROOT: i64 = 365;

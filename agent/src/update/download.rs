@@ -18,11 +18,13 @@ use percent_encoding::percent_decode_str;
 use platform::{clock, file, install};
 use ring::digest::{Context, SHA512};
 use semver::Version;
-use updates::feed::allows;
+use updates::feed::{Patch, allows};
 use updates::journal::Offer;
 use url::Url;
 
 use super::journals::JournalError;
+
+mod patched;
 
 /// A download that is slower than so many bytes a second, over the whole of it, is given up.
 const SLOWEST: u64 = 8 * 1024;
@@ -89,6 +91,8 @@ pub(super) struct Places<'a> {
     pub(super) hosts: &'a [String],
     /// Folders and addresses that are tried before the feed's.
     pub(super) sources: &'a [String],
+    /// A file that is there, and what may lead from it to that of the release.
+    pub(super) patches: Option<(&'a Path, &'a [Patch])>,
     /// In bytes a second.
     pub(super) bandwidth: Option<u64>,
     /// While there is such a file, nothing is downloaded: what led to this download may not hold any more.
@@ -153,7 +157,7 @@ pub(super) async fn download(
     let usable = if etag.is_some() { offset.min(staged.length) } else { 0 };
     staged = staged.keep(usable).await?;
     staged.reserve(staging, offer.size)?;
-    let limit = SHORTEST_LIMIT + Duration::from_secs(offer.size / SLOWEST);
+    let limit = limit(offer.size);
     for source in places.sources {
         // A share whose server is away may never answer.
         match tokio::time::timeout(limit, from_source(places, source, offer, staging)).await {
@@ -163,9 +167,21 @@ pub(super) async fn download(
             Err(_) => tracing::warn!("{source} did not answer within {} seconds", limit.as_secs()),
         }
     }
+    // What has arrived of the whole file is not thrown away for a patch.
+    if staged.length == 0 {
+        staged = patched::fill(places, offer, staging, staged).await?;
+        if staged.length > 0 {
+            return staged.verify(offer);
+        }
+    }
     let fetching = from_network(places, &offer.url, offer, staged, etag, checkpoint);
     let fetched = tokio::time::timeout(limit, fetching).await;
     fetched.unwrap_or(Err(DownloadError::TooSlow { seconds: limit.as_secs() }))?.verify(offer)
+}
+
+/// How long a download may take.
+fn limit(size: u64) -> Duration {
+    SHORTEST_LIMIT + Duration::from_secs(size / SLOWEST)
 }
 
 /// Opens a download that is there already, and verifies it.

@@ -286,12 +286,16 @@ impl<'a> Run<'a> {
     ) -> Result<Verified, DownloadError> {
         let Online { job, http, feed, .. } = online;
         let stop = super::stop_file(self.paths);
+        let old = self.target.single_file();
+        let release = online.releases.iter().find(|release| release.artifact.digest() == offer.sha512);
+        let patches = release.map(|release| release.patches.as_slice());
         let places = Places {
             http,
             stop: &stop,
             feed,
             hosts: &job.hosts,
             sources: &job.sources,
+            patches: old.as_deref().zip(patches),
             bandwidth: job.kilobytes_per_second.map(|kilobytes| u64::from(kilobytes) * 1000),
         };
         let source = source(self.paths, self.system, job);

@@ -178,6 +178,16 @@ impl<'a> Target<'a> {
         }
     }
 
+    /// What may be the file that the version here was installed from: patches lead from it to a later one.
+    pub(super) fn single_file(&self) -> Option<PathBuf> {
+        match self {
+            // An `AppImage` is what it was. An archive is gone once it was unpacked, and an installer writes other files.
+            Self::Folder { paths, about } => Some(folder::program(paths, about)),
+            Self::Installer(_) => None,
+            Self::Agent(_) => std::env::current_exe().ok(),
+        }
+    }
+
     /// The app's program.
     pub(super) fn program(&self) -> PathBuf {
         match self {

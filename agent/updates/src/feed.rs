@@ -38,6 +38,8 @@ pub struct Release {
     pub salt: Option<String>,
     /// What to download.
     pub artifact: Artifact,
+    /// What leads to that from files that a device may have.
+    pub patches: Vec<Patch>,
     /// How its publisher keeps it from some devices.
     pub brakes: Brakes,
 }
@@ -60,6 +62,15 @@ pub struct Artifact {
     pub sha512: [u8; 64],
     /// In bytes.
     pub size: u64,
+}
+
+/// What leads from one file to another, as [`crate::patch`] makes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patch {
+    /// The SHA-512 of the file that it is for.
+    pub from: [u8; 64],
+    /// What to download.
+    pub artifact: Artifact,
 }
 
 impl Artifact {

@@ -11,6 +11,7 @@ pub mod feed;
 pub mod installed;
 pub mod journal;
 pub mod notices;
+pub mod patch;
 mod reason;
 mod ring;
 pub mod rollout;

@@ -161,9 +161,9 @@ fn tests(steps: &mut Steps, more: &[String]) -> anyhow::Result<()> {
 /// The scenarios that are run again on devices whose policy has `UpdateMode = "off"`.
 fn with_updates_off() -> String {
     // They are about updates, about other devices than those, or about the broker, which knows nothing of updates.
-    let others = "agent_update|callers|certified_provider|exports|external_provider|mac_package|packages|packages_agent_update|platforms|\
-                  providers|renewal|repo|session|setup|sign_in|signed_updates|token_formats|token_response|update.*|vault|watchdog.*|\
-                  windows.*";
+    let others = "agent_update.*|callers|certified_provider|exports|external_provider|mac_package|packages|packages_agent_update|patches|\
+                  platforms|providers|renewal|repo|session|setup|sign_in|signed_updates|token_formats|token_response|update.*|vault|\
+                  watchdog.*|windows.*";
     // They want no policy at all, or print all of it.
     let without_policy = [
         "frozen::ownership_record_of_an_earlier_version_decides_what_is_removed",

@@ -16,6 +16,7 @@ mod tools;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use steps::Steps;
@@ -63,7 +64,7 @@ enum Task {
         #[arg(long)]
         output: PathBuf,
     },
-    /// Feed foreign bytes to every reader of policy, beginning with `policy-schema/fuzz/seeds`, and to the broker's API.
+    /// Feed foreign bytes to every reader of policy, to what applies patches and verifies repositories, and to the broker's API.
     /// Needs a nightly compiler.
     Fuzz {
         /// How long to feed each, in seconds.
@@ -166,17 +167,21 @@ fn fuzz(seconds: u32) -> anyhow::Result<()> {
     let cargo_fuzz = tools::cargo_tool("cargo-fuzz")?;
     let cache = tools::cache()?.join("fuzz");
     let mut steps = Steps::new();
-    for reader in ["drop_in", "property_list", "registry", "registry_pol"] {
+    let policy =
+        ["drop_in", "property_list", "registry", "registry_pol"].map(|reader| ("policy-schema/fuzz", reader));
+    for (folder, reader) in
+        policy.into_iter().chain([("agent/updates/fuzz", "metadata"), ("agent/updates/fuzz", "patch")])
+    {
         steps.begin(&format!("{reader}, {seconds} seconds"));
         let corpus = cache.join("corpus").join(reader);
         fs_err::create_dir_all(&corpus)?;
-        // What it finds is left in policy-schema/fuzz/artifacts and named at the end of its output.
+        // What it finds is left in its folder `artifacts` and named at the end of its output.
         run(Command::new(&cargo_fuzz)
-            .args(["fuzz", "run", "--fuzz-dir", "policy-schema/fuzz", "--target-dir"])
+            .args(["fuzz", "run", "--fuzz-dir", folder, "--target-dir"])
             .arg(cache.join("target"))
             .arg(reader)
             .arg(corpus)
-            .arg(format!("policy-schema/fuzz/seeds/{reader}"))
+            .arg(format!("{folder}/seeds/{reader}"))
             .args(["--", "-max_len=65536", "-timeout=10"])
             .arg(format!("-max_total_time={seconds}"))
             .env("RUSTUP_TOOLCHAIN", "nightly"))?;
@@ -198,7 +203,9 @@ fn lab() -> anyhow::Result<()> {
 }
 
 fn bench(part: Option<String>) -> anyhow::Result<()> {
-    dist::release()?;
+    if part.as_deref() != Some("patch") {
+        dist::release()?;
+    }
     lab()?;
     tools::debian_packages(&[
         ("oidc-agent", "oidc-agent-cli"),
@@ -208,7 +215,40 @@ fn bench(part: Option<String>) -> anyhow::Result<()> {
     tools::debian_libraries(&["python3-venv", "faketime"])?;
     let python = tools::python_packages()?;
     let mut command = Command::new(tools::target_folder()?.join("release/bench"));
+    if part.as_deref() == Some("patch") {
+        tools::debian_packages(&[("time", "time"), ("xdelta3", "xdelta3"), ("zstd", "zstd")])?;
+        command.env("STEWARD_PAIRS", pairs()?);
+    }
     run(tools::without_proxies(command.args(part).env("STEWARD_PYTHON", python)))
+}
+
+/// Two consecutive versions of real programs, from npm: one in Go, one in Rust.
+fn pairs() -> anyhow::Result<PathBuf> {
+    let folder = tools::cache()?.join("pairs");
+    for (name, package, program, versions) in [
+        ("esbuild", "@esbuild/linux-x64", "bin/esbuild", ["0.28.1", "0.28.2"]),
+        ("biome", "@biomejs/cli-linux-x64", "biome", ["2.6.7", "2.6.8"]),
+    ] {
+        let pair = folder.join(name);
+        fs_err::create_dir_all(&pair)?;
+        for (file, version) in ["old", "new"].into_iter().zip(versions) {
+            let to = pair.join(file);
+            if to.exists() {
+                continue;
+            }
+            let unpacked = folder.join("unpacked");
+            drop(fs_err::remove_dir_all(&unpacked));
+            fs_err::create_dir_all(&unpacked)?;
+            let mut npm = Command::new("npm");
+            npm.args(["pack", "--silent", &format!("{package}@{version}"), "--pack-destination"]);
+            run(npm.arg(&unpacked))?;
+            let archive = fs_err::read_dir(&unpacked)?.next().context("npm has packed nothing")??.path();
+            run(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(&unpacked))?;
+            fs_err::rename(unpacked.join("package").join(program), to)?;
+            fs_err::remove_dir_all(&unpacked)?;
+        }
+    }
+    Ok(folder)
 }
 
 fn fleet(more: &[String]) -> anyhow::Result<()> {

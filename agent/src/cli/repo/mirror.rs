@@ -13,7 +13,8 @@ use updates::Release;
 use updates::feed::allows;
 use url::Url;
 
-use super::{AddArguments, Conditions, add};
+use super::Conditions;
+use super::add::{AddArguments, Added, add};
 use crate::app::descriptor::{self, System};
 use crate::cli::policy::preview;
 use crate::repo;
@@ -51,8 +52,8 @@ pub(in crate::cli) struct MirrorArguments {
     conditions: Conditions,
 }
 
-/// Takes a version. Gives its path; `None` if it is there already.
-pub(super) async fn mirror(paths: &Paths, arguments: MirrorArguments) -> anyhow::Result<Option<String>> {
+/// Takes a version. Gives what was added; `None` if it is there already.
+pub(super) async fn mirror(paths: &Paths, arguments: MirrorArguments) -> anyhow::Result<Option<Added>> {
     let MirrorArguments {
         folder,
         app,
@@ -119,6 +120,7 @@ pub(super) async fn mirror(paths: &Paths, arguments: MirrorArguments) -> anyhow:
         system: Some(on),
         architecture,
         minimum_system: release.brakes.minimum_system.clone(),
+        patches: repo::VERSIONS,
         conditions,
     };
     let added = add(&repository, &arguments);

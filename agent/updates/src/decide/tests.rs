@@ -24,6 +24,7 @@ pub(crate) fn release(version: &str) -> Release {
         channel: None,
         published: Some("2026-11-01T00:00:00Z".parse().unwrap()),
         salt: None,
+        patches: Vec::new(),
         artifact: Artifact {
             url: format!("https://a.example/{version}").parse().unwrap(),
             sha512: [u8::try_from(version.len()).unwrap(); 64],

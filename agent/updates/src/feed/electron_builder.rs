@@ -47,6 +47,7 @@ pub(super) fn parse(text: &str, base: &Url, wanted: &Wanted<'_>) -> Result<Feed,
         published: document.release_date.and_then(|date| date.parse().ok()),
         salt: None,
         artifact: artifact(&file.url, &file.sha512, file.size, base, wanted)?,
+        patches: Vec::new(),
         brakes: Brakes {
             staging: document.staging_percentage.as_ref().map(percent),
             minimum_system: document.minimum_system_version.as_ref().map(minimum),

@@ -100,6 +100,7 @@ pub(super) fn parse(text: &str, base: &Url, wanted: &Wanted<'_>) -> Result<Feed,
             published: entry.published.and_then(|date| date.parse().ok()),
             salt: entry.rollout_salt,
             artifact: artifact(&file.url, &file.sha512, file.size, base, wanted)?,
+            patches: Vec::new(),
             brakes: Brakes {
                 staging: entry.rollout_percent.as_ref().map(percent),
                 minimum_system: entry.minimum_system_version.as_ref().map(minimum),

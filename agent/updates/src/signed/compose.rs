@@ -2,7 +2,7 @@
 //! may run. Only what both name with the same path, length and hashes becomes a release.
 //!
 //! Both speak of an app in the member `custom.steward` of a target. Image: `app`, `version`, `system`, `architecture`,
-//! `minimumSystemVersion`; director: `channel`, `published`, `rolloutPermyriad`, `salt`, `withdrawn`. Whoever has stolen the director's
+//! `minimumSystemVersion`, `patches` (each with the SHA-512 `from` of the file that it is for, and its `path`); director: `channel`, `published`, `rolloutPermyriad`, `salt`, `withdrawn`. Whoever has stolen the director's
 //! keys can therefore choose among authentic releases, but give none another name. The path of a target begins with the name of its app, so
 //! that a role to which paths are delegated speaks for no other app.
 
@@ -18,15 +18,17 @@ use sigstore_tuf::TargetFile;
 use url::Url;
 
 use super::{Client, SignedError};
-use crate::Release;
 use crate::feed::{
-    Artifact, Brakes, Feed, MAXIMUM_ARTIFACT, Wanted, brakes_among, minimum, parse_version, shortened,
+    Artifact, Brakes, Feed, MAXIMUM_ARTIFACT, Patch, Wanted, brakes_among, minimum, parse_version, shortened,
 };
+use crate::{Release, patch};
 
 /// The member of the image repository's own list with the oldest version of each app that may be installed: `{"lab-notes": "1.4.0"}`.
 pub const MINIMUM: &str = "x-steward-minimum";
 /// The member of the director's own list with the downgrades of each app: `{"lab-notes": ["2.2.0 to 2.1.0"]}`.
 pub const DOWNGRADES: &str = "x-steward-downgrades";
+/// A release has at most so many patches.
+const MAXIMUM_PATCHES: usize = 10;
 /// More targets than this a director does not name.
 const MAXIMUM_TARGETS: usize = 2000;
 
@@ -39,8 +41,17 @@ struct Identity {
     system: Option<String>,
     architecture: Option<String>,
     minimum_system_version: Option<Value>,
+    #[serde(default)]
+    patches: Option<Value>,
     #[serde(flatten)]
     others: BTreeMap<String, Value>,
+}
+
+/// A patch, as the image repository names it with the release.
+#[derive(Deserialize)]
+struct PatchName {
+    from: String,
+    path: String,
 }
 
 /// Which devices may have it, as the director says.
@@ -143,8 +154,9 @@ pub async fn compose(
         };
         let both = Both { path: &path, authentic: &authentic, directed: &directed };
         match both.release((image, base), app, wanted, minimum.as_ref()) {
-            Ok(Some((release, others))) => {
+            Ok(Some(Taken { mut release, unknown: others, patches })) => {
                 unknown.extend(others);
+                release.patches = named_patches(image, base, (app, authentic.length), &patches, now).await?;
                 found
                     .entry((release.version.clone(), wanted.place(&path)))
                     .or_default()
@@ -172,12 +184,49 @@ pub async fn compose(
     Ok(composed)
 }
 
+/// What leads to a file from earlier ones. Only the image repository names patches: what comes out of one has the hash that both name. One
+/// that cannot be used is left out.
+async fn named_patches(
+    image: &mut Client,
+    base: &Url,
+    (app, whole): (&str, u64),
+    named: &Value,
+    now: Timestamp,
+) -> Result<Vec<Patch>, SignedError> {
+    let named = named.as_array().into_iter().flatten().take(MAXIMUM_PATCHES).filter_map(read);
+    let mut patches = Vec::new();
+    for PatchName { from, path } in named {
+        if path.split_once('/').is_none_or(|(first, _)| first != app) {
+            continue;
+        }
+        let Some(target) = image.target(&path, now).await? else { continue };
+        let size = target.length;
+        let sha512 = target.hashes.get("sha512").and_then(|text| crate::feed::hash(text));
+        if let (Some(from), Some(sha512), Ok(url)) =
+            (crate::feed::hash(&from), sha512, url(&path, &target, image, base))
+            && patch::is_worth(size, whole)
+        {
+            patches.push(Patch { from, artifact: Artifact { url, sha512, size } });
+        }
+    }
+    Ok(patches)
+}
+
 fn refused(path: &str, refusal: &Refusal) -> String {
     format!("{}: {refusal}", shortened(path))
 }
 
 fn read<T: DeserializeOwned>(value: &Value) -> Option<T> {
     T::deserialize(value).ok()
+}
+
+/// A release, with what the repositories say besides.
+struct Taken {
+    release: Release,
+    /// Members of the director's that are not known here.
+    unknown: Vec<String>,
+    /// As the image repository names them.
+    patches: Value,
 }
 
 /// What both repositories say of a target.
@@ -188,14 +237,14 @@ struct Both<'a> {
 }
 
 impl Both<'_> {
-    /// The release, and members of the director's that are not known here; `None` if it is of another app or for other devices.
+    /// The release; `None` if it is of another app or for other devices.
     fn release(
         &self,
         (image, base): (&Client, &Url),
         app: &str,
         wanted: &Wanted<'_>,
         minimum_version: Option<&Version>,
-    ) -> Result<Option<(Release, Vec<String>)>, Refusal> {
+    ) -> Result<Option<Taken>, Refusal> {
         let Self { path, authentic, directed } = *self;
         let of_steward = |target: &TargetFile| target.custom.as_ref()?.get("steward").cloned();
         let identity: Identity =
@@ -233,43 +282,46 @@ impl Both<'_> {
         if size == 0 || size > MAXIMUM_ARTIFACT {
             return Err(Refusal::Size(size));
         }
-        let artifact = Artifact { url: self.url(image, base)?, sha512: sha512.ok_or(Refusal::Hash)?, size };
+        let artifact =
+            Artifact { url: url(path, authentic, image, base)?, sha512: sha512.ok_or(Refusal::Hash)?, size };
         let release = Release {
             version,
             channel: conditions.channel.map(|channel| shortened(&channel)),
             published: conditions.published,
             salt: conditions.salt,
             artifact,
+            patches: Vec::new(),
             brakes: Brakes {
                 // A share of more than all is a mistake, and mistakes widen nothing.
                 staging: conditions.rollout_permyriad.map(|share| if share > 10_000 { 0 } else { share }),
                 minimum_system: identity.minimum_system_version.as_ref().map(minimum),
             },
         };
-        Ok(Some((release, conditions.others.into_keys().collect())))
+        let unknown = conditions.others.into_keys().collect();
+        Ok(Some(Taken { release, unknown, patches: identity.patches.unwrap_or_default() }))
     }
+}
 
-    /// Where its file is: with its hash before its name, if the repository does that (TUF 6.2.1).
-    fn url(&self, image: &Client, base: &Url) -> Result<Url, Refusal> {
-        let names: Vec<&str> = self.path.split('/').collect();
-        let is_name = |name: &&str| {
-            !matches!(*name, "" | "." | "..")
-                && !name.contains(|letter: char| letter == '\\' || letter.is_control())
-        };
-        let (last, folders) = names.split_last().ok_or(Refusal::Path)?;
-        if !names.iter().all(is_name) {
-            return Err(Refusal::Path);
-        }
-        let hash = ["sha256", "sha512"].into_iter().find_map(|name| self.authentic.hashes.get(name));
-        let last = match hash.filter(|_| image.has_consistent_snapshots()) {
-            Some(hash) if hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => format!("{hash}.{last}"),
-            Some(_) => return Err(Refusal::Hash),
-            None => (*last).to_owned(),
-        };
-        let mut url = base.clone();
-        let mut path = url.path_segments_mut().map_err(|()| Refusal::Path)?;
-        path.pop_if_empty().push("targets").extend(folders).push(&last);
-        drop(path);
-        Ok(url)
+/// Where the file of a target is: with its hash before its name, if the repository does that (TUF 6.2.1).
+fn url(path: &str, target: &TargetFile, image: &Client, base: &Url) -> Result<Url, Refusal> {
+    let names: Vec<&str> = path.split('/').collect();
+    let is_name = |name: &&str| {
+        !matches!(*name, "" | "." | "..")
+            && !name.contains(|letter: char| letter == '\\' || letter.is_control())
+    };
+    let (last, folders) = names.split_last().ok_or(Refusal::Path)?;
+    if !names.iter().all(is_name) {
+        return Err(Refusal::Path);
     }
+    let hash = ["sha256", "sha512"].into_iter().find_map(|name| target.hashes.get(name));
+    let last = match hash.filter(|_| image.has_consistent_snapshots()) {
+        Some(hash) if hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => format!("{hash}.{last}"),
+        Some(_) => return Err(Refusal::Hash),
+        None => (*last).to_owned(),
+    };
+    let mut url = base.clone();
+    let mut path = url.path_segments_mut().map_err(|()| Refusal::Path)?;
+    path.pop_if_empty().push("targets").extend(folders).push(&last);
+    drop(path);
+    Ok(url)
 }

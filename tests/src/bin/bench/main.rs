@@ -45,6 +45,7 @@ use tokio::time::Instant;
 mod day;
 mod oidc_agent;
 mod order;
+mod patch;
 mod start;
 mod update;
 
@@ -61,9 +62,14 @@ fn main() -> anyhow::Result<()> {
         ["health"] => runtime.block_on(day::print()),
         ["oidc-agent"] => runtime.block_on(measure(false)),
         ["order"] => runtime.block_on(order::print()),
+        ["patch"] => runtime.block_on(patch::print()),
+        ["make-patch", old, new, sent] => patch::make(old, new, sent),
+        ["apply-patch", old, sent, like, made] => patch::apply(old, sent, like, made),
         ["update"] => runtime.block_on(update::print()),
         ["floor", folder] => runtime.block_on(floor_process(Path::new(folder))),
-        _ => anyhow::bail!("nothing; `health`, `oidc-agent` or `update` for that alone; or `order`"),
+        _ => {
+            anyhow::bail!("nothing; `health`, `oidc-agent` or `update` for that alone; or `order` or `patch`")
+        }
     }
 }
 
