@@ -142,7 +142,8 @@ async fn full_disk_at_every_write_of_an_agent_update_leaves_a_version_that_runs(
         })
         .await;
         failed += usize::from(told.contains("No space left on device"));
-        assert!(Path::new(&format!("/proc/{}", agent.id())).exists(), "{call} {when}: {told}");
+        let state = fs_err::read_to_string(format!("/proc/{}/stat", agent.id())).unwrap_or_default();
+        assert!(state.contains(") ") && !state.contains(") Z"), "{call} {when}: {state} {told}");
         full.remove().await.unwrap();
         fleet.look_again();
         until("the new version once there is room", async || {

@@ -1,6 +1,8 @@
 //! Patches: a device that has an earlier version downloads what has changed, and the whole file wherever that does not work.
 #![expect(clippy::unwrap_used, reason = "everything here is a test or a part of one")]
 
+use std::path::Path;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use e2e::crash_point::CrashPoint;
@@ -55,7 +57,12 @@ impl Fixture {
     /// The files that were requested since, without the hashes before their names.
     fn requested(&self, since: usize) -> Vec<String> {
         let requests = self.publisher.server.requests().split_off(since);
-        let name = |name: &str| name.rsplit('/').next()?.split_once('.').map(|(_, name)| name.to_owned());
+        let name = |name: &str| {
+            let (_, name) = name.rsplit('/').next()?.split_once('.')?;
+            // Before the ending of a patch is a part of a hash.
+            let patch = name.strip_suffix(".patch").and_then(|patch| patch.rsplit_once('-'));
+            Some(patch.map_or(name, |(patch, _)| patch).to_owned())
+        };
         requests.iter().filter_map(|request| name(&request.name)).collect()
     }
 
@@ -72,10 +79,10 @@ impl Fixture {
         self.requested(since)
     }
 
-    /// Changes the file of a target on the server.
-    fn replace(&self, ending: &str, change: impl Fn(Vec<u8>) -> Vec<u8>) {
+    /// Changes the file of a patch on the server.
+    fn replace(&self, patch: &str, change: impl Fn(Vec<u8>) -> Vec<u8>) {
         let files = self.publisher.server.files();
-        let (name, bytes) = files.into_iter().find(|(name, _)| name.ends_with(ending)).unwrap();
+        let (name, bytes) = files.into_iter().find(|(name, _)| name.contains(patch)).unwrap();
         self.publisher.server.put(&name, change(bytes));
     }
 }
@@ -85,7 +92,23 @@ async fn device_downloads_what_has_changed_since_any_of_the_last_versions() {
     let fixture = Fixture::new().await;
     let printed = fixture.publish("1.1.0", &[]).await;
     assert!(printed.contains("\nA patch from 1.0.0 has "), "{printed}");
-    assert_eq!(fixture.update_to("1.1.0").await, ["lab-notes-1.1.0.AppImage.from-1.0.0.patch"]);
+    assert_eq!(fixture.update_to("1.1.0").await, ["lab-notes-1.1.0.AppImage.from-1.0.0"]);
+
+    // Two files of one version, and whoever was interrupted between the two lists and does it again.
+    let archive = fixture.publisher.archive("1.1.5");
+    let arguments = ["add", &archive, "--app", "lab-notes", "--version", "1.1.5"];
+    fixture.publisher.repo(&arguments).await;
+    let director = fixture.publisher.folder.join("public/director");
+    let kept = fixture.publisher.device.path("kept");
+    let copy = async |from: &Path, to: &Path| {
+        let done = Command::new("cp").args(["-rT"]).arg(from).arg(to).status().await;
+        assert!(done.unwrap().success());
+    };
+    copy(&director, &kept).await;
+    fixture.publish("1.1.5", &[]).await;
+    fs_err::remove_dir_all(&director).unwrap();
+    copy(&kept, &director).await;
+    fixture.publish("1.1.5", &[]).await;
 
     // Two versions at once, and what administrators see of it.
     fixture.publish("1.2.0", &["--patches", "1"]).await;
@@ -93,9 +116,9 @@ async fn device_downloads_what_has_changed_since_any_of_the_last_versions() {
     let printed: Value = serde_json::from_str(&printed).unwrap();
     let patches = printed["patches"].as_array().unwrap();
     let from: Vec<&str> = patches.iter().map(|patch| patch["from"].as_str().unwrap()).collect();
-    assert_eq!(from, ["1.2.0", "1.1.0", "1.0.0"]);
+    assert_eq!(from, ["1.2.0", "1.1.5", "1.1.0", "1.0.0"]);
     assert!(patches.iter().all(|patch| patch["size"].as_u64().unwrap() < 100_000), "{printed}");
-    assert_eq!(fixture.update_to("1.3.0").await, ["lab-notes-1.3.0.AppImage.from-1.1.0.patch"]);
+    assert_eq!(fixture.update_to("1.3.0").await, ["lab-notes-1.3.0.AppImage.from-1.1.0"]);
     assert!(fixture.publisher.repo(&["verify"]).await.contains("as a device expects"));
     let log = fixture.agent.log();
     assert!(log.contains("was made from a patch of"), "{log}");
@@ -105,10 +128,10 @@ async fn device_downloads_what_has_changed_since_any_of_the_last_versions() {
 async fn whole_file_is_downloaded_where_a_patch_does_not_help() {
     let fixture = Fixture::new().await;
     let whole = |version: &str| format!("lab-notes-{version}.AppImage");
-    let patch = |version: &str, from: &str| format!("lab-notes-{version}.AppImage.from-{from}.patch");
+    let patch = |version: &str, from: &str| format!("lab-notes-{version}.AppImage.from-{from}");
 
     fixture.publish("1.1.0", &[]).await;
-    fixture.replace("from-1.0.0.patch", |mut bytes| {
+    fixture.replace("from-1.0.0-", |mut bytes| {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         bytes
@@ -116,12 +139,12 @@ async fn whole_file_is_downloaded_where_a_patch_does_not_help() {
     assert_eq!(fixture.update_to("1.1.0").await, [patch("1.1.0", "1.0.0"), whole("1.1.0")]);
 
     fixture.publish("1.2.0", &[]).await;
-    fixture.replace("1.2.0.AppImage.from-1.1.0.patch", |bytes| bytes[..100].to_vec());
+    fixture.replace("1.2.0.AppImage.from-1.1.0-", |bytes| bytes[..100].to_vec());
     assert_eq!(fixture.update_to("1.2.0").await, [patch("1.2.0", "1.1.0"), whole("1.2.0")]);
 
     // Endless, and not what was promised.
     fixture.publish("1.3.0", &[]).await;
-    fixture.replace("1.3.0.AppImage.from-1.2.0.patch", |bytes| [bytes, vec![0; 9_000_000]].concat());
+    fixture.replace("1.3.0.AppImage.from-1.2.0-", |bytes| [bytes, vec![0; 9_000_000]].concat());
     assert_eq!(fixture.update_to("1.3.0").await, [patch("1.3.0", "1.2.0"), whole("1.3.0")]);
 
     // Somebody has changed the file that it would lead from: it is not even downloaded.
@@ -142,7 +165,7 @@ async fn no_patch_is_made_where_none_can_help() {
     let (publisher, _) = Publisher::new(Device::new(), &[]).await;
     publisher.add("1.0.0", &[]).await;
     let printed = publisher.add("1.1.0", &[]).await;
-    assert!(printed.contains("no patches: the file is compressed"), "{printed}");
+    assert!(!printed.contains("patch"), "{printed}");
 
     let file = publisher.device.path("tool.AppImage");
     let add = async |version: &str, content: &str, architecture: &str| {
@@ -156,6 +179,11 @@ async fn no_patch_is_made_where_none_can_help() {
     assert!(!printed.contains("patch"), "{printed}");
     let printed = add("2.2.0", &text("twelve"), "x86_64").await;
     assert!(printed.contains("A patch from 2.0.0"), "{printed}");
+    let noise = (0..40_000_u32).flat_map(|number| digest(&SHA512, &number.to_le_bytes()).as_ref().to_vec());
+    fs_err::write(&file, noise.collect::<Vec<u8>>()).unwrap();
+    let arguments = ["add", &file.display().to_string(), "--app", "lab-notes", "--version", "2.3.0"];
+    let printed = publisher.repo(&[&arguments[..], &["--architecture", "x86_64"]].concat()).await;
+    assert!(printed.contains("No patches were made: the file is compressed"), "{printed}");
     // An older version after a newer one.
     let printed = add("2.1.5", &text("thirteen"), "x86_64").await;
     assert!(printed.contains("A patch from 2.0.0") && !printed.contains("2.2.0"), "{printed}");
@@ -163,7 +191,7 @@ async fn no_patch_is_made_where_none_can_help() {
 
 /// Killed, or without room, wherever the patch or what it makes is written: the old version works, and the next run goes on.
 #[tokio::test]
-async fn patch_that_is_cut_off_leaves_the_old_version_and_is_applied_later() {
+async fn patch_that_is_cut_off_leaves_the_old_version_until_the_new_one_is_whole() {
     let mut fixture = Fixture::new().await;
     let staging = fixture.publisher.device.path("var/lib/steward/private/downloads/lab-notes");
     let (mut cut_off, mut number) = (0, 0);
@@ -199,6 +227,7 @@ async fn patch_that_is_cut_off_leaves_the_old_version_and_is_applied_later() {
                 assert!(fs_err::read(fixture.program()).unwrap() == before, "{what}");
             }
             if error.is_none() && ended {
+                fixture.agent.wait_for_exit().await;
                 let restarted = fixture.publisher.device.start_agent().await;
                 drop(std::mem::replace(&mut fixture.agent, restarted));
             }
@@ -206,4 +235,38 @@ async fn patch_that_is_cut_off_leaves_the_old_version_and_is_applied_later() {
         }
     }
     assert!(cut_off >= 10, "only {cut_off} were cut off: are these the right files?");
+}
+
+/// Each device reads the whole list, so it does not grow with every version that there ever was.
+#[tokio::test]
+async fn patches_to_old_versions_leave_the_list() {
+    let (publisher, _) = Publisher::new(Device::new(), &[]).await;
+    let file = publisher.device.path("tool.AppImage");
+    for version in 1..9 {
+        let text =
+            (0..5000).map(|line| format!("{line} in version {version}\n")).collect::<Vec<_>>().concat();
+        fs_err::write(&file, text).unwrap();
+        let version = format!("{version}.0.0");
+        let file = file.display().to_string();
+        publisher.repo(&["add", &file, "--app", "lab-notes", "--version", &version, "--patches", "2"]).await;
+    }
+    let lists = fs_err::read_dir(publisher.folder.join("public/image")).unwrap().flatten();
+    let lists =
+        lists.map(|entry| entry.path()).filter(|path| path.display().to_string().ends_with(".targets.json"));
+    let number = |path: &std::path::PathBuf| {
+        path.file_name().unwrap().to_string_lossy().split_once('.').unwrap().0.parse::<u64>().unwrap()
+    };
+    let newest = lists.max_by_key(number).unwrap();
+    let list: Value = serde_json::from_slice(&fs_err::read(newest).unwrap()).unwrap();
+    let targets = list["signed"]["targets"].as_object().unwrap();
+    let of = |version: &str| {
+        let named =
+            targets[&format!("lab-notes/{version}/tool.AppImage")]["custom"]["steward"]["patches"].as_array();
+        let placed = targets
+            .keys()
+            .filter(|path| path.starts_with(&format!("lab-notes/{version}/")) && path.contains(".from-"));
+        (named.map_or(0, Vec::len), placed.count())
+    };
+    assert_eq!(["2.0.0", "3.0.0", "4.0.0", "8.0.0"].map(of), [(0, 0), (0, 0), (2, 2), (2, 2)]);
+    assert!(publisher.repo(&["verify"]).await.contains("as a device expects"));
 }

@@ -434,3 +434,23 @@ async fn release_in_several_formats_is_one_release() {
     fixture.publish(json!({ "version": "1.3.0", "path": "lab-notes/again/lab-notes-1.3.0.tar.gz" })).await;
     fixture.stays_at("1.1.0", "two files", Code::UpdateFeedUntrusted, "another file of version 1.3.0").await;
 }
+
+/// What a repository says of patches may be anything: a release is a release without them as well.
+#[tokio::test]
+async fn patches_that_cannot_be_used_keep_no_release_away() {
+    let fixture = signed_device().await;
+    let hash = "ab".repeat(64);
+    let named = json!([
+        5,
+        { "from": "no hash", "path": "lab-notes/1.0.0/lab-notes-1.0.0.tar.gz" },
+        { "from": hash, "path": "lab-notes/gone" },
+        { "from": hash, "path": "other-app/1.0.0/file" },
+        { "from": hash, "path": "" },
+        { "from": hash, "path": "lab-notes/1.0.0/lab-notes-1.0.0.tar.gz", "more": 1 },
+    ]);
+    for (version, patches) in [("1.1.0", named), ("1.2.0", json!("none")), ("1.3.0", json!(vec![7; 9000]))] {
+        fixture.publish(json!({ "version": version, "identity": { "patches": patches } })).await;
+        let printed = fixture.update().await;
+        assert_eq!(fixture.installed().as_deref(), Some(version), "{printed}");
+    }
+}

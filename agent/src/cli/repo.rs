@@ -192,7 +192,7 @@ pub(super) async fn repo(paths: &Paths, verb: Verb, json: bool) -> anyhow::Resul
             made(&repository, &folder, json)?;
         }
         Verb::Add(arguments) => {
-            let added = add(&Repository::open_alone(&arguments.folder)?, &arguments)?;
+            let added = add(&alone(&arguments.folder)?, &arguments)?;
             done(json, &added.document(), &added.to_string())?;
         }
         Verb::Target(arguments) => {
@@ -201,25 +201,27 @@ pub(super) async fn repo(paths: &Paths, verb: Verb, json: bool) -> anyhow::Resul
         }
         Verb::Mirror(arguments) => match Box::pin(mirror::mirror(paths, arguments)).await? {
             Some(added) => done(json, &added.document(), &added.to_string())?,
-            None => done(json, &json!({ "added": null }), "It is there already.")?,
+            None => {
+                done(json, &json!({ "added": null, "patches": [], "notes": [] }), "It is there already.")?;
+            }
         },
         Verb::Publish { folder, to } => {
-            let count = Repository::open_alone(&folder)?.copy_to(&to)?;
+            let count = alone(&folder)?.copy_to(&to)?;
             let text = format!("Copied {} to {}.", counted(count, "file"), to.display());
             done(json, &json!({ "copied": count }), &text)?;
         }
         Verb::Bundle { folder, file } => {
-            let count = Repository::open_alone(&folder)?.bundle(&file)?;
+            let count = alone(&folder)?.bundle(&file)?;
             let text = format!("{} has {}.", file.display(), counted(count, "file"));
             done(json, &json!({ "files": count }), &text)?;
         }
         Verb::ReplaceKey { folder, name, signer } => {
-            Repository::open_alone(&folder)?.replace_key(&name, signer.as_deref(), &passphrase()?)?;
+            alone(&folder)?.replace_key(&name, signer.as_deref(), &passphrase()?)?;
             let text = "Replaced and signed again. Publish it now: until a device has seen it, it accepts the old key.";
             done(json, &json!({ "replaced": name }), text)?;
         }
         Verb::Renew { folder, all: true, .. } => {
-            Repository::open_alone(&folder)?.renew_all(&passphrase()?)?;
+            alone(&folder)?.renew_all(&passphrase()?)?;
             done(
                 json,
                 &json!({ "renewed": ["root", "targets", "snapshot", "timestamp"] }),
@@ -231,7 +233,7 @@ pub(super) async fn repo(paths: &Paths, verb: Verb, json: bool) -> anyhow::Resul
             done(json, &json!({ "units": units }), &units)?;
         }
         Verb::Renew { folder, units: false, .. } => {
-            Repository::open_alone(&folder)?.renew(&passphrase()?)?;
+            alone(&folder)?.renew(&passphrase()?)?;
             done(json, &json!({ "renewed": ["snapshot", "timestamp"] }), "Signed again.")?;
         }
         Verb::Status { folder } => return status(&Repository::open(&folder)?, json),
@@ -249,6 +251,12 @@ pub(super) async fn repo(paths: &Paths, verb: Verb, json: bool) -> anyhow::Resul
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Opens a repository, to change or to copy it.
+fn alone(folder: &Path) -> anyhow::Result<Repository> {
+    let waits = || err!("steward: waiting for another `steward repo` in {}", folder.display());
+    Repository::open_alone(folder, waits)
 }
 
 /// Prints what was done.
@@ -289,7 +297,7 @@ fn target(arguments: &TargetArguments) -> anyhow::Result<()> {
         "nothing is to be changed; see `steward repo target --help`"
     );
     ensure!(!changes || version.is_some(), "say which version with --version");
-    let repository = Repository::open_alone(folder)?;
+    let repository = alone(folder)?;
     let items = downgrade.iter().filter(|item| !item.is_empty());
     let downgrades = items.map(|item| item.parse()).collect::<Result<Vec<Downgrade>, _>>()?;
     let is_of_app = |path: &String| path.split_once('/').is_some_and(|(first, _)| first == app);

@@ -30,7 +30,7 @@ use updates::signed::publish::{self as metadata, File, RoleKeys, Signer};
 use keys::{Key, Keys, SigningCommand};
 
 pub(crate) use mirror::verify;
-pub(crate) use patches::{Placed, VERSIONS};
+pub(crate) use patches::{Placed, VERSIONS, drop_old};
 
 /// For how many days what is signed is valid.
 const ROOT: i64 = 365;
@@ -40,7 +40,7 @@ const TIMESTAMP: i64 = 14;
 /// How much of a file is read at once, in bytes.
 const PIECE: usize = 256 * 1024;
 /// How long to wait for another `steward repo` in the same folder, and how often to look.
-const LONGEST_WAIT: Duration = Duration::from_mins(1);
+const LONGEST_WAIT: Duration = Duration::from_mins(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Clocks of two machines may differ by so much.
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
@@ -111,17 +111,23 @@ impl Repository {
         Ok(repository)
     }
 
-    /// Opens one, to change or to copy it: nobody else does meanwhile.
-    pub(crate) fn open_alone(folder: &Path) -> anyhow::Result<Self> {
+    /// Opens one, to change or to copy it: nobody else does meanwhile. `waits`: called once, if somebody else does that now.
+    pub(crate) fn open_alone(folder: &Path, waits: impl FnOnce()) -> anyhow::Result<Self> {
         let mut repository = Self::open(folder)?;
         let deadline = clock::monotonic() + LONGEST_WAIT;
+        let mut waits = Some(waits);
         repository.lock = loop {
             match Lock::only_one(&folder.join(".lock"), Access::Public) {
                 Ok(lock) => break lock,
                 Err(held) if clock::monotonic() > deadline => {
                     return Err(held).context("another `steward repo` works there");
                 }
-                Err(_) => std::thread::sleep(LOOK_AGAIN),
+                Err(_) => {
+                    if let Some(waits) = waits.take() {
+                        waits();
+                    }
+                    std::thread::sleep(LOOK_AGAIN);
+                }
             }
         };
         Ok(repository)

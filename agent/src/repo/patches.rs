@@ -1,8 +1,9 @@
 //! Patches from the last versions of an app to a new one: files beside those of the releases, named by the image repository alone.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use platform::file;
 use policy_schema::counted;
 use semver::Version;
 use serde_json::{Map, Value, json};
@@ -12,7 +13,8 @@ use updates::signed::publish;
 use super::{List, Part, Repository};
 
 /// So many versions back.
-pub(crate) const VERSIONS: usize = 5;
+pub(crate) const VERSIONS: u8 = 5;
+const TOO_LARGE: &str = "No patches were made: the file is too large.";
 
 /// A patch that is in its place.
 pub(crate) struct Placed {
@@ -34,63 +36,70 @@ impl Repository {
         list: &List,
         (path, target): (&str, &Value),
         identity: &Map<String, Value>,
-        most: usize,
+        most: u8,
     ) -> anyhow::Result<(Vec<Placed>, Vec<String>)> {
-        let (mut placed, mut told) = (Vec::new(), Vec::new());
-        let mut olds = earlier(list, identity);
-        olds.truncate(most);
+        let (mut placed, mut notes) = (Vec::new(), Vec::new());
+        let olds = earlier(list, path, identity, most);
         let whole = size(target);
-        if olds.is_empty() || whole > patch::MAXIMUM_MADE {
-            return Ok((placed, told));
+        if olds.is_empty() {
+            return Ok((placed, notes));
+        }
+        if whole > patch::MAXIMUM_MADE {
+            notes.push(TOO_LARGE.to_owned());
+            return Ok((placed, notes));
         }
         let new = fs_err::read(self.file(path, target)?)?;
         if patch::is_compressed(&new) {
-            told.push("no patches: the file is compressed, so they would be as large as the file".to_owned());
-            return Ok((placed, told));
+            notes.push(
+                "No patches were made: the file is compressed, and they would save nothing.".to_owned(),
+            );
+            return Ok((placed, notes));
         }
         for (from, old_path, old_target) in olds {
             let made = if size(old_target) > patch::MAXIMUM_MADE {
-                Err(anyhow::anyhow!("that is too large"))
+                Err(anyhow::anyhow!("that file is too large"))
             } else {
                 let old = self.file(old_path, old_target).and_then(|old| Ok(fs_err::read(old)?));
                 old.and_then(|old| Ok(patch::make(&old, &new)?))
             };
-            let bytes = match made {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    told.push(format!("no patch from {from}: {error:#}"));
-                    continue;
-                }
-            };
-            let size = u64::try_from(bytes.len())?;
-            if !patch::is_worth(size, whole) {
-                told.push(format!("no patch from {from}: it would have {}", counted(bytes.len(), "byte")));
-                continue;
+            let made = made.and_then(|bytes| {
+                let length = bytes.len();
+                anyhow::ensure!(
+                    patch::is_worth(u64::try_from(length)?, whole),
+                    "it would have {}, which saves too little",
+                    counted(length, "byte")
+                );
+                self.place_patch((path, identity), &from, old_target, &bytes)
+            });
+            match made {
+                Ok(made) => placed.push(made),
+                Err(error) => notes.push(format!("No patch was made from {from}: {error:#}.")),
             }
-            placed.push(self.place_patch((path, identity), from, old_target, &bytes)?);
         }
-        Ok((placed, told))
+        Ok((placed, notes))
     }
 
     fn place_patch(
         &self,
         (path, identity): (&str, &Map<String, Value>),
-        from: Version,
+        from: &Version,
         old: &Value,
         bytes: &[u8],
     ) -> anyhow::Result<Placed> {
-        let path = format!("{path}.from-{from}.patch");
+        let old = old.get("hashes").and_then(|hashes| hashes.get("sha512")?.as_str());
+        let old = old.context("there is no SHA-512 of the old file")?;
+        // Of one version there may be several files.
+        let path = format!("{path}.from-{from}-{}.patch", old.get(..8).unwrap_or(old));
         let beside = self.folder.join(".patch");
-        fs_err::write(&beside, bytes)?;
-        let placed = self.place(&beside, &path);
-        fs_err::remove_file(&beside)?;
+        let placed =
+            fs_err::write(&beside, bytes).map_err(Into::into).and_then(|()| self.place(&beside, &path));
+        file::remove(&beside)?;
         let (size, hashes) = placed?;
         // Without `app`: nobody takes it for a release.
         let custom = json!({ "patch": { "from": from, "to": identity.get("version") } });
         let target = publish::target(size, &hashes.sha256, &hashes.sha512, &custom);
-        let old = old.get("hashes").and_then(|hashes| hashes.get("sha512"));
-        let named = json!({ "from": old.context("there is no SHA-512 of the old file")?, "path": path });
-        Ok(Placed { from, size, target: (path, target), named })
+        let named = json!({ "from": old, "path": path });
+        Ok(Placed { from: from.clone(), size, target: (path, target), named })
     }
 
     /// Where the file of a target is.
@@ -102,20 +111,54 @@ impl Repository {
     }
 }
 
-/// The versions before one for the same devices, the newest first.
-fn earlier<'l>(list: &'l List, identity: &Map<String, Value>) -> Vec<(Version, &'l str, &'l Value)> {
-    let version_of =
-        |identity: &Map<String, Value>| identity.get("version")?.as_str()?.parse::<Version>().ok();
-    let Some(version) = version_of(identity) else { return Vec::new() };
-    let candidates = list.targets.iter().filter_map(|(path, target)| {
-        let old = target.get("custom")?.get("steward")?.as_object()?;
-        let is_same = |name: &str| old.get(name) == identity.get(name);
-        let same = ["app", "system", "architecture"].into_iter().all(is_same);
-        Some((version_of(old).filter(|old| same && *old < version)?, path.as_str(), target))
+/// A file of the list: its version, its path, and what the list says of it.
+type Listed<'l> = (Version, &'l str, &'l Value);
+
+/// The files of an app for the same devices and of the same kind, the newest version first.
+fn alike<'l>(list: &'l List, path: &str, identity: &Map<String, Value>) -> Vec<Listed<'l>> {
+    let ending = |path: &str| Path::new(path).extension().map(ToOwned::to_owned);
+    let alike = list.targets.iter().filter_map(|(other, target)| {
+        let said = target.get("custom")?.get("steward")?.as_object()?;
+        let is_same = |name: &str| said.get(name) == identity.get(name);
+        let same =
+            ["app", "system", "architecture"].into_iter().all(is_same) && ending(other) == ending(path);
+        Some((version_of(said).filter(|_| same)?, other.as_str(), target))
     });
-    let mut earlier: Vec<_> = candidates.collect();
-    earlier.sort_by(|one, other| other.0.cmp(&one.0));
-    earlier
+    let mut alike: Vec<_> = alike.collect();
+    alike.sort_by(|one, other| other.0.cmp(&one.0));
+    alike
+}
+
+/// Those of the last versions before one.
+fn earlier<'l>(list: &'l List, path: &str, identity: &Map<String, Value>, most: u8) -> Vec<Listed<'l>> {
+    let Some(version) = version_of(identity) else { return Vec::new() };
+    let mut files = alike(list, path, identity);
+    files.retain(|(old, ..)| *old < version);
+    let mut versions: Vec<Version> = files.iter().map(|(version, ..)| version.clone()).collect();
+    versions.dedup();
+    versions.truncate(most.into());
+    files.retain(|(version, ..)| versions.contains(version));
+    files
+}
+
+fn version_of(identity: &Map<String, Value>) -> Option<Version> {
+    identity.get("version")?.as_str()?.parse().ok()
+}
+
+/// Takes the patches to versions that are not among the last ones out of a list: each device reads all of it.
+pub(crate) fn drop_old(list: &mut List, path: &str, identity: &Map<String, Value>) {
+    let old = alike(list, path, identity).into_iter().skip(VERSIONS.into());
+    let old: Vec<String> = old.map(|(_, path, _)| path.to_owned()).collect();
+    for path in old {
+        let said =
+            list.targets.get_mut(&path).and_then(|target| target.get_mut("custom")?.get_mut("steward"));
+        let patches = said.and_then(|said| said.as_object_mut()?.remove("patches"));
+        for patch in patches.iter().filter_map(Value::as_array).flatten() {
+            if let Some(path) = patch.get("path").and_then(Value::as_str) {
+                list.targets.remove(path);
+            }
+        }
+    }
 }
 
 fn size(target: &Value) -> u64 {

@@ -36,7 +36,7 @@ impl Service {
             let sent = nudge.try_send(Event::PolicyHint(hint));
             tracing::debug!(
                 "policy may have changed ({hint:?}; {})",
-                if sent.is_ok() { "told" } else { "known" }
+                if sent.is_ok() { "queued" } else { "already queued" }
             );
         });
         watch.arm(&paths);

@@ -141,7 +141,7 @@ pub(super) async fn download(
     offer: &Offer,
     staging: &Path,
     part: (u64, Option<String>),
-    checkpoint: impl FnMut(u64, Option<String>) -> Result<(), JournalError>,
+    mut checkpoint: impl FnMut(u64, Option<String>) -> Result<(), JournalError>,
 ) -> Result<Verified, DownloadError> {
     let (offset, etag) = part;
     let mut staged = Staged::open(staging, offer)?;
@@ -155,7 +155,7 @@ pub(super) async fn download(
         staged.clear()?;
     }
     let usable = if etag.is_some() { offset.min(staged.length) } else { 0 };
-    staged = staged.keep(usable).await?;
+    staged = if usable == 0 { Staged::fresh(staging, offer)? } else { staged.keep(usable).await? };
     staged.reserve(staging, offer.size)?;
     let limit = limit(offer.size);
     for source in places.sources {
@@ -169,6 +169,7 @@ pub(super) async fn download(
     }
     // What has arrived of the whole file is not thrown away for a patch.
     if staged.length == 0 {
+        checkpoint(0, None)?;
         staged = patched::fill(places, offer, staging, staged).await?;
         if staged.length > 0 {
             return staged.verify(offer);
@@ -347,9 +348,19 @@ impl Staged {
     /// Opens the download of an offer, or creates an empty one.
     fn open(staging: &Path, offer: &Offer) -> Result<Self, DownloadError> {
         file::create_folder(staging, file::Access::Private).map_err(DownloadError::Create)?;
-        // Safe in a name, and another file has another one.
+        Self::at(&Self::path(staging, offer))
+    }
+
+    /// An empty download of an offer. What was there may still be written by a task that nobody waits for any more; it is another file.
+    fn fresh(staging: &Path, offer: &Offer) -> Result<Self, DownloadError> {
+        file::remove(&Self::path(staging, offer)).map_err(DownloadError::Create)?;
+        Self::open(staging, offer)
+    }
+
+    /// Safe in a name, and another file has another one.
+    fn path(staging: &Path, offer: &Offer) -> PathBuf {
         let name: String = offer.sha512.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
-        Self::at(&staging.join(name))
+        staging.join(name)
     }
 
     /// An empty file for what an administrator's source has, which is not mixed with what came from the feed.

@@ -254,6 +254,11 @@ fn seed() -> u16 {
     u16::from_le_bytes(random::bytes())
 }
 
+/// Whether a file is a program that is everything itself, and is installed as it is.
+pub(crate) fn is_one_program(name: &str) -> bool {
+    archive::Kind::of(name) == archive::Kind::Program
+}
+
 /// Whether a crash interrupted an installation.
 pub(crate) fn is_interrupted(paths: &Paths, app: &str) -> bool {
     journals::peek(paths, app).is_ok_and(|journal| journal.is_committed_to_finish())

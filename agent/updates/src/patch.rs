@@ -22,9 +22,9 @@ use zstd::{Decoder, Encoder};
 
 /// How a patch begins.
 pub const MAGIC: [u8; 16] = *b"steward patch 1\n";
-/// No patch is made for a larger file, in bytes: five times as much memory is needed for that.
-pub const MAXIMUM_MADE: u64 = 512 * 1024 * 1024;
-/// A patch that is not below this share of the new file, in percent, is not worth its while.
+/// No patch is made for a larger file, in bytes: seven times as much memory is needed for that.
+pub const MAXIMUM_MADE: u64 = 256 * 1024 * 1024;
+/// A patch that is not below this share of the new file, in percent, saves too little.
 const WORTH: u64 = 60;
 /// The largest window of a stream, as the power of two.
 const WINDOW: u32 = 22;
@@ -62,7 +62,7 @@ pub fn is_worth(patch: u64, new: u64) -> bool {
     patch < new / 100 * WORTH
 }
 
-/// Whether a file is compressed, by a piece from its middle: patches of such files are as large as they are.
+/// Whether a file is compressed, by a piece from its middle: patches of such files save nothing.
 #[must_use]
 pub fn is_compressed(file: &[u8]) -> bool {
     let middle = &file[file.len() / 2..];
@@ -71,7 +71,8 @@ pub fn is_compressed(file: &[u8]) -> bool {
     compressed > sample.len() / 100 * 97
 }
 
-/// Makes the patch from one file to another one. It takes seconds for each 10 MB, and memory of five times the old file.
+/// Makes the patch from one file to another one. It takes some seconds for each 10 MB, and memory of seven times the size
+/// of such a file.
 ///
 /// # Errors
 /// A file is too large, or the old one is empty.

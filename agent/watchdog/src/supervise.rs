@@ -194,7 +194,7 @@ impl Running<'_> {
         }
     }
 
-    /// A full disk says nothing about the version.
+    /// Saves that it works. Where that fails, as on a full disk, it is tried again: that says nothing about the version.
     fn keep_proof(&mut self) {
         self.keep_at = match change(self.paths, |versions| versions.proved(self.version)) {
             Ok(_) => {
@@ -202,7 +202,12 @@ impl Running<'_> {
                 None
             }
             Err(error) => {
-                tracing::warn!("that version {} of the agent works cannot be saved: {error}", self.version);
+                if self.keep_at.is_none() {
+                    tracing::warn!(
+                        "that version {} of the agent works cannot be saved: {error}",
+                        self.version
+                    );
+                }
                 Some(Instant::now() + KEEP_AGAIN)
             }
         };

@@ -66,29 +66,26 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// Tries again for a while what fails because another program has a file open.
 fn patiently<T>(what: &str, path: &Path, mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let begun = clock::monotonic();
-    // It may have been let go between the two calls.
-    let mut tried_once = false;
+    let mut was_closed = false;
     loop {
-        match act() {
-            // A folder that is read-only, or not the caller's, is refused with the same error: nobody waits for that.
-            Err(error)
-                if is_held(&error)
-                    && clock::monotonic().saturating_sub(begun) < PATIENCE
-                    && (is_open_elsewhere(path) || !tried_once) =>
-            {
-                tried_once = true;
-                std::thread::sleep(PATIENCE_PAUSE);
-            }
-            Err(error) if is_held(&error) && is_open_elsewhere(path) => {
-                let message = format!("another program has {} open: {error}", path.display());
-                return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
-            }
-            Err(error) => {
-                let message = format!("failed to {what} {}: {error}", path.display());
-                return Err(io::Error::new(error.kind(), message));
-            }
+        let error = match act() {
             Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        let is_open = is_held(&error) && is_open_elsewhere(path);
+        // A folder that is read-only, or not the caller's, is refused with the same error: nobody waits for that. But whoever had the file
+        // open may have let it go since it was tried, so it is tried once more.
+        let may_pass = is_open || (is_held(&error) && !was_closed);
+        if may_pass && clock::monotonic().saturating_sub(begun) < PATIENCE {
+            was_closed = !is_open;
+            std::thread::sleep(PATIENCE_PAUSE);
+            continue;
         }
+        if is_open {
+            let message = format!("another program has {} open: {error}", path.display());
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
+        }
+        return Err(io::Error::new(error.kind(), format!("failed to {what} {}: {error}", path.display())));
     }
 }
 

@@ -9,12 +9,13 @@ use jiff::Timestamp;
 use platform::clock;
 use semver::Version;
 use serde_json::{Map, Value, json};
+use updates::signed::compose::MAXIMUM_PATCHES;
 use updates::signed::publish;
 
 use super::{Conditions, passphrase};
 use crate::app::descriptor;
 use crate::repo::{self, Part, Placed, Repository, VERSIONS};
-use crate::update::AGENT;
+use crate::update::{self, AGENT};
 
 #[derive(Args)]
 pub(in crate::cli) struct AddArguments {
@@ -38,9 +39,9 @@ pub(in crate::cli) struct AddArguments {
     #[arg(long, value_name = "VERSION")]
     pub(super) minimum_system: Option<String>,
     /// Make patches from so many versions before it, which devices that have one of them download in place of the file. For files that are
-    /// installed as they are, as the agent itself, and that are not compressed.
-    #[arg(long, value_name = "N", default_value_t = VERSIONS)]
-    pub(super) patches: usize,
+    /// installed as they are, the agent itself or an `AppImage`, and that are not compressed.
+    #[arg(long, value_name = "N", default_value_t = VERSIONS, value_parser = clap::value_parser!(u8).range(..=i64::from(MAXIMUM_PATCHES)))]
+    pub(super) patches: u8,
     #[command(flatten)]
     pub(super) conditions: Conditions,
 }
@@ -50,14 +51,14 @@ pub(super) struct Added {
     path: String,
     patches: Vec<Placed>,
     /// Why there are not more of them.
-    told: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl Added {
     pub(super) fn document(&self) -> Value {
         let patches: Vec<Value> =
             self.patches.iter().map(|patch| json!({ "from": patch.from, "size": patch.size })).collect();
-        json!({ "added": self.path, "patches": patches, "notes": self.told })
+        json!({ "added": self.path, "patches": patches, "notes": self.notes })
     }
 }
 
@@ -67,7 +68,7 @@ impl fmt::Display for Added {
         for patch in &self.patches {
             write!(formatter, "\nA patch from {} has {} bytes.", patch.from, patch.size)?;
         }
-        self.told.iter().try_for_each(|note| write!(formatter, "\nThere is {note}."))
+        self.notes.iter().try_for_each(|note| write!(formatter, "\n{note}"))
     }
 }
 
@@ -111,11 +112,11 @@ pub(super) fn add(repository: &Repository, arguments: &AddArguments) -> anyhow::
     let target = |custom: &Map<String, Value>| {
         publish::target(length, &hashes.sha256, &hashes.sha512, &custom.clone().into())
     };
-    let mut added = Added { path: path.clone(), patches: Vec::new(), told: Vec::new() };
+    let mut added = Added { path: path.clone(), patches: Vec::new(), notes: Vec::new() };
     let mut files = Vec::new();
-    if authentic.is_none() {
+    if authentic.is_none() && (app == AGENT || update::is_one_program(&path)) {
         let (image, new) = (repository.list(Part::Image)?, target(&identity));
-        (added.patches, added.told) = repository.make_patches(&image, (&path, &new), &identity, *patches)?;
+        (added.patches, added.notes) = repository.make_patches(&image, (&path, &new), &identity, *patches)?;
         files.extend(added.patches.iter().map(|patch| patch.target.clone()));
         if !files.is_empty() {
             identity.insert(
@@ -137,6 +138,9 @@ pub(super) fn add(repository: &Repository, arguments: &AddArguments) -> anyhow::
         }
         repository.change(part, &passphrase, |list| {
             list.targets.extend(files);
+            if part == Part::Image {
+                repo::drop_old(list, &path, &identity);
+            }
             Ok(())
         })?;
     }

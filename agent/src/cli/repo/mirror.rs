@@ -13,8 +13,8 @@ use updates::Release;
 use updates::feed::allows;
 use url::Url;
 
-use super::Conditions;
 use super::add::{AddArguments, Added, add};
+use super::{Conditions, alone};
 use crate::app::descriptor::{self, System};
 use crate::cli::policy::preview;
 use crate::repo;
@@ -73,7 +73,7 @@ pub(super) async fn mirror(paths: &Paths, arguments: MirrorArguments) -> anyhow:
         None => system.feeds.iter().filter_map(|feed| feed.parse().ok()).collect(),
     };
     ensure!(!feeds.is_empty(), "no feed of {} for {on} is known; give it with --feed", known.title);
-    let repository = repo::Repository::open_alone(&folder)?;
+    let repository = alone(&folder)?;
     let http = Http::new(&(&preview(paths).resolved.policy).into())?;
     let (from, releases) = releases(&http, &feeds, &allow_host, (&on, system)).await?;
     let release = match &version {

@@ -7,12 +7,17 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use net::http::HttpError;
+use platform::file;
 use ring::digest::{Context, SHA512};
 use updates::feed::Patch;
 use updates::journal::Offer;
 use updates::patch;
 
-use super::{DownloadError, PIECE, Places, Staged, from_network, limit};
+use super::{DownloadError, PIECE, Places, Staged, Verified, from_network, limit};
+
+/// How often a patch is asked for.
+const TRIES: u32 = 2;
 
 /// Why a patch does not help.
 #[derive(Debug, thiserror::Error)]
@@ -36,9 +41,22 @@ pub(super) async fn fill(
     staged: Staged,
 ) -> Result<Staged, DownloadError> {
     let Some((old, patches)) = places.patches else { return Ok(staged) };
+    // There while one is applied: if that ended the agent, it does not do so again.
+    let begun = staged.path.with_extension("patch-begun");
+    if begun.exists() {
+        return Ok(staged);
+    }
     let Some(patch) = fitting(old, patches).await else { return Ok(staged) };
     let size = patch.artifact.size;
-    match apply(places, (old, patch), offer, staging, staged).await {
+    let made = match fetch(places, patch, offer, staging).await {
+        Ok(fetched) => {
+            fs_err::write(&begun, "").map_err(DownloadError::Create)?;
+            apply((old, fetched), offer, staged).await
+        }
+        Err(error) => Err(error),
+    };
+    file::remove(&begun).map_err(DownloadError::Create)?;
+    match made {
         Ok(staged) => {
             tracing::info!("version {} was made from a patch of {size} bytes", offer.version);
             Ok(staged)
@@ -46,9 +64,7 @@ pub(super) async fn fill(
         Err(Unusable::Download(DownloadError::Interrupted)) => Err(DownloadError::Interrupted),
         Err(error) => {
             tracing::warn!("the patch {} does not help: {}", patch.artifact.url, net::chain(&error));
-            let mut staged = Staged::open(staging, offer)?;
-            staged.clear()?;
-            Ok(staged)
+            Staged::fresh(staging, offer)
         }
     }
 }
@@ -65,25 +81,39 @@ async fn fitting<'p>(old: &Path, patches: &'p [Patch]) -> Option<&'p Patch> {
     patches.iter().find(|patch| patch.from == hash)
 }
 
-async fn apply(
+async fn fetch(
     places: &Places<'_>,
-    (old, patch): (&Path, &Patch),
+    patch: &Patch,
     offer: &Offer,
     staging: &Path,
-    mut staged: Staged,
-) -> Result<Staged, Unusable> {
+) -> Result<Verified, Unusable> {
     let wanted = Offer {
         url: patch.artifact.url.clone(),
         sha512: STANDARD.encode(patch.artifact.sha512),
         size: patch.artifact.size,
         ..offer.clone()
     };
-    let part = Staged::beside(staging)?;
     let limit = limit(wanted.size);
-    let fetching = from_network(places, &wanted.url, &wanted, part, None, |_, _| Ok(()));
-    let fetched = tokio::time::timeout(limit, fetching).await;
-    let mut fetched =
-        fetched.unwrap_or(Err(DownloadError::TooSlow { seconds: limit.as_secs() }))?.verify(&wanted)?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let part = Staged::beside(staging)?;
+        let fetching = from_network(places, &wanted.url, &wanted, part, None, |_, _| Ok(()));
+        let fetched = tokio::time::timeout(limit, fetching).await;
+        match fetched.unwrap_or(Err(DownloadError::TooSlow { seconds: limit.as_secs() })) {
+            // A connection that ended costs less than the whole file does.
+            Err(DownloadError::Http(error))
+                if tries < TRIES && !matches!(error, HttpError::Status { .. }) => {}
+            fetched => return Ok(fetched?.verify(&wanted)?),
+        }
+    }
+}
+
+async fn apply(
+    (old, mut fetched): (&Path, Verified),
+    offer: &Offer,
+    mut staged: Staged,
+) -> Result<Staged, Unusable> {
     let (old, length) = (fs_err::File::open(old)?, offer.size);
     let applying = tokio::task::spawn_blocking(move || -> Result<Staged, Unusable> {
         let mut new = BufWriter::with_capacity(PIECE, To(&mut staged));

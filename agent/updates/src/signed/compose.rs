@@ -2,9 +2,10 @@
 //! may run. Only what both name with the same path, length and hashes becomes a release.
 //!
 //! Both speak of an app in the member `custom.steward` of a target. Image: `app`, `version`, `system`, `architecture`,
-//! `minimumSystemVersion`, `patches` (each with the SHA-512 `from` of the file that it is for, and its `path`); director: `channel`, `published`, `rolloutPermyriad`, `salt`, `withdrawn`. Whoever has stolen the director's
-//! keys can therefore choose among authentic releases, but give none another name. The path of a target begins with the name of its app, so
-//! that a role to which paths are delegated speaks for no other app.
+//! `minimumSystemVersion`, and `patches`, each with the SHA-512 `from` of the file that it is for and with its `path`. Director: `channel`,
+//! `published`, `rolloutPermyriad`, `salt`, `withdrawn`. Whoever has stolen the director's keys can therefore choose among authentic
+//! releases, but give none another name. The path of a target begins with the name of its app, so that a role to which paths are delegated
+//! speaks for no other app.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +29,7 @@ pub const MINIMUM: &str = "x-steward-minimum";
 /// The member of the director's own list with the downgrades of each app: `{"lab-notes": ["2.2.0 to 2.1.0"]}`.
 pub const DOWNGRADES: &str = "x-steward-downgrades";
 /// A release has at most so many patches.
-const MAXIMUM_PATCHES: usize = 10;
+pub const MAXIMUM_PATCHES: u8 = 10;
 /// More targets than this a director does not name.
 const MAXIMUM_TARGETS: usize = 2000;
 
@@ -154,7 +155,7 @@ pub async fn compose(
         };
         let both = Both { path: &path, authentic: &authentic, directed: &directed };
         match both.release((image, base), app, wanted, minimum.as_ref()) {
-            Ok(Some(Taken { mut release, unknown: others, patches })) => {
+            Ok(Some(Composable { mut release, unknown: others, patches })) => {
                 unknown.extend(others);
                 release.patches = named_patches(image, base, (app, authentic.length), &patches, now).await?;
                 found
@@ -193,13 +194,18 @@ async fn named_patches(
     named: &Value,
     now: Timestamp,
 ) -> Result<Vec<Patch>, SignedError> {
-    let named = named.as_array().into_iter().flatten().take(MAXIMUM_PATCHES).filter_map(read);
+    let named = named.as_array().into_iter().flatten().take(MAXIMUM_PATCHES.into()).filter_map(read);
     let mut patches = Vec::new();
     for PatchName { from, path } in named {
         if path.split_once('/').is_none_or(|(first, _)| first != app) {
             continue;
         }
-        let Some(target) = image.target(&path, now).await? else { continue };
+        let target = match image.target(&path, now).await {
+            Ok(Some(target)) => target,
+            Err(error @ SignedError::Store(..)) => return Err(error),
+            // Without a patch there is still the whole file.
+            Ok(None) | Err(_) => continue,
+        };
         let size = target.length;
         let sha512 = target.hashes.get("sha512").and_then(|text| crate::feed::hash(text));
         if let (Some(from), Some(sha512), Ok(url)) =
@@ -220,8 +226,8 @@ fn read<T: DeserializeOwned>(value: &Value) -> Option<T> {
     T::deserialize(value).ok()
 }
 
-/// A release, with what the repositories say besides.
-struct Taken {
+/// A release that both repositories name, with what they say besides.
+struct Composable {
     release: Release,
     /// Members of the director's that are not known here.
     unknown: Vec<String>,
@@ -244,7 +250,7 @@ impl Both<'_> {
         app: &str,
         wanted: &Wanted<'_>,
         minimum_version: Option<&Version>,
-    ) -> Result<Option<Taken>, Refusal> {
+    ) -> Result<Option<Composable>, Refusal> {
         let Self { path, authentic, directed } = *self;
         let of_steward = |target: &TargetFile| target.custom.as_ref()?.get("steward").cloned();
         let identity: Identity =
@@ -298,7 +304,7 @@ impl Both<'_> {
             },
         };
         let unknown = conditions.others.into_keys().collect();
-        Ok(Some(Taken { release, unknown, patches: identity.patches.unwrap_or_default() }))
+        Ok(Some(Composable { release, unknown, patches: identity.patches.unwrap_or_default() }))
     }
 }
 
