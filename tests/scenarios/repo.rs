@@ -9,6 +9,8 @@ use e2e::feed::{Fault, Feed, sample_app};
 use e2e::process::{Process, program};
 use e2e::publisher::{PASSPHRASE, Publisher};
 use policy_schema::Code;
+use policy_schema::roots::{TrustedRoot, TrustedRoots};
+use ring::digest::{SHA256, digest};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -215,11 +217,29 @@ async fn keys_that_were_lost_or_stolen_are_replaced_and_devices_follow() {
     let custom = read_by_python(&publisher, "image", "lab-notes/1.1.0/lab-notes-1.1.0.tar.gz").await;
     assert_eq!(custom["steward"]["version"], "1.1.0");
 
+    // A root key that is there, but stolen; and whoever is interrupted between the two repositories.
+    let next = keys.join("root-1.next.pem");
+    let (director, kept) = (publisher.folder.join("public/director"), publisher.device.path("kept"));
+    copy(&director, &kept);
+    let stolen = fs_err::read(keys.join("root-1.pem")).unwrap();
+    assert!(publisher.repo(&["replace-key", "root-1"]).await.contains("Replaced"));
+    fs_err::remove_dir_all(&director).unwrap();
+    copy(&kept, &director);
+    fs_err::rename(keys.join("root-1.pem"), &next).unwrap();
+    fs_err::write(keys.join("root-1.pem"), &stolen).unwrap();
+    assert!(publisher.repo(&["renew", "--all"]).await.contains("was interrupted"));
+    assert!(publisher.repo(&["replace-key", "root-1"]).await.contains("Replaced"));
+    assert!(!next.exists() && fs_err::read(keys.join("root-1.pem")).unwrap() != stolen);
+    assert_eq!(publisher.repo(&["verify"]).await.trim(), "All of it is as a device expects it.");
+    publisher.repo(&["renew", "--all"]).await;
+    publisher.add("1.1.5", &[]).await;
+    assert_eq!(publisher.installs().await.0, "1.1.5");
+
     // Whoever has the old key of the director signs in vain.
     fs_err::write(keys.join("director.pem"), &old[2]).unwrap();
     publisher.add("1.2.0", &[]).await;
     let (installed, printed) = publisher.installs().await;
-    assert!(installed == "1.1.0" && printed.contains("director"), "{printed}");
+    assert!(installed == "1.1.5" && printed.contains("director"), "{printed}");
     assert!(publisher.repo(&["replace-key", "root-7"]).await.contains("no key"));
     for file in ["root-1.pem", "root-2.pem"] {
         fs_err::remove_file(keys.join(file)).unwrap();
@@ -319,7 +339,7 @@ async fn repository_is_published_to_a_web_server_and_carried_in_an_archive() {
     publisher.add("1.0.0", &[]).await;
     let (web, archive) = (publisher.device.path("web"), publisher.device.path("fleet.tar"));
     let printed_count = publisher.repo(&["publish", &web.display().to_string()]).await;
-    assert!(printed_count.contains("Copied 13 files"), "{printed_count}");
+    assert!(printed_count.contains("Copied 14 files"), "{printed_count}");
     assert!(publisher.repo(&["publish", &web.display().to_string()]).await.contains("Copied 0 files"));
     publisher.add("1.1.0", &[]).await;
     publisher.repo(&["publish", &web.display().to_string()]).await;
@@ -406,4 +426,56 @@ fn snapshot(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     }
     found.sort();
     found
+}
+
+/// Ten thousand devices ask every few hours.
+#[tokio::test]
+async fn check_without_news_is_one_request_and_everything_new_is_seen() {
+    let mut device = Device::new();
+    let minutes = movable_clock(&mut device);
+    let (publisher, printed) = Publisher::new(device, &[]).await;
+    let _agent = publisher.follow(&printed).await;
+    publisher.add("1.0.0", &[]).await;
+    assert_eq!(publisher.installs().await.0, "1.0.0");
+    let asked = async || {
+        let before = publisher.server.asked().len();
+        publisher.installs().await;
+        publisher.server.asked().split_off(before)
+    };
+    let one = ["director/timestamp.json"];
+    assert_eq!(asked().await, one);
+    let one_key = ["image", "director", "online", "root-1"];
+    let changes: Vec<Vec<&str>> = [vec!["renew"], vec!["target", "--app", "lab-notes", "--minimum", "1.0.0"]]
+        .into_iter()
+        .chain(one_key.iter().map(|key| vec!["replace-key", key]))
+        .chain([vec!["renew", "--all"]])
+        .collect();
+    for change in changes {
+        publisher.repo(&change).await;
+        publisher.serve();
+        let after = asked().await;
+        assert!(after.contains(&"image/timestamp.json".to_owned()), "{change:?}: {after:?}");
+        assert_eq!(asked().await, one, "{change:?}");
+    }
+    // Policy names later roots of the same repository.
+    let last = |part: &str| {
+        let file = |version| publisher.folder.join(format!("public/{part}/{version}.root.json"));
+        let version = (1..99).take_while(|version| file(*version).exists()).last().unwrap();
+        let sha256 = digest(&SHA256, &fs_err::read(file(version)).unwrap()).as_ref().try_into().unwrap();
+        TrustedRoot { version, sha256 }
+    };
+    let roots = TrustedRoots { image: last("image"), director: last("director") };
+    assert!(roots.image.version > 2 && roots.director.version > 2, "{roots}");
+    let policy = publisher.settings(&format!("UpdateTrustedRoots = \"{roots}\""));
+    let policy = format!("App = \"lab-notes\"\nProxyMode = \"direct\"\nUpdateMode = \"automatic\"\n{policy}");
+    publisher.device.push("50.toml", &policy);
+    publisher.device.printed(&["policy", "reload"]).await;
+    let before = publisher.server.asked().len();
+    assert_eq!(publisher.installs().await.1.trim(), "1.0.0 is up to date");
+    assert!(publisher.server.asked()[before..].iter().all(|name| name == one[0]));
+    // What has expired is expired, also where nothing has changed.
+    minutes(15 * 24 * 60);
+    let (_, printed) = publisher.installs().await;
+    assert!(printed.contains("has expired"), "{printed}");
+    publisher.device.problem(Code::UpdateFeedExpired).await;
 }

@@ -58,6 +58,8 @@ struct Shared {
     /// Put in place once the next archive has been requested.
     then: BTreeMap<String, Vec<u8>>,
     requests: Vec<Request>,
+    /// Of every request, also for feeds and metadata.
+    asked: Vec<String>,
 }
 
 /// A running server.
@@ -126,6 +128,15 @@ impl ReleaseServer {
         self.shared.lock().expect("no task panics").requests.clone()
     }
 
+    /// The names of all files that were asked for so far, feeds and metadata among them.
+    ///
+    /// # Panics
+    /// A task of the server has panicked.
+    #[must_use]
+    pub fn asked(&self) -> Vec<String> {
+        self.shared.lock().expect("no task panics").asked.clone()
+    }
+
     /// All files with their names.
     ///
     /// # Panics
@@ -142,6 +153,7 @@ impl ReleaseServer {
         let (bytes, serving) = {
             let mut shared = self.shared.lock().expect("no task panics");
             let bytes = shared.files.get(&request.name).cloned();
+            shared.asked.push(request.name.clone());
             let serving = if is_feed { Serving::Well } else { shared.serving.clone() };
             if !is_feed {
                 shared.requests.push(request.clone());

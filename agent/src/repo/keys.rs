@@ -183,6 +183,11 @@ impl Keys {
             name.contains('.') || !self.has(&format!("{name}.next")),
             "the replacement of the key `{name}` was interrupted: `steward repo replace-key` finishes it"
         );
+        self.load_old(name)
+    }
+
+    /// Reads a key that another one is about to replace.
+    pub(super) fn load_old(&self, name: &str) -> anyhow::Result<Key> {
         let command = self.path(name, "toml");
         if command.exists() {
             return Ok(Key::Command(SigningCommand::read(&command)?));

@@ -291,7 +291,13 @@ impl Repository {
         };
         let said = metadata::snapshot(next(2), in_days(SNAPSHOT), &targets);
         let snapshot = self.write_new(part, "snapshot", next(2), metadata::sign(&said, &[online])?)?;
-        let said = metadata::timestamp(next(3), in_days(TIMESTAMP), &snapshot, clock::now());
+        // So that a device without news has one question to ask.
+        let image = match part {
+            Part::Image => None,
+            Part::Director => Some(fs_err::read(self.path(Part::Image, "timestamp.json"))?),
+        };
+        let said =
+            metadata::timestamp(next(3), in_days(TIMESTAMP), &snapshot, clock::now(), image.as_deref());
         self.write(part, "timestamp.json", &metadata::sign(&said, &[online])?)
     }
 
@@ -331,7 +337,16 @@ impl Repository {
         let (own, online) = (keys.load(part.name())?, keys.load("online")?);
         let mut list = self.list(part)?;
         change(&mut list)?;
-        self.publish(part, Some((list, &own)), &online)
+        self.publish(part, Some((list, &own)), &online)?;
+        self.follow(part, &online)
+    }
+
+    /// The timestamp of the director says which one the image repository has, so it follows.
+    fn follow(&self, part: Part, online: &Key) -> anyhow::Result<()> {
+        match part {
+            Part::Image => self.publish(Part::Director, None, online),
+            Part::Director => Ok(()),
+        }
     }
 
     /// Signs again what expires soon.

@@ -145,10 +145,10 @@ fn version_of(identity: &Map<String, Value>) -> Option<Version> {
     identity.get("version")?.as_str()?.parse().ok()
 }
 
-/// Takes the patches to versions that are not among the last ones out of a list: each device reads all of it.
+/// Takes the patches to versions that are not among the last ones, nor the one at `path`, out of a list: each device reads all of it.
 pub(crate) fn drop_old(list: &mut List, path: &str, identity: &Map<String, Value>) {
     let old = alike(list, path, identity).into_iter().skip(VERSIONS.into());
-    let old: Vec<String> = old.map(|(_, path, _)| path.to_owned()).collect();
+    let old: Vec<String> = old.filter(|(_, old, _)| *old != path).map(|(_, old, _)| old.to_owned()).collect();
     for path in old {
         let said =
             list.targets.get_mut(&path).and_then(|target| target.get_mut("custom")?.get_mut("steward"));

@@ -58,7 +58,14 @@ impl Repository {
         let mut version = 0;
         for part in Part::ALL {
             let here: Vec<_> = places.iter().filter(|(of, ..)| *of == part).collect();
-            if here.is_empty() {
+            let [root, ..] = self.roles(part)?;
+            let roles = metadata::roles(&root.said)?;
+            let is_new = |(_, role, index): &&(Part, &str, usize)| {
+                let role = roles.iter().find(|known| known.role == *role);
+                role.and_then(|role| role.keys.get(*index)) == Some(&new.public())
+            };
+            // A run before this one was interrupted after it.
+            if here.iter().all(is_new) {
                 continue;
             }
             let exchange = |roles: &mut Vec<RoleKeys>| {
@@ -74,14 +81,19 @@ impl Repository {
         keys.exchange(name, &next, version)?;
         match (name, online) {
             ("image", Some(online)) => {
-                self.publish(Part::Image, Some((self.list(Part::Image)?, &new)), &online)
+                self.publish(Part::Image, Some((self.list(Part::Image)?, &new)), &online)?;
+                self.follow(Part::Image, &online)
             }
             ("director", Some(online)) => {
                 self.publish(Part::Director, Some((self.list(Part::Director)?, &new)), &online)
             }
             // With another key, what the old one said of the time counts no more.
             ("online", _) => Part::ALL.iter().try_for_each(|part| self.publish_anyway(*part, None, &new)),
-            (_, _) => Ok(()),
+            // Devices see a new root with the next timestamp. Where its key is not here, that is the one of tomorrow.
+            (_, _) => match keys.load("online") {
+                Ok(online) => Part::ALL.iter().try_for_each(|part| self.publish(*part, None, &online)),
+                Err(_) => Ok(()),
+            },
         }
     }
 
@@ -123,8 +135,9 @@ impl Repository {
         let of_root = |roles: &[RoleKeys]| roles.iter().find(|role| role.role == "root").cloned();
         let Some(role) = of_root(&before) else { bail!("the root names no keys of roots") };
         let names = (1..=MAXIMUM_ROOT_KEYS).map(|number| format!("root-{number}"));
-        let here: Vec<Key> =
-            names.filter(|name| keys.has(name)).map(|name| keys.load(&name)).collect::<Result<_, _>>()?;
+        // The one that is replaced signs for the last time.
+        let load = |name: String| if after.is_some() { keys.load_old(&name) } else { keys.load(&name) };
+        let here: Vec<Key> = names.filter(|name| keys.has(name)).map(load).collect::<Result<_, _>>()?;
         let count = here.iter().filter(|key| role.keys.contains(&key.public())).count();
         ensure!(
             count >= role.threshold,

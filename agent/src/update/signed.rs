@@ -15,7 +15,7 @@ use policy_schema::roots::{TrustedRoot, TrustedRoots};
 use updates::feed::Wanted;
 use updates::signed::compose::{Composed, compose};
 use updates::signed::{
-    Client, Error, FetchFuture, MemoryStore, MetadataStore, Repository, SignedError, is_root,
+    Client, Error, FetchFuture, MemoryStore, MetadataStore, Repository, SignedError, is_root, is_unchanged,
 };
 use url::Url;
 
@@ -25,6 +25,11 @@ const EARLIEST: Timestamp = Timestamp::constant(1_793_491_200, 0);
 const MAXIMUM_LOGGED: usize = 5;
 /// A check of both repositories may take so long, whatever they send.
 const LIMIT: Duration = Duration::from_mins(10);
+/// The file that every check asks for, and how many bytes it may have.
+const TIMESTAMP: &str = "timestamp.json";
+const MAXIMUM_TIMESTAMP: u64 = 64 * 1024;
+/// Where each root is kept that was accepted.
+const HISTORY: &str = "root_history";
 /// A file of metadata has at most this many bytes: the limit of its largest role.
 const MAXIMUM_KEPT: u64 = 5_000_000;
 
@@ -41,11 +46,22 @@ pub(super) async fn fetch(
     let base = folder_of(feed);
     let clock = clock::now().max(EARLIEST);
     let fetching = async {
+        let mut timestamps = Timestamps::default();
+        if let Some(folder) = folder {
+            timestamps = ask(http, &base, roots, folder).await?;
+        }
         // The director first: whoever publishes names a release there when the image repository has it. What one of them knows of the time
         // holds for both.
-        let mut director = open(http, &base, "director", &roots.director, folder).await?;
+        let is_unchanged = timestamps.image.is_some();
+        let kept =
+            |name, root| folder.filter(|_| is_unchanged).map(|folder| Folder(of_root(folder, name, root)));
+        let mut mirror = Mirror::new(http, &base, "director")?;
+        (mirror.timestamp, mirror.kept) = (timestamps.director, kept("director", &roots.director));
+        let mut director = open(mirror, "director", &roots.director, folder).await?;
         let now = director.refresh(clock).await?;
-        let mut image = open(http, &base, "image", &roots.image, folder).await?;
+        let mut mirror = Mirror::new(http, &base, "image")?;
+        (mirror.timestamp, mirror.kept) = (timestamps.image, kept("image", &roots.image));
+        let mut image = open(mirror, "image", &roots.image, folder).await?;
         let now = image.refresh(now).await?;
         let files = join(&base, "image/")?;
         compose((&mut image, &mut director), app, &files, wanted, now).await
@@ -60,14 +76,42 @@ pub(super) async fn fetch(
     Ok((base, composed))
 }
 
-async fn open(
+/// Timestamps that are known before their repositories are read: that of the director is the first thing that is asked for, and if it
+/// says that there is no news, both are those of before.
+#[derive(Default)]
+struct Timestamps {
+    director: Option<Vec<u8>>,
+    image: Option<Vec<u8>>,
+}
+
+async fn ask(
     http: &Http,
     base: &Url,
+    roots: &TrustedRoots,
+    folder: &Path,
+) -> Result<Timestamps, SignedError> {
+    let kept = |name: &'static str, root| {
+        let kept = Folder(of_root(folder, name, root)).load(TIMESTAMP);
+        kept.map_err(|error| SignedError::Store(name, error.to_string()))
+    };
+    let (director, image) = (kept("director", &roots.director)?, kept("image", &roots.image)?);
+    let mirror = Mirror::new(http, base, "director")?;
+    let sent = mirror.get(TIMESTAMP, MAXIMUM_TIMESTAMP).await;
+    let sent = sent.map_err(|error| SignedError::Unreachable("director", error))?;
+    let image = image.filter(|image| {
+        sent.as_ref()
+            .zip(director.as_ref())
+            .is_some_and(|(sent, director)| is_unchanged(sent, director, image))
+    });
+    Ok(Timestamps { director: sent, image })
+}
+
+async fn open(
+    mirror: Mirror,
     name: &'static str,
     root: &TrustedRoot,
     folder: Option<&Path>,
 ) -> Result<Client, SignedError> {
-    let mirror = Mirror { http: http.clone(), base: join(base, &format!("{name}/"))? };
     Ok(match folder {
         Some(folder) => Client::open(name, mirror, Folder(of_root(folder, name, root)), root).await?,
         None => Client::open(name, mirror, MemoryStore::new(), root).await?,
@@ -84,7 +128,7 @@ fn of_root(folder: &Path, name: &str, root: &TrustedRoot) -> PathBuf {
     let knows = |kept: &PathBuf| {
         let is_of_name =
             kept.file_name().is_some_and(|kept| kept.to_string_lossy().starts_with(&format!("{name}-")));
-        let later = kept.join("root_history").join(format!("{}.root.json", root.version));
+        let later = kept.join(HISTORY).join(format!("{}.root.json", root.version));
         is_of_name && fs_err::read(later).is_ok_and(|bytes| is_root(&bytes, root))
     };
     let kept = fs_err::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -108,9 +152,18 @@ fn join(base: &Url, path: &str) -> Result<Url, SignedError> {
 struct Mirror {
     http: Http,
     base: Url,
+    /// Its timestamp, where it is known.
+    timestamp: Option<Vec<u8>>,
+    /// Where there is no news: what is kept, which has every root that there is.
+    kept: Option<Folder>,
 }
 
 impl Mirror {
+    fn new(http: &Http, base: &Url, name: &str) -> Result<Self, SignedError> {
+        let base = join(base, &format!("{name}/"))?;
+        Ok(Self { http: http.clone(), base, timestamp: None, kept: None })
+    }
+
     async fn get(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
         let url = self.base.join(path).map_err(|error| Error::transport(format!("{path}: {error}")))?;
         match self.http.get(&url, usize::try_from(limit).unwrap_or(usize::MAX)).await {
@@ -124,7 +177,13 @@ impl Mirror {
 
 impl Repository for Mirror {
     fn fetch_metadata<'a>(&'a self, name: &'a str, max_length: u64) -> FetchFuture<'a> {
-        Box::pin(self.get(name, max_length))
+        Box::pin(async move {
+            match (&self.timestamp, &self.kept) {
+                (Some(known), _) if name == TIMESTAMP => Ok(Some(known.clone())),
+                (_, Some(kept)) if name.ends_with(".root.json") => kept.load(&format!("{HISTORY}/{name}")),
+                _ => self.get(name, max_length).await,
+            }
+        })
     }
 
     fn fetch_target<'a>(&'a self, _: &'a str, _: u64) -> FetchFuture<'a> {

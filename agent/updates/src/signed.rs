@@ -23,6 +23,8 @@ mod crypto;
 mod kept;
 pub mod publish;
 
+/// The member of the director's `timestamp.json` with the SHA-256 of the image repository's. A repository without it works as well.
+const IMAGE: &str = "x-steward-image";
 /// Where the root is kept that policy trusts. No role of TUF has a name with a slash there.
 const TRUSTED: &str = "trusted/root.json";
 /// A root has at most this many bytes.
@@ -64,6 +66,19 @@ pub enum SignedError {
 #[must_use]
 pub fn is_root(bytes: &[u8], root: &TrustedRoot) -> bool {
     digest::digest(&digest::SHA256, bytes).as_ref() == root.sha256
+}
+
+/// Whether there is no news, by the timestamps of director and image that were verified before, and the one that the director sends now. The
+/// director's says which one the image repository has, if whoever published both said so.
+#[must_use]
+pub fn is_unchanged(sent: &[u8], director: &[u8], image: &[u8]) -> bool {
+    let said: Option<serde_json::Value> = serde_json::from_slice(director).ok();
+    let named = said.as_ref().and_then(|said| said.get("signed")?.get(IMAGE)?.as_str());
+    sent == director && named == Some(&*sha256(image))
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    publish::hexadecimal(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
 /// A repository, as far as it was verified.

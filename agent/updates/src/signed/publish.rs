@@ -2,12 +2,11 @@
 //! bytes of a file.
 
 use jiff::Timestamp;
-use ring::digest;
 use serde_json::{Map, Value, json};
 use sigstore_tuf::Key;
 use sigstore_tuf::canonical_json::to_canonical_bytes;
 
-use super::{Error, SIGNED_AT};
+use super::{Error, IMAGE, SIGNED_AT, sha256};
 
 /// The version of the specification that is followed.
 const SPECIFICATION: &str = "1.0.34";
@@ -148,11 +147,22 @@ pub fn snapshot(version: u64, expires: Timestamp, targets: &File) -> Value {
     header("snapshot", version, expires, [("meta", json!({ "targets.json": named(targets) }))])
 }
 
-/// What a timestamp says, and when it was signed.
+/// What a timestamp says, and when it was signed. `image`: the timestamp of the image repository, for that of the director.
 #[must_use]
-pub fn timestamp(version: u64, expires: Timestamp, snapshot: &File, signed_at: Timestamp) -> Value {
+pub fn timestamp(
+    version: u64,
+    expires: Timestamp,
+    snapshot: &File,
+    signed_at: Timestamp,
+    image: Option<&[u8]>,
+) -> Value {
     let meta = json!({ "snapshot.json": named(snapshot) });
-    header("timestamp", version, expires, [("meta", meta), (SIGNED_AT, date(signed_at).into())])
+    let mut said =
+        header("timestamp", version, expires, [("meta", meta), (SIGNED_AT, date(signed_at).into())]);
+    if let (Some(image), Some(said)) = (image, said.as_object_mut()) {
+        said.insert(IMAGE.to_owned(), sha256(image).into());
+    }
+    said
 }
 
 /// The file of what is said, with signatures.
@@ -195,8 +205,7 @@ fn date(time: Timestamp) -> String {
 }
 
 fn named(File { version, bytes }: &File) -> Value {
-    let sha256 = digest::digest(&digest::SHA256, bytes);
-    json!({ "version": version, "length": bytes.len(), "hashes": { "sha256": hexadecimal(sha256.as_ref()) } })
+    json!({ "version": version, "length": bytes.len(), "hashes": { "sha256": sha256(bytes) } })
 }
 
 /// The identifier of a public key, and the key as metadata names it.
@@ -208,7 +217,7 @@ fn key(public: &[u8; 32]) -> Result<(String, Value), Error> {
     Ok((key.key_id()?, value))
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     digits.map(|digit| char::from_digit(digit.into(), 16).unwrap_or_default()).collect()
 }
