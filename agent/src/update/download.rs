@@ -155,7 +155,13 @@ pub(super) async fn download(
         staged.clear()?;
     }
     let usable = if etag.is_some() { offset.min(staged.length) } else { 0 };
-    staged = if usable == 0 { Staged::fresh(staging, offer)? } else { staged.keep(usable).await? };
+    staged = if usable == 0 {
+        // Windows removes a file once nobody has it open.
+        drop(staged);
+        Staged::fresh(staging, offer)?
+    } else {
+        staged.keep(usable).await?
+    };
     staged.reserve(staging, offer.size)?;
     let limit = limit(offer.size);
     for source in places.sources {

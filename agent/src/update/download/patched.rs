@@ -53,7 +53,11 @@ pub(super) async fn fill(
             fs_err::write(&begun, "").map_err(DownloadError::Create)?;
             apply((old, fetched), offer, staged).await
         }
-        Err(error) => Err(error),
+        Err(error) => {
+            // Windows removes a file once nobody has it open.
+            drop(staged);
+            Err(error)
+        }
     };
     file::remove(&begun).map_err(DownloadError::Create)?;
     match made {
