@@ -90,10 +90,11 @@ impl Repository {
             // With another key, what the old one said of the time counts no more.
             ("online", _) => Part::ALL.iter().try_for_each(|part| self.publish_anyway(*part, None, &new)),
             // Devices see a new root with the next timestamp. Where its key is not here, that is the one of tomorrow.
-            (_, _) => match keys.load("online") {
-                Ok(online) => Part::ALL.iter().try_for_each(|part| self.publish(*part, None, &online)),
-                Err(_) => Ok(()),
-            },
+            (_, _) if keys.has("online") => {
+                let online = keys.load("online")?;
+                Part::ALL.iter().try_for_each(|part| self.publish(*part, None, &online))
+            }
+            (_, _) => Ok(()),
         }
     }
 

@@ -236,9 +236,12 @@ fn pairs() -> anyhow::Result<PathBuf> {
             if to.exists() {
                 continue;
             }
-            let unpacked = folder.join("unpacked");
-            drop(fs_err::remove_dir_all(&unpacked));
-            fs_err::create_dir_all(&unpacked)?;
+            let unpacked = tools::cache()?.join("pairs.new");
+            // One of a run that was interrupted.
+            if unpacked.exists() {
+                fs_err::remove_dir_all(&unpacked)?;
+            }
+            fs_err::create_dir(&unpacked)?;
             let mut npm = Command::new("npm");
             npm.args(["pack", "--silent", &format!("{package}@{version}"), "--pack-destination"]);
             run(npm.arg(&unpacked))?;
