@@ -5,35 +5,31 @@
 //! another kind. Whoever applies a patch verifies the hash of what comes out: here, only what does not fit is an error.
 //!
 //! The file, with numbers in little-endian order: [`MAGIC`]; the lengths of the first two streams, and that of the new file, each in 8
-//! bytes; then the streams.
+//! bytes; then the streams. One of a program begins with [`MAGIC_WITH_ADDRESSES`], and before its streams says where addresses are.
 //!
 //! 1. Steps, each of three numbers in base 128 (LEB128): how far to move in the old file (from where the step before has ended; zigzag),
 //!    how many bytes to take from there, how many new ones follow.
-//! 2. What is added to each byte that is taken, modulo 256.
+//! 2. What is added to each byte that is taken, modulo 256. Before that, addresses in it become what is expected in the new file, 64 KiB of
+//!    a step at a time.
 //! 3. The new bytes.
 //!
-//! Memory to apply one: three windows of Zstandard, at most 4 MiB each, and some buffers, however large the files are.
+//! Memory to apply one: three windows of Zstandard, at most 4 MiB each, and some buffers, however large the files are. With addresses, 40
+//! bytes more for each step, of which there are at most [`addresses::MAXIMUM_STEPS`]: some thousand in a program of 10 MB.
 
 use std::cell::RefCell;
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 
-use bidiff::{DiffParams, Match};
-use zstd::{Decoder, Encoder};
+use zstd::Decoder;
+
+use self::addresses::{Expected, Layout};
+pub use self::make::{MAXIMUM_MADE, is_compressed, is_worth, make};
 
 /// How a patch begins.
 pub const MAGIC: [u8; 16] = *b"steward patch 1\n";
-/// No patch is made for a larger file, in bytes: seven times as much memory is needed for that.
-pub const MAXIMUM_MADE: u64 = 256 * 1024 * 1024;
-/// A patch that is not below this share of the new file, in percent, saves too little.
-const WORTH: u64 = 60;
+/// How a patch of a program begins.
+const MAGIC_WITH_ADDRESSES: [u8; 16] = *b"steward patch 2\n";
 /// The largest window of a stream, as the power of two.
 const WINDOW: u32 = 22;
-/// Zstandard's level: patches are made once and downloaded by a fleet.
-const LEVEL: i32 = 19;
-/// How much of a file says whether it is compressed, in bytes.
-const SAMPLE: usize = 1024 * 1024;
-/// The bytes before the streams.
-const HEADER: u64 = 40;
 /// How much is read at once, in bytes.
 const PIECE: usize = 64 * 1024;
 
@@ -56,70 +52,6 @@ pub enum PatchError {
     Io(#[from] io::Error),
 }
 
-/// Whether a patch of this length saves enough of a download.
-#[must_use]
-pub fn is_worth(patch: u64, new: u64) -> bool {
-    patch < new / 100 * WORTH
-}
-
-/// Whether a file is compressed, by a piece from its middle: patches of such files save nothing.
-#[must_use]
-pub fn is_compressed(file: &[u8]) -> bool {
-    let middle = &file[file.len() / 2..];
-    let sample = &middle[..middle.len().min(SAMPLE)];
-    let compressed = zstd::bulk::compress(sample, 1).map_or(0, |compressed| compressed.len());
-    compressed > sample.len() / 100 * 97
-}
-
-/// Makes the patch from one file to another one. It takes some seconds for each 10 MB, and memory of seven times the size
-/// of such a file.
-///
-/// # Errors
-/// A file is too large, or the old one is empty.
-pub fn make(old: &[u8], new: &[u8]) -> Result<Vec<u8>, PatchError> {
-    let is_too_large = |file: &[u8]| u64::try_from(file.len()).is_ok_and(|length| length > MAXIMUM_MADE);
-    if old.is_empty() || is_too_large(old) || is_too_large(new) {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "no patch is made between such files").into());
-    }
-    let (mut steps, mut added, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
-    let mut position = 0_usize;
-    let write = |found: Match| -> io::Result<()> {
-        let Match { add_old_start, add_new_start, add_length, copy_end } = found;
-        let taken_until = add_new_start + add_length;
-        if copy_end == add_new_start {
-            return Ok(());
-        }
-        let moved = signed(add_old_start)? - signed(position)?;
-        let length = |length: usize| u64::try_from(length).map_err(io::Error::other);
-        for number in [zigzag(moved), length(add_length)?, length(copy_end - taken_until)?] {
-            write_number(&mut steps, number);
-        }
-        let (from, to) = (&old[add_old_start..add_old_start + add_length], &new[add_new_start..taken_until]);
-        added.extend(from.iter().zip(to).map(|(from, to)| to.wrapping_sub(*from)));
-        fresh.extend(&new[taken_until..copy_end]);
-        position = add_old_start + add_length;
-        Ok(())
-    };
-    bidiff::diff(old, new, &DiffParams::default(), write)?;
-    let (steps, added, fresh) = (compress(&steps)?, compress(&added)?, compress(&fresh)?);
-    let mut patch = MAGIC.to_vec();
-    for length in [steps.len(), added.len(), new.len()] {
-        patch.extend(u64::try_from(length).map_err(io::Error::other)?.to_le_bytes());
-    }
-    for stream in [steps, added, fresh] {
-        patch.extend(stream);
-    }
-    Ok(patch)
-}
-
-fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let mut stream = Encoder::new(Vec::new(), LEVEL)?;
-    stream.window_log(WINDOW)?;
-    stream.set_pledged_src_size(u64::try_from(bytes.len()).ok())?;
-    stream.write_all(bytes)?;
-    stream.finish()
-}
-
 /// Writes the new file of a patch. `length`: how long the new file is, in bytes.
 ///
 /// # Errors
@@ -134,37 +66,36 @@ pub fn apply(
     let old_length = old.seek(SeekFrom::End(0))?;
     old.rewind()?;
     let patch = RefCell::new(patch);
-    let [mut steps, mut added, mut fresh] = streams(&patch, length)?;
-    let (mut position, mut written) = (0_u64, 0_u64);
+    let (mut streams, layout) = Streams::open(&patch, length)?;
+    let steps = |from| Steps { from, old_length, length, old: 0, new: 0 };
+    let expected = layout.map(|layout| Expected::new(layout, steps(streams.steps()?)));
+    let expected = expected.transpose()?;
+    let mut position = 0;
     let (mut piece, mut differences) = (vec![0; PIECE], vec![0; PIECE]);
-    while written < length {
-        let moved = from_zigzag(read_number(&mut steps)?);
-        let (mut taken, mut copied) = (read_number(&mut steps)?, read_number(&mut steps)?);
-        let left = length - written;
-        if taken > left || copied > left - taken || taken + copied == 0 {
-            return Err(PatchError::Malformed("a step leads beyond the new file"));
-        }
-        let from = position.checked_add_signed(moved);
-        let from = from.filter(|from| from.checked_add(taken).is_some_and(|end| end <= old_length));
-        position = from.ok_or(PatchError::Malformed("a step leads out of the old file"))?;
+    for step in steps(streams.steps()?) {
+        let Step { old: mut from, new: mut to, mut taken, mut copied } = step?;
         // Steps are short, and most move by a little.
-        old.seek_relative(moved)?;
-        position += taken;
-        written += taken + copied;
+        let moved = from.checked_signed_diff(position);
+        old.seek_relative(moved.ok_or(PatchError::Malformed("a step leads out of the old file"))?)?;
+        position = from + taken;
         while taken > 0 {
             let piece = part(&mut piece, taken);
             let differences = &mut differences[..piece.len()];
             old.read_exact(piece)?;
-            read(&mut added, differences)?;
+            read(&mut streams.added, differences)?;
+            if let Some(expected) = &expected {
+                expected.replace(piece, from, to);
+            }
             for (byte, difference) in piece.iter_mut().zip(differences) {
                 *byte = byte.wrapping_add(*difference);
             }
             new.write_all(piece)?;
-            taken -= u64::try_from(piece.len()).unwrap_or(taken);
+            let done = u64::try_from(piece.len()).unwrap_or(taken);
+            (from, to, taken) = (from + done, to + done, taken - done);
         }
         while copied > 0 {
             let piece = part(&mut piece, copied);
-            read(&mut fresh, piece)?;
+            read(&mut streams.fresh, piece)?;
             new.write_all(piece)?;
             copied -= u64::try_from(piece.len()).unwrap_or(copied);
         }
@@ -172,39 +103,100 @@ pub fn apply(
     Ok(())
 }
 
+/// A step: where it takes bytes in the old file, where they are in the new one, how many, and how many new ones follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Step {
+    old: u64,
+    new: u64,
+    taken: u64,
+    copied: u64,
+}
+
+/// The steps of a patch, each within both files.
+struct Steps<R> {
+    from: R,
+    old_length: u64,
+    length: u64,
+    /// Where the last one has ended, in each file.
+    old: u64,
+    new: u64,
+}
+
+impl<R: Read> Steps<R> {
+    fn read(&mut self) -> Result<Step, PatchError> {
+        let moved = from_zigzag(read_number(&mut self.from)?);
+        let (taken, copied) = (read_number(&mut self.from)?, read_number(&mut self.from)?);
+        let left = self.length - self.new;
+        if taken > left || copied > left - taken || taken + copied == 0 {
+            return Err(PatchError::Malformed("a step leads beyond the new file"));
+        }
+        let old = self.old.checked_add_signed(moved);
+        let old = old.filter(|old| old.checked_add(taken).is_some_and(|end| end <= self.old_length));
+        let old = old.ok_or(PatchError::Malformed("a step leads out of the old file"))?;
+        let step = Step { old, new: self.new, taken, copied };
+        (self.old, self.new) = (old + taken, self.new + taken + copied);
+        Ok(step)
+    }
+}
+
+impl<R: Read> Iterator for Steps<R> {
+    type Item = Result<Step, PatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let step = (self.new < self.length).then(|| self.read())?;
+        if step.is_err() {
+            self.new = self.length;
+        }
+        Some(step)
+    }
+}
+
 /// A stream of a patch.
 type Stream<'p, R> = Decoder<'static, BufReader<Section<'p, R>>>;
 
-/// The streams of a patch that makes a file of such a length.
-fn streams<R: Read + Seek>(patch: &RefCell<R>, promised: u64) -> Result<[Stream<'_, R>; 3], PatchError> {
-    let end = patch.borrow_mut().seek(SeekFrom::End(0))?;
-    let mut header = Section { file: patch, position: 0, end };
-    let mut magic = [0; MAGIC.len()];
-    read(&mut header, &mut magic)?;
-    if magic != MAGIC {
-        return Err(PatchError::Malformed("it does not begin like one"));
+/// The streams of a patch.
+struct Streams<'p, R> {
+    steps: Section<'p, R>,
+    added: Stream<'p, R>,
+    fresh: Stream<'p, R>,
+}
+
+impl<'p, R: Read + Seek> Streams<'p, R> {
+    /// Those of a patch that makes a file of such a length, and where addresses are.
+    fn open(patch: &'p RefCell<R>, promised: u64) -> Result<(Self, Option<Layout>), PatchError> {
+        let end = patch.borrow_mut().seek(SeekFrom::End(0))?;
+        let mut header = Section { file: patch, position: 0, end };
+        let mut magic = [0; MAGIC.len()];
+        read(&mut header, &mut magic)?;
+        if ![MAGIC, MAGIC_WITH_ADDRESSES].contains(&magic) {
+            return Err(PatchError::Malformed("it does not begin like one"));
+        }
+        let mut number = || -> Result<u64, PatchError> {
+            let mut bytes = [0; 8];
+            read(&mut header, &mut bytes)?;
+            Ok(u64::from_le_bytes(bytes))
+        };
+        let (steps, added, made) = (number()?, number()?, number()?);
+        if made != promised {
+            return Err(PatchError::Length { made, promised });
+        }
+        let layout = (magic == MAGIC_WITH_ADDRESSES).then(|| Layout::read(&mut header)).transpose()?;
+        let first = header.position;
+        let second = first.checked_add(steps).filter(|start| *start <= end);
+        let third = second.and_then(|second| second.checked_add(added)).filter(|start| *start <= end);
+        let (Some(second), Some(third)) = (second, third) else {
+            return Err(PatchError::Malformed("its streams are longer than it is"));
+        };
+        let section = |position: u64, end: u64| Section { file: patch, position, end };
+        let (added, fresh) = (section(second, third).stream()?, section(third, end).stream()?);
+        Ok((Self { steps: section(first, second), added, fresh }, layout))
     }
-    let mut number = || -> Result<u64, PatchError> {
-        let mut bytes = [0; 8];
-        read(&mut header, &mut bytes)?;
-        Ok(u64::from_le_bytes(bytes))
-    };
-    let (steps, added, made) = (number()?, number()?, number()?);
-    if made != promised {
-        return Err(PatchError::Length { made, promised });
+
+    /// The first one, from its beginning.
+    fn steps(&self) -> io::Result<Stream<'p, R>> {
+        let Section { file, position, end } = self.steps;
+        Section { file, position, end }.stream()
     }
-    let second = HEADER.checked_add(steps).filter(|start| *start <= end);
-    let third = second.and_then(|second| second.checked_add(added)).filter(|start| *start <= end);
-    let (Some(second), Some(third)) = (second, third) else {
-        return Err(PatchError::Malformed("its streams are longer than it is"));
-    };
-    let stream = |position: u64, end: u64| -> io::Result<_> {
-        let section = Section { file: patch, position, end };
-        let mut stream = Decoder::with_buffer(BufReader::with_capacity(PIECE, section))?;
-        stream.window_log_max(WINDOW)?;
-        Ok(stream)
-    };
-    Ok([stream(HEADER, second)?, stream(second, third)?, stream(third, end)?])
 }
 
 /// Part of a file that is read by several.
@@ -212,6 +204,14 @@ struct Section<'p, R> {
     file: &'p RefCell<R>,
     position: u64,
     end: u64,
+}
+
+impl<'p, R: Read + Seek> Section<'p, R> {
+    fn stream(self) -> io::Result<Stream<'p, R>> {
+        let mut stream = Decoder::with_buffer(BufReader::with_capacity(PIECE, self))?;
+        stream.window_log_max(WINDOW)?;
+        Ok(stream)
+    }
 }
 
 impl<R: Read + Seek> Read for Section<'_, R> {
@@ -240,10 +240,6 @@ fn read(stream: &mut impl Read, buffer: &mut [u8]) -> Result<(), PatchError> {
         }
         error.into()
     })
-}
-
-fn signed(position: usize) -> io::Result<i64> {
-    i64::try_from(position).map_err(io::Error::other)
 }
 
 #[expect(clippy::cast_sign_loss, reason = "every number has one form")]
@@ -283,6 +279,9 @@ fn read_number(from: &mut impl Read) -> Result<u64, PatchError> {
     }
     Err(PatchError::Malformed("a number is too large"))
 }
+
+mod addresses;
+mod make;
 
 #[cfg(test)]
 mod tests;

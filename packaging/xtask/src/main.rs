@@ -169,8 +169,9 @@ fn fuzz(seconds: u32) -> anyhow::Result<()> {
     let mut steps = Steps::new();
     let policy =
         ["drop_in", "property_list", "registry", "registry_pol"].map(|reader| ("policy-schema/fuzz", reader));
-    for (folder, reader) in
-        policy.into_iter().chain([("agent/updates/fuzz", "metadata"), ("agent/updates/fuzz", "patch")])
+    for (folder, reader) in policy
+        .into_iter()
+        .chain(["make_patch", "metadata", "patch"].map(|reader| ("agent/updates/fuzz", reader)))
     {
         steps.begin(&format!("{reader}, {seconds} seconds"));
         let corpus = cache.join("corpus").join(reader);
@@ -199,7 +200,8 @@ fn fuzz(seconds: u32) -> anyhow::Result<()> {
 /// Builds the programs that measure.
 fn lab() -> anyhow::Result<()> {
     let programs = ["--package", "e2e", "--bin", "scripted-browser", "--bin", "bench"];
-    run(cargo().args(["build", "--release", "--locked"]).args(programs))
+    run(cargo().args(["build", "--release", "--locked"]).args(programs))?;
+    run(cargo().args(["build", "--release", "--locked", "--package", "agent", "--example", "next-version"]))
 }
 
 fn bench(part: Option<String>) -> anyhow::Result<()> {
@@ -222,12 +224,13 @@ fn bench(part: Option<String>) -> anyhow::Result<()> {
     run(tools::without_proxies(command.args(part).env("STEWARD_PYTHON", python)))
 }
 
-/// Two consecutive versions of real programs, from npm: one in Go, one in Rust.
+/// Two consecutive versions of real programs, from npm: in Go, in Rust, and in Rust for Windows.
 fn pairs() -> anyhow::Result<PathBuf> {
     let folder = tools::cache()?.join("pairs");
     for (name, package, program, versions) in [
         ("esbuild", "@esbuild/linux-x64", "bin/esbuild", ["0.28.1", "0.28.2"]),
         ("biome", "@biomejs/cli-linux-x64", "biome", ["2.6.7", "2.6.8"]),
+        ("swc", "@swc/core-win32-x64-msvc", "swc.win32-x64-msvc.node", ["1.15.11", "1.15.13"]),
     ] {
         let pair = folder.join(name);
         fs_err::create_dir_all(&pair)?;

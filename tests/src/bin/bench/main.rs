@@ -46,6 +46,7 @@ mod day;
 mod oidc_agent;
 mod order;
 mod patch;
+mod signed;
 mod start;
 mod update;
 
@@ -65,10 +66,13 @@ fn main() -> anyhow::Result<()> {
         ["patch"] => runtime.block_on(patch::print()),
         ["make-patch", old, new, sent] => patch::make(old, new, sent),
         ["apply-patch", old, sent, like, made] => patch::apply(old, sent, like, made),
+        ["signed"] => runtime.block_on(signed::print()),
         ["update"] => runtime.block_on(update::print()),
         ["floor", folder] => runtime.block_on(floor_process(Path::new(folder))),
         _ => {
-            anyhow::bail!("nothing; `health`, `oidc-agent` or `update` for that alone; or `order` or `patch`")
+            anyhow::bail!(
+                "nothing; `health`, `oidc-agent`, `signed` or `update` for that alone; or `order` or `patch`"
+            )
         }
     }
 }
@@ -137,6 +141,7 @@ async fn table(
 
     start::print(device, &policy(0)).await?;
     update::print().await?;
+    signed::print().await?;
 
     // Everything that a change causes has happened before the wait below ends.
     let floor = Command::new(std::env::current_exe()?)
