@@ -11,6 +11,7 @@ mod certified_provider;
 mod collectors;
 mod command_line;
 mod compliance;
+mod dashboard;
 mod doctor;
 mod enrolment;
 mod exports;

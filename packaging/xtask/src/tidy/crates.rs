@@ -19,7 +19,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("session", &["platform"]),
     ("watchdog", &["platform", "policy-schema", "updates"]),
     ("agent", &["broker", "net", "platform", "protocol", "policy-schema", "updates", "watchdog"]),
-    ("dashboard", &["protocol", "policy-schema", "updates"]),
+    ("dashboard", &["platform", "protocol", "policy-schema", "updates"]),
     ("xtask", &["policy-schema"]),
     // It drives the built binaries, and may use the types of all of them.
     (

@@ -1,0 +1,99 @@
+//! The server: its routes, and what holds for all of them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use platform::service::StopSignal;
+use tokio::net::{TcpListener, TcpSocket};
+
+use crate::shared::{Refused, Shared};
+use crate::store::Store;
+use crate::{ingest, pages};
+
+/// A fleet that comes back at once: with the usual 128, most of it would wait for a second attempt of TCP.
+const BACKLOG: u32 = 4096;
+/// No script at all, and nothing from elsewhere.
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Takes the address.
+pub(crate) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Windows would let another program take the same address.
+    socket.set_reuseaddr(!std::env::consts::OS.starts_with("windows"))?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves until the process is asked to end.
+pub(crate) async fn serve(listener: TcpListener, store: Store) -> std::io::Result<()> {
+    let shared = Shared { store, refused: Refused::default(), address: listener.local_addr()? };
+    let routes = Router::new()
+        .route("/", get(pages::overview))
+        .route("/devices", get(pages::devices))
+        .route("/devices.csv", get(pages::devices_csv))
+        .route("/devices/{device}", get(pages::device))
+        .route("/style.css", get(pages::style))
+        .route("/v1/reports", post(ingest::receive))
+        .layer(middleware::from_fn(guard))
+        .with_state(Arc::new(shared));
+    let mut stop = StopSignal::new()?;
+    axum::serve(listener, routes).with_graceful_shutdown(async move { stop.wait().await }).await
+}
+
+/// Answers only to names of this machine, so that no web page reaches it through a name of its own (DNS rebinding), and says what browsers
+/// may do with a page.
+async fn guard(request: Request, next: Next) -> Response {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if !is_own(host) {
+        return (StatusCode::MISDIRECTED_REQUEST, "the name in the address is none of this machine\n")
+            .into_response();
+    }
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+fn is_own(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_answered() {
+        for host in ["localhost", "LOCALHOST:18090", "127.0.0.1:18090", "127.8.9.1", "[::1]:18090", "[::1]"] {
+            assert!(is_own(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "evil.example:18090",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            ":18090",
+        ] {
+            assert!(!is_own(host), "{host}");
+        }
+    }
+}
