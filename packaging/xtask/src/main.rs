@@ -199,7 +199,7 @@ fn fuzz(seconds: u32) -> anyhow::Result<()> {
 
 /// Builds the programs that measure.
 fn lab() -> anyhow::Result<()> {
-    let programs = ["--package", "e2e", "--bin", "scripted-browser", "--bin", "bench"];
+    let programs = ["--package", "e2e", "--bin", "scripted-browser", "--bin", "lab-notes", "--bin", "bench"];
     run(cargo().args(["build", "--release", "--locked"]).args(programs))?;
     run(cargo().args(["build", "--release", "--locked", "--package", "agent", "--example", "next-version"]))
 }

@@ -102,7 +102,7 @@ async fn update(by_patch: bool) -> anyhow::Result<()> {
         .await;
         all.push((runs, begun.elapsed()));
         let asked = publisher.server.asked().split_off(before);
-        let file = asked.iter().find(|name| name.contains("/targets/") && name.contains("steward-"));
+        let file = asked.iter().find(|name| name.contains("/targets/steward/2.0.0/"));
         let file = file.with_context(|| format!("nothing was downloaded: {asked:?}"))?;
         anyhow::ensure!(file.contains(".from-") == by_patch, "{asked:?}");
         sent = publisher.server.files().get(file).map_or(0, Vec::len);
