@@ -1,6 +1,5 @@
 //! Which devices a number counts, and a list shows: both ask the same question.
 
-use rusqlite::types::Value;
 use serde::Deserialize;
 
 use crate::clock::Moment;
@@ -34,20 +33,30 @@ impl Facet {
     }
 
     /// Its value for a device, in SQL.
-    pub(crate) fn expression(self) -> &'static str {
-        match self {
+    pub(crate) fn expression(self, at: At) -> String {
+        let column = match self {
             Self::State => "r.state",
-            Self::Contact => "c.contact",
+            Self::Contact => return contact(at.moment),
             Self::Agent => "r.agent_version",
             Self::App => "r.app_version",
             Self::Policy => "r.policy",
             Self::System => "r.system",
-        }
+        };
+        column.to_owned()
     }
 }
 
 /// The values of [`Facet::Contact`]: whether a device has kept its promise to report.
 pub(crate) const CONTACTS: [&str; 2] = ["reporting", "silent"];
+
+/// Whether a device had kept its promises then, in SQL.
+fn contact(moment: Moment) -> String {
+    let [reporting, silent] = CONTACTS;
+    format!(
+        "CASE WHEN (SELECT p.until FROM presence p WHERE p.device = r.device AND p.since <= {moment}
+            ORDER BY p.since DESC LIMIT 1) > {moment} THEN '{reporting}' ELSE '{silent}' END"
+    )
+}
 
 /// Which devices, and when. The query of an address.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -106,40 +115,39 @@ impl Filter {
         narrowed
     }
 
-    /// What selects the devices, from `FROM` on: `d` is the device, `r` what is known of it, `c` whether it reports.
-    pub(crate) fn sql(&self, at: At) -> (String, Vec<Value>) {
-        let mut values = vec![Value::Integer(at.moment), Value::Integer(at.moment)];
-        let mut sql = "FROM report r JOIN device d ON d.number = r.device
-            JOIN (SELECT number, CASE WHEN EXISTS (SELECT 1 FROM presence p WHERE p.device = device.number
-                AND p.since <= ? AND p.until > ?) THEN 'reporting' ELSE 'silent' END AS contact FROM device) c
-            ON c.number = d.number WHERE "
-            .to_owned();
+    /// What selects the devices, from `FROM` on: `d` is the device, `r` what is known of it. `also`: what else is
+    /// joined.
+    pub(crate) fn sql(&self, at: At, also: &str) -> String {
+        // Numbers of ours; what comes from elsewhere is a parameter.
+        let moment = at.moment.to_string();
+        let mut sql = format!("FROM report r JOIN device d ON d.number = r.device {also} WHERE ");
         if at.is_now {
             // Whatever the clock of this server was when it came.
             sql += "r.until_at = 9223372036854775807";
         } else {
-            sql += "r.from_at <= ? AND r.until_at > ?";
-            values.extend([Value::Integer(at.moment), Value::Integer(at.moment)]);
+            sql.extend(["r.from_at <= ", &moment, " AND r.until_at > ", &moment]);
         }
         for facet in Facet::ALL {
-            if let Some(value) = self.value(facet) {
-                sql.extend([" AND ", facet.expression(), " = ?"]);
-                values.push(Value::Text(value.clone()));
+            if self.value(facet).is_some() {
+                sql.extend([" AND ", &facet.expression(at), " = ?"]);
             }
         }
-        if let Some(code) = &self.problem {
+        if self.problem.is_some() {
             sql += " AND EXISTS (SELECT 1 FROM problem p WHERE p.report = r.number AND p.code = ?)";
-            values.push(Value::Text(code.clone()));
         }
-        if let Some(text) = &self.search {
+        if self.search.is_some() {
             sql += " AND instr(lower(d.id), lower(?)) > 0";
-            values.push(Value::Text(text.clone()));
         }
         if self.conflict.is_some() {
-            sql += " AND d.conflict_at <= ?";
-            values.push(Value::Integer(at.moment));
+            sql.extend([" AND d.conflict_at <= ", &moment]);
         }
-        (sql, values)
+        sql
+    }
+
+    /// The parameters of [`Self::sql`].
+    pub(crate) fn parameters(&self) -> Vec<&String> {
+        let facets = Facet::ALL.into_iter().filter_map(|facet| self.value(facet));
+        facets.chain(&self.problem).chain(&self.search).collect()
     }
 
     /// The address of the list with this filter.

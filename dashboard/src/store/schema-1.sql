@@ -32,12 +32,18 @@ CREATE TABLE report (
     agent_version TEXT NOT NULL,
     app_version TEXT NOT NULL,
     policy TEXT NOT NULL,
-    system TEXT NOT NULL,
-    -- Compressed with Zstandard.
-    body BLOB NOT NULL
+    system TEXT NOT NULL
 ) STRICT;
 CREATE INDEX report_of_device ON report (device, from_at);
-CREATE INDEX report_until ON report (until_at, from_at);
+-- All that the overview reads of the present.
+CREATE INDEX report_current ON report (device, state, agent_version, app_version, policy, system, until_at)
+    WHERE until_at = 9223372036854775807;
+
+-- Reports as they came, compressed with Zstandard. Apart from the rest, which is read again and again.
+CREATE TABLE body (
+    report INTEGER PRIMARY KEY REFERENCES report,
+    bytes BLOB NOT NULL
+) STRICT;
 
 CREATE TABLE problem (
     report INTEGER NOT NULL REFERENCES report,

@@ -57,6 +57,8 @@ fn database(said: &[Said]) -> (tempfile::TempDir, Connection, Vec<Kept>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fleet.sqlite");
     let mut connection = Connection::open(&path).unwrap();
+    // Nothing is lost here.
+    connection.pragma_update(None, "synchronous", "off").unwrap();
     migrate(&mut connection, &path).unwrap();
     let kept =
         said.iter().map(|one| write::commit(&mut connection, [&one.arrival()].into_iter()).unwrap()[0]);

@@ -1,10 +1,11 @@
 //! What pages show, from one snapshot.
 
+use std::collections::BTreeMap;
+
 use policy_schema::Problem;
 use protocol::diagnosis::Cause;
 use protocol::health::ComponentHealth;
 use protocol::report::Report;
-use rusqlite::types::Value;
 use rusqlite::{OptionalExtension as _, Row, Transaction, params, params_from_iter};
 
 use super::StoreError;
@@ -140,104 +141,117 @@ pub(crate) fn in_words(name: &str, value: &str) -> (String, String) {
     (name.to_owned(), facet.map_or_else(|| value.to_owned(), |facet| label(facet, value)))
 }
 
+/// How many devices have each value of a facet, and have both a state and a contact.
+#[derive(Default)]
+struct Tally {
+    facets: [BTreeMap<String, usize>; Facet::ALL.len()],
+    states: BTreeMap<(String, String), usize>,
+    total: usize,
+}
+
+/// Counts everything in one pass.
+fn tally(snapshot: &Transaction<'_>, time: &Filter, at: At) -> Result<Tally, StoreError> {
+    let columns = Facet::ALL.map(|facet| facet.expression(at)).join(", ");
+    let mut query = snapshot.prepare(&format!("SELECT {columns} {}", time.sql(at, "")))?;
+    let mut rows = query.query(params_from_iter(time.parameters()))?;
+    let mut tally = Tally::default();
+    while let Some(row) = rows.next()? {
+        let text = |column: usize| -> rusqlite::Result<&str> { Ok(row.get_ref(column)?.as_str()?) };
+        for (column, counts) in tally.facets.iter_mut().enumerate() {
+            let value = text(column)?;
+            match counts.get_mut(value) {
+                Some(count) => *count += 1,
+                None => {
+                    counts.insert(value.to_owned(), 1);
+                }
+            }
+        }
+        let [state, contact] = [text(0)?, text(1)?];
+        *tally.states.entry((state.to_owned(), contact.to_owned())).or_default() += 1;
+        tally.total += 1;
+    }
+    Ok(tally)
+}
+
 pub(crate) fn overview(snapshot: &Transaction<'_>, time: &Filter, at: At) -> Result<Overview, StoreError> {
     let number = |count: usize, filter: &Filter| Number { count, link: filter.link("/devices") };
-    let mut states: Vec<Counts> = Vec::new();
-    let mut total = 0;
-    let (sql, values) = time.sql(at);
-    let mut counted = Vec::new();
-    let mut query = snapshot.prepare(&format!("SELECT r.state, c.contact, count(*) {sql} GROUP BY 1, 2"))?;
-    let rows = query.query_map(params_from_iter(values), |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, usize>(2)?))
-    })?;
-    for row in rows {
-        counted.push(row?);
-    }
-    for state in STATES {
+    let tally = tally(snapshot, time, at)?;
+    let row_of_state = |state: &str| {
         let of_state = time.with(Facet::State, state);
-        let count = |contact: Option<&str>| -> usize {
-            let is = |row: &&(String, String, usize)| {
-                row.0 == state && contact.is_none_or(|contact| row.1 == contact)
-            };
-            counted.iter().filter(is).map(|row| row.2).sum()
+        let count = |contact: &str| {
+            tally.states.get(&(state.to_owned(), contact.to_owned())).copied().unwrap_or_default()
         };
-        let mut numbers: Vec<Number> = CONTACTS
-            .map(|contact| number(count(Some(contact)), &of_state.with(Facet::Contact, contact)))
-            .into();
-        numbers.push(number(count(None), &of_state));
-        total += count(None);
-        states.push(Counts { value: state.to_owned(), label: label(Facet::State, state), numbers });
-    }
-    let spreads = [
-        (Facet::Agent, "Versions of the agent"),
-        (Facet::App, "Versions of the app"),
-        (Facet::Policy, "Policy, by its hash"),
-        (Facet::System, "Operating systems"),
-    ];
-    let spreads = spreads.map(|(facet, title)| spread(snapshot, time, at, facet, title));
+        let mut numbers: Vec<Number> =
+            CONTACTS.map(|contact| number(count(contact), &of_state.with(Facet::Contact, contact))).into();
+        numbers.push(number(CONTACTS.map(count).iter().sum(), &of_state));
+        Counts { value: state.to_owned(), label: label(Facet::State, state), numbers }
+    };
+    let spreads = Facet::ALL.into_iter().zip(&tally.facets).filter_map(|(facet, counts)| {
+        let title = title(facet)?;
+        let link = |value: &str| (label(facet, value), time.with(facet, value));
+        Some(spread(title, counts.iter().map(|(value, count)| (value.clone(), *count)).collect(), link))
+    });
     let conflicted = Filter { conflict: Some("yes".to_owned()), ..time.clone() };
-    let (sql, values) = conflicted.sql(at);
-    let conflicts = count(snapshot, &sql, values)?;
     Ok(Overview {
-        all: number(total, time),
-        states,
-        spreads: spreads.into_iter().collect::<Result<_, _>>()?,
+        all: number(tally.total, time),
+        states: STATES.into_iter().map(row_of_state).collect(),
+        spreads: spreads.collect(),
         problems: problems(snapshot, time, at)?,
-        conflicts: number(conflicts, &conflicted),
+        conflicts: number(count(snapshot, &conflicted, at)?, &conflicted),
     })
 }
 
-fn count(snapshot: &Transaction<'_>, sql: &str, values: Vec<Value>) -> Result<usize, StoreError> {
-    Ok(snapshot.query_row(&format!("SELECT count(*) {sql}"), params_from_iter(values), |row| row.get(0))?)
+/// The heading of a facet's table, if it has one of its own.
+fn title(facet: Facet) -> Option<&'static str> {
+    match facet {
+        Facet::State | Facet::Contact => None,
+        Facet::Agent => Some("Versions of the agent"),
+        Facet::App => Some("Versions of the app"),
+        Facet::Policy => Some("Policy, by its hash"),
+        Facet::System => Some("Operating systems"),
+    }
 }
 
-fn spread(
-    snapshot: &Transaction<'_>,
-    time: &Filter,
-    at: At,
-    facet: Facet,
-    title: &'static str,
-) -> Result<Spread, StoreError> {
-    let (sql, values) = time.sql(at);
-    let sql = format!("SELECT {}, count(*) {sql} GROUP BY 1", facet.expression());
-    let link = |value: &str| (label(facet, value), time.with(facet, value));
-    largest(snapshot, &sql, values, title, link)
+fn count(snapshot: &Transaction<'_>, filter: &Filter, at: At) -> Result<usize, StoreError> {
+    let sql = format!("SELECT count(*) {}", filter.sql(at, ""));
+    Ok(snapshot.query_row(&sql, params_from_iter(filter.parameters()), |row| row.get(0))?)
 }
 
 fn problems(snapshot: &Transaction<'_>, time: &Filter, at: At) -> Result<Spread, StoreError> {
-    let (sql, values) = time.sql(at);
-    let sql =
-        format!("SELECT code, count(*) FROM problem WHERE report IN (SELECT r.number {sql}) GROUP BY 1");
+    // CROSS: from the reports to their problems. The other way is by far longer, for most problems are of the past.
+    let sql = time.sql(at, "CROSS JOIN problem o ON o.report = r.number");
+    let mut query = snapshot.prepare(&format!("SELECT o.code, count(*) {sql} GROUP BY 1"))?;
+    let rows = query.query_map(params_from_iter(time.parameters()), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let counts = rows.collect::<Result<_, _>>()?;
     let link = |code: &str| (code.to_owned(), Filter { problem: Some(code.to_owned()), ..time.clone() });
-    largest(snapshot, &sql, values, "Problems", link)
+    Ok(spread("Problems", counts, link))
 }
 
 /// The values that most devices have.
-fn largest(
-    snapshot: &Transaction<'_>,
-    sql: &str,
-    values: Vec<Value>,
+fn spread(
     title: &'static str,
+    mut counts: Vec<(String, usize)>,
     link: impl Fn(&str) -> (String, Filter),
-) -> Result<Spread, StoreError> {
-    let mut query = snapshot.prepare(&format!("{sql} ORDER BY 2 DESC, 1 LIMIT {}", VALUES + 1))?;
-    let rows = query
-        .query_map(params_from_iter(values), |row| Ok((row.get::<_, String>(0)?, row.get::<_, usize>(1)?)))?;
-    let mut found = Vec::new();
-    for row in rows {
-        let (value, count) = row?;
+) -> Spread {
+    counts.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
+    let is_cut = counts.len() > VALUES;
+    counts.truncate(VALUES);
+    let row = |(value, count): (String, usize)| {
         let (label, filter) = link(&value);
-        found.push(Counts { value, label, numbers: vec![Number { count, link: filter.link("/devices") }] });
-    }
-    let is_cut = found.len() > VALUES;
-    found.truncate(VALUES);
-    Ok(Spread { title, rows: found, is_cut })
+        Counts { value, label, numbers: vec![Number { count, link: filter.link("/devices") }] }
+    };
+    Spread { title, rows: counts.into_iter().map(row).collect(), is_cut }
 }
 
-/// The columns of [`listed`]. Its own value is the time, for the last report until then.
-const COLUMNS: &str = "d.id, r.state, c.contact, r.agent_version, r.app_version, r.policy, r.system,
-    (SELECT CASE WHEN p.last <= ? THEN p.last ELSE NULL END FROM presence p WHERE p.device = d.number AND p.since <= ?
-     ORDER BY p.since DESC LIMIT 1)";
+/// The columns of [`listed`].
+fn columns(at: At) -> String {
+    let facets = Facet::ALL.map(|facet| facet.expression(at)).join(", ");
+    let moment = at.moment;
+    format!(
+        "d.id, {facets}, (SELECT CASE WHEN p.last <= {moment} THEN p.last ELSE NULL END FROM presence p
+         WHERE p.device = d.number AND p.since <= {moment} ORDER BY p.since DESC LIMIT 1)"
+    )
+}
 
 fn listed(row: &Row<'_>, keep: &str) -> rusqlite::Result<Listed> {
     let id: String = row.get(0)?;
@@ -254,10 +268,6 @@ fn listed(row: &Row<'_>, keep: &str) -> rusqlite::Result<Listed> {
     })
 }
 
-fn with_time(at: At, values: Vec<Value>) -> impl Iterator<Item = Value> {
-    [Value::Integer(at.moment), Value::Integer(at.moment)].into_iter().chain(values)
-}
-
 /// The devices that a filter selects, from one on.
 pub(crate) fn list(
     snapshot: &Transaction<'_>,
@@ -266,17 +276,13 @@ pub(crate) fn list(
     from: usize,
     most: usize,
 ) -> Result<List, StoreError> {
-    let (sql, values) = filter.sql(at);
-    let total = count(snapshot, &sql, values.clone())?;
     let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-    let mut query = snapshot.prepare(&format!(
-        "SELECT {COLUMNS} {sql} ORDER BY d.id LIMIT {} OFFSET {}",
-        number(most),
-        number(from)
-    ))?;
+    let (columns, sql) = (columns(at), filter.sql(at, ""));
+    let sql = format!("SELECT {columns} {sql} ORDER BY d.id LIMIT {} OFFSET {}", number(most), number(from));
+    let mut query = snapshot.prepare(&sql)?;
     let keep = Filter { at: filter.at.clone(), ..Filter::default() }.link("");
-    let rows = query.query_map(params_from_iter(with_time(at, values)), |row| listed(row, &keep))?;
-    Ok(List { total, devices: rows.collect::<Result<_, _>>()? })
+    let rows = query.query_map(params_from_iter(filter.parameters()), |row| listed(row, &keep))?;
+    Ok(List { total: count(snapshot, filter, at)?, devices: rows.collect::<Result<_, _>>()? })
 }
 
 /// The list as a spreadsheet reads it.
@@ -300,11 +306,11 @@ fn inert(field: &str) -> String {
 
 /// One device, if something was known of it.
 pub(crate) fn device(snapshot: &Transaction<'_>, id: &str, at: At) -> Result<Option<Device>, StoreError> {
-    let (sql, mut values) = Filter::default().sql(at);
-    values.push(Value::Text(id.to_owned()));
-    let sql = format!("SELECT {COLUMNS}, d.number, d.first_seen, d.conflict_at, r.body {sql} AND d.id = ?");
+    let sql = Filter::default().sql(at, "JOIN body b ON b.report = r.number");
+    let sql =
+        format!("SELECT {}, d.number, d.first_seen, d.conflict_at, b.bytes {sql} AND d.id = ?", columns(at));
     let found = snapshot
-        .query_row(&sql, params_from_iter(with_time(at, values)), |row| {
+        .query_row(&sql, [id], |row| {
             let rest: (i64, Moment, Option<Moment>, Vec<u8>) =
                 (row.get(8)?, row.get(9)?, row.get(10)?, row.get(11)?);
             Ok((listed(row, "")?, rest))

@@ -149,8 +149,11 @@ fn keep_report(
             until = from;
         } else if digest == arrival.digest && !digest.is_empty() {
             transaction
-                .prepare_cached("UPDATE report SET epoch = ?, sequence = ?, body = ? WHERE number = ?")?
-                .execute(params![arrival.epoch, arrival.sequence, body, number])?;
+                .prepare_cached("UPDATE report SET epoch = ?, sequence = ? WHERE number = ?")?
+                .execute(params![arrival.epoch, arrival.sequence, number])?;
+            transaction
+                .prepare_cached("UPDATE body SET bytes = ? WHERE report = ?")?
+                .execute(params![body, number])?;
             return set_epoch(transaction, device, arrival);
         } else {
             transaction
@@ -161,7 +164,7 @@ fn keep_report(
     transaction
         .prepare_cached(
             "INSERT INTO report (device, from_at, until_at, epoch, sequence, digest, state, agent_version, app_version,
-             policy, system, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             policy, system) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             device.number,
@@ -174,10 +177,12 @@ fn keep_report(
             facts.agent_version,
             facts.app_version,
             facts.policy,
-            facts.system,
-            body
+            facts.system
         ])?;
     let number = transaction.last_insert_rowid();
+    transaction
+        .prepare_cached("INSERT INTO body (report, bytes) VALUES (?, ?)")?
+        .execute(params![number, body])?;
     let mut insert =
         transaction.prepare_cached("INSERT INTO problem (report, code, severity) VALUES (?, ?, ?)")?;
     for (code, severity) in &facts.problems {
