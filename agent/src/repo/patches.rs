@@ -1,19 +1,26 @@
 //! Patches from the last versions of an app to a new one: files beside those of the releases, named by the image repository alone.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use platform::file;
 use policy_schema::counted;
 use semver::Version;
 use serde_json::{Map, Value, json};
-use updates::patch;
+use updates::patch::{self, PatchError};
 use updates::signed::publish;
 
 use super::{List, Part, Repository};
 
 /// So many versions back.
 pub(crate) const VERSIONS: u8 = 5;
+/// Ten times of what it takes for programs.
+const LIMIT: Duration = Duration::from_mins(2);
+const LIMIT_FOR_A_MEBIBYTE: Duration = Duration::from_secs(10);
+const TOO_SLOW: &str = "it takes too long, as it does where files have long runs of the same bytes";
 const TOO_LARGE: &str = "No patches were made: the file is too large.";
 
 /// A patch that is in its place.
@@ -55,12 +62,22 @@ impl Repository {
             );
             return Ok((placed, notes));
         }
+        let new = Arc::<[u8]>::from(new);
         for (from, old_path, old_target) in olds {
             let made = if size(old_target) > patch::MAXIMUM_MADE {
                 Err(anyhow::anyhow!("that file is too large"))
             } else {
                 let old = self.file(old_path, old_target).and_then(|old| Ok(fs_err::read(old)?));
-                old.and_then(|old| Ok(patch::make(&old, &new)?))
+                match old.map(|old| make_in_time(old, Arc::clone(&new), limit(whole))) {
+                    Ok(Some(made)) => made.map_err(Into::into),
+                    Ok(None) => {
+                        notes.push(format!(
+                            "No patch was made from {from}, nor from those before it: {TOO_SLOW}."
+                        ));
+                        return Ok((placed, notes));
+                    }
+                    Err(error) => Err(error),
+                }
             };
             let made = made.and_then(|bytes| {
                 let length = bytes.len();
@@ -109,6 +126,19 @@ impl Repository {
         let sha256 = sha256.with_context(|| format!("there is no SHA-256 of {path}"))?;
         Ok(self.path(Part::Image, &format!("targets/{folder}/{sha256}.{name}")))
     }
+}
+
+/// How long making a patch to a file of this size may take.
+fn limit(bytes: u64) -> Duration {
+    LIMIT + LIMIT_FOR_A_MEBIBYTE * u32::try_from(bytes / 1024 / 1024).unwrap_or(u32::MAX)
+}
+
+/// Makes a patch, if that does not take too long. What takes too long goes on until this process ends: nothing can stop it.
+fn make_in_time(old: Vec<u8>, new: Arc<[u8]>, limit: Duration) -> Option<Result<Vec<u8>, PatchError>> {
+    let (made, done) = mpsc::channel();
+    // Nobody waits any more for what is late.
+    thread::spawn(move || made.send(patch::make(&old, &new)));
+    done.recv_timeout(limit).ok()
 }
 
 /// A file of the list: its version, its path, and what the list says of it.
@@ -163,4 +193,19 @@ pub(crate) fn drop_old(list: &mut List, path: &str, identity: &Map<String, Value
 
 fn size(target: &Value) -> u64 {
     target.get("length").and_then(Value::as_u64).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Half a megabyte of zeros keeps the search busy for minutes.
+    #[test]
+    fn patch_that_takes_too_long_is_given_up() {
+        let (old, mut new) = (vec![0; 500_000], vec![0; 500_000]);
+        new[250_000] = 1;
+        assert!(make_in_time(old, new.into(), Duration::from_millis(1)).is_none());
+        let made = make_in_time(b"old".to_vec(), Arc::from(&b"new"[..]), limit(0)).unwrap();
+        assert!(made.is_ok());
+    }
 }

@@ -30,7 +30,9 @@ pub const MAGIC: [u8; 16] = *b"steward patch 1\n";
 const MAGIC_WITH_ADDRESSES: [u8; 16] = *b"steward patch 2\n";
 /// The largest window of a stream, as the power of two.
 const WINDOW: u32 = 22;
-/// How much is read at once, in bytes.
+/// How much of the old file is read at once, in bytes: a hostile patch jumps about, and each jump costs as much.
+const JUMP: usize = 8 * 1024;
+/// How much is read at once of all else, in bytes.
 const PIECE: usize = 64 * 1024;
 
 /// Why there is no new file.
@@ -62,7 +64,7 @@ pub fn apply(
     mut new: impl Write,
     length: u64,
 ) -> Result<(), PatchError> {
-    let mut old = BufReader::with_capacity(PIECE, old);
+    let mut old = BufReader::with_capacity(JUMP, old);
     let old_length = old.seek(SeekFrom::End(0))?;
     old.rewind()?;
     let patch = RefCell::new(patch);

@@ -70,7 +70,8 @@ pub(super) struct Reference {
 #[derive(Debug)]
 pub(super) struct Program {
     pub(super) image: Image,
-    pub(super) areas: Vec<Area>,
+    /// In order, and none overlaps another one.
+    areas: Vec<Area>,
 }
 
 /// Where addresses are, in the old program, and how to write them in the new one.
@@ -108,11 +109,15 @@ impl Image {
 }
 
 impl Area {
+    fn end(&self) -> u64 {
+        u64::from(self.start) + u64::from(self.length)
+    }
+
     /// Which of some bytes are in it, the first of them where alignment is right.
     fn within(&self, length: usize, at: u64) -> Range<usize> {
         let (start, step) = (u64::from(self.start), self.kind.width());
         let step = if self.kind == Kind::Code { 1 } else { step };
-        let end = (start + u64::from(self.length)).saturating_sub(at);
+        let end = self.end().saturating_sub(at);
         let from = start.max(at).next_multiple_of(step as u64) - at;
         let index = |position: u64| usize::try_from(position).unwrap_or(length).min(length);
         index(from)..index(end)
@@ -141,6 +146,18 @@ fn opcode(code: &[u8]) -> Option<usize> {
 }
 
 impl Program {
+    /// Of areas that overlap, the first one counts.
+    pub(super) fn new(image: Image, mut areas: Vec<Area>) -> Self {
+        areas.sort_by_key(|area| area.start);
+        let mut end = 0;
+        areas.retain(|area| {
+            let is_apart = u64::from(area.start) >= end;
+            end = if is_apart { area.end() } else { end };
+            is_apart
+        });
+        Self { image, areas }
+    }
+
     /// Shows each address of a part of the file, and lets it be replaced. `at`: where that part is.
     pub(super) fn references(&self, bytes: &mut [u8], at: u64, mut each: impl FnMut(&mut [u8], Reference)) {
         for area in &self.areas {
@@ -203,9 +220,13 @@ impl Layout {
     pub(super) fn read(from: &mut impl Read) -> Result<Self, PatchError> {
         let image = Image::read(from)?;
         let new = Image::read(from)?;
-        let mut areas = Vec::new();
+        let mut areas: Vec<Area> = Vec::new();
         for _ in 0..count(from)? {
             let (start, length) = (small(from)?, small(from)?);
+            // Else each byte could be in all of them.
+            if areas.last().is_some_and(|last| last.end() > start.into()) {
+                return Err(PatchError::Malformed("its addresses overlap"));
+            }
             let kind = match read_number(from)? {
                 0 => Kind::Code,
                 1 => Kind::Words,

@@ -37,7 +37,7 @@ pub fn is_compressed(file: &[u8]) -> bool {
 }
 
 /// Makes the patch from one file to another one. It takes some seconds for each 10 MB, and memory of eight times the size
-/// of such a file.
+/// of such a file; by far longer where both have long runs of the same bytes, with the square of their length.
 ///
 /// # Errors
 /// A file is too large, or the old one is empty.
@@ -156,7 +156,8 @@ fn program(file: &[u8]) -> Option<Program> {
         let (start, length) = small(section.file_range().filter(|_| section.address() > 0)?)?;
         Some(Area { start, length, kind })
     });
-    Some(Program { areas: areas.collect(), image })
+    let areas = areas.collect();
+    Some(Program::new(image, areas))
 }
 
 impl Program {

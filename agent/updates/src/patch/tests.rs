@@ -270,7 +270,7 @@ fn hostile_addresses_are_refused_or_ignored() {
     let old = [0xe8, 1, 0, 0, 0, 0xff, 0x05, 0xf0, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0x10, 0, 0];
     let (last, large) = (u64::from(u32::MAX), u64::MAX);
     let everywhere = [0, 1, 0, last, 0, large];
-    let areas = [3, 0, last, 0, 3, last, 1, 7, 9, 2];
+    let areas = [3, 0, 6, 0, 6, 10, 1, 16, last, 2];
     for (case, layout, is_refused) in [
         ("none", vec![0, 0, 0, 0, 0], false),
         ("everywhere", [&everywhere[..], &everywhere, &areas].concat(), false),
@@ -282,6 +282,7 @@ fn hostile_addresses_are_refused_or_ignored() {
         ("of no bytes", [&[5, 2, 0, 0, 0, 9, 4, 0, 4, 9][..], &everywhere, &areas].concat(), false),
         ("of an unknown kind", [&everywhere[..], &everywhere, &[1, 0, 9, 3]].concat(), true),
         ("too many", [&[0, 65][..], &[1; 400]].concat(), true),
+        ("over each other", [&everywhere[..], &everywhere, &[2, 0, 9, 0, 8, 9, 1]].concat(), true),
         ("too many areas", [&everywhere[..], &everywhere, &[65], &[0; 400]].concat(), true),
         ("beyond four gigabytes", [&[0, 1, last + 1, 0, 0, 0][..], &everywhere, &areas].concat(), true),
         ("cut", vec![0, 64], true),
