@@ -15,6 +15,8 @@ const NAME: usize = 128;
 const TEXT: usize = 200;
 /// A device promises the next report within this time, in milliseconds; what it promises beyond that does not count.
 const PROMISES: std::ops::RangeInclusive<i64> = 60_000..=8 * 24 * 3_600_000;
+/// Of bodies.
+const LEVEL: i32 = 3;
 /// So many problems of a device are counted.
 const PROBLEMS: usize = 200;
 
@@ -24,6 +26,8 @@ pub(crate) struct Arrival {
     pub(crate) device: String,
     pub(crate) epoch: String,
     pub(crate) sequence: i64,
+    /// By the clock of the device.
+    pub(crate) sent_at: Moment,
     pub(crate) received_at: Moment,
     /// Until when the device sends the next one, by the clock of this server.
     pub(crate) promised_until: Moment,
@@ -45,7 +49,7 @@ pub(crate) struct Facts {
     pub(crate) system: String,
     /// By code, the worst severity of each.
     pub(crate) problems: BTreeMap<String, String>,
-    /// The whole report.
+    /// The whole report, compressed with Zstandard.
     pub(crate) body: Vec<u8>,
 }
 
@@ -80,7 +84,8 @@ pub(crate) fn read(body: &[u8], received_at: Moment) -> Result<Arrival, Refusal>
     if value.get("health").is_some() || value.get("status").is_some() {
         let report = Report::deserialize(&value).map_err(|_| Refusal::Report)?;
         let heartbeat = report.heartbeat();
-        return arrival(heartbeat, received_at, Some(Box::new(facts(&report, body))));
+        let facts = facts(&report, body).map_err(|_| Refusal::Report)?;
+        return arrival(heartbeat, received_at, Some(Box::new(facts)));
     }
     arrival(Heartbeat::deserialize(&value).map_err(|_| Refusal::Report)?, received_at, None)
 }
@@ -88,7 +93,8 @@ pub(crate) fn read(body: &[u8], received_at: Moment) -> Result<Arrival, Refusal>
 fn arrival(said: Heartbeat, received_at: Moment, facts: Option<Box<Facts>>) -> Result<Arrival, Refusal> {
     let is_name = |name: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        (1..=NAME).contains(&name.len()) && name.bytes().all(allowed)
+        // `.` and `..` mean something else in addresses.
+        (1..=NAME).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with('.')
     };
     if !is_name(&said.device_id)
         || !is_name(&said.epoch)
@@ -101,6 +107,7 @@ fn arrival(said: Heartbeat, received_at: Moment, facts: Option<Box<Facts>>) -> R
         sequence: said.sequence.try_into().map_err(|_| Refusal::Sequence)?,
         device: said.device_id,
         epoch: said.epoch,
+        sent_at: said.sent_at.as_millisecond(),
         received_at,
         promised_until: received_at.saturating_add(promise.clamp(*PROMISES.start(), *PROMISES.end())),
         digest: said.digest,
@@ -108,7 +115,7 @@ fn arrival(said: Heartbeat, received_at: Moment, facts: Option<Box<Facts>>) -> R
     })
 }
 
-fn facts(report: &Report, body: &[u8]) -> Facts {
+fn facts(report: &Report, body: &[u8]) -> std::io::Result<Facts> {
     let text = |text: &str| text.chars().filter(|one| !one.is_control()).take(TEXT).collect::<String>();
     let mut problems = BTreeMap::<String, Open<Severity>>::new();
     for problem in report.problems().take(PROBLEMS) {
@@ -116,7 +123,7 @@ fn facts(report: &Report, body: &[u8]) -> Facts {
         *worst = worst.clone().max(problem.severity.clone());
     }
     let system = report.posture.as_ref().and_then(|posture| posture.operating_system.as_deref());
-    Facts {
+    Ok(Facts {
         state: report.health.known_state().as_str().to_owned(),
         agent_version: text(&report.status.agent_version),
         app_version: text(report.status.app.installed.as_deref().unwrap_or_default()),
@@ -126,8 +133,9 @@ fn facts(report: &Report, body: &[u8]) -> Facts {
             .into_iter()
             .map(|(code, severity)| (code, text(severity_in_words(&severity))))
             .collect(),
-        body: body.to_vec(),
-    }
+        // Now: it may have to wait.
+        body: zstd::bulk::compress(body, LEVEL)?,
+    })
 }
 
 /// A severity as printed, even if only a newer version knows it.

@@ -139,7 +139,7 @@ impl Filter {
             sql += " AND instr(lower(d.id), lower(?)) > 0";
         }
         if self.conflict.is_some() {
-            sql.extend([" AND d.conflict_at <= ", &moment]);
+            sql.extend([" AND d.conflict_from <= ", &moment, " AND d.conflict_until > ", &moment]);
         }
         sql
     }

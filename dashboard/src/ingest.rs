@@ -16,7 +16,7 @@ use protocol::report::Receipt;
 
 use crate::arrival::{self, Refusal};
 use crate::clock;
-use crate::log::log;
+use crate::log::{chain, log};
 use crate::shared::Shared;
 use crate::store::{Kept, StoreError};
 
@@ -52,7 +52,7 @@ pub(crate) async fn receive(State(shared): State<Arc<Shared>>, headers: HeaderMa
             let status =
                 if is_full { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::SERVICE_UNAVAILABLE };
             if !is_full {
-                log(&format!("a report was not kept: {error}"));
+                log(&format!("a report was not kept: {}", chain(&error)));
             }
             // Each device at a moment of its own, so that they do not all come at once.
             let again = AGAIN + key % SPREAD;

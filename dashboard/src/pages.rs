@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::clock;
 use crate::filter::{At, Filter};
-use crate::log::log;
+use crate::log::{chain, log};
 use crate::shared::Shared;
 use crate::store::{StoreError, view};
 
@@ -110,8 +110,9 @@ impl IntoResponse for NoPage {
                 format!("Nothing was known of {device} at that time."),
             ),
             Self::Store(error) => {
-                log(&format!("a page was not shown: {error}"));
-                (StatusCode::INTERNAL_SERVER_ERROR, "The database does not respond", error.to_string())
+                let why = chain(&error);
+                log(&format!("a page was not shown: {why}"));
+                (StatusCode::INTERNAL_SERVER_ERROR, "The database does not respond", why)
             }
         };
         let frame = Frame { shown: String::new(), at: String::new(), keep: String::new() };
@@ -128,7 +129,7 @@ fn page(status: StatusCode, template: &impl Template) -> Response {
 
 /// The time of a page. What is empty in a form was not filled in.
 fn time(filter: &mut Filter) -> Result<(At, Frame), NoPage> {
-    for field in [&mut filter.at, &mut filter.search, &mut filter.problem] {
+    for field in [&mut filter.at, &mut filter.search] {
         field.take_if(|text| text.trim().is_empty());
     }
     let at = match &filter.at {

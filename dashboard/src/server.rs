@@ -2,13 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -21,6 +20,8 @@ use crate::{ingest, pages};
 
 /// A fleet that comes back at once: with the usual 128, most of it would wait for a second attempt of TCP.
 const BACKLOG: u32 = 4096;
+/// So long requests may go on after the process was asked to end.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
 /// No script at all, and nothing from elsewhere.
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -46,16 +47,29 @@ pub(crate) async fn serve(listener: TcpListener, store: Store) -> std::io::Resul
         .layer(middleware::from_fn(guard))
         .with_state(Arc::new(shared));
     let mut stop = StopSignal::new()?;
-    axum::serve(listener, routes).with_graceful_shutdown(async move { stop.wait().await }).await
+    let (end, ended) = tokio::sync::oneshot::channel();
+    let serving = axum::serve(listener, routes).with_graceful_shutdown(async move {
+        stop.wait().await;
+        // Nobody waits for it once all requests have ended.
+        let _served = end.send(());
+    });
+    // Whoever does not finish a request does not keep this process.
+    let late = async {
+        if ended.await.is_ok() {
+            tokio::time::sleep(LAST_REQUESTS).await;
+        }
+    };
+    tokio::select! {
+        served = serving => served,
+        () = late => Ok(()),
+    }
 }
 
 /// Answers only to names of this machine, so that no web page reaches it through a name of its own (DNS rebinding), and says what browsers
 /// may do with a page.
 async fn guard(request: Request, next: Next) -> Response {
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if !is_own(host) {
-        return (StatusCode::MISDIRECTED_REQUEST, "the name in the address is none of this machine\n")
-            .into_response();
+    if let Some(refused) = refused(request.headers()) {
+        return refused.into_response();
     }
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
@@ -64,6 +78,17 @@ async fn guard(request: Request, next: Next) -> Response {
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+fn refused(headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
+    let said = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if !is_own(said("host").unwrap_or_default()) {
+        return Some((StatusCode::MISDIRECTED_REQUEST, "the name in the address is none of this machine\n"));
+    }
+    // A link may lead here. An image or the like of another page would only make work.
+    let is_foreign =
+        said("sec-fetch-site") == Some("cross-site") && said("sec-fetch-mode") != Some("navigate");
+    is_foreign.then_some((StatusCode::FORBIDDEN, "the request comes from a web page\n"))
 }
 
 fn is_own(host: &str) -> bool {

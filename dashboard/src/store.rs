@@ -6,16 +6,20 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
+use platform::file::Access;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::arrival::Arrival;
+use crate::log::{chain, log};
 
 pub(crate) mod view;
 mod write;
 
 /// The version of the tables, and what makes each from the one before.
 const SCHEMAS: [&str; 1] = [include_str!("store/schema-1.sql")];
+/// What says that a file of SQLite is one of this program.
+const MARK: i32 = i32::from_be_bytes(*b"Stwd");
 /// So many arrivals wait at most: more are asked to come again.
 const WAITING: usize = 8192;
 /// So many arrivals are committed at once, at most.
@@ -41,6 +45,8 @@ pub(crate) enum StoreError {
     Full,
     #[error("the writer of the database has ended")]
     Ended,
+    #[error("the database did not take it; the log says why")]
+    NotKept,
     #[error(
         "the database {path} was written by a newer version (tables {found}, this version knows {known})"
     )]
@@ -49,6 +55,8 @@ pub(crate) enum StoreError {
     Database(#[from] rusqlite::Error),
     #[error("the database cannot be made")]
     File(#[from] std::io::Error),
+    #[error("the file is a database of another program")]
+    Foreign,
     #[error("the database has something that is none of ours: {0}")]
     Damaged(String),
 }
@@ -74,8 +82,10 @@ impl Store {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error.into()),
             Ok(_) | Err(_) => {}
         }
+        platform::file::correct_access(path, Access::Private)?;
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(PATIENCE)?;
+        is_ours(&connection)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "foreign_keys", true)?;
@@ -93,7 +103,7 @@ impl Store {
             mpsc::error::TrySendError::Full(_) => StoreError::Full,
             mpsc::error::TrySendError::Closed(_) => StoreError::Ended,
         })?;
-        outcome.await.ok().flatten().ok_or(StoreError::Ended)
+        outcome.await.map_err(|_| StoreError::Ended)?.ok_or(StoreError::NotKept)
     }
 
     /// Reads from one snapshot.
@@ -120,6 +130,13 @@ impl Store {
     }
 }
 
+/// Whether it is empty, or a file of this program.
+fn is_ours(connection: &Connection) -> Result<(), StoreError> {
+    let mark: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if mark == MARK || tables == 0 { Ok(()) } else { Err(StoreError::Foreign) }
+}
+
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: usize = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -129,6 +146,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     for schema in &SCHEMAS[found..] {
         transaction.execute_batch(schema)?;
     }
+    transaction.pragma_update(None, "application_id", MARK)?;
     transaction.pragma_update(None, "user_version", SCHEMAS.len())?;
     Ok(transaction.commit()?)
 }
@@ -150,7 +168,7 @@ fn write_all(connection: &mut Connection, mut arrivals: mpsc::Receiver<Waiting>)
                 }
             }
             Err(error) => {
-                crate::log::log(&format!("nothing was kept of {} arrivals: {error}", group.len()));
+                log(&format!("nothing was kept of {} arrivals: {}", group.len(), chain(&error)));
             }
         }
     }

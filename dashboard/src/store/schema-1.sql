@@ -5,9 +5,18 @@ CREATE TABLE device (
     first_seen INTEGER NOT NULL,
     -- The epoch of the report that is current.
     epoch TEXT NOT NULL,
-    -- When a report came with an epoch that another one had followed: two devices have this identity.
-    conflict_at INTEGER
+    -- From when until when two devices seem to have this identity.
+    conflict_from INTEGER,
+    conflict_until INTEGER
 ) STRICT;
+
+-- Epochs that came back after another one had followed. One may: reports of a device whose disk was full have an epoch of their own. Where two
+-- do, two devices take turns.
+CREATE TABLE returned (
+    device INTEGER NOT NULL REFERENCES device,
+    epoch TEXT NOT NULL,
+    PRIMARY KEY (device, epoch)
+) STRICT, WITHOUT ROWID;
 
 -- Which numbers of an epoch have arrived: ranges, so that a year of reports is one row.
 CREATE TABLE received (
@@ -27,6 +36,8 @@ CREATE TABLE report (
     until_at INTEGER NOT NULL,
     epoch TEXT NOT NULL,
     sequence INTEGER NOT NULL,
+    -- By the clock of the device.
+    sent_at INTEGER NOT NULL,
     digest TEXT NOT NULL,
     state TEXT NOT NULL,
     agent_version TEXT NOT NULL,
@@ -35,6 +46,7 @@ CREATE TABLE report (
     system TEXT NOT NULL
 ) STRICT;
 CREATE INDEX report_of_device ON report (device, from_at);
+CREATE UNIQUE INDEX report_one_current ON report (device) WHERE until_at = 9223372036854775807;
 -- All that the overview reads of the present.
 CREATE INDEX report_current ON report (device, state, agent_version, app_version, policy, system, until_at)
     WHERE until_at = 9223372036854775807;

@@ -37,7 +37,7 @@ impl Said {
                 policy: format!("hash-{}", problem % 2),
                 system: "Linux".to_owned(),
                 problems: problems.collect(),
-                body: b"{}".to_vec(),
+                body: Vec::new(),
             })
         });
         let at = START + self.minute * MINUTE;
@@ -45,6 +45,7 @@ impl Said {
             device: format!("device-{}", self.device),
             epoch: format!("epoch-{}", self.epoch),
             sequence: self.sequence,
+            sent_at: at,
             received_at: at,
             promised_until: at + self.promise * MINUTE,
             digest: format!("digest-{}", self.digest),
@@ -200,6 +201,20 @@ fn late_report_is_history_and_does_not_become_the_present() {
         database(&[report(0, 0, 1, 0), report(2, 0, 3, 1), report(3, 0, 2, 2)]);
     assert_eq!(kept, [Kept::New; 3]);
     assert_eq!(state(&mut connection, 4, true).0, "fail");
+    // Also after a heartbeat, and from an earlier start of the device.
+    let heartbeat = Said { facts: None, ..report(2, 1, 5, 1) };
+    let late = [Said { minute: 3, ..report(3, 1, 4, 0) }, report(4, 0, 2, 0)];
+    let (_folder, mut after, kept) =
+        database(&[report(0, 0, 1, 0), report(1, 1, 3, 1), heartbeat, late[0].clone()]);
+    assert_eq!((kept[3], state(&mut after, 5, true).0), (Kept::New, "fail".to_owned()));
+    let mut earlier = late[1].arrival();
+    earlier.sent_at = START;
+    assert_eq!(write::commit(&mut after, [&earlier].into_iter()).unwrap(), [Kept::New]);
+    assert_eq!(state(&mut after, 5, true), ("fail".to_owned(), "reporting".to_owned(), None));
+    // The same digest does not hide another state.
+    let (_folder, mut lies, _) =
+        database(&[report(0, 0, 1, 0), Said { facts: Some((1, 0)), ..report(1, 0, 2, 0) }]);
+    assert_eq!(state(&mut lies, 2, true).0, "fail");
     let count: i64 = connection.query_row("SELECT count(*) FROM report", [], |row| row.get(0)).unwrap();
     assert_eq!(count, 3);
 }
@@ -209,10 +224,16 @@ fn two_devices_with_one_identity_are_a_conflict_and_a_restart_is_none() {
     let (_folder, mut connection, _) =
         database(&[report(0, 0, 1, 0), report(1, 1, 2, 1), report(2, 1, 3, 2)]);
     assert_eq!(state(&mut connection, 3, true).2, None);
-    let (_folder, mut connection, _) =
-        database(&[report(0, 0, 1, 0), report(1, 1, 2, 1), report(2, 0, 2, 2)]);
-    assert_eq!(state(&mut connection, 1, false).2, None);
+    let turns = [report(0, 0, 1, 0), report(1, 1, 2, 1), report(2, 0, 2, 2), report(3, 1, 3, 0)];
+    let (_folder, mut connection, _) = database(&turns);
+    assert_eq!(state(&mut connection, 2, false).2, None);
     assert_eq!(state(&mut connection, 3, true).2.as_deref(), Some("device-0"));
+    assert_eq!(state(&mut connection, 8 * 24 * 60, true).2, None);
+    // A full disk: reports from memory have epochs of their own.
+    let full =
+        [report(0, 0, 1, 0), report(1, 1, 1, 1), report(2, 0, 2, 2), report(3, 2, 1, 1), report(4, 0, 3, 0)];
+    let (_folder, mut connection, _) = database(&full);
+    assert_eq!(state(&mut connection, 5, true), ("pass".to_owned(), "reporting".to_owned(), None));
 }
 
 #[test]
@@ -231,5 +252,8 @@ fn database_of_a_newer_version_is_left_alone() {
     drop(Store::open(&path).unwrap());
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     assert!(matches!(Store::open(&path), Err(StoreError::Newer { found: 99, .. })));
+    let other = folder.path().join("other.sqlite");
+    Connection::open(&other).unwrap().execute_batch("CREATE TABLE device (name TEXT)").unwrap();
+    assert!(matches!(Store::open(&other), Err(StoreError::Foreign)));
     drop(Store::open(&folder.path().join("none/fleet.sqlite")).map(|_| ()).unwrap_err());
 }

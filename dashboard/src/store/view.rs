@@ -7,6 +7,7 @@ use protocol::diagnosis::Cause;
 use protocol::health::ComponentHealth;
 use protocol::report::Report;
 use rusqlite::{OptionalExtension as _, Row, Transaction, params, params_from_iter};
+use serde::Deserialize as _;
 
 use super::StoreError;
 use super::write::CURRENT;
@@ -17,6 +18,8 @@ use crate::filter::{At, CONTACTS, Facet, Filter};
 const VALUES: usize = 50;
 /// So many reports of a device are listed.
 const HISTORY: usize = 200;
+/// The largest report that a page shows, in bytes.
+const SHOWN: usize = 128 * 1024;
 /// The states that a device can have, the worst first.
 const STATES: [&str; 5] = ["fail", "error", "stale", "unknown", "pass"];
 
@@ -118,7 +121,7 @@ impl Listed {
 
     /// When the last report or heartbeat came, as pages print it.
     pub(crate) fn last_printed(&self) -> String {
-        self.last.map_or_else(|| "never".to_owned(), clock::print)
+        self.last.map_or_else(|| "not kept for that time".to_owned(), clock::print)
     }
 }
 
@@ -307,8 +310,11 @@ fn inert(field: &str) -> String {
 /// One device, if something was known of it.
 pub(crate) fn device(snapshot: &Transaction<'_>, id: &str, at: At) -> Result<Option<Device>, StoreError> {
     let sql = Filter::default().sql(at, "JOIN body b ON b.report = r.number");
-    let sql =
-        format!("SELECT {}, d.number, d.first_seen, d.conflict_at, b.bytes {sql} AND d.id = ?", columns(at));
+    let sql = format!(
+        "SELECT {}, d.number, d.first_seen, CASE WHEN d.conflict_until > {} THEN d.conflict_from END, b.bytes {sql} AND d.id = ?",
+        columns(at),
+        at.moment
+    );
     let found = snapshot
         .query_row(&sql, [id], |row| {
             let rest: (i64, Moment, Option<Moment>, Vec<u8>) =
@@ -319,18 +325,20 @@ pub(crate) fn device(snapshot: &Transaction<'_>, id: &str, at: At) -> Result<Opt
     let Some((listed, (number, first_seen, conflict, body))) = found else { return Ok(None) };
     let damaged = |error: &dyn std::fmt::Display| StoreError::Damaged(format!("the report of {id}: {error}"));
     let body = zstd::decode_all(&body[..]).map_err(|error| damaged(&error))?;
-    let report: Report = serde_json::from_slice(&body).map_err(|error| damaged(&error))?;
+    // As it was read when it came: the last of two fields with one name counts.
+    let shown: serde_json::Value = serde_json::from_slice(&body).map_err(|error| damaged(&error))?;
+    let report = Report::deserialize(&shown).map_err(|error| damaged(&error))?;
     let mut components = Vec::new();
     flatten(&report.health, 0, &mut components);
     let problems: Vec<Problem> = report.problems().cloned().collect();
     let causes = report.diagnoses.iter().filter_map(|one| one.id.known());
     let remedy = |cause: Cause| Remedy { symptom: cause.symptom(), fixes: cause.fixes() };
-    let shown: serde_json::Value = serde_json::from_slice(&body).map_err(|error| damaged(&error))?;
     let presence = presence(snapshot, number, at)?;
     Ok(Some(Device {
         first_seen: clock::print(first_seen),
         conflict: conflict.filter(|moment| *moment <= at.moment).map(clock::print),
-        promised: presence.first().map(|(_, until)| clock::print(*until)),
+        // For the past it is not known: later reports have prolonged it.
+        promised: presence.first().filter(|_| at.is_now).map(|(_, until)| clock::print(*until)),
         components,
         problems,
         remedies: causes.map(remedy).collect(),
@@ -339,7 +347,11 @@ pub(crate) fn device(snapshot: &Transaction<'_>, id: &str, at: At) -> Result<Opt
             .into_iter()
             .map(|(since, until)| (clock::print(since), clock::print(until)))
             .collect(),
-        report: serde_json::to_string_pretty(&shown).map_err(|error| damaged(&error))?,
+        report: if body.len() > SHOWN {
+            format!("It has {} bytes, which is too much for a page.", body.len())
+        } else {
+            serde_json::to_string_pretty(&shown).map_err(|error| damaged(&error))?
+        },
         listed,
     }))
 }

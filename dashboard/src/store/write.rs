@@ -1,5 +1,7 @@
 //! How an arrival changes what is kept.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use super::{Kept, StoreError};
@@ -8,8 +10,8 @@ use crate::clock::Moment;
 
 /// While a report is the last one known.
 pub(super) const CURRENT: Moment = Moment::MAX;
-/// Of bodies.
-const LEVEL: i32 = 3;
+/// So long a conflict is shown after the last sign of it, in milliseconds.
+const CONFLICT: i64 = 7 * 24 * 3_600_000;
 
 /// What is known of a device.
 struct Device {
@@ -59,8 +61,8 @@ fn keep_heartbeat(
     arrival: &Arrival,
 ) -> Result<Kept, StoreError> {
     let digest: Option<String> = transaction
-        .prepare_cached("SELECT digest FROM report WHERE device = ? AND until_at = ?")?
-        .query_row(params![device.number, CURRENT], |row| row.get(0))
+        .prepare_cached("SELECT digest FROM report WHERE device = ? AND until_at = 9223372036854775807")?
+        .query_row([device.number], |row| row.get(0))
         .optional()?;
     if device.epoch != arrival.epoch
         || digest.as_deref() != Some(&arrival.digest)
@@ -123,48 +125,110 @@ fn mark_received(
     Ok(true)
 }
 
+/// The report that is current.
+struct Current {
+    number: i64,
+    epoch: String,
+    sent_at: Moment,
+    from: Moment,
+    digest: String,
+    /// What lists show of it.
+    columns: [String; 5],
+}
+
+fn current(transaction: &Transaction<'_>, device: &Device) -> rusqlite::Result<Option<Current>> {
+    transaction
+        .prepare_cached(
+            "SELECT number, epoch, sent_at, from_at, digest, state, agent_version, app_version, policy, system
+             FROM report WHERE device = ? AND until_at = 9223372036854775807",
+        )?
+        .query_row([device.number], |row| {
+            Ok(Current {
+                number: row.get(0)?,
+                epoch: row.get(1)?,
+                sent_at: row.get(2)?,
+                from: row.get(3)?,
+                digest: row.get(4)?,
+                columns: [row.get(5)?, row.get(6)?, row.get(7)?, row.get(8)?, row.get(9)?],
+            })
+        })
+        .optional()
+}
+
+/// Whether it says the same as the report that is current, whatever it calls itself.
+fn says_the_same(
+    transaction: &Transaction<'_>,
+    current: &Current,
+    digest: &str,
+    facts: &Facts,
+) -> rusqlite::Result<bool> {
+    let columns = [&facts.state, &facts.agent_version, &facts.app_version, &facts.policy, &facts.system];
+    if current.digest != digest || digest.is_empty() || current.columns.each_ref() != columns {
+        return Ok(false);
+    }
+    let mut query = transaction.prepare_cached("SELECT code, severity FROM problem WHERE report = ?")?;
+    let problems = query.query_map([current.number], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(problems.collect::<Result<BTreeMap<String, String>, _>>()? == facts.problems)
+}
+
+/// Whether a later one of the same device has arrived already: this one had to wait.
+fn is_late(
+    transaction: &Transaction<'_>,
+    device: &Device,
+    current: &Current,
+    arrival: &Arrival,
+) -> rusqlite::Result<bool> {
+    if current.epoch != arrival.epoch {
+        // An epoch that is new was begun after all others.
+        return Ok(arrival.sent_at < current.sent_at && is_known(transaction, device, arrival)?);
+    }
+    let last: i64 = transaction
+        .prepare_cached("SELECT max(last) FROM received WHERE device = ? AND epoch = ?")?
+        .query_row(params![device.number, arrival.epoch], |row| row.get(0))?;
+    Ok(arrival.sequence < last)
+}
+
+/// Whether the epoch of an arrival, which is counted already, had others before.
+fn is_known(transaction: &Transaction<'_>, device: &Device, arrival: &Arrival) -> rusqlite::Result<bool> {
+    let numbers: i64 = transaction
+        .prepare_cached(
+            "SELECT coalesce(sum(last - first + 1), 0) FROM received WHERE device = ? AND epoch = ?",
+        )?
+        .query_row(params![device.number, arrival.epoch], |row| row.get(0))?;
+    Ok(numbers > 1)
+}
+
 fn keep_report(
     transaction: &Transaction<'_>,
     device: &Device,
     arrival: &Arrival,
     facts: &Facts,
 ) -> Result<(), StoreError> {
-    let current: Option<(i64, String, i64, String, Moment)> = transaction
-        .prepare_cached(
-            "SELECT number, epoch, sequence, digest, from_at FROM report WHERE device = ? AND until_at = ?",
-        )?
-        .query_row(params![device.number, CURRENT], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
-        })
-        .optional()?;
-    let mut from = arrival.received_at;
-    let body =
-        zstd::bulk::compress(&facts.body, LEVEL).map_err(|error| StoreError::Damaged(error.to_string()))?;
-    let mut until = CURRENT;
-    if let Some((number, epoch, sequence, digest, began)) = current {
+    let (mut from, mut until) = (arrival.received_at, CURRENT);
+    if let Some(current) = current(transaction, device)? {
         // The clock of this server may have gone back; what follows does not begin before.
-        from = from.max(began);
-        if epoch == arrival.epoch && arrival.sequence < sequence {
-            // It waited while a later one did not: it is part of the history, and was never what is known.
+        from = from.max(current.from);
+        if is_late(transaction, device, &current, arrival)? {
+            // It is part of the history, and was never what is known.
             until = from;
-        } else if digest == arrival.digest && !digest.is_empty() {
+        } else if says_the_same(transaction, &current, &arrival.digest, facts)? {
             transaction
-                .prepare_cached("UPDATE report SET epoch = ?, sequence = ? WHERE number = ?")?
-                .execute(params![arrival.epoch, arrival.sequence, number])?;
+                .prepare_cached("UPDATE report SET epoch = ?, sequence = ?, sent_at = ? WHERE number = ?")?
+                .execute(params![arrival.epoch, arrival.sequence, arrival.sent_at, current.number])?;
             transaction
                 .prepare_cached("UPDATE body SET bytes = ? WHERE report = ?")?
-                .execute(params![body, number])?;
+                .execute(params![facts.body, current.number])?;
             return set_epoch(transaction, device, arrival);
         } else {
             transaction
                 .prepare_cached("UPDATE report SET until_at = ? WHERE number = ?")?
-                .execute(params![from, number])?;
+                .execute(params![from, current.number])?;
         }
     }
     transaction
         .prepare_cached(
-            "INSERT INTO report (device, from_at, until_at, epoch, sequence, digest, state, agent_version, app_version,
-             policy, system) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO report (device, from_at, until_at, epoch, sequence, sent_at, digest, state, agent_version,
+             app_version, policy, system) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             device.number,
@@ -172,6 +236,7 @@ fn keep_report(
             until,
             arrival.epoch,
             arrival.sequence,
+            arrival.sent_at,
             arrival.digest,
             facts.state,
             facts.agent_version,
@@ -182,7 +247,7 @@ fn keep_report(
     let number = transaction.last_insert_rowid();
     transaction
         .prepare_cached("INSERT INTO body (report, bytes) VALUES (?, ?)")?
-        .execute(params![number, body])?;
+        .execute(params![number, facts.body])?;
     let mut insert =
         transaction.prepare_cached("INSERT INTO problem (report, code, severity) VALUES (?, ?, ?)")?;
     for (code, severity) in &facts.problems {
@@ -191,23 +256,34 @@ fn keep_report(
     if until == CURRENT { set_epoch(transaction, device, arrival) } else { Ok(()) }
 }
 
-/// The epoch of the report that is current. One that had been followed by another one comes from a second device with this identity.
+/// The epoch of the report that is current. Two that come back after another one are of two devices with this identity.
 fn set_epoch(transaction: &Transaction<'_>, device: &Device, arrival: &Arrival) -> Result<(), StoreError> {
     if device.epoch == arrival.epoch {
         return Ok(());
     }
-    let numbers: i64 = transaction
-        .prepare_cached(
-            "SELECT coalesce(sum(last - first + 1), 0) FROM received WHERE device = ? AND epoch = ?",
-        )?
-        .query_row(params![device.number, arrival.epoch], |row| row.get(0))?;
-    // This one is counted already.
-    let conflict = (numbers > 1).then_some(arrival.received_at);
     transaction
-        .prepare_cached(
-            "UPDATE device SET epoch = ?, conflict_at = coalesce(?, conflict_at) WHERE number = ?",
-        )?
-        .execute(params![arrival.epoch, conflict, device.number])?;
+        .prepare_cached("UPDATE device SET epoch = ? WHERE number = ?")?
+        .execute(params![arrival.epoch, device.number])?;
+    if !is_known(transaction, device, arrival)? {
+        return Ok(());
+    }
+    transaction
+        .prepare_cached("INSERT OR IGNORE INTO returned (device, epoch) VALUES (?, ?)")?
+        .execute(params![device.number, arrival.epoch])?;
+    let returned: i64 = transaction
+        .prepare_cached("SELECT count(*) FROM returned WHERE device = ?")?
+        .query_row([device.number], |row| row.get(0))?;
+    if returned > 1 {
+        transaction
+            .prepare_cached(
+                "UPDATE device SET conflict_from = coalesce(conflict_from, ?), conflict_until = ? WHERE number = ?",
+            )?
+            .execute(params![
+                arrival.received_at,
+                arrival.received_at.saturating_add(CONFLICT),
+                device.number
+            ])?;
+    }
     Ok(())
 }
 
