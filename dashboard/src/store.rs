@@ -159,18 +159,22 @@ fn write_all(connection: &mut Connection, mut arrivals: mpsc::Receiver<Waiting>)
             let Ok(next) = arrivals.try_recv() else { break };
             group.push(next);
         }
-        let kept = write::commit(connection, group.iter().map(|waiting| &waiting.arrival));
-        match kept {
-            Ok(kept) => {
-                for (waiting, kept) in group.into_iter().zip(kept) {
-                    // Whoever has gone asks again.
-                    let _gone = waiting.kept.send(Some(kept));
-                }
-            }
-            Err(error) => {
-                log(&format!("nothing was kept of {} arrivals: {}", group.len(), chain(&error)));
-            }
+        for (waiting, kept) in commit(connection, group) {
+            // Whoever has gone asks again.
+            let _gone = waiting.kept.send(kept);
         }
+    }
+}
+
+/// Commits a group at once. If that fails, each alone: one that cannot be kept keeps no other from it.
+fn commit(connection: &mut Connection, group: Vec<Waiting>) -> Vec<(Waiting, Option<Kept>)> {
+    match write::commit(connection, group.iter().map(|waiting| &waiting.arrival)) {
+        Ok(kept) => group.into_iter().zip(kept.into_iter().map(Some)).collect(),
+        Err(error) if group.len() == 1 => {
+            log(&format!("a report was not kept: {}", chain(&error)));
+            group.into_iter().map(|waiting| (waiting, None)).collect()
+        }
+        Err(_) => group.into_iter().flat_map(|waiting| commit(connection, vec![waiting])).collect(),
     }
 }
 

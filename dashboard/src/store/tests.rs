@@ -194,6 +194,24 @@ fn heartbeat_keeps_a_device_reporting_and_silence_shows() {
     }
 }
 
+#[test]
+fn report_that_cannot_be_kept_keeps_no_other_from_it() {
+    let (_folder, mut connection, _) = database(&[report(0, 0, 1, 0)]);
+    // Whatever the cause is: here, the next report but one has its problem already.
+    connection.pragma_update(None, "foreign_keys", false).unwrap();
+    connection
+        .execute("INSERT INTO problem (report, code, severity) VALUES (3, 'code-0', 'error')", [])
+        .unwrap();
+    let said = |device| Said { device, facts: Some((0, 1)), ..report(1, 0, 1, 0) };
+    let group =
+        [said(1), said(2), said(3)].map(|one| Waiting { arrival: one.arrival(), kept: oneshot::channel().0 });
+    let kept: Vec<_> = commit(&mut connection, group.into()).into_iter().map(|(_, kept)| kept).collect();
+    assert_eq!(kept, [Some(Kept::New), None, None]);
+    connection.execute("DELETE FROM problem WHERE report = 3", []).unwrap();
+    let again = Waiting { arrival: said(3).arrival(), kept: oneshot::channel().0 };
+    assert_eq!(commit(&mut connection, vec![again])[0].1, Some(Kept::New));
+}
+
 /// One that found no room at first, while a later one got through.
 #[test]
 fn late_report_is_history_and_does_not_become_the_present() {

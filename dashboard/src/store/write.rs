@@ -84,40 +84,32 @@ fn mark_received(
     arrival: &Arrival,
 ) -> Result<bool, StoreError> {
     let (number, epoch, sequence) = (device.number, &arrival.epoch, arrival.sequence);
-    // The range that ends last of those that begin at or before the next number, and the one after.
+    // The ranges that may have it, or end just before it or begin just after it.
     let before: Option<(i64, i64)> = transaction
         .prepare_cached(
             "SELECT first, last FROM received WHERE device = ? AND epoch = ? AND last >= ? ORDER BY last LIMIT 1",
         )?
         .query_row(params![number, epoch, sequence.saturating_sub(1)], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let (mut first, mut last) = (sequence, sequence);
-    let mut delete =
-        transaction.prepare_cached("DELETE FROM received WHERE device = ? AND epoch = ? AND last = ?")?;
-    if let Some((from, to)) = before {
-        if (from..=to).contains(&sequence) {
-            return Ok(false);
-        }
-        if to.checked_add(1) == Some(sequence) {
-            first = from;
-            delete.execute(params![number, epoch, to])?;
-        }
-    }
     let after: Option<(i64, i64)> = transaction
         .prepare_cached(
             "SELECT first, last FROM received WHERE device = ? AND epoch = ? AND last > ? ORDER BY last LIMIT 1",
         )?
         .query_row(params![number, epoch, sequence], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    if let Some((from, to)) = after {
-        if (from..=to).contains(&sequence) {
-            // It began with a range that ends just before.
-            return Ok(false);
-        }
-        if sequence.checked_add(1) == Some(from) {
-            last = to;
-            delete.execute(params![number, epoch, to])?;
-        }
+    if before.into_iter().chain(after).any(|(first, last)| (first..=last).contains(&sequence)) {
+        return Ok(false);
+    }
+    let (mut first, mut last) = (sequence, sequence);
+    let mut delete =
+        transaction.prepare_cached("DELETE FROM received WHERE device = ? AND epoch = ? AND last = ?")?;
+    if let Some((from, to)) = before.filter(|(_, to)| to.checked_add(1) == Some(sequence)) {
+        first = from;
+        delete.execute(params![number, epoch, to])?;
+    }
+    if let Some((_, to)) = after.filter(|(from, _)| sequence.checked_add(1) == Some(*from)) {
+        last = to;
+        delete.execute(params![number, epoch, to])?;
     }
     transaction
         .prepare_cached("INSERT INTO received (device, epoch, first, last) VALUES (?, ?, ?, ?)")?
