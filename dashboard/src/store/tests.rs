@@ -28,7 +28,7 @@ struct Said {
 impl Said {
     fn arrival(&self) -> Arrival {
         let facts = self.facts.map(|(state, problem)| {
-            let states = ["pass", "fail", "error", "stale", "unknown"];
+            let states = ["pass", "fail", "error", "stale", "unknown", "pending"];
             let problems = (0..problem % 3).map(|code| (format!("code-{code}"), "error".to_owned()));
             Box::new(Facts {
                 state: states[usize::from(state) % states.len()].to_owned(),
@@ -119,6 +119,7 @@ proptest! {
         }
         // Each table counts each device once.
         let all = list(&time).total;
+        prop_assert_eq!(overview.states.iter().map(|row| row.numbers[2].count).sum::<usize>(), all);
         prop_assert_eq!(overview.all.count, all);
         for spread in &overview.spreads {
             prop_assert_eq!(spread.rows.iter().map(|row| row.numbers[0].count).sum::<usize>(), all, "{}", spread.title);

@@ -20,7 +20,7 @@ const VALUES: usize = 50;
 const HISTORY: usize = 200;
 /// The largest report that a page shows, in bytes.
 const SHOWN: usize = 128 * 1024;
-/// The states that a device can have, the worst first.
+/// The states that devices have, the worst first. Others are shown if there are any.
 const STATES: [&str; 5] = ["fail", "error", "stale", "unknown", "pass"];
 
 /// How many devices, and where they are listed.
@@ -189,6 +189,9 @@ pub(crate) fn overview(snapshot: &Transaction<'_>, time: &Filter, at: At) -> Res
         numbers.push(number(CONTACTS.map(count).iter().sum(), &of_state));
         Counts { value: state.to_owned(), label: label(Facet::State, state), numbers }
     };
+    let [states, ..] = &tally.facets;
+    let others = states.keys().map(String::as_str).filter(|state| !STATES.contains(state));
+    let states = STATES.into_iter().chain(others).map(row_of_state).collect();
     let spreads = Facet::ALL.into_iter().zip(&tally.facets).filter_map(|(facet, counts)| {
         let title = title(facet)?;
         let link = |value: &str| (label(facet, value), time.with(facet, value));
@@ -197,7 +200,7 @@ pub(crate) fn overview(snapshot: &Transaction<'_>, time: &Filter, at: At) -> Res
     let conflicted = Filter { conflict: Some("yes".to_owned()), ..time.clone() };
     Ok(Overview {
         all: number(tally.total, time),
-        states: STATES.into_iter().map(row_of_state).collect(),
+        states,
         spreads: spreads.collect(),
         problems: problems(snapshot, time, at)?,
         conflicts: number(count(snapshot, &conflicted, at)?, &conflicted),
