@@ -105,6 +105,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn links_of_web_pages_are_followed_and_their_images_are_not() {
+        let said = |site: &'static str, mode: &'static str| {
+            let header = |name: &'static str, value| (name.parse().unwrap(), HeaderValue::from_static(value));
+            let headers =
+                [header("host", "localhost"), header("sec-fetch-site", site), header("sec-fetch-mode", mode)];
+            refused(&HeaderMap::from_iter(headers)).map(|(status, _)| status)
+        };
+        assert_eq!(said("cross-site", "navigate"), None);
+        assert_eq!(said("same-origin", "no-cors"), None);
+        assert_eq!(said("cross-site", "no-cors"), Some(StatusCode::FORBIDDEN));
+    }
+
+    #[test]
     fn only_names_of_this_machine_are_answered() {
         for host in ["localhost", "LOCALHOST:18090", "127.0.0.1:18090", "127.8.9.1", "[::1]:18090", "[::1]"] {
             assert!(is_own(host), "{host}");

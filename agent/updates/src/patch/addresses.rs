@@ -360,7 +360,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_several_steps_take_goes_where_the_longest_one_goes(
+        fn bytes_of_several_steps_move_as_the_longest_step_does(
             steps in proptest::collection::vec((0_u32..60, 1_u32..20, -9_i32..9), 0..12),
         ) {
             let steps: Vec<Taken> =

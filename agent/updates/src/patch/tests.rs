@@ -136,7 +136,7 @@ fn pe(version: u32) -> Vec<u8> {
 }
 
 #[test]
-fn addresses_in_programs_of_linux_and_windows_are_expected_where_they_have_moved_to() {
+fn moved_addresses_make_patches_of_linux_and_windows_programs_small() {
     for (system, old, new) in [("Linux", elf(1), elf(2)), ("Windows", pe(1), pe(2))] {
         let patch = make(&old, &new).unwrap();
         assert!(patch.starts_with(&MAGIC_WITH_ADDRESSES), "{system}");

@@ -15,7 +15,7 @@ use super::{in_turn, row};
 
 const RUNS: usize = 3;
 
-/// Prints what is compared with `curl` of the only file that a check without news needs, and with copying and running the program.
+/// Prints a check without news beside `curl` of the only file that it needs, and how long updates of the agent take.
 pub(super) async fn print() -> anyhow::Result<()> {
     check().await?;
     for by_patch in [false, true] {
